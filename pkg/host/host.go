@@ -1,0 +1,144 @@
+// Package host finds out once what this kernel, this user and this machine can
+// do, and holds the answer as a value.
+//
+// # Theory of operation
+//
+// Planners are pure: they never ask the machine anything. What they must know
+// about it is in Facts, which Probe (on Linux) reads from a handful of cheap
+// places: uname(2), /proc/self/status, /proc/self/cgroup, statfs(2) of the
+// cgroup mount, and a few files of /sys. Nothing is tried out; a feature that
+// came with a kernel version is judged by the version. Probe makes about a dozen
+// system calls, because it runs before every container.
+//
+// Facts is plain data without pointers to the machine, so a test writes down the
+// machine that it wants to plan for.
+package host
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Kernel is a Linux version; only the two leading numbers count.
+type Kernel struct{ Major, Minor int }
+
+// AtLeast reports whether the kernel is of that version or newer.
+func (k Kernel) AtLeast(major, minor int) bool {
+	return k.Major > major || k.Major == major && k.Minor >= minor
+}
+
+func (k Kernel) String() string { return strconv.Itoa(k.Major) + "." + strconv.Itoa(k.Minor) }
+
+// Oldest is the oldest kernel that containr runs on. It has clone3 with
+// CLONE_INTO_CGROUP, openat2, close_range and the mount calls of 5.2.
+var Oldest = Kernel{5, 10}
+
+// ParseKernel reads a release as uname(2) gives it: "6.1.0-56-cloud-amd64".
+func ParseKernel(release string) (Kernel, error) {
+	major, rest, ok := strings.Cut(release, ".")
+	if !ok {
+		return Kernel{}, fmt.Errorf("kernel release %q: no version number", release)
+	}
+	end := 0
+	for end < len(rest) && rest[end] >= '0' && rest[end] <= '9' {
+		end++
+	}
+	a, err1 := strconv.Atoi(major)
+	b, err2 := strconv.Atoi(rest[:end])
+	if err1 != nil || err2 != nil {
+		return Kernel{}, fmt.Errorf("kernel release %q: no version number", release)
+	}
+	return Kernel{a, b}, nil
+}
+
+// CgroupMode is how control groups are mounted.
+type CgroupMode uint8
+
+const (
+	// NoCgroup: no cgroup file system is mounted where containr looks.
+	NoCgroup CgroupMode = iota
+	// CgroupV1: a tmpfs with one directory for each hierarchy of version 1,
+	// with or without an empty version 2 beside them.
+	CgroupV1
+	// CgroupV2: the unified hierarchy alone.
+	CgroupV2
+)
+
+var cgroupModeNames = [...]string{"none", "v1", "v2"}
+
+func (m CgroupMode) String() string { return cgroupModeNames[m] }
+
+// Hierarchy is one mounted cgroup tree.
+type Hierarchy struct {
+	// Controllers are those of a version 1 hierarchy ("cpu", "cpuacct"); a
+	// named one has "name=systemd". For version 2 they are what the root's
+	// cgroup.controllers offers.
+	Controllers []string
+	// Path is where it is mounted.
+	Path string
+	// Own is the path, below Path, of the cgroup that the probing process is in.
+	Own string
+}
+
+// IDRange is a line of /etc/subuid or /etc/subgid.
+type IDRange struct{ First, Count uint32 }
+
+// Facts is what planners may know about the machine.
+type Facts struct {
+	// Arch is Go's name of the architecture.
+	Arch   string
+	Kernel Kernel
+	// UID and GID are the effective ids of the user who runs containr.
+	UID, GID uint32
+	// Capabilities is the effective set, a bit for each capability number.
+	Capabilities uint64
+	// LastCapability is the highest capability number that the kernel knows.
+	LastCapability uint
+	CgroupMode     CgroupMode
+	// Hierarchies has one entry on version 2.
+	Hierarchies []Hierarchy
+	// NoTimeNamespace is set where the kernel has none. The other kinds are
+	// taken for granted.
+	NoTimeNamespace bool
+	// AppArmor and SELinux say which of the two is active.
+	AppArmor, SELinux bool
+	// SubUIDs and SubGIDs are the ranges granted to an ordinary user, and
+	// Newuidmap, Newgidmap the programs that map them; all empty for root.
+	SubUIDs, SubGIDs     []IDRange
+	Newuidmap, Newgidmap string
+	// UserNamespacesOff tells why an ordinary user cannot make a user
+	// namespace here; empty when nothing forbids it.
+	UserNamespacesOff string
+}
+
+// Root reports whether the user is the machine's administrator, with
+// CAP_SYS_ADMIN.
+func (f *Facts) Root() bool { return f.UID == 0 && f.Capabilities&(1<<21) != 0 }
+
+// HasMountSetattr reports mount_setattr(2), Linux 5.12.
+func (f *Facts) HasMountSetattr() bool { return f.Kernel.AtLeast(5, 12) }
+
+// HasOverlayInUserns reports overlay mounts inside user namespaces, Linux 5.11.
+func (f *Facts) HasOverlayInUserns() bool { return f.Kernel.AtLeast(5, 11) }
+
+// HasOverlayLowerAppend reports the overlay parameter "lowerdir+", Linux 6.7.
+func (f *Facts) HasOverlayLowerAppend() bool { return f.Kernel.AtLeast(6, 7) }
+
+// HasCgroupKill reports the file cgroup.kill of version 2, Linux 5.14.
+func (f *Facts) HasCgroupKill() bool { return f.CgroupMode == CgroupV2 && f.Kernel.AtLeast(5, 14) }
+
+// HasMemfdExec reports the flag MFD_EXEC of memfd_create(2), Linux 6.3.
+func (f *Facts) HasMemfdExec() bool { return f.Kernel.AtLeast(6, 3) }
+
+// Hierarchy finds the version 1 hierarchy of a controller, or the unified one.
+func (f *Facts) Hierarchy(controller string) (Hierarchy, bool) {
+	for _, h := range f.Hierarchies {
+		for _, c := range h.Controllers {
+			if c == controller {
+				return h, true
+			}
+		}
+	}
+	return Hierarchy{}, false
+}

@@ -1,0 +1,208 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// cgroupRoot is where systemd, and everybody after it, mounts control groups.
+const cgroupRoot = "/sys/fs/cgroup"
+
+// ErrOldKernel means that the kernel is older than Oldest.
+var ErrOldKernel = errors.New("kernel too old")
+
+// Probe reads the facts of this machine for this process. It fails when /proc is
+// not mounted and, with ErrOldKernel, when the kernel is older than Oldest.
+func Probe() (*Facts, error) {
+	f := &Facts{Arch: runtime.GOARCH, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
+	if err := f.probeKernel(); err != nil {
+		return nil, err
+	}
+	if err := f.probeCapabilities(); err != nil {
+		return nil, err
+	}
+	if err := f.probeCgroups(); err != nil {
+		return nil, err
+	}
+	f.AppArmor = readWord("/sys/module/apparmor/parameters/enabled") == "Y"
+	f.SELinux = isSELinux()
+	f.NoTimeNamespace = unix.Access("/proc/self/ns/time", unix.F_OK) != nil
+	if !f.Root() {
+		f.probeUser()
+	}
+	return f, nil
+}
+
+func (f *Facts) probeKernel() error {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return fmt.Errorf("uname: %w", err)
+	}
+	k, err := ParseKernel(unix.ByteSliceToString(u.Release[:]))
+	if err != nil {
+		return err
+	}
+	f.Kernel = k
+	if !k.AtLeast(Oldest.Major, Oldest.Minor) {
+		return fmt.Errorf("linux %s: %w: containr needs %s or newer", k, ErrOldKernel, Oldest)
+	}
+	return nil
+}
+
+func (f *Facts) probeCapabilities() error {
+	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&hdr, &data[0]); err != nil {
+		return fmt.Errorf("capget: %w", err)
+	}
+	f.Capabilities = uint64(data[0].Effective) | uint64(data[1].Effective)<<32
+	last := readWord("/proc/sys/kernel/cap_last_cap")
+	n, err := strconv.Atoi(last)
+	if err != nil {
+		return fmt.Errorf("/proc/sys/kernel/cap_last_cap: %q is no number (is /proc mounted?)", last)
+	}
+	f.LastCapability = uint(n)
+	return nil
+}
+
+func (f *Facts) probeCgroups() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(cgroupRoot, &st); err != nil {
+		return nil // no cgroup file system: NoCgroup says it
+	}
+	own, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return err
+	}
+	if st.Type == unix.CGROUP2_SUPER_MAGIC {
+		f.CgroupMode = CgroupV2
+		f.Hierarchies = []Hierarchy{{
+			Controllers: strings.Fields(readWord(cgroupRoot + "/cgroup.controllers")),
+			Path:        cgroupRoot,
+			Own:         ownCgroup(string(own)),
+		}}
+		return nil
+	}
+	f.Hierarchies = v1Hierarchies(string(own), func(path string) bool {
+		return unix.Statfs(path, &st) == nil && st.Type == unix.CGROUP_SUPER_MAGIC
+	})
+	if len(f.Hierarchies) > 0 {
+		f.CgroupMode = CgroupV1
+	}
+	return nil
+}
+
+// ownCgroup finds the unified hierarchy's line, "0::/path".
+func ownCgroup(table string) string {
+	for line := range strings.Lines(table) {
+		if path, ok := strings.CutPrefix(line, "0::"); ok {
+			return strings.TrimSuffix(path, "\n")
+		}
+	}
+	return "/"
+}
+
+// v1Hierarchies reads lines like "4:cpu,cpuacct:/path" of /proc/self/cgroup. The
+// mount point carries the controllers' names, in the kernel's order.
+func v1Hierarchies(table string, mounted func(path string) bool) []Hierarchy {
+	var list []Hierarchy
+	for line := range strings.Lines(table) {
+		parts := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(parts) != 3 || parts[1] == "" {
+			continue
+		}
+		path := cgroupRoot + "/" + strings.TrimPrefix(parts[1], "name=")
+		if mounted(path) {
+			list = append(list, Hierarchy{Controllers: strings.Split(parts[1], ","), Path: path, Own: parts[2]})
+		}
+	}
+	return list
+}
+
+func isSELinux() bool {
+	var st unix.Statfs_t
+	return unix.Statfs("/sys/fs/selinux", &st) == nil && st.Type == unix.SELINUX_MAGIC
+}
+
+// probeUser finds out what an ordinary user may do with user namespaces.
+func (f *Facts) probeUser() {
+	switch {
+	case readWord("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+		f.UserNamespacesOff = "sysctl kernel.unprivileged_userns_clone is 0"
+	case readWord("/proc/sys/user/max_user_namespaces") == "0":
+		f.UserNamespacesOff = "sysctl user.max_user_namespaces is 0"
+	case readWord("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+		f.UserNamespacesOff = "sysctl kernel.apparmor_restrict_unprivileged_userns is 1"
+	}
+	f.Newuidmap = findProgram("newuidmap")
+	f.Newgidmap = findProgram("newgidmap")
+	name := userName(f.UID)
+	f.SubUIDs = idRanges("/etc/subuid", name, f.UID)
+	f.SubGIDs = idRanges("/etc/subgid", name, f.UID)
+}
+
+func findProgram(name string) string {
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		path := filepath.Join(dir, name)
+		if filepath.IsAbs(path) && unix.Access(path, unix.X_OK) == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+func userName(uid uint32) string {
+	table, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return ""
+	}
+	want := strconv.FormatUint(uint64(uid), 10)
+	for line := range strings.Lines(string(table)) {
+		if p := strings.SplitN(line, ":", 4); len(p) == 4 && p[2] == want {
+			return p[0]
+		}
+	}
+	return ""
+}
+
+func idRanges(path, name string, uid uint32) []IDRange {
+	table, err := os.ReadFile(path)
+	if err != nil {
+		return nil
+	}
+	return parseIDRanges(string(table), name, strconv.FormatUint(uint64(uid), 10))
+}
+
+// parseIDRanges reads lines "owner:first:count", see subuid(5); the owner is a
+// name or a number. Lines of other form are passed over, as shadow does.
+func parseIDRanges(table, name, uid string) []IDRange {
+	var list []IDRange
+	for line := range strings.Lines(table) {
+		p := strings.Split(strings.TrimSpace(line), ":")
+		if len(p) != 3 || p[0] != uid && (name == "" || p[0] != name) {
+			continue
+		}
+		first, err1 := strconv.ParseUint(p[1], 10, 32)
+		count, err2 := strconv.ParseUint(p[2], 10, 32)
+		if err1 == nil && err2 == nil && count > 0 {
+			list = append(list, IDRange{uint32(first), uint32(count)})
+		}
+	}
+	return list
+}
+
+// readWord reads a small file of /proc or /sys; what cannot be read is "".
+func readWord(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}

@@ -1,0 +1,142 @@
+package linux
+
+import "github.com/containr/containr/pkg/plan"
+
+// The host's actions. Their arguments are what explain shows and what the
+// journal stores; pkg/runtime executes them.
+
+// MakeDir creates a directory on the host. With Parents, missing parents are
+// created too; an existing directory is an error unless the step tolerates
+// EEXIST.
+type MakeDir struct {
+	Path string
+	Mode uint32
+}
+
+func (MakeDir) Name() string { return "mkdir" }
+
+func (c MakeDir) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Path), plan.Mode(c.Mode))
+}
+
+// RemoveDir removes an empty directory on the host; one that is gone already is
+// no error. A cgroup whose last process has just died is tried again for a
+// moment, because the kernel takes its time (EBUSY).
+type RemoveDir struct{ Path string }
+
+func (RemoveDir) Name() string { return "rmdir" }
+
+func (c RemoveDir) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, plan.String(c.Path)) }
+
+// WriteFile writes Data to an existing file on the host in one write(2), as
+// control files of cgroup and proc want it.
+type WriteFile struct {
+	Path string
+	Data string
+}
+
+func (WriteFile) Name() string { return "echo" }
+
+func (c WriteFile) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Data), plan.String(c.Path))
+}
+
+// CopyFile writes to a host file what another holds; a new v1 cpuset takes its
+// parent's CPUs this way.
+type CopyFile struct{ From, To string }
+
+func (CopyFile) Name() string { return "cp" }
+
+func (c CopyFile) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.From), plan.String(c.To))
+}
+
+// Attach writes the number of the process in PID to a host file, cgroup.procs.
+type Attach struct {
+	Path string
+	PID  plan.Reg
+}
+
+func (Attach) Name() string { return "attach" }
+
+func (c Attach) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.Value(c.PID), plan.String(c.Path))
+}
+
+// WriteProc writes Data to the file called File of the process in PID below
+// /proc: uid_map, gid_map, setgroups, timens_offsets.
+type WriteProc struct {
+	PID  plan.Reg
+	File string
+	Data string
+}
+
+func (WriteProc) Name() string { return "echo_proc" }
+
+func (c WriteProc) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Data), plan.Value(c.PID), plan.String(c.File))
+}
+
+// MapIDs has newuidmap(1) or newgidmap(1) write the map of the process in PID:
+// an ordinary user may use the ranges that /etc/subuid grants only through
+// these set-user-ID programs. Map is triples: inside, outside, count.
+type MapIDs struct {
+	Program string
+	PID     plan.Reg
+	Map     []uint32
+}
+
+func (MapIDs) Name() string { return "run" }
+
+func (c MapIDs) AppendArgs(dst []plan.Arg) []plan.Arg {
+	dst = append(dst, plan.String(c.Program), plan.Value(c.PID))
+	for _, n := range c.Map {
+		dst = append(dst, plan.Number(n))
+	}
+	return dst
+}
+
+// OpenHost opens a file or directory of the host for the child, which inherits
+// the descriptor under the step's register.
+type OpenHost struct {
+	Path  string
+	Flags OpenFlags
+}
+
+func (OpenHost) Name() string { return "open" }
+
+func (c OpenHost) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Path), plan.Flags(uint64(c.Flags), &openFlagNames))
+}
+
+// OpenPidfd opens the pidfd of a process by number, pidfd_open(2), Linux 5.3.
+type OpenPidfd struct{ PID int }
+
+func (OpenPidfd) Name() string { return "pidfd_open" }
+
+func (c OpenPidfd) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.Number(c.PID), plan.Number(0))
+}
+
+// DeviceFilter loads an eBPF program of type BPF_PROG_TYPE_CGROUP_DEVICE and
+// attaches it to the cgroup v2 directory Cgroup (bpf(2)). Program holds struct
+// bpf_insn instructions, 8 bytes each. The kernel detaches it with the
+// directory's removal.
+type DeviceFilter struct {
+	Cgroup  string
+	Program string
+}
+
+func (DeviceFilter) Name() string { return "bpf" }
+
+func (c DeviceFilter) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.OneOf(8, &bpfNames), plan.String(c.Cgroup), plan.Blob(c.Program))
+}
+
+// KillCgroup ends every process of a cgroup: through cgroup.kill where the
+// kernel has it (v2, Linux 5.14), else one by one until none is left.
+type KillCgroup struct{ Path string }
+
+func (KillCgroup) Name() string { return "kill_cgroup" }
+
+func (c KillCgroup) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, plan.String(c.Path)) }

@@ -1,0 +1,143 @@
+package linux
+
+import "github.com/containr/containr/pkg/plan"
+
+// Clone is clone3(2), Linux 5.3: the step after which two processes exist. The
+// new one continues with the next step as the Child.
+type Clone struct {
+	Flags CloneFlags
+	// Cgroup is a directory of cgroup v2 that the child is born into
+	// (CLONE_INTO_CGROUP, Linux 5.7); empty for none.
+	Cgroup FD
+	// Silent children send no signal when they end.
+	Silent bool
+}
+
+func (Clone) Name() string { return "clone3" }
+
+// CloneArgsSize is sizeof(struct clone_args) of version 2, Linux 5.7.
+const CloneArgsSize = 88
+
+func (c Clone) AppendArgs(dst []plan.Arg) []plan.Arg {
+	flags, cgroup, signal := c.Flags, plan.Number(0), uint64(17)
+	if c.Cgroup != "" {
+		flags |= CloneIntoCgroup
+		cgroup = c.Cgroup.arg()
+	}
+	if c.Silent {
+		signal = 0
+	}
+	zero := plan.Number(0)
+	args := plan.Pointer(
+		plan.Flags(uint64(flags), &cloneFlagNames).Member("flags", 8), zero.Member("pidfd", 8),
+		zero.Member("child_tid", 8), zero.Member("parent_tid", 8),
+		plan.OneOf(signal, &signalNames).Member("exit_signal", 8), zero.Member("stack", 8),
+		zero.Member("stack_size", 8), zero.Member("tls", 8), zero.Member("set_tid", 8),
+		zero.Member("set_tid_size", 8), cgroup.Member("cgroup", 8))
+	return append(dst, args, plan.Number(CloneArgsSize))
+}
+
+// Setns is setns(2): join the namespaces of the kinds in Flags that FD stands
+// for, a file of /proc/PID/ns or (Linux 5.8) a pidfd.
+type Setns struct {
+	FD    FD
+	Flags CloneFlags
+}
+
+func (Setns) Name() string { return "setns" }
+
+func (c Setns) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, c.FD.arg(), plan.Flags(uint64(c.Flags), &cloneFlagNames))
+}
+
+// Unshare is unshare(2).
+type Unshare struct{ Flags CloneFlags }
+
+func (Unshare) Name() string { return "unshare" }
+
+func (c Unshare) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.Flags(uint64(c.Flags), &cloneFlagNames))
+}
+
+// Setsid is setsid(2).
+type Setsid struct{}
+
+func (Setsid) Name() string { return "setsid" }
+
+func (Setsid) AppendArgs(dst []plan.Arg) []plan.Arg { return dst }
+
+// Umask is umask(2).
+type Umask struct{ Mask uint32 }
+
+func (Umask) Name() string { return "umask" }
+
+func (c Umask) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, plan.Mode(c.Mask)) }
+
+// Sethostname is sethostname(2).
+type Sethostname struct{ Hostname string }
+
+func (Sethostname) Name() string { return "sethostname" }
+
+func (c Sethostname) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Hostname), plan.Number(len(c.Hostname)))
+}
+
+// Setdomainname is setdomainname(2).
+type Setdomainname struct{ Domain string }
+
+func (Setdomainname) Name() string { return "setdomainname" }
+
+func (c Setdomainname) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Domain), plan.Number(len(c.Domain)))
+}
+
+// Personality is personality(2).
+type Personality struct{ Persona uint32 }
+
+func (Personality) Name() string { return "personality" }
+
+func (c Personality) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.Number(c.Persona))
+}
+
+// Execve is execve(2).
+type Execve struct {
+	Path string
+	Args []string
+	Env  []string
+}
+
+func (Execve) Name() string { return "execve" }
+
+func (c Execve) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Path), plan.Strings(c.Args), plan.Strings(c.Env))
+}
+
+// Wait4 is wait4(2) for one process; the status goes to Status.
+type Wait4 struct {
+	PID    plan.Reg
+	Status plan.Reg
+}
+
+func (Wait4) Name() string { return "wait4" }
+
+func (c Wait4) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.Value(c.PID), plan.Address(c.Status), plan.Flags(0x40000000, &waitNames), plan.Nil)
+}
+
+// ExitGroup is exit_group(2).
+type ExitGroup struct{ Code int }
+
+func (ExitGroup) Name() string { return "exit_group" }
+
+func (c ExitGroup) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, plan.Number(c.Code)) }
+
+// UnblockSignals is rt_sigprocmask(2) with SIG_SETMASK and the empty set: the
+// launcher is born with every signal blocked, the program must not be.
+type UnblockSignals struct{}
+
+func (UnblockSignals) Name() string { return "rt_sigprocmask" }
+
+func (UnblockSignals) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.OneOf(2, &sigmaskNames), plan.Pointer(plan.Number(0).Member("", 8)), plan.Nil, plan.Number(8))
+}
