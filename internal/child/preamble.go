@@ -1,0 +1,165 @@
+package child
+
+import (
+	"encoding/binary"
+
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// processName is what ps shows for a container that has been created and not
+// started yet, and the memfd's name.
+const processName = "containr-init"
+
+// preambleCode is the instruction array that a new process runs in this process's
+// memory before it executes its own program, see the package comment. Its pointers
+// are offsets until relocate.
+type preambleCode struct {
+	data   []byte
+	code   int
+	at     []int // where in data the pointers are
+	entry  int
+	status int
+	cgroup uint64
+	arch   linux.Arch
+}
+
+// The sections of the preamble's memory.
+const (
+	preambleStatus = 0
+	preambleCodeAt = statusSize
+	preambleData   = 24 << 10
+)
+
+// preamble moves every descriptor to its final number in two rounds, so that none
+// lands on one that is still to be moved, and executes the program. A process in a
+// new user namespace has no mapped ids yet; its capabilities survive the execve
+// only as ambient ones, see capabilities(7).
+func preamble(p *Program, memfd int, fds []int, clone *linux.Clone) *preambleCode {
+	c := &preambleCode{data: make([]byte, preambleData, 32<<10), entry: preambleCodeAt, status: preambleStatus, arch: p.Arch}
+	binary.LittleEndian.PutUint64(c.data, messageFailed)
+	binary.LittleEndian.PutUint64(c.data[statusSync:], uint64(fds[0]))
+	binary.LittleEndian.PutUint64(c.data[statusCode:], FailureCode)
+
+	high := p.FirstFD + len(fds)
+	regs := c.reserve(8 * len(fds))
+	for i, fd := range fds {
+		c.call(linux.DupFD{FD: linux.FDNumber(fd), Least: high}, regs+8*i)
+	}
+	memfdReg := c.reserve(8)
+	c.call(linux.DupFD{FD: linux.FDNumber(memfd), Least: high}, memfdReg)
+	for i := range fds {
+		c.dupTo(regs+8*i, p.FirstFD+i)
+	}
+	if clone != nil && clone.Flags&linux.CloneNewuser != 0 {
+		c.raiseAmbient()
+	}
+	c.exec(memfdReg)
+	if clone != nil && clone.Cgroup != "" {
+		for i, r := range p.FDs {
+			if r == plan.Reg(clone.Cgroup) {
+				c.cgroup = uint64(fds[i])
+			}
+		}
+	}
+	return c
+}
+
+func (c *preambleCode) reserve(n int) int {
+	at := (len(c.data) + 7) &^ 7
+	c.data = append(c.data, make([]byte, at+n-len(c.data))...)
+	return at
+}
+
+// call emits a call whose arguments are numbers, flags or structures of numbers.
+func (c *preambleCode) call(call plan.Call, dst int) int {
+	at := c.instruction(call.Name(), dst)
+	for i, a := range call.AppendArgs(nil) {
+		v := a.Num
+		if a.Kind == plan.Struct {
+			size := 0
+			for _, m := range a.List {
+				size += int(memberSize(&m))
+			}
+			p := c.reserve(size)
+			v = uint64(p)
+			for _, m := range a.List {
+				if memberSize(&m) == 4 {
+					binary.LittleEndian.PutUint32(c.data[p:], uint32(m.Num))
+				} else {
+					binary.LittleEndian.PutUint64(c.data[p:], m.Num)
+				}
+				p += int(memberSize(&m))
+			}
+			c.at = append(c.at, at+16+8*i)
+		}
+		binary.LittleEndian.PutUint64(c.data[at+16+8*i:], v)
+	}
+	return at
+}
+
+func (c *preambleCode) instruction(name string, dst int) int {
+	at := preambleCodeAt + c.code*InstructionSize
+	c.code++
+	nr, _ := linux.SyscallNumber(name, c.arch)
+	binary.LittleEndian.PutUint32(c.data[at:], nr)
+	if dst != 0 {
+		binary.LittleEndian.PutUint64(c.data[at+64:], uint64(dst))
+		c.at = append(c.at, at+64)
+	}
+	binary.LittleEndian.PutUint32(c.data[at+72:], InstructionSize)
+	binary.LittleEndian.PutUint32(c.data[at+76:], InstructionSize)
+	return at
+}
+
+// pointer makes argument i of the instruction at an offset the address of another
+// offset; with deref, the value there.
+func (c *preambleCode) pointer(at, i, target int, deref bool) {
+	binary.LittleEndian.PutUint64(c.data[at+16+8*i:], uint64(target))
+	c.at = append(c.at, at+16+8*i)
+	if deref {
+		c.data[at+4] |= 1 << i
+	}
+}
+
+func (c *preambleCode) dupTo(from, to int) {
+	at := c.instruction("dup3", 0)
+	c.pointer(at, 0, from, true)
+	binary.LittleEndian.PutUint64(c.data[at+24:], uint64(to))
+}
+
+// raiseAmbient makes every capability inheritable and ambient. Numbers that the
+// kernel does not know are refused with EINVAL, which is tolerated.
+func (c *preambleCode) raiseAmbient() {
+	const all = 1<<(linux.LastCapability+1) - 1
+	c.call(linux.Capset{Effective: all, Permitted: all, Inheritable: all}, 0)
+	for n := range uint64(linux.LastCapability + 1) {
+		at := c.call(linux.Prctl{Option: linux.PrCapAmbient, Arg2: linux.AmbientRaise, Arg3: n}, 0)
+		c.data[at+5] = flagAnyError
+	}
+}
+
+// exec emits execveat(memfd, "", {"containr-init"}, {}, AT_EMPTY_PATH).
+func (c *preambleCode) exec(memfd int) {
+	empty := c.reserve(8)
+	name := c.reserve(len(processName) + 1)
+	copy(c.data[name:], processName)
+	argv := c.reserve(16)
+	binary.LittleEndian.PutUint64(c.data[argv:], uint64(name))
+	c.at = append(c.at, argv)
+	at := c.instruction("execveat", 0)
+	c.pointer(at, 0, memfd, true)
+	c.pointer(at, 1, empty, false)
+	c.pointer(at, 2, argv, false)
+	c.pointer(at, 3, argv+8, false) // an empty vector
+	const atEmptyPath = 0x1000
+	binary.LittleEndian.PutUint64(c.data[at+16+8*4:], atEmptyPath)
+}
+
+// relocate turns offsets into addresses.
+func (c *preambleCode) relocate(base uint64) {
+	for _, at := range c.at {
+		v := binary.LittleEndian.Uint64(c.data[at:])
+		binary.LittleEndian.PutUint64(c.data[at:], v+base)
+	}
+}
