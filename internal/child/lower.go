@@ -3,6 +3,7 @@ package child
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
@@ -90,9 +91,11 @@ type lowering struct {
 	code  int // instructions written
 	limit int // instructions that there is room for
 	empty uint64
-	args  []plan.Arg
-	clone int // the keeper's clone instruction, or -1
-	err   error
+	// vectors remembers string arrays by their first element.
+	vectors map[*string]uint64
+	args    []plan.Arg
+	clone   int // the keeper's clone instruction, or -1
+	err     error
 }
 
 func newLowering(p *plan.Plan, o Options) *lowering {
@@ -238,6 +241,14 @@ func (l *lowering) put(addr uint64, size uint8, v uint64) {
 	}
 }
 
+// cstring lays out a string that comes from outside: a zero byte would end it early.
+func (l *lowering) cstring(s string) uint64 {
+	if strings.IndexByte(s, 0) >= 0 {
+		l.fail(fmt.Errorf("string %q holds a zero byte", s))
+	}
+	return l.text(s)
+}
+
 func (l *lowering) text(s string) uint64 {
 	if s == "" && l.empty != 0 {
 		return l.empty
@@ -262,18 +273,13 @@ func (l *lowering) word(a *plan.Arg, own bool) (uint64, bool) {
 		}
 		return a.Num, false
 	case plan.Text:
-		for i := range len(a.Text) {
-			if a.Text[i] == 0 {
-				l.fail(fmt.Errorf("string %q holds a zero byte", a.Text))
-			}
-		}
-		return l.text(a.Text), false
+		return l.cstring(a.Text), false
 	case plan.Bytes:
 		p := l.alloc(len(a.Text))
 		copy(l.Data[p-dataBase:], a.Text)
 		return p, false
 	case plan.Vector:
-		return l.vector(a.List), false
+		return l.vector(a.Words), false
 	case plan.Struct:
 		return l.structure(a.List, own), false
 	case plan.Out:
@@ -288,11 +294,26 @@ func (l *lowering) word(a *plan.Arg, own bool) (uint64, bool) {
 	return a.Num, false
 }
 
-func (l *lowering) vector(list []plan.Arg) uint64 {
+// vector lays out strings and the NULL-terminated array of pointers to them. Plans
+// repeat the program's arguments for every directory of its search path, so the
+// array of a slice that was laid out before is used again.
+func (l *lowering) vector(list []string) uint64 {
+	var key *string
+	if len(list) > 0 {
+		key = &list[0]
+		if at, ok := l.vectors[key]; ok {
+			return at
+		}
+	}
 	at := l.alloc(8 * (len(list) + 1))
-	for i := range list {
-		w, _ := l.word(&list[i], false)
-		l.put(at+uint64(8*i), 8, w)
+	for i, s := range list {
+		l.put(at+uint64(8*i), 8, l.cstring(s))
+	}
+	if key != nil {
+		if l.vectors == nil {
+			l.vectors = make(map[*string]uint64)
+		}
+		l.vectors[key] = at
 	}
 	return at
 }

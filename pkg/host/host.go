@@ -142,3 +142,15 @@ func (f *Facts) Hierarchy(controller string) (Hierarchy, bool) {
 	}
 	return Hierarchy{}, false
 }
+
+// FileKind is what a path on the host is, as far as a bind of it cares.
+type FileKind uint8
+
+const (
+	// Missing: there is nothing, or nothing that the user may see.
+	Missing FileKind = iota
+	// Directory: it must be bound over a directory.
+	Directory
+	// File: anything else; it must be bound over a file.
+	File
+)

@@ -206,3 +206,15 @@ func readWord(path string) string {
 	}
 	return strings.TrimSpace(string(b))
 }
+
+// Kind looks at a path of the host.
+func Kind(path string) FileKind {
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return Missing
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return Directory
+	}
+	return File
+}

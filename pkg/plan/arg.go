@@ -46,8 +46,10 @@ type Arg struct {
 	Text string
 	// Label is the member's name in a Struct, for the reader.
 	Label string
-	// List holds a Struct's members, or a Vector's strings as Text arguments.
+	// List holds a Struct's members.
 	List []Arg
+	// Words holds a Vector's strings.
+	Words []string
 	// Names explains FlagBits and Enum.
 	Names *Names
 }
@@ -88,13 +90,7 @@ func String(s string) Arg { return Arg{Kind: Text, Text: s} }
 func Blob(b string) Arg { return Arg{Kind: Bytes, Text: b} }
 
 // Strings makes a Vector argument.
-func Strings(v []string) Arg {
-	list := make([]Arg, len(v))
-	for i, s := range v {
-		list[i] = String(s)
-	}
-	return Arg{Kind: Vector, List: list}
-}
+func Strings(v []string) Arg { return Arg{Kind: Vector, Words: v} }
 
 // Pointer makes a Struct argument out of its members.
 func Pointer(members ...Arg) Arg { return Arg{Kind: Struct, List: members} }

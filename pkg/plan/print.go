@@ -42,7 +42,13 @@ func formatArg(b *strings.Builder, a Arg) {
 	case Bytes:
 		b.WriteString("[" + strconv.Itoa(len(a.Text)) + " bytes]")
 	case Vector:
-		formatList(b, "[", a.List, "]")
+		for i, w := range a.Words {
+			b.WriteString([]string{"[", ", "}[min(i, 1)] + strconv.Quote(w))
+		}
+		if len(a.Words) == 0 {
+			b.WriteByte('[')
+		}
+		b.WriteByte(']')
 	case Struct:
 		formatList(b, "{", a.List, "}")
 	case Out:

@@ -36,6 +36,19 @@ func (c Openat2) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, c.Dir.arg(), plan.String(c.Path), how, plan.Number(24))
 }
 
+// Faccessat is faccessat(2) with the real user id.
+type Faccessat struct {
+	Dir  FD
+	Path string
+	Mode AccessMode
+}
+
+func (Faccessat) Name() string { return "faccessat" }
+
+func (c Faccessat) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, c.Dir.arg(), plan.String(c.Path), plan.Flags(uint64(c.Mode), &accessNames))
+}
+
 // Close is close(2).
 type Close struct{ FD FD }
 
@@ -285,4 +298,43 @@ func (c SendFD) AppendArgs(dst []plan.Arg) []plan.Arg {
 		control.Member("msg_control", 8), plan.Number(24).Member("msg_controllen", 8),
 		plan.Number(0).Member("msg_flags", 8))
 	return append(dst, c.Socket.arg(), msg, plan.Number(0))
+}
+
+// Socket is socket(2) for the AF_INET datagram socket that interface requests
+// go through, see netdevice(7).
+type Socket struct{}
+
+func (Socket) Name() string { return "socket" }
+
+func (Socket) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.OneOf(2, &familyNames), plan.Flags(2|0x80000, &socketTypeNames), plan.Number(0))
+}
+
+// LinkUp is ioctl(2) with SIOCSIFFLAGS: the interface is up and running.
+type LinkUp struct {
+	Socket    FD
+	Interface string
+}
+
+func (LinkUp) Name() string { return "ioctl" }
+
+// AppendArgs lays out struct ifreq: 16 bytes of name, 24 of which the first two
+// are the flags.
+func (c LinkUp) AppendArgs(dst []plan.Arg) []plan.Arg {
+	const siocsifflags, up, running = 0x8914, 0x1, 0x40
+	var name [16]byte
+	copy(name[:15], c.Interface)
+	number := func(b []byte) uint64 {
+		v := uint64(0)
+		for i := range 8 {
+			v |= uint64(b[i]) << (8 * i)
+		}
+		return v
+	}
+	zero := plan.Number(0)
+	req := plan.Pointer(
+		plan.Arg{Kind: plan.Hex, Num: number(name[:8])}.Member("ifr_name", 8),
+		plan.Arg{Kind: plan.Hex, Num: number(name[8:])}.Member("", 8),
+		plan.Flags(up|running, &linkFlagNames).Member("ifr_flags", 8), zero.Member("", 8), zero.Member("", 8))
+	return append(dst, c.Socket.arg(), plan.OneOf(siocsifflags, &ioctlNames), req)
 }

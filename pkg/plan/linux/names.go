@@ -362,6 +362,7 @@ var ioctlNames = plan.Names{List: []plan.Name{
 	{Value: 0x5414, Name: "TIOCSWINSZ"},
 	{Value: 0x40045431, Name: "TIOCSPTLCK"},
 	{Value: 0x5441, Name: "TIOCGPTPEER"},
+	{Value: 0x8914, Name: "SIOCSIFFLAGS"},
 }}
 
 var (
@@ -386,3 +387,19 @@ var (
 // IsOpenFlags reports whether an argument explained by n holds OpenFlags, whose
 // numbers depend on the architecture.
 func IsOpenFlags(n *plan.Names) bool { return n == &openFlagNames }
+
+// AccessMode is the mode of faccessat(2).
+type AccessMode uint64
+
+// The access modes.
+const (
+	FOK AccessMode = 0
+	XOK AccessMode = 1
+)
+
+var (
+	accessNames     = plan.Names{Zero: "F_OK", List: []plan.Name{{Value: 1, Name: "X_OK"}}}
+	familyNames     = plan.Names{List: []plan.Name{{Value: 2, Name: "AF_INET"}}}
+	socketTypeNames = plan.Names{List: []plan.Name{{Value: 2, Name: "SOCK_DGRAM"}, {Value: 0x80000, Name: "SOCK_CLOEXEC"}}}
+	linkFlagNames   = plan.Names{List: []plan.Name{{Value: 1, Name: "IFF_UP"}, {Value: 0x40, Name: "IFF_RUNNING"}}}
+)

@@ -1,0 +1,270 @@
+package rootfs
+
+import (
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// mount plans one entry of the configuration's mounts.
+func (b *builder) mount(m *specs.Mount, pointer string) error {
+	o, err := parseOptions(m.Options)
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(m.Destination, "/") {
+		return fmt.Errorf("destination is not an absolute path")
+	}
+	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
+		return fmt.Errorf("id-mapped mounts are not supported")
+	}
+	dest := path.Clean(m.Destination)
+	switch {
+	case dest == "/":
+		return fmt.Errorf("only the first mount may be the root")
+	case o.bind || m.Type == "bind":
+		return b.bind(m, o, dest, pointer)
+	case m.Type == "cgroup" || m.Type == "cgroup2":
+		return b.cgroup(o, dest, pointer)
+	}
+	reg := b.name("mnt")
+	b.newFilesystem(m.Type, m.Source, o, plan.Reg(reg), pointer)
+	b.attach(reg, dest, true, o, pointer)
+	if o.copyUp {
+		return fmt.Errorf("option tmpcopyup is not supported")
+	}
+	switch {
+	case m.Type == "tmpfs":
+		b.fresh[dest] = reg
+	case m.Type == "proc" && dest == "/proc":
+		b.proc = reg
+	case m.Type == "sysfs" && dest == "/sys":
+		b.sys = reg
+	}
+	return nil
+}
+
+// name makes a register name of its own.
+func (b *builder) name(prefix string) linux.FD {
+	b.n++
+	return linux.FD(prefix + strconv.Itoa(b.n))
+}
+
+// bind plans a bind of a host path: a detached copy of the mount it lies on.
+func (b *builder) bind(m *specs.Mount, o *options, dest, pointer string) error {
+	kind := b.in.Sources[m.Source]
+	if kind == host.Missing {
+		return fmt.Errorf("%w: %s", ErrSource, m.Source)
+	}
+	flags := linux.OpenTreeClone | linux.OpenTreeCloexec
+	why := "a host path to show inside"
+	if o.recursive {
+		flags |= linux.AtRecursive
+		why = "a host path to show inside, with the mounts below it"
+	}
+	reg := b.name("bind")
+	b.Do(why, linux.OpenTree{Dir: linux.CWD, Path: m.Source, Flags: flags}).As(plan.Reg(reg)).For(pointer)
+	if b.in.Facts.HasMountSetattr() {
+		b.setattr(reg, o, pointer)
+	}
+	b.attach(reg, dest, kind == host.Directory, o, pointer)
+	if !b.in.Facts.HasMountSetattr() {
+		return b.remount(reg, o, kind, pointer)
+	}
+	return nil
+}
+
+// setattr gives a detached bind its attributes and propagation.
+func (b *builder) setattr(reg linux.FD, o *options, pointer string) {
+	if o.recSet|o.recClear != 0 {
+		b.Do("its attributes, for all mounts below it", linux.MountSetattr{Dir: reg, Recursive: true, Set: o.recSet, Clear: o.recClear}).For(pointer)
+	}
+	if o.set|o.clear != 0 {
+		b.Do("its attributes", linux.MountSetattr{Dir: reg, Set: o.set, Clear: o.clear}).For(pointer)
+	}
+	if o.propagation != 0 {
+		b.Do("whether mounts made below it are passed on", linux.MountSetattr{
+			Dir: reg, Recursive: o.propagation&linux.MsRec != 0, Propagation: o.propagation &^ linux.MsRec}).For(pointer)
+	}
+}
+
+// remount does what setattr does, on kernels before 5.12: after attaching, through
+// the working directory. A file cannot be a working directory; it is reached as
+// the descriptor's link in our own procfs.
+func (b *builder) remount(reg linux.FD, o *options, kind host.FileKind, pointer string) error {
+	if o.recSet|o.recClear != 0 {
+		return fmt.Errorf("recursive mount attributes need Linux 5.12, this is %s", b.in.Facts.Kernel)
+	}
+	if o.set == 0 && o.propagation == 0 {
+		return nil
+	}
+	if kind != host.Directory {
+		return fmt.Errorf("attributes of a bound file need Linux 5.12, this is %s", b.in.Facts.Kernel)
+	}
+	b.chdir(reg)
+	if o.set != 0 {
+		b.Do("its attributes", linux.Mount{Target: ".", Flags: linux.MsBind | linux.MsRemount | o.mountFlags()}).For(pointer)
+	}
+	if o.propagation != 0 {
+		b.Do("whether mounts made below it are passed on", linux.Mount{Target: ".", Flags: o.propagation}).For(pointer)
+	}
+	return nil
+}
+
+// chdir goes to a descriptor's directory if it is not there already.
+func (b *builder) chdir(reg linux.FD) {
+	if b.cwd != reg {
+		b.Do("paths are relative to a descriptor, not to names in the image", linux.Fchdir{FD: reg})
+		b.cwd = reg
+	}
+}
+
+// attach puts a detached mount at dest, which is made if it is missing.
+func (b *builder) attach(reg linux.FD, dest string, dir bool, o *options, pointer string) {
+	if parent, ok := b.fresh[path.Dir(dest)]; ok {
+		name := path.Base(dest)
+		why := "at " + dest + ", inside a file system that is new and empty"
+		if dir {
+			b.Do(why, linux.Mkdirat{Dir: parent, Path: name, Mode: 0o755}).Ok(plan.EEXIST).For(pointer)
+		} else {
+			b.Do(why, linux.Mknodat{Dir: parent, Path: name, Mode: regular | 0o644}).Ok(plan.EEXIST).For(pointer)
+		}
+	}
+	at := b.lookup(dest, dir, pointer)
+	b.Do("at "+dest, linux.MoveMount{From: reg, To: at}).For(pointer)
+}
+
+// File types of mknod(2).
+const (
+	regular     = 0o100000
+	charDevice  = 0o020000
+	blockDevice = 0o060000
+	fifo        = 0o010000
+)
+
+// lookup resolves a path inside the root to a descriptor, and makes what is
+// missing of it. Symbolic links are followed, but never out of the root.
+func (b *builder) lookup(dest string, dir bool, pointer string) linux.FD {
+	at := linux.FD("at")
+	rel := strings.TrimPrefix(dest, "/")
+	why := "where " + dest + " is, whatever links the image has on the way"
+	flags := linux.OPath | linux.OCloexec
+	if dir {
+		flags |= linux.ODirectory
+	}
+	open := func(p string, flags linux.OpenFlags) linux.Openat2 {
+		return linux.Openat2{Dir: rootReg, Path: p, Flags: flags, Resolve: linux.ResolveInRoot | linux.ResolveNoMagiclinks}
+	}
+	b.Do(why, open(rel, flags)).As("at").Ok(plan.ENOENT).For(pointer)
+	parent := linux.FD(rootReg)
+	parts := strings.Split(rel, "/")
+	for i, name := range parts {
+		last := i == len(parts)-1
+		if last && !dir {
+			b.Do("it is not in the image: made as an empty file", linux.Mknodat{Dir: parent, Path: name, Mode: regular | 0o644}).
+				Else().Ok(plan.EEXIST).For(pointer)
+		} else {
+			b.Do("it is not in the image: made", linux.Mkdirat{Dir: parent, Path: name, Mode: 0o755}).
+				Else().Ok(plan.EEXIST).For(pointer)
+		}
+		f := linux.OPath | linux.OCloexec | linux.ODirectory
+		if last {
+			f = flags
+		}
+		b.Do("it is not in the image: made", open(strings.Join(parts[:i+1], "/"), f)).Else().As("at").For(pointer)
+		parent = at
+	}
+	return at
+}
+
+// cgroup plans a mount of type cgroup: the container's own control groups, read
+// from the host's hierarchies.
+func (b *builder) cgroup(o *options, dest, pointer string) error {
+	if len(b.in.Cgroups) == 0 {
+		return b.emptyCgroup(o, dest, pointer)
+	}
+	if b.in.Cgroups[0].Name == "" {
+		return b.unifiedCgroup(o, dest, pointer)
+	}
+	reg := b.name("cg")
+	tmp := &options{set: o.set &^ linux.AttrReadonly, data: []string{"mode=755"}}
+	b.newFilesystem("tmpfs", "tmpfs", tmp, plan.Reg(reg), pointer)
+	b.attach(reg, dest, true, o, pointer)
+	for _, c := range b.in.Cgroups {
+		why := "the container's own part of the " + c.Name + " hierarchy"
+		b.Do(why, linux.OpenTree{Dir: linux.CWD, Path: c.Path, Flags: linux.OpenTreeClone | linux.OpenTreeCloexec}).As("tree").For(pointer)
+		if b.in.Facts.HasMountSetattr() {
+			b.Do(why, linux.MountSetattr{Dir: "tree", Set: o.set}).For(pointer)
+		}
+		b.Do(why, linux.Mkdirat{Dir: reg, Path: c.Name, Mode: 0o755}).For(pointer)
+		b.Do(why, linux.MoveMount{From: "tree", To: reg, ToPath: c.Name}).For(pointer)
+		if !b.in.Facts.HasMountSetattr() {
+			b.chdir(reg)
+			b.Do(why, linux.Mount{Target: c.Name, Flags: linux.MsBind | linux.MsRemount | o.mountFlags()}).For(pointer)
+		}
+		b.links(reg, c, pointer)
+	}
+	if o.set&linux.AttrReadonly != 0 {
+		b.chdir(reg)
+		b.Do("nothing is to be added to the list of hierarchies",
+			linux.Mount{Target: ".", Flags: linux.MsBind | linux.MsRemount | o.mountFlags()}).For(pointer)
+	}
+	return nil
+}
+
+// links gives each of several controllers that share a hierarchy its own name.
+func (b *builder) links(dir linux.FD, c CgroupMount, pointer string) {
+	if len(c.Controllers) < 2 {
+		return
+	}
+	for _, name := range c.Controllers {
+		b.Do("controllers that share a hierarchy are found under their own names too",
+			linux.Symlinkat{Target: c.Name, Dir: dir, Path: name}).For(pointer)
+	}
+}
+
+// unifiedCgroup shows the control group of version 2: a new mount where the
+// container has a cgroup namespace, so that its own group is the root, else a bind.
+func (b *builder) unifiedCgroup(o *options, dest, pointer string) error {
+	reg := b.name("cg")
+	if hasNamespace(b.in.Spec, specs.CgroupNamespace) {
+		b.newFilesystem("cgroup2", "cgroup", &options{set: o.set}, plan.Reg(reg), pointer)
+		b.attach(reg, dest, true, o, pointer)
+		return nil
+	}
+	b.Do("the container's own control group", linux.OpenTree{Dir: linux.CWD, Path: b.in.Cgroups[0].Path, Flags: linux.OpenTreeClone | linux.OpenTreeCloexec}).
+		As(plan.Reg(reg)).For(pointer)
+	if b.in.Facts.HasMountSetattr() {
+		b.setattr(reg, o, pointer)
+	}
+	b.attach(reg, dest, true, o, pointer)
+	if !b.in.Facts.HasMountSetattr() {
+		return b.remount(reg, o, host.Directory, pointer)
+	}
+	return nil
+}
+
+// emptyCgroup keeps the place when the container has no control group of its own:
+// an empty directory, so that nothing of the host's shows.
+func (b *builder) emptyCgroup(o *options, dest, pointer string) error {
+	reg := b.name("cg")
+	b.newFilesystem("tmpfs", "tmpfs", &options{set: o.set, data: []string{"size=0k", "mode=755"}}, plan.Reg(reg), pointer)
+	b.attach(reg, dest, true, o, pointer)
+	return nil
+}
+
+func hasNamespace(spec *specs.Spec, kind specs.LinuxNamespaceType) bool {
+	for _, ns := range spec.Linux.Namespaces {
+		if ns.Type == kind {
+			return true
+		}
+	}
+	return false
+}

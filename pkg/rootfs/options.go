@@ -1,0 +1,123 @@
+package rootfs
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// options are a mount's options, sorted by what they act on.
+type options struct {
+	bind, recursive bool
+	remount         bool
+	copyUp          bool
+	// set and clear are attributes of the mount; recSet and recClear those of all
+	// mounts below it as well.
+	set, clear, recSet, recClear linux.MountAttrs
+	propagation                  linux.MountFlags
+	// super are flags of the file system, data its own parameters.
+	super, data []string
+}
+
+// The option names of the runtime specification, "Linux mount options".
+var attrOptions = [...]struct {
+	name       string
+	set, clear linux.MountAttrs
+}{
+	{"ro", linux.AttrReadonly, 0}, {"rw", 0, linux.AttrReadonly},
+	{"nosuid", linux.AttrNosuid, 0}, {"suid", 0, linux.AttrNosuid},
+	{"nodev", linux.AttrNodev, 0}, {"dev", 0, linux.AttrNodev},
+	{"noexec", linux.AttrNoexec, 0}, {"exec", 0, linux.AttrNoexec},
+	{"nodiratime", linux.AttrNodiratime, 0}, {"diratime", 0, linux.AttrNodiratime},
+	{"nosymfollow", linux.AttrNosymfollow, 0}, {"symfollow", 0, linux.AttrNosymfollow},
+	{"noatime", linux.AttrNoatime, linux.AttrAtime}, {"atime", 0, linux.AttrAtime},
+	{"strictatime", linux.AttrStrictatime, linux.AttrAtime}, {"nostrictatime", 0, linux.AttrAtime},
+	{"relatime", 0, linux.AttrAtime}, {"norelatime", linux.AttrStrictatime, linux.AttrAtime},
+}
+
+var propagationOptions = [...]struct {
+	name string
+	flag linux.MountFlags
+}{
+	{"private", linux.MsPrivate}, {"rprivate", linux.MsPrivate | linux.MsRec},
+	{"slave", linux.MsSlave}, {"rslave", linux.MsSlave | linux.MsRec},
+	{"shared", linux.MsShared}, {"rshared", linux.MsShared | linux.MsRec},
+	{"unbindable", linux.MsUnbindable}, {"runbindable", linux.MsUnbindable | linux.MsRec},
+}
+
+// parseOptions sorts the options; those that are not known are the file system's.
+func parseOptions(list []string) (*options, error) {
+	o := new(options)
+	for _, name := range list {
+		if !o.attr(name) && !o.propagate(name) && !o.kind(name) {
+			if strings.HasPrefix(name, "idmap") || strings.HasPrefix(name, "ridmap") {
+				return nil, fmt.Errorf("option %q: id-mapped mounts are not supported", name)
+			}
+			o.data = append(o.data, name)
+		}
+	}
+	return o, nil
+}
+
+func (o *options) attr(name string) bool {
+	for _, a := range &attrOptions {
+		if a.name == name {
+			o.set, o.clear = o.set&^a.clear|a.set, o.clear&^a.set|a.clear
+			return true
+		}
+		if len(name) == len(a.name)+1 && name[0] == 'r' && name[1:] == a.name {
+			o.recSet, o.recClear = o.recSet&^a.clear|a.set, o.recClear&^a.set|a.clear
+			return true
+		}
+	}
+	return false
+}
+
+func (o *options) propagate(name string) bool {
+	for _, p := range &propagationOptions {
+		if p.name == name {
+			o.propagation = p.flag
+			return true
+		}
+	}
+	return false
+}
+
+func (o *options) kind(name string) bool {
+	switch name {
+	case "bind":
+		o.bind = true
+	case "rbind":
+		o.bind, o.recursive = true, true
+	case "remount":
+		o.remount = true
+	case "tmpcopyup":
+		o.copyUp = true
+	case "sync", "dirsync", "lazytime", "mand":
+		o.super = append(o.super, name)
+	case "async", "nolazytime", "nomand", "defaults", "silent", "loud", "iversion", "noiversion", "acl", "noacl":
+		// What the kernel does anyway, or has given up.
+	default:
+		return false
+	}
+	return true
+}
+
+// mountFlags are the attributes as flags of mount(2).
+func (o *options) mountFlags() linux.MountFlags {
+	var flags linux.MountFlags
+	for _, p := range [...]struct {
+		attr linux.MountAttrs
+		flag linux.MountFlags
+	}{
+		{linux.AttrReadonly, linux.MsReadonly}, {linux.AttrNosuid, linux.MsNosuid}, {linux.AttrNodev, linux.MsNodev},
+		{linux.AttrNoexec, linux.MsNoexec}, {linux.AttrNoatime, linux.MsNoatime}, {linux.AttrNodiratime, linux.MsNodiratime},
+		{linux.AttrStrictatime, linux.MsStrictatime}, {linux.AttrNosymfollow, linux.MsNosymfollow},
+	} {
+		if (o.set|o.recSet)&p.attr != 0 {
+			flags |= p.flag
+		}
+	}
+	return flags
+}

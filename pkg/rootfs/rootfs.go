@@ -1,0 +1,238 @@
+// Package rootfs plans what a container sees as its file system.
+//
+// # Theory of operation
+//
+// The child is born into a copy of the host's mount table. In this order it
+//
+//  1. cuts the copy off, so that nothing it mounts appears on the host (MS_SLAVE);
+//  2. makes the image's tree a mount, and keeps a descriptor of it, the register
+//     "root": a bind of a directory, or an overlay of layers that exists in this
+//     mount namespace only and vanishes with it;
+//  3. adds the mounts of the configuration. Each is made detached (fsopen or
+//     open_tree), gets its attributes, and is then attached to a descriptor of the
+//     place where it belongs. The place is looked up with openat2 and
+//     RESOLVE_IN_ROOT from "root", so no symbolic link in the image leads outside
+//     (CVE-2021-30465), and missing directories are made one by one below
+//     descriptors;
+//  4. fills the fresh /dev with nodes and links;
+//  5. covers paths of /proc and /sys that tell or change too much, walking from the
+//     descriptors of its own procfs and sysfs;
+//  6. makes "root" the root with pivot_root and drops the host's tree.
+//
+// Paths of the host (sources of binds, the layers) are trusted; whatever lies
+// below "root" is not.
+//
+// mount_setattr(2) came with Linux 5.12. On older kernels attributes of binds are
+// set by a remount after attaching, through the working directory and ".", so that
+// no path inside the tree is walked there either.
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// CgroupMount is one control group directory that a mount of type cgroup shows.
+type CgroupMount struct {
+	// Name is the directory's name below the mount point ("cpu,cpuacct"); empty
+	// on version 2, where the mount point itself is the directory.
+	Name string
+	// Controllers of version 1 each get a link when several share a directory.
+	Controllers []string
+	// Path is the container's control group on the host.
+	Path string
+}
+
+// Input is what the planner reads.
+type Input struct {
+	Spec  *specs.Spec
+	Facts *host.Facts
+	// Root is the host directory of the root file system. When the first
+	// mount's destination is "/", that mount is the root file system, and Root
+	// is just a directory to attach it to.
+	Root string
+	// Sources tells for every source of a bind what it is.
+	Sources map[string]host.FileKind
+	Cgroups []CgroupMount
+	// UserNS says that the child is in a user namespace: device nodes cannot be
+	// made there and are bound from the host instead.
+	UserNS bool
+	// NoPivot moves the root over the old one instead of pivoting, for hosts that
+	// run from an initramfs, which cannot be pivoted away from.
+	NoPivot bool
+}
+
+const rootReg = "root"
+
+// ErrSource means that the source of a bind does not exist.
+var ErrSource = errors.New("bind source does not exist")
+
+type builder struct {
+	*plan.Builder
+	in Input
+	// fresh are mounts that are empty file systems of our own, by destination: in
+	// them nothing needs to be looked up.
+	fresh map[string]linux.FD
+	// proc and sys are our own procfs and sysfs, if mounted at their usual places.
+	proc, sys linux.FD
+	cwd       linux.FD // where the last fchdir went
+	n         int
+}
+
+// Plan returns the child's steps up to the mounts, devices and covers; Enter
+// returns those that make the result the root.
+func Plan(in Input) ([]plan.Step, error) {
+	b := &builder{Builder: plan.Build(plan.Child, plan.RootfsChapter), in: in, fresh: make(map[string]linux.FD)}
+	mounts, err := b.root()
+	if err != nil {
+		return nil, err
+	}
+	for i := mounts; i < len(in.Spec.Mounts); i++ {
+		if err := b.mount(&in.Spec.Mounts[i], "/mounts/"+strconv.Itoa(i)); err != nil {
+			return nil, fmt.Errorf("/mounts/%d (%s): %w", i, in.Spec.Mounts[i].Destination, err)
+		}
+	}
+	if err := b.devices(); err != nil {
+		return nil, err
+	}
+	b.covers()
+	return b.Steps, nil
+}
+
+// root plans steps 1 and 2 and returns the index of the first further mount.
+func (b *builder) root() (int, error) {
+	spec := b.in.Spec
+	flags, why := linux.MsSlave, "mounts made here stay here, those of the host still arrive"
+	switch spec.Linux.RootfsPropagation {
+	case "", "slave", "rslave":
+	case "private", "rprivate":
+		flags, why = linux.MsPrivate, "mounts stay on their side, here and on the host"
+	case "shared", "rshared", "unbindable", "runbindable":
+		flags, why = linux.MsSlave, "mounts made here stay here until the root is in place"
+	default:
+		return 0, fmt.Errorf("/linux/rootfsPropagation: unknown propagation %q", spec.Linux.RootfsPropagation)
+	}
+	b.Do(why, linux.Mount{Target: "/", Flags: flags | linux.MsRec})
+	if len(spec.Mounts) > 0 && path.Clean(spec.Mounts[0].Destination) == "/" {
+		return 1, b.mountedRoot(&spec.Mounts[0])
+	}
+	b.Do("the root file system becomes a mount of its own",
+		linux.OpenTree{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OpenTreeClone | linux.OpenTreeCloexec | linux.AtRecursive}).
+		As(rootReg).For("/root/path")
+	b.Do("a new root must be attached somewhere", linux.Openat{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).
+		As("place").For("/root/path")
+	b.Do("a new root must be attached somewhere", linux.MoveMount{From: rootReg, To: "place"}).For("/root/path")
+	return 0, nil
+}
+
+// maxMountData is what mount(2) takes as data: one page with its closing NUL.
+const maxMountData = 4095
+
+// mountedRoot makes the first mount the root. Its options reach mount(2) as they
+// are; where they are too long for that (many layers), the kernel must take the
+// layers one by one.
+func (b *builder) mountedRoot(m *specs.Mount) error {
+	o, err := parseOptions(m.Options)
+	if err != nil {
+		return err
+	}
+	data := strings.Join(o.data, ",")
+	const pointer = "/mounts/0"
+	if m.Type == "bind" || o.bind {
+		return errors.New("/mounts/0: a bind over / is what root.path is for")
+	}
+	if len(data) <= maxMountData {
+		b.Do("the layers of the image, and above them one to write to, in a mount that ends with the container",
+			linux.Mount{Source: m.Source, Target: b.in.Root, Type: m.Type, Flags: o.mountFlags(), Data: data}).For(pointer)
+		b.Do("from here on the root file system is this descriptor",
+			linux.Openat{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).As(rootReg).For(pointer)
+		return nil
+	}
+	if m.Type != "overlay" || !b.in.Facts.HasOverlayLowerAppend() {
+		return fmt.Errorf("/mounts/0: %d bytes of mount options, the kernel takes %d (Linux 6.7 can take more layers)", len(data), maxMountData)
+	}
+	o.data = splitLower(o.data)
+	b.newFilesystem(m.Type, m.Source, o, rootReg, pointer)
+	b.Do("a new root must be attached somewhere", linux.Openat{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).
+		As("place").For(pointer)
+	b.Do("a new root must be attached somewhere", linux.MoveMount{From: rootReg, To: "place"}).For(pointer)
+	return nil
+}
+
+// splitLower turns "lowerdir=a:b:c" into "lowerdir+=a", "lowerdir+=b", ...
+func splitLower(options []string) []string {
+	var out []string
+	for _, o := range options {
+		if list, ok := strings.CutPrefix(o, "lowerdir="); ok {
+			for dir := range strings.SplitSeq(list, ":") {
+				out = append(out, "lowerdir+="+dir)
+			}
+			continue
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+// newFilesystem plans fsopen to fsmount; the detached mount is in reg.
+func (b *builder) newFilesystem(fstype, source string, o *options, reg plan.Reg, pointer string) {
+	why := "a new " + fstype
+	b.Do(why, linux.Fsopen{Type: fstype}).As("fs").For(pointer)
+	if source != "" && source != fstype {
+		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigSetString, Key: "source", Value: source}).For(pointer)
+	}
+	for _, kv := range o.data {
+		key, value, has := cutOption(kv)
+		c := linux.Fsconfig{FS: "fs", Command: linux.FsconfigSetFlag, Key: key}
+		if has {
+			c.Command, c.Value = linux.FsconfigSetString, value
+		}
+		b.Do(why, c).For(pointer)
+	}
+	for _, key := range o.super {
+		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigSetFlag, Key: key}).For(pointer)
+	}
+	b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigCreate}).For(pointer)
+	b.Do(why, linux.Fsmount{FS: "fs", Attrs: o.set}).As(reg).For(pointer)
+}
+
+// cutOption splits at the first "=", except in "lowerdir+=x", whose key ends in +.
+func cutOption(kv string) (key, value string, has bool) { return strings.Cut(kv, "=") }
+
+// Enter makes the register "root" the root directory and drops the host's tree.
+func Enter(in Input) []plan.Step {
+	b := plan.Build(plan.Child, plan.RootfsChapter)
+	if in.Spec.Root != nil && in.Spec.Root.Readonly && in.Facts.HasMountSetattr() {
+		b.Do("nobody may write to the root file system",
+			linux.MountSetattr{Dir: rootReg, Set: linux.AttrReadonly}).For("/root/readonly")
+	}
+	b.Do("the new root is the working directory", linux.Fchdir{FD: rootReg})
+	if in.NoPivot {
+		b.Do("the root of an initramfs cannot be pivoted away from; the new one is moved over it", linux.Mount{Source: ".", Target: "/", Flags: linux.MsMove})
+		b.Do("and becomes the root", linux.Chroot{Path: "."})
+	} else {
+		b.Do("the new root becomes the root, the old one lies above it", linux.PivotRoot{NewRoot: ".", PutOld: "."})
+		b.Do("the host's tree is gone from here", linux.Umount{Target: ".", Flags: linux.MntDetach})
+	}
+	b.Do("from inside", linux.Chdir{Path: "/"})
+	if in.Spec.Root != nil && in.Spec.Root.Readonly && !in.Facts.HasMountSetattr() {
+		b.Do("nobody may write to the root file system",
+			linux.Mount{Target: "/", Flags: linux.MsRemount | linux.MsBind | linux.MsReadonly}).For("/root/readonly")
+	}
+	switch in.Spec.Linux.RootfsPropagation {
+	case "shared", "rshared":
+		b.Do("the container's own mounts are to be shared with its children", linux.Mount{Target: "/", Flags: linux.MsShared | linux.MsRec}).For("/linux/rootfsPropagation")
+	case "unbindable", "runbindable":
+		b.Do("the root must not be bound again", linux.Mount{Target: "/", Flags: linux.MsUnbindable | linux.MsRec}).For("/linux/rootfsPropagation")
+	}
+	return b.Steps
+}

@@ -1,0 +1,151 @@
+// Package security plans how the child gives up what the user's program must not
+// have: resources, capabilities, ids, and the way back.
+//
+// # Theory of operation
+//
+// The order is forced by the kernel. Limits are set while there still is a
+// capability to set them. The bounding set is emptied while CAP_SETPCAP is there.
+// The keep-capabilities flag makes the permitted set survive the change of user
+// id; groups are set before the user, because afterwards they cannot be. Then the
+// sets are cut down to what is granted, ambient capabilities are raised from them,
+// and no_new_privs closes the door: from here no execve can gain anything.
+//
+// A seccomp filter may be loaded with no_new_privs or with CAP_SYS_ADMIN. So with
+// no_new_privs it is loaded last of all, and without it before the capabilities are
+// dropped; Plan is told the filter's steps and puts them in the right place.
+package security
+
+import (
+	"fmt"
+	"strconv"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// Proc is the register of a procfs of the child's own, detached, through which it
+// writes to files below /proc: nothing in the image can stand in the way.
+const Proc plan.Reg = "ownproc"
+
+// Input is what the planner reads.
+type Input struct {
+	Process *specs.Process
+	Facts   *host.Facts
+	// NoSetgroups: see namespace.Placement.
+	NoSetgroups bool
+	// UserNS says that the child is in a user namespace of its own.
+	UserNS bool
+}
+
+// sets are the capability sets as bit masks.
+type sets struct{ bounding, effective, permitted, inheritable, ambient uint64 }
+
+// Limits plans what needs the capabilities that the rest takes away: resource
+// limits and the out-of-memory score. The latter is written through the register
+// Proc.
+func Limits(in Input) ([]plan.Step, error) {
+	b := plan.Build(plan.Child, plan.PrivilegeChapter)
+	for i, r := range in.Process.Rlimits {
+		resource, ok := linux.ResourceByName(r.Type)
+		pointer := "/process/rlimits/" + strconv.Itoa(i)
+		if !ok {
+			return nil, fmt.Errorf("%s: unknown resource %q", pointer, r.Type)
+		}
+		if r.Soft > r.Hard {
+			return nil, fmt.Errorf("%s: %s: soft limit %d is above the hard limit %d", pointer, r.Type, r.Soft, r.Hard)
+		}
+		b.Do("resource limits", linux.Prlimit{Resource: resource, Soft: r.Soft, Hard: r.Hard}).For(pointer)
+	}
+	if score := in.Process.OOMScoreAdj; score != nil {
+		if *score < -1000 || *score > 1000 {
+			return nil, fmt.Errorf("/process/oomScoreAdj: %d is not between -1000 and 1000", *score)
+		}
+		const why, pointer = "whom the kernel kills first when memory runs out", "/process/oomScoreAdj"
+		b.Do(why, linux.Openat2{Dir: linux.FD(Proc), Path: "self/oom_score_adj", Flags: linux.OWronly | linux.OCloexec,
+			Resolve: linux.ResolveBeneath | linux.ResolveNoXdev | linux.ResolveNoMagiclinks}).As("score").For(pointer)
+		b.Do(why, linux.Write{FD: "score", Data: strconv.Itoa(*score)}).For(pointer)
+	}
+	return b.Steps, nil
+}
+
+// Plan plans the loss of privileges. filter are the steps that load the seccomp
+// filter; they are placed where the kernel accepts them.
+func Plan(in Input, filter []plan.Step) ([]plan.Step, error) {
+	caps, err := capabilities(in.Process.Capabilities)
+	if err != nil {
+		return nil, err
+	}
+	b := plan.Build(plan.Child, plan.PrivilegeChapter)
+	p := in.Process
+	const pointer = "/process/capabilities/bounding"
+	for n := range uint64(in.Facts.LastCapability + 1) {
+		if p.Capabilities != nil && caps.bounding&(1<<n) == 0 {
+			b.Do("capabilities that no program in here can ever get", linux.Prctl{Option: linux.PrCapbsetDrop, Arg2: n}).For(pointer)
+		}
+	}
+	if !p.NoNewPrivileges {
+		b.Add(filter)
+	}
+	identity(b, in)
+	if p.Capabilities != nil {
+		b.Do("what is left of root's powers", linux.Capset{Effective: caps.effective, Permitted: caps.permitted, Inheritable: caps.inheritable}).
+			For("/process/capabilities")
+		b.Do("no capability passes on by itself", linux.Prctl{Option: linux.PrCapAmbient, Arg2: linux.AmbientClearAll}).
+			For("/process/capabilities/ambient")
+		for n := range uint64(in.Facts.LastCapability + 1) {
+			if caps.ambient&(1<<n) != 0 {
+				b.Do("capabilities that a program without root keeps", linux.Prctl{Option: linux.PrCapAmbient, Arg2: linux.AmbientRaise, Arg3: n}).
+					For("/process/capabilities/ambient")
+			}
+		}
+	}
+	if p.NoNewPrivileges {
+		b.Do("set-user-ID programs give nothing in here", linux.Prctl{Option: linux.PrSetNoNewPrivs, Arg2: 1}).For("/process/noNewPrivileges")
+		b.Add(filter)
+	}
+	return b.Steps, nil
+}
+
+// identity plans groups, group and user.
+func identity(b *plan.Builder, in Input) {
+	u := in.Process.User
+	if u.UID != 0 && in.Process.Capabilities != nil {
+		b.Do("capabilities survive the change of user, to be cut down afterwards", linux.Prctl{Option: linux.PrSetKeepcaps, Arg2: 1})
+	}
+	if !in.NoSetgroups {
+		b.Do("exactly these groups", linux.Setgroups{Groups: u.AdditionalGids}).For("/process/user/additionalGids")
+	}
+	b.Do("the program's group", linux.Setresgid{GID: u.GID}).For("/process/user/gid")
+	b.Do("the program's user", linux.Setresuid{UID: u.UID}).For("/process/user/uid")
+}
+
+// capabilities reads the five lists. Names that this package does not know are an
+// error: silently granting less would surprise, silently granting more would harm.
+func capabilities(c *specs.LinuxCapabilities) (sets, error) {
+	var s sets
+	if c == nil {
+		return s, nil
+	}
+	for _, l := range [...]struct {
+		name  string
+		list  []string
+		value *uint64
+	}{
+		{"bounding", c.Bounding, &s.bounding}, {"effective", c.Effective, &s.effective}, {"permitted", c.Permitted, &s.permitted},
+		{"inheritable", c.Inheritable, &s.inheritable}, {"ambient", c.Ambient, &s.ambient},
+	} {
+		for _, name := range l.list {
+			n, ok := linux.CapabilityByName(name)
+			if !ok {
+				return s, fmt.Errorf("/process/capabilities/%s: unknown capability %q", l.name, name)
+			}
+			*l.value |= 1 << n
+		}
+	}
+	s.effective &= s.permitted
+	s.ambient &= s.permitted & s.inheritable
+	return s, nil
+}
