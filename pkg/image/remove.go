@@ -1,0 +1,289 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containr/containr/internal/durable"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// RemoveOptions says how an image is removed.
+type RemoveOptions struct {
+	// Force removes an image that was given by id even if it has several names.
+	Force bool
+	// InUse is asked before an image loses its last name. An error of it keeps
+	// the image, and is returned together with ErrInUse. Nil means: not in use.
+	// It is called with the store locked and must not change the store.
+	InUse func(*Image) error
+}
+
+// Removed says what went.
+type Removed struct {
+	Untagged []string        // names that are no more
+	Deleted  []digest.Digest // blobs
+	Freed    int64           // bytes that the blobs took
+}
+
+// Remove takes away a name; with the last name go the image and all blobs that
+// nothing else needs. Given an id, it takes away the image's name, or all of
+// them if Force is set (else ErrAmbiguous). Errors are those of Resolve, and
+// ErrInUse; they leave the store as it was.
+func (s *Store) Remove(ctx context.Context, name string, o RemoveOptions) (*Removed, error) {
+	lock, err := s.lock(ctx, durable.Exclusive)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Release()
+	index, err := s.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	doomed, err := s.doomed(index, name, o)
+	if err != nil {
+		return nil, fmt.Errorf("remove: %w", err)
+	}
+	removed := &Removed{}
+	index.Manifests = slices.DeleteFunc(index.Manifests, func(e v1.Descriptor) bool {
+		gone := slices.ContainsFunc(doomed, func(d v1.Descriptor) bool { return d.Digest == e.Digest && nameOf(d) == nameOf(e) })
+		if gone && nameOf(e) != "" {
+			removed.Untagged = append(removed.Untagged, nameOf(e))
+		}
+		return gone
+	})
+	if err := s.writeIndex(index); err != nil {
+		return nil, err
+	}
+	return removed, s.collect(index, removed)
+}
+
+// doomed returns the entries that are to go, if they may.
+func (s *Store) doomed(index *v1.Index, name string, o RemoveOptions) ([]v1.Descriptor, error) {
+	entries, err := s.findIn(index, name)
+	if err != nil {
+		return nil, err
+	}
+	if entries.byID {
+		if _, err := s.choose(entries, name, AnyPlatform); err != nil {
+			return nil, err
+		}
+		if len(entries.found) > 1 && !o.Force {
+			var names []string
+			for _, e := range entries.found {
+				names = append(names, nameOf(e))
+			}
+			return nil, fmt.Errorf("image %q has several names (%s): %w", cut(name), strings.Join(names, ", "), ErrAmbiguous)
+		}
+	}
+	for _, e := range entries.found {
+		if err := s.checkUnused(index, e, entries.found, o); err != nil {
+			return nil, err
+		}
+	}
+	return entries.found, nil
+}
+
+// checkUnused asks the predicate about the images of an entry if no entry that
+// stays has the same target.
+func (s *Store) checkUnused(index *v1.Index, entry v1.Descriptor, doomed []v1.Descriptor, o RemoveOptions) error {
+	count := func(entries []v1.Descriptor) (n int) {
+		for _, e := range entries {
+			if e.Digest == entry.Digest {
+				n++
+			}
+		}
+		return n
+	}
+	if o.InUse == nil || count(index.Manifests) > count(doomed) {
+		return nil
+	}
+	images, _ := s.present(nameOf(entry), entry) // one that is damaged cannot be used
+	for _, image := range images {
+		if err := o.InUse(image); err != nil {
+			return fmt.Errorf("image %s: %w: %w", cut(nameOf(entry)), ErrInUse, err)
+		}
+	}
+	return nil
+}
+
+// GC removes all blobs that no name and no living lease reaches, and what crashes
+// left under ingest/ and leases/. It may run beside anything else.
+func (s *Store) GC(ctx context.Context) (*Removed, error) {
+	lock, err := s.lock(ctx, durable.Exclusive)
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Release()
+	index, err := s.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	removed := &Removed{}
+	return removed, s.collect(index, removed)
+}
+
+// collect marks and sweeps. The caller holds the exclusive lock, so that there
+// are no new names, leases or protected digests meanwhile.
+func (s *Store) collect(index *v1.Index, removed *Removed) error {
+	live := map[digest.Digest]bool{}
+	protected, err := s.protectedDigests()
+	if err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
+	}
+	for _, d := range protected {
+		live[d] = true
+	}
+	for _, e := range index.Manifests {
+		if err := s.mark(e, live); err != nil {
+			return fmt.Errorf("collect garbage: %w", err)
+		}
+	}
+	if err := s.sweepBlobs(live, removed); err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
+	}
+	if err := s.sweepIngest(); err != nil {
+		return fmt.Errorf("collect garbage: %w", err)
+	}
+	return s.sweepTemporaries()
+}
+
+// mark adds a descriptor and what it leads to. What is absent, or damaged so
+// that it leads nowhere, has no children.
+func (s *Store) mark(d v1.Descriptor, live map[digest.Digest]bool) error {
+	live[d.Digest] = true
+	if !IsIndex(d.MediaType) && !IsManifest(d.MediaType) {
+		return nil
+	}
+	data, err := s.ReadBlob(d, MaxManifestSize)
+	if isContentError(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, child := range children(data) {
+		if err := s.mark(child, live); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// isContentError reports whether an error is about what a blob is, and not about
+// reading it: reading may succeed the next time.
+func isContentError(err error) bool {
+	for _, target := range []error{ErrNotFound, ErrCorrupt, ErrLimit, ErrInvalid} {
+		if errors.Is(err, target) {
+			return true
+		}
+	}
+	return false
+}
+
+// children returns whatever descriptors an index or manifest holds. It is less
+// strict than decoding: a layout may hold signatures and other artifacts, which
+// are not images for us to run, nor garbage for us to remove.
+func children(data []byte) []v1.Descriptor {
+	var d struct {
+		Manifests []v1.Descriptor `json:"manifests"`
+		Config    v1.Descriptor   `json:"config"`
+		Layers    []v1.Descriptor `json:"layers"`
+	}
+	if checkJSON(data, "manifest", MaxManifestSize) != nil || json.Unmarshal(data, &d) != nil {
+		return nil
+	}
+	return append(append(d.Manifests, d.Layers...), d.Config)
+}
+
+// sweepBlobs removes blobs that are not live.
+func (s *Store) sweepBlobs(live map[digest.Digest]bool, removed *Removed) error {
+	return fs.WalkDir(os.DirFS(s.dir), blobsDir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		algorithm, encoded := filepath.Base(filepath.Dir(path)), e.Name()
+		d, err := ParseDigest(algorithm + ":" + encoded)
+		if err != nil || live[d] {
+			return nil // not a blob, not ours
+		}
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		if err := os.Remove(filepath.Join(s.dir, path)); err != nil {
+			return err
+		}
+		removed.Deleted = append(removed.Deleted, d)
+		removed.Freed += info.Size()
+		return nil
+	})
+}
+
+// sweepIngest removes files whose writer died.
+func (s *Store) sweepIngest() error {
+	dir := filepath.Join(s.dir, ingestDir)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if err := removeUnlocked(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeUnlocked removes a file that nobody has locked, and keeps it locked until
+// it is gone: who waits for the lock finds out that the name is.
+func removeUnlocked(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	err = durable.TryLockFile(f, durable.Exclusive)
+	if errors.Is(err, durable.ErrLocked) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ours, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	// Committed, and replaced by a new file of that name, since it was opened?
+	if current, err := os.Stat(path); err != nil || !os.SameFile(ours, current) {
+		return nil
+	}
+	return os.Remove(path)
+}
+
+// sweepTemporaries removes what killed writers of index.json left. Nobody writes
+// it while the store is locked.
+func (s *Store) sweepTemporaries() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if durable.IsTemporary(e.Name()) && strings.HasPrefix(e.Name(), indexFile) {
+			if err := os.Remove(filepath.Join(s.dir, e.Name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	return nil
+}
