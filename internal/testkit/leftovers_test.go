@@ -126,7 +126,7 @@ func TestLeftoversSeesChildren(t *testing.T) {
 	})
 	cmd.Process.Kill()
 	cmd.Wait()
-	finds(t, diff, "+ process", "-pause")
+	finds(t, diff, fmt.Sprintf("+ process %d ", cmd.Process.Pid))
 }
 
 func TestLeftoversSeesOrphans(t *testing.T) {
@@ -150,7 +150,7 @@ func TestLeftoversSeesOrphans(t *testing.T) {
 		cmd.Wait()
 	})
 	unix.Kill(pid, unix.SIGKILL)
-	finds(t, diff, "+ process", fmt.Sprint(pid))
+	finds(t, diff, fmt.Sprintf("+ process %d ", pid))
 }
 
 func TestLeftoversSeesMountsCgroupsAndLinks(t *testing.T) {
