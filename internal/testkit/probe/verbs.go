@@ -1,0 +1,188 @@
+package probe
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// verbs are the flags that do something and take a value.
+var verbs = []struct {
+	name, usage string
+	parse       func(string) (action, error)
+}{
+	{"stdout", "write `text` to standard output", func(s string) (action, error) {
+		return func(p *prober) error { _, err := fmt.Fprint(p.stdout, s); return err }, nil
+	}},
+	{"stderr", "write `text` to standard error", func(s string) (action, error) {
+		return func(p *prober) error { _, err := fmt.Fprint(p.stderr, s); return err }, nil
+	}},
+	{"exit", "exit with status `N`", func(s string) (action, error) {
+		n, err := strconv.Atoi(s)
+		return func(*prober) error { return exitStatus(n) }, err
+	}},
+	{"sleep", "wait `duration`", func(s string) (action, error) {
+		d, err := time.ParseDuration(s)
+		return func(*prober) error { time.Sleep(d); return nil }, err
+	}},
+	{"alloc", "take and touch `size` bytes (K, M, G: powers of 1024) and keep them", func(s string) (action, error) {
+		n, err := bytes(s)
+		return func(p *prober) error { return p.alloc(n) }, err
+	}},
+	{"spin", "burn one cpu for `duration` of wall time, then print {Spin:{Wall,CPU}} in nanoseconds", func(s string) (action, error) {
+		d, err := time.ParseDuration(s)
+		return func(p *prober) error { return p.spin(d) }, err
+	}},
+	{"fork", "make `N` processes that wait, print {Fork:{Asked,Made,Errno}}", func(s string) (action, error) {
+		n, err := strconv.Atoi(s)
+		return func(p *prober) error { return p.fork(n) }, err
+	}},
+	{"signal", "send this process the signal `SIG` (TERM or 15)", func(s string) (action, error) {
+		sig, err := signalNumber(s)
+		return func(*prober) error { return unix.Kill(unix.Getpid(), sig) }, err
+	}},
+	{"wait-signal", "print {Waiting}, wait for one of `SIG[,SIG]`, print {Signal}", func(s string) (action, error) {
+		sigs, err := signalList(s)
+		return func(p *prober) error { return p.waitSignal(s, sigs) }, err
+	}},
+	{"write", "write `PATH=TEXT`: open for writing (create, truncate), write, close", func(s string) (action, error) {
+		path, text, ok := strings.Cut(s, "=")
+		if !ok {
+			return nil, fmt.Errorf("no = in %q", s)
+		}
+		return func(*prober) error { return os.WriteFile(path, []byte(text), 0o644) }, nil
+	}},
+}
+
+// Event is what the acting flags print: one field is set.
+type Event struct {
+	Spin    *Spin    `json:",omitempty"`
+	Fork    *Fork    `json:",omitempty"`
+	Waiting []string `json:",omitempty"` // the handlers for these signals are in place
+	Signal  string   `json:",omitempty"` // the signal that came: "SIGTERM"
+}
+
+// Spin is the outcome of -spin. CPU less than Wall means that the process was throttled or had to share.
+type Spin struct{ Wall, CPU time.Duration }
+
+// Fork is the outcome of -fork. Errno names what the first failed try was answered, such as "EAGAIN".
+type Fork struct {
+	Asked, Made int
+	Errno       string `json:",omitempty"`
+}
+
+// alloc writes to every page, because untouched memory is not charged to anybody.
+func (p *prober) alloc(n int) error {
+	mem, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return fmt.Errorf("mmap of %d bytes: %w", n, err)
+	}
+	for i := 0; i < n; i += 4096 {
+		mem[i] = 1
+	}
+	p.held = append(p.held, mem)
+	return nil
+}
+
+func (p *prober) spin(d time.Duration) error {
+	start := time.Now()
+	cpu := threadTime()
+	for time.Since(start) < d {
+	}
+	return p.answer(Event{Spin: &Spin{Wall: time.Since(start), CPU: threadTime() - cpu}})
+}
+
+func threadTime() time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts) != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}
+
+// fork makes processes by plain clone. Go cannot run in such a child, which has but one thread of its parent; it
+// does not try: three system calls, no Go function between them that could allocate or switch.
+func (p *prober) fork(n int) error {
+	f := Fork{Asked: n}
+	for range n {
+		pid, _, errno := unix.RawSyscall(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0)
+		if errno != 0 {
+			f.Errno = unix.ErrnoName(errno)
+			break
+		}
+		if pid == 0 {
+			unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0)
+			for {
+				unix.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0) // no descriptors, no time limit: wait for a signal
+			}
+		}
+		p.forked = append(p.forked, int(pid))
+		f.Made++
+	}
+	return p.answer(Event{Fork: &f})
+}
+
+// end takes back what the actions made.
+func (p *prober) end() {
+	for _, pid := range p.forked {
+		unix.Kill(pid, unix.SIGKILL)
+		unix.Wait4(pid, nil, 0, nil)
+	}
+	for _, mem := range p.held {
+		unix.Munmap(mem)
+	}
+}
+
+// waitSignal tells that it is ready before it waits, so that a test need not guess when to send.
+func (p *prober) waitSignal(names string, sigs []os.Signal) error {
+	c := make(chan os.Signal, 1)
+	signal.Notify(c, sigs...)
+	defer signal.Stop(c)
+	if err := p.answer(Event{Waiting: strings.Split(names, ",")}); err != nil {
+		return err
+	}
+	got := (<-c).(unix.Signal)
+	return p.answer(Event{Signal: unix.SignalName(got)})
+}
+
+// signalNumber reads "TERM", "SIGTERM" or "15".
+func signalNumber(s string) (unix.Signal, error) {
+	if n, err := strconv.Atoi(s); err == nil {
+		return unix.Signal(n), nil
+	}
+	if n := unix.SignalNum("SIG" + strings.TrimPrefix(s, "SIG")); n != 0 {
+		return n, nil
+	}
+	return 0, fmt.Errorf("no signal %q", s)
+}
+
+func signalList(s string) ([]os.Signal, error) {
+	var out []os.Signal
+	for name := range strings.SplitSeq(s, ",") {
+		n, err := signalNumber(name)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, n)
+	}
+	return out, nil
+}
+
+// bytes reads a size: digits and an optional K, M or G.
+func bytes(s string) (int, error) {
+	shift := 0
+	if i := strings.IndexAny(s, "KMG"); i > 0 && i == len(s)-1 {
+		shift = 10 * (1 + strings.IndexByte("KMG", s[i]))
+		s = s[:i]
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 {
+		return 0, fmt.Errorf("bad size %q", s)
+	}
+	return n << shift, nil
+}
