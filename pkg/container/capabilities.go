@@ -4,22 +4,18 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
-// capabilityNames are the capabilities of capabilities(7) by number: the index of
-// a name is its bit. The last, CAP_CHECKPOINT_RESTORE, came with Linux 5.9.
-var capabilityNames = [...]string{
-	"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER",
-	"CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP",
-	"CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST",
-	"CAP_NET_ADMIN", "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER",
-	"CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT", "CAP_SYS_PTRACE",
-	"CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE",
-	"CAP_SYS_RESOURCE", "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD",
-	"CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SETFCAP",
-	"CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM",
-	"CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF",
-	"CAP_CHECKPOINT_RESTORE",
+// capabilityNames lists the names of capabilities(7) by number: the index of a name
+// is its bit.
+func capabilityNames() []string {
+	var names []string
+	for n := range uint(linux.LastCapability + 1) {
+		names = append(names, linux.CapabilityName(n))
+	}
+	return names
 }
 
 // defaultCapabilities are the fourteen that docker leaves a container: what
@@ -38,7 +34,7 @@ const allCapabilities = "ALL"
 // /proc/self/status says. Bits without a name are left out.
 func CapabilitySet(mask uint64) []string {
 	var out []string
-	for bit, name := range capabilityNames {
+	for bit, name := range capabilityNames() {
 		if mask&(1<<bit) != 0 {
 			out = append(out, name)
 		}
@@ -57,10 +53,10 @@ func ParseCapability(s string) (string, error) {
 	if !strings.HasPrefix(name, "CAP_") {
 		name = "CAP_" + name
 	}
-	if slices.Contains(capabilityNames[:], name) {
+	if _, ok := linux.CapabilityByName(name); ok {
 		return name, nil
 	}
-	if near := nearest(name, capabilityNames[:]); near != "" {
+	if near := nearest(name, capabilityNames()); near != "" {
 		return "", fmt.Errorf("unknown capability %q: did you mean %s?", s, near)
 	}
 	return "", fmt.Errorf("unknown capability %q: see capabilities(7)", s)
@@ -139,7 +135,7 @@ func without(names, drop []string) []string {
 // capability number.
 func inOrder(wanted, available []string) []string {
 	out := []string{}
-	for _, name := range capabilityNames {
+	for _, name := range capabilityNames() {
 		if slices.Contains(wanted, name) && slices.Contains(available, name) {
 			out = append(out, name)
 		}

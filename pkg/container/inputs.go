@@ -1,6 +1,7 @@
 package container
 
 import (
+	"github.com/containr/containr/pkg/host"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -42,7 +43,8 @@ type Machine struct {
 	Hostname string
 	// CgroupV2 is true where cgroup v2 alone is mounted.
 	CgroupV2 bool
-	// NoCgroups is true if no cgroup may be made (no root, no delegation).
+	// NoCgroups is true if no cgroup may be made: there are none, or we are
+	// not root.
 	NoCgroups bool
 	// TimeNamespace is true if the kernel has time namespaces (5.6).
 	TimeNamespace bool
@@ -89,4 +91,52 @@ type Root struct {
 // through.
 type Files struct {
 	Hosts, Hostname, ResolvConf string
+}
+
+// MachineFrom is what Facts mean for a container. hostname and cpus (the number
+// of processors) are added to them; the lists and the AppArmor profile that Facts
+// do not hold stay unknown.
+//
+// An ordinary user's containers get the ids that the machine's administrator
+// granted, if a program to map them is there; else the user's own id alone,
+// which becomes the container's root.
+func MachineFrom(f *host.Facts, hostname string, cpus int) Machine {
+	m := Machine{
+		Hostname:          hostname,
+		CgroupV2:          f.CgroupMode == host.CgroupV2,
+		NoCgroups:         f.CgroupMode == host.NoCgroup || !f.Root(),
+		TimeNamespace:     !f.NoTimeNamespace,
+		RecursiveReadOnly: f.HasMountSetattr(),
+		Capabilities:      CapabilitySet(f.Capabilities),
+		CPUs:              cpus,
+		AppArmor:          f.AppArmor,
+		SELinux:           f.SELinux,
+		Rootless:          !f.Root(),
+	}
+	if !m.Rootless {
+		return m
+	}
+	// In a user namespace of its own a process holds every capability.
+	m.Capabilities = CapabilitySet(1<<(f.LastCapability+1) - 1)
+	m.UIDMap, m.GIDMap = ownID(f.UID), ownID(f.GID)
+	m.DenySetgroups = true
+	if f.Newuidmap != "" && f.Newgidmap != "" && len(f.SubUIDs) > 0 && len(f.SubGIDs) > 0 {
+		m.UIDMap, m.GIDMap = addRanges(m.UIDMap, f.SubUIDs), addRanges(m.GIDMap, f.SubGIDs)
+		m.DenySetgroups = false
+	}
+	return m
+}
+
+func ownID(id uint32) []specs.LinuxIDMapping {
+	return []specs.LinuxIDMapping{{ContainerID: 0, HostID: id, Size: 1}}
+}
+
+// addRanges gives the granted ids the numbers after those that are mapped.
+func addRanges(maps []specs.LinuxIDMapping, ranges []host.IDRange) []specs.LinuxIDMapping {
+	next := maps[len(maps)-1].ContainerID + maps[len(maps)-1].Size
+	for _, r := range ranges {
+		maps = append(maps, specs.LinuxIDMapping{ContainerID: next, HostID: r.First, Size: r.Count})
+		next += r.Count
+	}
+	return maps
 }

@@ -13,22 +13,27 @@ func nearest(word string, candidates []string) string {
 	return best
 }
 
-// editDistance is the Levenshtein distance: how many bytes must be inserted,
-// deleted or replaced to make b out of a.
+// editDistance counts how many bytes must be inserted, deleted, replaced or
+// swapped with their neighbour to make b out of a (optimal string alignment). Row
+// i holds the distances from the first i bytes of a to every prefix of b.
 func editDistance(a, b string) int {
+	var before, above []int
 	row := make([]int, len(b)+1)
 	for j := range row {
 		row[j] = j
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
+	for i := 1; i <= len(a); i++ {
+		before, above, row = above, row, make([]int, len(b)+1)
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			replace := above[j-1]
+			if a[i-1] != b[j-1] {
+				replace++
 			}
-			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
+			row[j] = min(replace, row[j-1]+1, above[j]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
 		}
 	}
 	return row[len(b)]
