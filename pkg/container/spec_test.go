@@ -97,7 +97,9 @@ var goldenCommands = []struct {
 		Resources: Resources{Memory: 64 << 20, NanoCPUs: 15e8, CPUShares: 512, Pids: 100, CPUs: "0-1", MemoryReservation: 32 << 20},
 		Ulimits:   []Ulimit{{"nofile", 1024, 2048}, {"core", -1, -1}}}},
 	{name: "privileged", config: Config{Image: "base", Privileged: true},
-		inputs: func(in *Inputs) { in.AllDevices = []specs.LinuxDevice{{Path: "/dev/kvm", Type: "c", Major: 10, Minor: 232}} }},
+		inputs: func(in *Inputs) {
+			in.AllDevices = []specs.LinuxDevice{{Path: "/dev/kvm", Type: "c", Major: 10, Minor: 232}}
+		}},
 	{name: "hardened", config: Config{Image: "base", ReadOnly: true, CapDrop: []string{"all"}, CapAdd: []string{"net_bind_service"},
 		User: "1000", Security: Security{NoNewPrivileges: true}, Mounts: []Mount{{Type: MountTmpfs, Target: "/tmp"}}}},
 	{name: "mounts", config: Config{Image: "base", ShmSize: 1 << 20, Mounts: []Mount{
@@ -273,7 +275,9 @@ func TestSpecErrors(t *testing.T) {
 			"not allowed with --network host"},
 		{"apparmor", with(func(c *Config) { c.Security.AppArmor = "web" }), "does not enforce AppArmor"},
 		{"selinux", with(func(c *Config) { c.Security.Labels = []string{"type:web_t"} }), "does not enforce SELinux"},
-		{"two mounts", with(func(c *Config) { c.Mounts = []Mount{{Type: MountTmpfs, Target: "/a"}, {Type: MountTmpfs, Target: "/a"}} }), "two mounts on /a"},
+		{"two mounts", with(func(c *Config) {
+			c.Mounts = []Mount{{Type: MountTmpfs, Target: "/a"}, {Type: MountTmpfs, Target: "/a"}}
+		}), "two mounts on /a"},
 		{"device", with(func(c *Config) { c.Devices = []Device{{Host: "/dev/none", Container: "/dev/none", Access: "r"}} }), "no device there"},
 		{"init", with(func(c *Config) { c.Init = true }), "no init program"},
 		{"init under /dev", with(func(c *Config) { c.Init = true; c.Mounts = []Mount{{Type: MountBind, Source: "/dev", Target: "/dev"}} }), "--init cannot be used"},
