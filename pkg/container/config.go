@@ -1,0 +1,170 @@
+package container
+
+import (
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Config is what the user asked for: the flags of `containr run` after their
+// grammars were read, before any of them was given a meaning. The zero value of
+// a field always means "not asked"; Defaults says what that stands for.
+type Config struct {
+	// Image is the reference as the user typed it. Empty if Rootfs is set.
+	Image string `json:"image,omitempty"`
+	// Rootfs is an absolute path of a directory to use as root file system
+	// in place of an image.
+	Rootfs string `json:"rootfs,omitempty"`
+	// Platform is os/arch[/variant]; empty for this machine's own.
+	Platform string `json:"platform,omitempty"`
+	// Pull is one of PullMissing, PullAlways and PullNever.
+	Pull string `json:"pull,omitempty"`
+
+	// Name is the container's name; empty lets the store find one.
+	Name       string `json:"name,omitempty"`
+	Hostname   string `json:"hostname,omitempty"`
+	Domainname string `json:"domainname,omitempty"`
+	// Labels are for people and tools; nothing here acts on them.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Annotations go to the OCI specification as they are.
+	Annotations map[string]string `json:"annotations,omitempty"`
+
+	// Args replace the image's CMD if there are any.
+	Args []string `json:"args,omitempty"`
+	// Entrypoint replaces the image's ENTRYPOINT. nil keeps the image's; an
+	// empty list that is not nil removes it, and with it the image's CMD.
+	Entrypoint []string `json:"entrypoint"`
+	// Env holds KEY=VALUE, or KEY alone to remove a variable that the image
+	// or a default would set. Later entries win.
+	Env []string `json:"env,omitempty"`
+	// WorkDir is an absolute path in the container.
+	WorkDir string `json:"workDir,omitempty"`
+	// User is user[:group], names or numbers, as ResolveUser reads it.
+	User string `json:"user,omitempty"`
+	// GroupAdd lists further groups, names or numbers.
+	GroupAdd []string `json:"groupAdd,omitempty"`
+	// Umask of the first process; nil leaves it to the runtime (0022).
+	Umask *uint32 `json:"umask,omitempty"`
+	// TTY gives the container a terminal of its own.
+	TTY bool `json:"tty,omitempty"`
+	// Interactive keeps the container's standard input open.
+	Interactive bool `json:"interactive,omitempty"`
+	// Init puts a small init in front of the program.
+	Init bool `json:"init,omitempty"`
+	// AutoRemove deletes the container when its program ends.
+	AutoRemove bool `json:"autoRemove,omitempty"`
+	// StopSignal is a name (SIGTERM) or a number; empty is the image's, and
+	// then SIGTERM.
+	StopSignal string `json:"stopSignal,omitempty"`
+
+	ReadOnly   bool     `json:"readOnly,omitempty"`
+	Privileged bool     `json:"privileged,omitempty"`
+	CapAdd     []string `json:"capAdd,omitempty"`
+	CapDrop    []string `json:"capDrop,omitempty"`
+	Security   Security `json:"security,omitzero"`
+
+	Resources Resources `json:"resources,omitzero"`
+	// CgroupParent is the cgroup below which the container gets its own.
+	CgroupParent string   `json:"cgroupParent,omitempty"`
+	Ulimits      []Ulimit `json:"ulimits,omitempty"`
+	// OOMScoreAdj is -1000 to 1000; nil is 0.
+	OOMScoreAdj *int `json:"oomScoreAdj,omitempty"`
+
+	// Mounts are what -v, --mount and --tmpfs asked for, in that order.
+	Mounts []Mount `json:"mounts,omitempty"`
+	// ShmSize is the size of /dev/shm in bytes.
+	ShmSize int64 `json:"shmSize,omitempty"`
+	// Devices are host devices to show in the container.
+	Devices []Device `json:"devices,omitempty"`
+	// DeviceRules are added to the device cgroup after the defaults.
+	DeviceRules []specs.LinuxDeviceCgroup `json:"deviceRules,omitempty"`
+
+	Namespaces Namespaces `json:"namespaces,omitzero"`
+	// UIDMap and GIDMap ask for a user namespace with exactly these maps.
+	UIDMap []specs.LinuxIDMapping `json:"uidMap,omitempty"`
+	GIDMap []specs.LinuxIDMapping `json:"gidMap,omitempty"`
+	// Sysctls are written inside the container's namespaces.
+	Sysctls map[string]string `json:"sysctls,omitempty"`
+
+	// ExtraHosts are further lines of /etc/hosts.
+	ExtraHosts []Host `json:"extraHosts,omitempty"`
+	// DNS says what /etc/resolv.conf holds.
+	DNS DNS `json:"dns,omitzero"`
+}
+
+// Pull policies: when an image is fetched from its registry.
+const (
+	PullMissing = "missing" // only if it is not in the store
+	PullAlways  = "always"  // ask the registry every time
+	PullNever   = "never"   // fail if it is not in the store
+)
+
+// Security is what the --security-opt flags asked for.
+type Security struct {
+	// NoNewPrivileges keeps setuid programs from raising privileges.
+	NoNewPrivileges bool `json:"noNewPrivileges,omitempty"`
+	// Seccomp is empty for the default profile, SeccompUnconfined for none,
+	// else the path of a profile in docker's JSON format.
+	Seccomp string `json:"seccomp,omitempty"`
+	// SystemPaths is SystemPathsUnconfined to leave /proc and /sys unmasked.
+	SystemPaths string `json:"systemPaths,omitempty"`
+	// AppArmor names a loaded profile; "unconfined" is none.
+	AppArmor string `json:"apparmor,omitempty"`
+	// Labels are SELinux options: disable, user:U, role:R, type:T, level:L.
+	Labels []string `json:"labels,omitempty"`
+}
+
+// Values of Security's fields that are not names of something else.
+const (
+	SeccompUnconfined     = "unconfined"
+	SystemPathsUnconfined = "unconfined"
+	AppArmorUnconfined    = "unconfined"
+	LabelDisable          = "disable"
+)
+
+// Resources are limits. Zero always means "no limit asked for".
+type Resources struct {
+	// Memory is the limit in bytes, at least MinMemory.
+	Memory int64 `json:"memory,omitempty"`
+	// MemorySwap is memory and swap together in bytes; -1 is no limit; 0 is
+	// twice Memory.
+	MemorySwap int64 `json:"memorySwap,omitempty"`
+	// MemoryReservation is a soft limit in bytes.
+	MemoryReservation int64 `json:"memoryReservation,omitempty"`
+	// NanoCPUs is CPU time in billionths of a CPU.
+	NanoCPUs int64 `json:"nanoCPUs,omitempty"`
+	// CPUShares is the relative weight, 2 to 262144, 1024 being average.
+	CPUShares int64 `json:"cpuShares,omitempty"`
+	// CPUPeriod and CPUQuota are in microseconds.
+	CPUPeriod int64 `json:"cpuPeriod,omitempty"`
+	CPUQuota  int64 `json:"cpuQuota,omitempty"`
+	// CPUs and MemoryNodes are lists such as 0-3,6.
+	CPUs        string `json:"cpus,omitempty"`
+	MemoryNodes string `json:"memoryNodes,omitempty"`
+	// Pids is the greatest number of processes; -1 is no limit.
+	Pids int64 `json:"pids,omitempty"`
+}
+
+// Namespaces says for each kind whether the container has its own. Which words
+// are allowed is in namespaces.go.
+type Namespaces struct {
+	Network string `json:"network,omitempty"`
+	PID     string `json:"pid,omitempty"`
+	IPC     string `json:"ipc,omitempty"`
+	UTS     string `json:"uts,omitempty"`
+	Cgroup  string `json:"cgroup,omitempty"`
+	User    string `json:"user,omitempty"`
+}
+
+// Host is one line of /etc/hosts: a name and its address.
+type Host struct {
+	Name string `json:"name"`
+	IP   string `json:"ip"`
+}
+
+// DNS holds what --dns, --dns-search and --dns-option said. An empty list keeps
+// the host's.
+type DNS struct {
+	Servers []string `json:"servers,omitempty"`
+	// Search is the list of search domains; the single entry "." means none.
+	Search  []string `json:"search,omitempty"`
+	Options []string `json:"options,omitempty"`
+}

@@ -1,0 +1,355 @@
+package container
+
+import (
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Mount is one thing that -v, --mount or --tmpfs asked to see in the container.
+type Mount struct {
+	// Type is MountBind or MountTmpfs.
+	Type string `json:"type"`
+	// Source is an absolute path on the host; empty for a tmpfs.
+	Source string `json:"source,omitempty"`
+	// Target is an absolute, clean path in the container, not /.
+	Target   string `json:"target"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+
+	// Propagation is of mount_namespaces(7): rprivate (the default),
+	// private, rshared, shared, rslave or slave. For binds only.
+	Propagation string `json:"propagation,omitempty"`
+	// Recursion says what becomes of mounts below Source: see the constants.
+	Recursion string `json:"recursion,omitempty"`
+	// CreateSource makes a directory at Source if nothing is there.
+	CreateSource bool `json:"createSource,omitempty"`
+
+	// Size in bytes and Mode of a tmpfs; 0 leaves them to the kernel.
+	Size int64  `json:"size,omitempty"`
+	Mode uint32 `json:"mode,omitempty"`
+	// Options are further mount(8) options of a tmpfs.
+	Options []string `json:"options,omitempty"`
+}
+
+// Types of Mount.
+const (
+	MountBind  = "bind"
+	MountTmpfs = "tmpfs"
+)
+
+// Values of Mount.Recursion, as docker's bind-recursive names them.
+const (
+	// RecursionEnabled shows mounts below the source; a read-only bind makes
+	// them read-only too where the kernel can (5.12). It is the default.
+	RecursionEnabled = "enabled"
+	// RecursionDisabled leaves them out.
+	RecursionDisabled = "disabled"
+	// RecursionWritable shows them, and leaves them writable in a read-only
+	// bind.
+	RecursionWritable = "writable"
+	// RecursionReadOnly shows them read-only, or fails.
+	RecursionReadOnly = "readonly"
+)
+
+var propagations = []string{"private", "rprivate", "shared", "rshared", "slave", "rslave"}
+
+// errNamedVolume is the answer to a source that is a name and not a path.
+func errNamedVolume(name string) error {
+	return fmt.Errorf("volume %q: named volumes are not available: give an absolute path, or ./%s for a directory here", name, name)
+}
+
+// ParseVolume reads one value of -v: [SOURCE:]TARGET[:OPTIONS]. SOURCE is an
+// absolute path, or one that begins with . or ~/ and is resolved against dir, the
+// current directory (~ is the shell's to expand and is refused). OPTIONS are
+// words with commas between them: ro, rw, a propagation, and z, Z, nocopy,
+// cached, delegated and consistent, which mean nothing to a bind here and are
+// accepted.
+//
+// Departure: docker makes a missing SOURCE, a directory owned by root. A missing
+// source is more often a typing error, so it is refused here, as with --mount.
+func ParseVolume(s, dir string) (Mount, error) {
+	parts := strings.Split(s, ":")
+	m := Mount{Type: MountBind}
+	var options string
+	switch len(parts) {
+	case 1:
+		return Mount{}, fmt.Errorf("volume %q: anonymous volumes are not available: give SOURCE:TARGET", s)
+	case 3:
+		options = parts[2]
+		fallthrough
+	case 2:
+		m.Source, m.Target = parts[0], parts[1]
+	default:
+		return Mount{}, fmt.Errorf("volume %q: not SOURCE:TARGET[:OPTIONS]", s)
+	}
+	if err := m.setSource(dir); err != nil {
+		return Mount{}, fmt.Errorf("volume %q: %w", s, err)
+	}
+	if err := m.cleanTarget(); err != nil {
+		return Mount{}, fmt.Errorf("volume %q: %w", s, err)
+	}
+	if err := m.volumeOptions(options); err != nil {
+		return Mount{}, fmt.Errorf("volume %q: %w", s, err)
+	}
+	return m, nil
+}
+
+func (m *Mount) setSource(dir string) error {
+	switch {
+	case m.Source == "":
+		return errors.New("the source is empty")
+	case strings.ContainsRune(m.Source, 0):
+		return errors.New("the source contains a zero byte")
+	case strings.HasPrefix(m.Source, "/"):
+		m.Source = path.Clean(m.Source)
+	case m.Source == "." || m.Source == ".." || strings.HasPrefix(m.Source, "./") || strings.HasPrefix(m.Source, "../"):
+		m.Source = path.Join(dir, m.Source)
+	default:
+		return errNamedVolume(m.Source)
+	}
+	return nil
+}
+
+// cleanTarget refuses what cannot be mounted on: a relative path means another
+// place depending on the working directory, and / is the root file system.
+func (m *Mount) cleanTarget() error {
+	switch {
+	case !strings.HasPrefix(m.Target, "/"):
+		return fmt.Errorf("target %q is not an absolute path", m.Target)
+	case strings.ContainsRune(m.Target, 0):
+		return errors.New("the target contains a zero byte")
+	case path.Clean(m.Target) == "/":
+		return errors.New("the target cannot be /")
+	}
+	m.Target = path.Clean(m.Target)
+	return nil
+}
+
+func (m *Mount) volumeOptions(options string) error {
+	if options == "" {
+		return nil
+	}
+	access := ""
+	for o := range strings.SplitSeq(options, ",") {
+		switch {
+		case o == "ro" || o == "rw":
+			if access != "" {
+				return errors.New("ro or rw is given twice")
+			}
+			access, m.ReadOnly = o, o == "ro"
+		case slices.Contains(propagations, o):
+			if m.Propagation != "" {
+				return errors.New("a propagation is given twice")
+			}
+			m.Propagation = o
+		case slices.Contains([]string{"z", "Z", "nocopy", "cached", "delegated", "consistent"}, o):
+		default:
+			return fmt.Errorf("unknown option %q: use ro, rw or one of %s", o, strings.Join(propagations, " "))
+		}
+	}
+	return nil
+}
+
+// ParseTmpfs reads one value of --tmpfs: TARGET[:OPTIONS], options of tmpfs(5) and
+// mount flags with commas between them.
+func ParseTmpfs(s string) (Mount, error) {
+	target, options, _ := strings.Cut(s, ":")
+	m := Mount{Type: MountTmpfs, Target: target}
+	if err := m.cleanTarget(); err != nil {
+		return Mount{}, fmt.Errorf("tmpfs %q: %w", s, err)
+	}
+	if options == "" {
+		return m, nil
+	}
+	for o := range strings.SplitSeq(options, ",") {
+		if err := validateTmpfsOption(o); err != nil {
+			return Mount{}, fmt.Errorf("tmpfs %q: %w", s, err)
+		}
+		m.Options = append(m.Options, o)
+	}
+	return m, nil
+}
+
+// tmpfsFlags pairs each flag with its contrary, so that a later one replaces an
+// earlier one of either kind.
+var tmpfsFlags = map[string]string{
+	"ro": "rw", "rw": "ro", "suid": "nosuid", "nosuid": "suid", "dev": "nodev",
+	"nodev": "dev", "exec": "noexec", "noexec": "exec", "sync": "async",
+	"async": "sync", "atime": "noatime", "noatime": "atime",
+	"diratime": "nodiratime", "nodiratime": "diratime", "relatime": "norelatime",
+	"norelatime": "relatime", "strictatime": "nostrictatime", "nostrictatime": "strictatime",
+}
+
+// tmpfsValues are the options of tmpfs(5) that have a value.
+var tmpfsValues = []string{"size", "nr_blocks", "nr_inodes", "mode", "uid", "gid", "mpol", "huge"}
+
+func validateTmpfsOption(o string) error {
+	key, value, hasValue := strings.Cut(o, "=")
+	switch {
+	case hasValue && value != "" && slices.Contains(tmpfsValues, key):
+		return nil
+	case !hasValue && tmpfsFlags[key] != "":
+		return nil
+	}
+	return fmt.Errorf("unknown option %q: see tmpfs(5)", o)
+}
+
+// ParseMount reads one value of --mount: KEY=VALUE pairs in one line of comma
+// separated values (a pair that holds a comma goes in double quotes). dir is the
+// current directory.
+func ParseMount(s, dir string) (Mount, error) {
+	fields, err := csv.NewReader(strings.NewReader(s)).Read()
+	if err != nil {
+		return Mount{}, fmt.Errorf("mount %q: not KEY=VALUE pairs with commas between them", s)
+	}
+	m := Mount{}
+	for _, f := range fields {
+		key, value, hasValue := strings.Cut(f, "=")
+		if err := m.set(strings.ToLower(strings.TrimSpace(key)), value, hasValue); err != nil {
+			return Mount{}, fmt.Errorf("mount %q: %w", s, err)
+		}
+	}
+	if err := m.finish(dir); err != nil {
+		return Mount{}, fmt.Errorf("mount %q: %w", s, err)
+	}
+	return m, nil
+}
+
+// mountKeys say which type each key of --mount belongs to; "" is all of them.
+var mountKeys = map[string]string{
+	"type": "", "target": "", "dst": "", "destination": "", "readonly": "", "ro": "", "consistency": "",
+	"source": MountBind, "src": MountBind, "bind-propagation": MountBind,
+	"bind-nonrecursive": MountBind, "bind-recursive": MountBind, "bind-create-src": MountBind,
+	"tmpfs-size": MountTmpfs, "tmpfs-mode": MountTmpfs,
+	"volume-driver": "volume", "volume-label": "volume", "volume-nocopy": "volume",
+	"volume-opt": "volume", "volume-subpath": "volume", "image-subpath": "image",
+}
+
+// set takes one pair. Keys of another type are refused by finish, where the type
+// is known, whatever the order of the pairs.
+func (m *Mount) set(key, value string, hasValue bool) (err error) {
+	if _, ok := mountKeys[key]; !ok {
+		return errUnknownMountKey(key)
+	}
+	if !hasValue && !slices.Contains([]string{"readonly", "ro", "bind-nonrecursive", "bind-create-src"}, key) {
+		return fmt.Errorf("%s needs a value", key)
+	}
+	switch key {
+	case "type":
+		m.Type = strings.ToLower(value)
+	case "target", "dst", "destination":
+		m.Target = value
+	case "source", "src":
+		m.Source = value
+	case "readonly", "ro":
+		m.ReadOnly, err = boolValue(key, value, hasValue)
+	case "bind-propagation":
+		m.Propagation, err = wordOf(key, strings.ToLower(value), propagations)
+	case "bind-recursive":
+		words := []string{RecursionEnabled, RecursionDisabled, RecursionWritable, RecursionReadOnly}
+		m.Recursion, err = wordOf(key, value, words)
+	case "bind-nonrecursive":
+		var disabled bool
+		if disabled, err = boolValue(key, value, hasValue); disabled {
+			m.Recursion = RecursionDisabled
+		}
+	case "bind-create-src":
+		m.CreateSource, err = boolValue(key, value, hasValue)
+	case "tmpfs-size":
+		m.Size, err = ParseSize(value)
+	case "tmpfs-mode":
+		m.Mode, err = tmpfsMode(value)
+	case "consistency":
+		_, err = wordOf(key, value, []string{"default", "consistent", "cached", "delegated"})
+	default:
+		err = fmt.Errorf("%s: mounts of type %s are not available: use bind or tmpfs", key, mountKeys[key])
+	}
+	return err
+}
+
+func errUnknownMountKey(key string) error {
+	var known []string
+	for k := range mountKeys {
+		known = append(known, k)
+	}
+	slices.Sort(known)
+	if near := nearest(key, known); near != "" {
+		return fmt.Errorf("unknown key %q: did you mean %s?", key, near)
+	}
+	return fmt.Errorf("unknown key %q", key)
+}
+
+func boolValue(key, value string, hasValue bool) (bool, error) {
+	if !hasValue {
+		return true, nil
+	}
+	b, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, fmt.Errorf("%s=%s: not true or false", key, value)
+	}
+	return b, nil
+}
+
+func wordOf(key, value string, words []string) (string, error) {
+	if !slices.Contains(words, value) {
+		return "", fmt.Errorf("%s=%s: use one of %s", key, value, strings.Join(words, " "))
+	}
+	return value, nil
+}
+
+func tmpfsMode(value string) (uint32, error) {
+	n, err := strconv.ParseUint(value, 8, 32)
+	if err != nil || n > 0o7777 {
+		return 0, fmt.Errorf("tmpfs-mode=%s: not an octal number from 0 to 7777", value)
+	}
+	return uint32(n), nil
+}
+
+// finish checks the pairs of a --mount against each other.
+func (m *Mount) finish(dir string) error {
+	switch m.Type {
+	case MountBind:
+		return m.finishBind(dir)
+	case MountTmpfs:
+		return m.finishTmpfs()
+	case "", "volume":
+		if m.Source == "" {
+			return errors.New("mounts of type volume are not available: use type=bind or type=tmpfs")
+		}
+		return errNamedVolume(m.Source)
+	}
+	return fmt.Errorf("type %s is not available: use bind or tmpfs", m.Type)
+}
+
+func (m *Mount) finishBind(dir string) error {
+	if m.Size != 0 || m.Mode != 0 {
+		return errors.New("tmpfs-size and tmpfs-mode belong to type=tmpfs")
+	}
+	if m.Recursion == RecursionReadOnly && !m.ReadOnly {
+		return errors.New("bind-recursive=readonly needs readonly")
+	}
+	if m.Recursion == RecursionReadOnly && m.Propagation != "rprivate" {
+		return errors.New("bind-recursive=readonly needs bind-propagation=rprivate")
+	}
+	if m.Recursion == RecursionWritable && !m.ReadOnly {
+		return errors.New("bind-recursive=writable needs readonly")
+	}
+	if err := m.setSource(dir); err != nil {
+		return err
+	}
+	return m.cleanTarget()
+}
+
+func (m *Mount) finishTmpfs() error {
+	if m.Source != "" {
+		return errors.New("a tmpfs has no source")
+	}
+	if m.Propagation != "" || m.Recursion != "" || m.CreateSource {
+		return errors.New("the bind- keys belong to type=bind")
+	}
+	return m.cleanTarget()
+}

@@ -1,0 +1,127 @@
+package container
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/containr/containr/internal/durable"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// recordVersion is the layout of the files that this package writes. A reader
+// takes this one and every older one.
+const recordVersion = 1
+
+// Record is what a container is: written once when it is made, and never
+// changed.
+type Record struct {
+	// Version is recordVersion of the containr that wrote it.
+	Version int `json:"version"`
+	// ID is 64 hexadecimal digits.
+	ID string `json:"id"`
+	// Name is unique in the store.
+	Name string `json:"name"`
+	// Created is when the container was made.
+	Created time.Time `json:"created"`
+	// ConfigDigest names the image's configuration, empty with --rootfs.
+	ConfigDigest string `json:"configDigest,omitempty"`
+	// Config is what the user asked for, with the defaults filled in.
+	Config Config `json:"config"`
+	// StopSignal is the number of the signal that asks it to end.
+	StopSignal int `json:"stopSignal,omitempty"`
+	// Spec is what was decided. It is a file of its own, spec.json, as other
+	// tools read it.
+	Spec *specs.Spec `json:"-"`
+}
+
+// Status is where in its life a container is.
+type Status string
+
+// The life of a container goes down this list; paused and running take turns.
+const (
+	Created Status = "created"
+	Running Status = "running"
+	Paused  Status = "paused"
+	Exited  Status = "exited"
+)
+
+// State is what a container is doing: small, and replaced whole each time.
+type State struct {
+	Status Status `json:"status"`
+	// PID is the first process's number on the host, 0 if there is none.
+	PID int `json:"pid,omitempty"`
+	// StartTime is field 22 of /proc/PID/stat, in clock ticks since boot: a
+	// process with this PID and another start time is another process.
+	StartTime uint64 `json:"startTime,omitempty"`
+	// Started and Finished are zero until it happened.
+	Started  time.Time `json:"started,omitzero"`
+	Finished time.Time `json:"finished,omitzero"`
+	// ExitCode is the program's, or 128 and the signal's number, or 126 or
+	// 127 if it could not be started.
+	ExitCode int `json:"exitCode,omitempty"`
+	// OOMKilled says that the memory limit ended it.
+	OOMKilled bool `json:"oomKilled,omitempty"`
+	// Error says why it could not be started.
+	Error string `json:"error,omitempty"`
+}
+
+// Names of the files in a container's directory.
+const (
+	recordFile = "record.json"
+	specFile   = "spec.json"
+	stateFile  = "state.json"
+	lockFile   = "lock"
+)
+
+// ErrNewer means that a record was written by a containr with a newer layout.
+var ErrNewer = errors.New("written by a newer containr")
+
+// readRecord reads a record without its Spec.
+func readRecord(dir string) (Record, error) {
+	var r Record
+	path := filepath.Join(dir, recordFile)
+	if err := readJSON(path, &r); err != nil {
+		return Record{}, err
+	}
+	if r.Version > recordVersion {
+		return Record{}, fmt.Errorf("%s: layout %d: %w", path, r.Version, ErrNewer)
+	}
+	return r, nil
+}
+
+// writeRecord writes the specification first: a directory with a record is a
+// whole container.
+func writeRecord(dir string, r Record, o durable.Options) error {
+	if r.Spec != nil {
+		if err := writeJSON(filepath.Join(dir, specFile), r.Spec, o); err != nil {
+			return err
+		}
+	}
+	if err := writeJSON(filepath.Join(dir, stateFile), State{Status: Created}, o); err != nil {
+		return err
+	}
+	return writeJSON(filepath.Join(dir, recordFile), r, o)
+}
+
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+func writeJSON(path string, v any, o durable.Options) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return durable.WriteFile(path, append(data, '\n'), o)
+}

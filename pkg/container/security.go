@@ -1,0 +1,168 @@
+package container
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// Set reads one value of --security-opt into s:
+//
+//	no-new-privileges[=true|false]
+//	seccomp=unconfined | builtin | FILE
+//	systempaths=unconfined
+//	apparmor=unconfined | PROFILE
+//	label=disable | user:U | role:R | type:T | level:L
+//
+// A colon may stand for the first equals sign, as in older docker.
+func (s *Security) Set(option string) error {
+	key, value, hasValue := cutOption(option)
+	if key == "no-new-privileges" {
+		on, err := boolValue(key, value, hasValue)
+		s.NoNewPrivileges = on
+		return err
+	}
+	if !hasValue || value == "" {
+		return fmt.Errorf("security option %q: not KEY=VALUE: use one of %s", option, strings.Join(securityKeys, " "))
+	}
+	switch key {
+	case "seccomp":
+		s.Seccomp = value
+		if value == "builtin" {
+			s.Seccomp = ""
+		}
+	case "systempaths":
+		if value != SystemPathsUnconfined {
+			return fmt.Errorf("security option %q: use systempaths=unconfined", option)
+		}
+		s.SystemPaths = value
+	case "apparmor":
+		s.AppArmor = value
+	case "label":
+		if err := validateLabelOption(value); err != nil {
+			return fmt.Errorf("security option %q: %w", option, err)
+		}
+		s.Labels = append(s.Labels, value)
+	default:
+		return errUnknownSecurityOption(key)
+	}
+	return nil
+}
+
+var securityKeys = []string{"apparmor", "label", "no-new-privileges", "seccomp", "systempaths"}
+
+func cutOption(option string) (key, value string, hasValue bool) {
+	if at := strings.IndexAny(option, "=:"); at >= 0 {
+		return option[:at], option[at+1:], true
+	}
+	return option, "", false
+}
+
+func errUnknownSecurityOption(key string) error {
+	if near := nearest(key, securityKeys); near != "" {
+		return fmt.Errorf("unknown security option %q: did you mean %s?", key, near)
+	}
+	return fmt.Errorf("unknown security option %q: use one of %s", key, strings.Join(securityKeys, " "))
+}
+
+func validateLabelOption(value string) error {
+	key, rest, ok := strings.Cut(value, ":")
+	if value == LabelDisable || ok && rest != "" && slices.Contains([]string{"user", "role", "type", "level"}, key) {
+		return nil
+	}
+	return fmt.Errorf("use label=disable or label=user:, role:, type: or level:")
+}
+
+// validateSecurity refuses a confinement that was asked for and that the host
+// cannot give: silently running without it would be the worst answer.
+func validateSecurity(s Security, m Machine) error {
+	if s.AppArmor != "" && s.AppArmor != AppArmorUnconfined && !m.AppArmor {
+		return fmt.Errorf("--security-opt apparmor=%s: this host does not enforce AppArmor", s.AppArmor)
+	}
+	for _, l := range s.Labels {
+		if l != LabelDisable && !m.SELinux {
+			return fmt.Errorf("--security-opt label=%s: this host does not enforce SELinux", l)
+		}
+	}
+	return nil
+}
+
+// maskedPaths hold what tells a container about other users of the machine, or
+// lets it disturb them.
+var maskedPaths = []string{
+	"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+	"/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
+	"/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+}
+
+// readonlyPaths are settings of the whole kernel.
+var readonlyPaths = []string{
+	"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+}
+
+// setPaths masks system paths in a container that is neither privileged nor asked
+// for them.
+func setPaths(l *specs.Linux, c Config, m Machine) {
+	if c.Privileged || c.Security.SystemPaths == SystemPathsUnconfined {
+		return
+	}
+	l.MaskedPaths = slices.Concat(maskedPaths, m.MaskedPaths)
+	l.ReadonlyPaths = slices.Clone(readonlyPaths)
+}
+
+// seccompFilter is the filter of a container with these capabilities; nil for
+// none.
+func seccompFilter(c Config, in Inputs, capabilities []string) (*specs.LinuxSeccomp, error) {
+	if in.Seccomp == nil || c.Privileged || c.Security.Seccomp == SeccompUnconfined {
+		return nil, nil
+	}
+	filter, err := in.Seccomp(capabilities)
+	if err != nil {
+		return nil, fmt.Errorf("seccomp profile: %w", err)
+	}
+	return filter, nil
+}
+
+// apparmorProfile names the profile the program starts under; "" for none.
+func apparmorProfile(c Config, m Machine) string {
+	switch {
+	case c.Security.AppArmor == AppArmorUnconfined || !m.AppArmor:
+		return ""
+	case c.Security.AppArmor != "":
+		return c.Security.AppArmor
+	case c.Privileged:
+		return ""
+	}
+	return m.AppArmorDefault
+}
+
+// specCapabilities fills the sets. Inheritable and ambient stay empty
+// (CVE-2022-24769). A program that does not start as root has no effective
+// ones, as if it had been started by execve(2) from root, but may gain those of
+// the bounding set through a set-user-id program.
+func specCapabilities(names []string, uid uint32) *specs.LinuxCapabilities {
+	out := &specs.LinuxCapabilities{Bounding: names}
+	if uid == 0 {
+		out.Effective, out.Permitted = slices.Clone(names), slices.Clone(names)
+	}
+	return out
+}
+
+// selinuxLabel puts the four parts of a security context together from the
+// --security-opt label options; "" without options, when the policy decides.
+func selinuxLabel(s Security) string {
+	parts := map[string]string{"user": "system_u", "role": "system_r", "type": "container_t", "level": "s0"}
+	for _, l := range s.Labels {
+		if l == LabelDisable {
+			return ""
+		}
+		key, value, _ := strings.Cut(l, ":")
+		parts[key] = value
+	}
+	if len(s.Labels) == 0 {
+		return ""
+	}
+	return strings.Join([]string{parts["user"], parts["role"], parts["type"], parts["level"]}, ":")
+}

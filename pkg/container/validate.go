@@ -1,0 +1,124 @@
+package container
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+)
+
+// Bounds of what the kernel takes.
+const (
+	// maxHostname is HOST_NAME_MAX of sethostname(2).
+	maxHostname = 64
+	// maxOOMScoreAdj is of proc_pid_oom_score_adj(5).
+	maxOOMScoreAdj = 1000
+)
+
+// Validate refuses a Config, with its defaults filled in, that contradicts itself
+// or asks for what the machine cannot give. Everything in it can be decided
+// before anything is made.
+func Validate(c Config, m Machine) error {
+	checks := []func() error{
+		func() error { return validateSource(c) },
+		func() error { return validateNamespaces(c.Namespaces) },
+		func() error { return validateNames(c) },
+		func() error { return validateProcess(c) },
+		func() error { return validateResources(c.Resources, m) },
+		func() error { return validateUserNamespace(c, m) },
+		func() error { return validateSysctls(c.Sysctls, c.Namespaces) },
+		func() error { return validateSecurity(c.Security, m) },
+		func() error { return validateMounts(c) },
+	}
+	for _, check := range checks {
+		if err := check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func validateSource(c Config) error {
+	switch {
+	case c.Image == "" && c.Rootfs == "":
+		return errors.New("neither an image nor --rootfs is given")
+	case c.Image != "" && c.Rootfs != "":
+		return errors.New("--rootfs cannot be used with an image")
+	case c.Rootfs != "" && !strings.HasPrefix(c.Rootfs, "/"):
+		return fmt.Errorf("--rootfs %s: not an absolute path", c.Rootfs)
+	}
+	return oneOf("--pull", c.Pull, []string{PullMissing, PullAlways, PullNever})
+}
+
+func validateNames(c Config) error {
+	if c.Name != "" {
+		if err := ValidateName(c.Name); err != nil {
+			return err
+		}
+	}
+	if c.Hostname != "" && c.Namespaces.UTS == HostNamespace {
+		return errors.New("--hostname cannot be used with --uts host: it would rename the host")
+	}
+	if c.Domainname != "" && c.Namespaces.UTS == HostNamespace {
+		return errors.New("--domainname cannot be used with --uts host: it would rename the host")
+	}
+	for flag, name := range map[string]string{"--hostname": c.Hostname, "--domainname": c.Domainname} {
+		if len(name) > maxHostname {
+			return fmt.Errorf("%s %s: longer than %d characters", flag, name, maxHostname)
+		}
+		if strings.ContainsAny(name, " \t\r\n/\x00") {
+			return fmt.Errorf("%s %q: contains white space or a slash", flag, name)
+		}
+	}
+	return nil
+}
+
+func validateProcess(c Config) error {
+	if c.WorkDir != "" && !path.IsAbs(c.WorkDir) {
+		return fmt.Errorf("--workdir %s: not an absolute path", c.WorkDir)
+	}
+	for _, arg := range c.Args {
+		if strings.ContainsRune(arg, 0) {
+			return fmt.Errorf("argument %q: contains a zero byte", arg)
+		}
+	}
+	if adj := c.OOMScoreAdj; adj != nil && (*adj < -maxOOMScoreAdj || *adj > maxOOMScoreAdj) {
+		return fmt.Errorf("--oom-score-adj %d: use %d to %d", *adj, -maxOOMScoreAdj, maxOOMScoreAdj)
+	}
+	if c.StopSignal != "" {
+		if _, err := ParseSignal(c.StopSignal); err != nil {
+			return fmt.Errorf("--stop-signal: %w", err)
+		}
+	}
+	return nil
+}
+
+func validateUserNamespace(c Config, m Machine) error {
+	own := c.Namespaces.User != HostNamespace
+	switch {
+	case !own && (len(c.UIDMap) > 0 || len(c.GIDMap) > 0):
+		return errors.New("--uidmap and --gidmap need a user namespace: leave out --userns host")
+	case !own && m.Rootless:
+		return errors.New("--userns host: needs root")
+	case own && (len(c.UIDMap) == 0 || len(c.GIDMap) == 0):
+		return errors.New("a user namespace needs both --uidmap and --gidmap")
+	case own && c.Privileged && !m.Rootless:
+		return errors.New("--privileged cannot be used with a user namespace: add --userns host")
+	}
+	if err := validateIDMaps("--uidmap", c.UIDMap); err != nil {
+		return err
+	}
+	return validateIDMaps("--gidmap", c.GIDMap)
+}
+
+func validateMounts(c Config) error {
+	for _, m := range c.Mounts {
+		if c.Init && (m.Target == "/dev" || m.Target == initTarget) {
+			return fmt.Errorf("--init cannot be used with a mount on %s", m.Target)
+		}
+	}
+	if c.ShmSize < 0 {
+		return fmt.Errorf("--shm-size %d: use a positive number", c.ShmSize)
+	}
+	return nil
+}
