@@ -2,8 +2,6 @@ module github.com/containr/containr
 
 go 1.26.0
 
-require golang.org/x/sys v0.49.0
-
 require (
 	github.com/klauspost/compress v1.20.3
 	github.com/opencontainers/go-digest v1.0.0
