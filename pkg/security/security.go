@@ -72,8 +72,10 @@ func Limits(in Input) ([]plan.Step, error) {
 }
 
 // Plan plans the loss of privileges. filter are the steps that load the seccomp
-// filter; they are placed where the kernel accepts them.
-func Plan(in Input, filter []plan.Step) ([]plan.Step, error) {
+// filter; they are placed where the kernel accepts them. ready are steps that come
+// when all privileges are gone, but that the filter need not allow if it is loaded
+// last.
+func Plan(in Input, ready, filter []plan.Step) ([]plan.Step, error) {
 	caps, err := capabilities(in.Process.Capabilities)
 	if err != nil {
 		return nil, err
@@ -102,10 +104,13 @@ func Plan(in Input, filter []plan.Step) ([]plan.Step, error) {
 			}
 		}
 	}
-	if p.NoNewPrivileges {
-		b.Do("set-user-ID programs give nothing in here", linux.Prctl{Option: linux.PrSetNoNewPrivs, Arg2: 1}).For("/process/noNewPrivileges")
-		b.Add(filter)
+	if !p.NoNewPrivileges {
+		b.Add(ready)
+		return b.Steps, nil
 	}
+	b.Do("set-user-ID programs give nothing in here", linux.Prctl{Option: linux.PrSetNoNewPrivs, Arg2: 1}).For("/process/noNewPrivileges")
+	b.Add(ready)
+	b.Add(filter)
 	return b.Steps, nil
 }
 

@@ -1,0 +1,507 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/internal/child"
+	"github.com/containr/containr/pkg/cgroup"
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/namespace"
+	"github.com/containr/containr/pkg/network"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+	"github.com/containr/containr/pkg/rootfs"
+	"github.com/containr/containr/pkg/seccomp"
+	"github.com/containr/containr/pkg/security"
+)
+
+// Input is everything that a plan depends on.
+type Input struct {
+	ID    string
+	Spec  *specs.Spec
+	Facts *host.Facts
+	// Root is the host directory of the root file system, absolute.
+	Root string
+	// Sources tells what the sources of binds are; see Probe.
+	Sources map[string]host.FileKind
+	// ExitFile is the host file that a keeper writes the exit status to; empty
+	// for a container without a keeper.
+	ExitFile string
+	// StartFifo makes the container wait, before it executes the program, until
+	// somebody writes to this fifo of the host.
+	StartFifo string
+	// PreserveFDs is how many descriptors after the first three the program
+	// inherits.
+	PreserveFDs int
+	// NoPivot: see rootfs.Input.
+	NoPivot bool
+	// NoKeyring leaves the session keyring alone.
+	NoKeyring bool
+	// Rootless skips control groups, for users who may not make any.
+	Rootless bool
+}
+
+// start is the register of the fifo that a created container waits on.
+const start plan.Reg = "start"
+
+// Compile turns a configuration into the plan of a new container. It is pure: the
+// same input gives the same plan.
+func Compile(in Input) (*plan.Plan, error) {
+	if err := checkSpec(in.Spec); err != nil {
+		return nil, err
+	}
+	c := compiler{Input: in}
+	return c.compile()
+}
+
+type compiler struct {
+	Input
+	cg    *cgroup.Placement
+	ns    *namespace.Placement
+	steps []plan.Step
+}
+
+// compile is the table of contents of a container.
+func (c *compiler) compile() (*plan.Plan, error) {
+	for _, chapter := range []func() error{
+		c.limits,     // limits exist before anything runs
+		c.namespaces, // what is to be joined
+		c.birth,      // the process, in its new namespaces
+		c.identity,   // ids get their meaning; a session of its own
+		c.network,
+		c.rootfs,   // the tree, complete but not yet the root
+		c.terminal, // needs the tree's devpts
+		c.kernel,   // kernel parameters and what else needs the host's privileges
+		c.enter,    // the tree becomes the root; nothing of the host is open any more
+		c.attach,   // the last moment: from here on everything counts
+		c.privileges,
+		c.program,
+		c.watch, // the keeper
+	} {
+		if err := chapter(); err != nil {
+			return nil, err
+		}
+	}
+	return &plan.Plan{Steps: c.steps}, nil
+}
+
+func (c *compiler) add(steps []plan.Step) { c.steps = append(c.steps, steps...) }
+
+func checkSpec(s *specs.Spec) error {
+	switch {
+	case s == nil || s.Linux == nil:
+		return errors.New("configuration: it has no part linux")
+	case s.Process == nil:
+		return errors.New("configuration: it has no part process")
+	case len(s.Process.Args) == 0:
+		return errors.New("configuration: /process/args is empty: there is no program to run")
+	case s.Process.Args[0] == "":
+		return errors.New("configuration: /process/args/0 is the empty string: there is no program to run")
+	case !strings.HasPrefix(s.Process.Cwd, "/"):
+		return fmt.Errorf("configuration: /process/cwd %q is not an absolute path", s.Process.Cwd)
+	case s.Hostname != "" && !hasNamespace(s, specs.UTSNamespace):
+		return errors.New("configuration: /hostname needs a UTS namespace of the container's own")
+	case !hasNamespace(s, specs.MountNamespace):
+		return errors.New("configuration: /linux/namespaces has no mount namespace: the host's mounts would be changed")
+	}
+	return checkUnsupported(s)
+}
+
+// checkUnsupported refuses what this runtime does not do yet, instead of ignoring it.
+func checkUnsupported(s *specs.Spec) error {
+	l := s.Linux
+	for what, asked := range map[string]bool{
+		"/hooks":              s.Hooks != nil && hookCount(s.Hooks) > 0,
+		"/linux/intelRdt":     l.IntelRdt != nil,
+		"/linux/netDevices":   len(l.NetDevices) > 0,
+		"/linux/timeOffsets":  len(l.TimeOffsets) > 0,
+		"/linux/memoryPolicy": l.MemoryPolicy != nil,
+		"/linux/mountLabel":   l.MountLabel != "",
+		"/process/apparmorProfile, as AppArmor is not active here,": s.Process.ApparmorProfile != "",
+		"/process/selinuxLabel":                                     s.Process.SelinuxLabel != "",
+		"/process/scheduler":                                        s.Process.Scheduler != nil,
+		"/process/execCPUAffinity":                                  s.Process.ExecCPUAffinity != nil,
+		"/linux/seccomp/listenerPath":                               l.Seccomp != nil && l.Seccomp.ListenerPath != "",
+	} {
+		if asked {
+			return fmt.Errorf("configuration: %s is not supported by this version of containr", what)
+		}
+	}
+	return nil
+}
+
+func hookCount(h *specs.Hooks) int {
+	//nolint:staticcheck // Prestart is deprecated in the specification, yet callers still send it.
+	return len(h.Prestart) + len(h.CreateRuntime) + len(h.CreateContainer) + len(h.StartContainer) + len(h.Poststart) + len(h.Poststop)
+}
+
+func hasNamespace(s *specs.Spec, kind specs.LinuxNamespaceType) bool {
+	for _, ns := range s.Linux.Namespaces {
+		if ns.Type == kind {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *compiler) limits() error {
+	c.cg = new(cgroup.Placement)
+	if c.Rootless {
+		return nil
+	}
+	cg, err := cgroup.Plan(c.Spec, c.Facts, c.ID)
+	if err != nil {
+		return err
+	}
+	c.cg = cg
+	c.add(cg.Setup)
+	return nil
+}
+
+func (c *compiler) namespaces() error {
+	ns, err := namespace.Plan(c.Spec, c.Facts)
+	if err != nil {
+		return err
+	}
+	c.ns = ns
+	b := plan.Build(plan.Host, plan.KeeperChapter)
+	if c.ExitFile != "" {
+		b.Do("where the exit status will be found", linux.OpenHost{Path: c.ExitFile, Flags: linux.OWronly | linux.OCreat | linux.OCloexec}).As("exitfile")
+	}
+	if c.StartFifo != "" {
+		b.In(plan.ProgramChapter).Do("the container will wait for a byte here", linux.OpenHost{Path: c.StartFifo, Flags: linux.ORdwr | linux.OCloexec}).As(start)
+	}
+	c.add(b.Steps)
+	c.add(ns.Open)
+	return nil
+}
+
+// birth plans the clone. On version 1 of control groups, the cgroup namespace is
+// left for later: its root is the group that the process is in when it is made.
+func (c *compiler) birth() error {
+	call := linux.Clone{Flags: c.ns.New &^ c.lateCgroupNamespace(), Cgroup: c.cg.Into}
+	keeper := c.ExitFile != ""
+	if !keeper && len(c.ns.Before) == 0 {
+		b := plan.Build(plan.Host, plan.NamespaceChapter)
+		b.Do("the container's first process is born, in its own namespaces", call).As(namespace.PID).For("/linux/namespaces")
+		c.add(b.Steps)
+		return nil
+	}
+	b := plan.Build(plan.Keeper, plan.KeeperChapter)
+	if keeper {
+		b.Do("the keeper outlives the terminal that it was started from", linux.Setsid{})
+	} else {
+		call.Flags |= linux.CloneParent
+	}
+	b.Add(c.ns.Before)
+	b.In(plan.NamespaceChapter).Do("the container's first process is born, in its own namespaces", call).As(namespace.PID).For("/linux/namespaces")
+	b.In(plan.KeeperChapter).Do("the host learns its process id", linux.WriteReg{FD: linux.FD(child.Sync), Value: namespace.PID})
+	b.Do("the rest of the talk is between host and container", linux.Close{FD: linux.FD(child.Sync)})
+	c.add(b.Steps)
+	return nil
+}
+
+func (c *compiler) lateCgroupNamespace() linux.CloneFlags {
+	if len(c.cg.Attach) > 0 {
+		return c.ns.New & linux.CloneNewcgroup
+	}
+	return 0
+}
+
+func (c *compiler) identity() error {
+	c.add(c.ns.Map)
+	c.add(c.ns.Join)
+	b := plan.Build(plan.Child, plan.NamespaceChapter)
+	if !c.NoKeyring {
+		b.Do("the host's session keys stay out of reach", linux.JoinSessionKeyring{Keyring: "_ses." + c.ID}).Try()
+	}
+	b.Do("a session of its own, without the host's terminal", linux.Setsid{}).Ok(plan.EPERM)
+	c.add(b.Steps)
+	return nil
+}
+
+func (c *compiler) network() error {
+	if c.ns.New&linux.CloneNewnet != 0 {
+		c.add(network.Loopback())
+	}
+	return nil
+}
+
+func (c *compiler) rootInput() rootfs.Input {
+	in := rootfs.Input{Spec: c.Spec, Facts: c.Facts, Root: c.Root, Sources: c.Sources, NoPivot: c.NoPivot}
+	in.UserNS = hasNamespace(c.Spec, specs.UserNamespace)
+	for _, p := range c.cg.Paths {
+		in.Cgroups = append(in.Cgroups, cgroupMount(c.Facts, p))
+	}
+	return in
+}
+
+// cgroupMount tells which hierarchy a control group's directory belongs to.
+func cgroupMount(f *host.Facts, path string) rootfs.CgroupMount {
+	m := rootfs.CgroupMount{Path: path}
+	if f.CgroupMode != host.CgroupV1 {
+		return m
+	}
+	for _, h := range f.Hierarchies {
+		if rest, ok := strings.CutPrefix(path, h.Path); ok && strings.HasPrefix(rest, "/") {
+			m.Name = h.Path[strings.LastIndexByte(h.Path, '/')+1:]
+			m.Controllers = h.Controllers
+		}
+	}
+	return m
+}
+
+func (c *compiler) rootfs() error {
+	steps, err := rootfs.Plan(c.rootInput())
+	c.add(steps)
+	return err
+}
+
+func (c *compiler) terminal() error {
+	if c.Spec.Process.Terminal {
+		c.add(rootfs.Terminal(c.rootInput()))
+	}
+	return nil
+}
+
+func (c *compiler) security() security.Input {
+	return security.Input{Process: c.Spec.Process, Facts: c.Facts, NoSetgroups: c.ns.NoSetgroups,
+		UserNS: hasNamespace(c.Spec, specs.UserNamespace)}
+}
+
+// kernel plans what is written through a procfs of the child's own.
+func (c *compiler) kernel() error {
+	limits, err := security.Limits(c.security())
+	if err != nil {
+		return err
+	}
+	if len(c.Spec.Linux.Sysctl) > 0 || c.Spec.Process.OOMScoreAdj != nil {
+		b := plan.Build(plan.Child, plan.PrivilegeChapter)
+		const why = "a procfs that nobody else can see, to write to the kernel through"
+		b.Do(why, linux.Fsopen{Type: "proc"}).As("fs")
+		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigCreate})
+		b.Do(why, linux.Fsmount{FS: "fs", Attrs: linux.AttrNosuid | linux.AttrNodev | linux.AttrNoexec}).As(security.Proc)
+		for _, key := range sortedKeys(c.Spec.Linux.Sysctl) {
+			c.sysctl(b, key, c.Spec.Linux.Sysctl[key])
+		}
+		c.add(b.Steps)
+	}
+	c.add(limits)
+	return nil
+}
+
+func (c *compiler) sysctl(b *plan.Builder, key, value string) {
+	why, pointer := "a kernel parameter of the container's namespaces", "/linux/sysctl/"+key
+	b.Do(why, linux.Openat2{Dir: linux.FD(security.Proc), Path: "sys/" + strings.ReplaceAll(key, ".", "/"), Flags: linux.OWronly | linux.OCloexec,
+		Resolve: linux.ResolveBeneath | linux.ResolveNoXdev | linux.ResolveNoMagiclinks}).As("sysctl").For(pointer)
+	b.Do(why, linux.Write{FD: "sysctl", Data: value}).For(pointer)
+}
+
+func (c *compiler) enter() error {
+	c.add(rootfs.Enter(c.rootInput()))
+	keep := 3 + c.PreserveFDs + 1
+	if c.StartFifo != "" {
+		keep++
+	}
+	b := plan.Build(plan.Child, plan.RootfsChapter)
+	b.Do("nothing of the host stays open: really closed, before any path is walked", linux.CloseRange{First: keep})
+	cwd := c.Spec.Process.Cwd
+	b.Do("the program's working directory", linux.Chdir{Path: cwd}).Ok(plan.ENOENT).For("/process/cwd")
+	for i := 1; i <= len(cwd); i++ {
+		if i == len(cwd) || cwd[i] == '/' {
+			b.Do("it is not in the image: made", linux.Mkdirat{Dir: linux.CWD, Path: cwd[:i], Mode: 0o755}).Else().Ok(plan.EEXIST).For("/process/cwd")
+		}
+	}
+	b.Do("it is not in the image: made", linux.Chdir{Path: cwd}).Else().For("/process/cwd")
+	b.Do("a working directory outside of the root would be a way out: the kernel says ENOENT", linux.Getcwd{}).Ok(plan.ERANGE)
+	b.In(plan.NamespaceChapter)
+	if c.Spec.Hostname != "" {
+		b.Do("its own host name", linux.Sethostname{Hostname: c.Spec.Hostname}).For("/hostname")
+	}
+	if c.Spec.Domainname != "" {
+		b.Do("its own domain name", linux.Setdomainname{Domain: c.Spec.Domainname}).For("/domainname")
+	}
+	c.add(b.Steps)
+	return nil
+}
+
+// attach plans the entering of control groups of version 1. The kernel may need
+// milliseconds for it, so the host does it while the child makes its mounts; here
+// the child waits for it.
+func (c *compiler) attach() error {
+	c.add(c.cg.Attach)
+	if late := c.lateCgroupNamespace(); late != 0 {
+		b := plan.Build(plan.Child, plan.NamespaceChapter)
+		b.Do("its own control group looks like the root to it", linux.Unshare{Flags: late}).For("/linux/namespaces")
+		c.add(b.Steps)
+	}
+	return nil
+}
+
+func (c *compiler) privileges() error {
+	b := plan.Build(plan.Child, plan.ProgramChapter)
+	umask := uint32(0o22)
+	if u := c.Spec.Process.User.Umask; u != nil {
+		umask = *u
+	}
+	b.Do("the usual mask for new files", linux.Umask{Mask: umask}).For("/process/user/umask")
+	if p := c.Spec.Linux.Personality; p != nil {
+		persona, err := personality(p)
+		if err != nil {
+			return err
+		}
+		b.Do("the execution domain", linux.Personality{Persona: persona}).For("/linux/personality")
+	}
+	if p := c.Spec.Process.IOPriority; p != nil {
+		class, ok := map[specs.IOPriorityClass]int{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}[p.Class]
+		if !ok {
+			return fmt.Errorf("/process/ioPriority/class: unknown class %q", p.Class)
+		}
+		b.Do("its place in the queue for the disk", linux.Ioprio{Class: class, Level: p.Priority}).For("/process/ioPriority")
+	}
+	filter, err := seccomp.Plan(c.Spec.Linux.Seccomp, c.Facts.Arch)
+	if err != nil {
+		return err
+	}
+	steps, err := security.Plan(c.security(), c.ready(), filter)
+	if err != nil {
+		return err
+	}
+	c.add(b.Steps)
+	c.add(steps)
+	return nil
+}
+
+func personality(p *specs.LinuxPersonality) (uint32, error) {
+	if len(p.Flags) > 0 {
+		return 0, errors.New("/linux/personality/flags: no flags are supported")
+	}
+	switch p.Domain {
+	case specs.PerLinux:
+		return 0, nil
+	case specs.PerLinux32:
+		return 8, nil
+	}
+	return 0, fmt.Errorf("/linux/personality/domain: unknown domain %q", p.Domain)
+}
+
+// ready tells the host that only the program is left. A created container has
+// checked by then that there is a program, so that create fails if there is none,
+// and waits.
+func (c *compiler) ready() []plan.Step {
+	b := plan.Build(plan.Child, plan.ProgramChapter)
+	if c.StartFifo != "" {
+		b.Add(findProgram(c.Spec.Process, true))
+	}
+	b.Do("all is ready but the program", linux.Write{FD: linux.FD(child.Sync), Data: child.MessageReady})
+	if c.StartFifo != "" {
+		b.Do("created: wait for the start", linux.Read{FD: linux.FD(start), Size: 1}).OrGone()
+	}
+	return b.Steps
+}
+
+func (c *compiler) program() error {
+	b := plan.Build(plan.Child, plan.ProgramChapter)
+	b.Do("signals reach the program", linux.UnblockSignals{})
+	c.add(b.Steps)
+	c.add(findProgram(c.Spec.Process, false))
+	return nil
+}
+
+// watch plans what the container's parent does while it runs.
+func (c *compiler) watch() error {
+	b := plan.Build(plan.Keeper, plan.KeeperChapter)
+	switch {
+	case c.ExitFile != "":
+		b.Do("wait for its end", linux.Wait4{PID: namespace.PID, Status: "status"})
+		b.Do("leave the exit status where anyone can find it", linux.WriteReg{FD: "exitfile", Value: "status"})
+		b.Do("done", linux.ExitGroup{})
+	case len(c.ns.Before) > 0:
+		b.Do("the container is born, its runner is done", linux.ExitGroup{})
+	}
+	c.add(b.Steps)
+	return nil
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	for i := 1; i < len(keys); i++ {
+		for j := i; j > 0 && keys[j] < keys[j-1]; j-- {
+			keys[j], keys[j-1] = keys[j-1], keys[j]
+		}
+	}
+	return keys
+}
+
+// Where programs are looked for when the environment has no PATH.
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// findProgram plans the execution of a program, or, with check, only the search
+// for it. A name without a slash is searched in the directories of PATH; each is
+// asked for the file before it is executed, so that an error of execve is about
+// the program and not about the search.
+func findProgram(p *specs.Process, check bool) []plan.Step {
+	b := plan.Build(plan.Child, plan.ProgramChapter)
+	name := p.Args[0]
+	run := func(path string) linux.Execve { return linux.Execve{Path: path, Args: p.Args, Env: p.Env} }
+	const pointer = "/process/args/0"
+	if strings.Contains(name, "/") {
+		b.Do("is the program there, may it be executed?", linux.Faccessat{Dir: linux.CWD, Path: name, Mode: linux.XOK}).For(pointer)
+		if !check {
+			b.Do("become the program", run(name)).For(pointer)
+		}
+		return b.Steps
+	}
+	dirs := searchPath(p.Env)
+	if check {
+		return append(b.Steps, checkProgram(dirs, name)...)
+	}
+	for _, dir := range dirs {
+		b.Do("is it in this directory of PATH?", linux.Faccessat{Dir: linux.CWD, Path: dir + "/" + name, Mode: linux.XOK}).Try().For(pointer)
+		b.Do("become the program", run(dir+"/"+name)).Then().For(pointer)
+	}
+	b.Do("executable "+strconv.Quote(name)+" is in none of the directories of PATH",
+		linux.Faccessat{Dir: linux.CWD, Path: dirs[len(dirs)-1] + "/" + name, Mode: linux.XOK}).For(pointer)
+	b.Do("become the program", run(dirs[len(dirs)-1]+"/"+name)).For(pointer)
+	return b.Steps
+}
+
+// checkProgram plans a search that fails when no directory has the program. Plans
+// cannot count, so every hit leaves its descriptor in one register, and at the end
+// that register must hold one.
+func checkProgram(dirs []string, name string) []plan.Step {
+	b := plan.Build(plan.Child, plan.ProgramChapter)
+	for _, dir := range dirs {
+		path := dir + "/" + name
+		b.Do("is the program in this directory of PATH?", linux.Faccessat{Dir: linux.CWD, Path: path, Mode: linux.XOK}).Try().For("/process/args/0")
+		b.Do("it is: remember", linux.Openat{Dir: linux.CWD, Path: path, Flags: linux.OPath | linux.OCloexec}).Then().As("program").For("/process/args/0")
+	}
+	b.Do("executable "+strconv.Quote(name)+" is in none of the directories of PATH",
+		linux.Faccessat{Dir: "program", Path: name, Mode: linux.XOK}).Ok(plan.ENOTDIR).For("/process/args/0")
+	return b.Steps
+}
+
+func searchPath(env []string) []string {
+	path := defaultPath
+	for _, e := range env {
+		if v, ok := strings.CutPrefix(e, "PATH="); ok && v != "" {
+			path = v
+		}
+	}
+	var dirs []string
+	for dir := range strings.SplitSeq(path, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		dirs = append(dirs, strings.TrimSuffix(dir, "/"))
+	}
+	return dirs
+}

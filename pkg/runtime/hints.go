@@ -1,0 +1,65 @@
+package runtime
+
+import (
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// hints say what to do when a call fails with an errno. The third column, a part
+// of the step's reason, tells apart uses of the same call.
+var hints = [...]struct {
+	call  string
+	errno plan.Errno
+	why   string
+	text  string
+}{
+	{"execve", plan.ENOENT, "", "the file is there, so what is missing is the program that runs it: the interpreter after #! in its first line, or the dynamic loader that it was linked for"},
+	{"execve", plan.ENOEXEC, "", "the file is no program for this machine: built for another architecture, or a script without #! in its first line"},
+	{"execve", plan.EACCES, "", "the file is not executable, or its file system is mounted noexec: chmod +x"},
+	{"execve", plan.EPERM, "", "a seccomp filter or a security module forbids this program"},
+	{"execve", plan.E2BIG, "", "arguments and environment together are longer than the kernel takes"},
+	{"faccessat", plan.ENOENT, "", "check the spelling; the path is looked up inside the container"},
+	{"faccessat", plan.EACCES, "", "the file is not executable by the container's user: chmod +x, or choose another user with -u"},
+	{"faccessat", plan.ENOTDIR, "", "a part of the path is a file, not a directory"},
+	{"clone3", plan.EPERM, "", "making these namespaces needs root, or unprivileged user namespaces: see /proc/sys/user/max_user_namespaces and kernel.unprivileged_userns_clone"},
+	{"clone3", plan.ENOSPC, "", "a limit below /proc/sys/user is reached: max_user_namespaces, max_net_namespaces or another"},
+	{"clone3", plan.EUSERS, "", "a limit below /proc/sys/user is reached, or user namespaces are nested too deeply"},
+	{"clone3", plan.EAGAIN, "", "the number of processes is limited: ulimit -u, or the pids limit of a control group above"},
+	{"clone3", plan.EINVAL, "", "the kernel lacks one of these namespaces"},
+	{"mkdir", plan.EACCES, "", "control groups need root, or a subtree delegated to this user"},
+	{"mkdir", plan.EROFS, "", "the control group file system is mounted read-only here"},
+	{"mount", plan.EPERM, "", "mounting needs root, or a user namespace with a mount namespace of its own"},
+	{"mount", plan.EINVAL, "layers", "the kernel refused the overlay: the state root may itself be on an overlay; put it on another file system with --root"},
+	{"mount", plan.ENODEV, "", "this kernel does not have that file system"},
+	{"fsopen", plan.ENODEV, "", "this kernel does not have that file system"},
+	{"fsopen", plan.EPERM, "", "mounting needs root, or a user namespace with a mount namespace of its own"},
+	{"fsconfig", plan.EINVAL, "", "the file system does not know this option or its value"},
+	{"prlimit64", plan.EPERM, "", "the hard limit is above that of the calling user, and raising it needs CAP_SYS_RESOURCE"},
+	{"write", plan.EACCES, "whom the kernel kills first", "a score below the caller's needs CAP_SYS_RESOURCE"},
+	{"capset", plan.EPERM, "", "a capability is asked for that containr itself does not have here"},
+	{"seccomp", plan.EINVAL, "", "the kernel does not know one of the filter's flags or actions"},
+	{"chdir", plan.EACCES, "", "the container's user may not enter the working directory"},
+	{"setgroups", plan.EPERM, "", "in a user namespace with a single mapped group, groups cannot be set"},
+	{"setresuid", plan.EINVAL, "", "this user id is not mapped in the container's user namespace: see --uidmap"},
+	{"setresgid", plan.EINVAL, "", "this group id is not mapped in the container's user namespace: see --gidmap"},
+	{"move_mount", plan.ENOTDIR, "", "a file cannot be mounted over a directory, nor a directory over a file"},
+	{"openat", plan.ENOTDIR, "", "the root file system must be a directory"},
+	{"openat2", plan.ENOENT, "a kernel parameter", "the kernel has no such parameter: check its name in sysctl -a"},
+	{"openat2", plan.EACCES, "a kernel parameter", "this parameter cannot be written"},
+	{"openat2", plan.ELOOP, "", "too many symbolic links on the way, or one that must not be followed"},
+	{"echo", plan.EBUSY, "", "a control group in use refuses the new limit"},
+	{"echo", plan.EINVAL, "", "the kernel refuses this value"},
+	{"attach", plan.ENOSPC, "", "the cpuset of this control group has no CPUs or memory nodes"},
+}
+
+// Program reports whether the step was the start of the user's program, and with
+// which path.
+func (e *StepError) Program() (string, bool) {
+	switch c := e.Step.Call.(type) {
+	case linux.Execve:
+		return c.Path, true
+	case linux.Faccessat:
+		return c.Path, true
+	}
+	return "", false
+}

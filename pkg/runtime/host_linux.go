@@ -1,0 +1,185 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+const goarch = runtime.GOARCH
+
+// host makes a host action. The result is a descriptor for the actions that open
+// something.
+func (e *execution) host(call plan.Call) (int, error) {
+	switch c := call.(type) {
+	case linux.MakeDir:
+		return 0, unix.Mkdir(c.Path, c.Mode)
+	case linux.WriteFile:
+		return 0, writeControl(c.Path, c.Data)
+	case linux.CopyFile:
+		return 0, copyControl(c.From, c.To)
+	case linux.Attach:
+		return 0, writeControl(c.Path, strconv.Itoa(e.regs[c.PID]))
+	case linux.WriteProc:
+		return 0, writeControl("/proc/"+strconv.Itoa(e.regs[c.PID])+"/"+c.File, c.Data)
+	case linux.MapIDs:
+		return 0, mapIDs(c, e.regs[c.PID])
+	case linux.OpenHost:
+		fd, err := unix.Open(c.Path, int(c.Flags.ForArch(goarch))|unix.O_CLOEXEC, 0o600)
+		if err == nil {
+			e.files = append(e.files, fd)
+		}
+		return fd, err
+	case linux.OpenPidfd:
+		fd, err := unix.PidfdOpen(c.PID, 0)
+		if err == nil {
+			e.files = append(e.files, fd)
+		}
+		return fd, err
+	case linux.DeviceFilter:
+		return 0, attachDeviceFilter(c)
+	}
+	return 0, undoCall(call)
+}
+
+// writeControl writes a control file in one write(2): the kernel acts on each.
+func writeControl(path, data string) error {
+	fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	_, err = unix.Write(fd, []byte(data))
+	return errors.Join(err, unix.Close(fd))
+}
+
+func copyControl(from, to string) error {
+	fd, err := unix.Open(from, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	var b [4096]byte
+	n, err := unix.Read(fd, b[:])
+	if err = errors.Join(err, unix.Close(fd)); err != nil {
+		return err
+	}
+	return writeControl(to, strings.TrimSpace(string(b[:n])))
+}
+
+func mapIDs(c linux.MapIDs, pid int) error {
+	args := []string{strconv.Itoa(pid)}
+	for _, n := range c.Map {
+		args = append(args, strconv.FormatUint(uint64(n), 10))
+	}
+	if out, err := exec.Command(c.Program, args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", c.Program, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// undoCall makes an inverse. It succeeds when there is nothing to undo.
+func undoCall(call plan.Call) error {
+	switch c := call.(type) {
+	case linux.RemoveDir:
+		return removeDir(c.Path)
+	case linux.KillCgroup:
+		return killCgroup(c.Path)
+	}
+	return fmt.Errorf("%s: the host has no such action", call.Name())
+}
+
+// removeDir removes a directory. A control group stays busy for a moment after its
+// last process has ended, so EBUSY is tried again, for two seconds at most.
+func removeDir(path string) error {
+	for wait := time.Millisecond; ; wait *= 2 {
+		err := unix.Rmdir(path)
+		if err == nil || errors.Is(err, unix.ENOENT) {
+			return nil
+		}
+		if !errors.Is(err, unix.EBUSY) || wait > time.Second {
+			return fmt.Errorf("rmdir %s: %w", path, err)
+		}
+		time.Sleep(wait)
+	}
+}
+
+// killCgroup ends all processes of a control group.
+func killCgroup(path string) error {
+	err := writeControl(path+"/cgroup.kill", "1")
+	if err == nil || !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
+		pids, err := readPIDs(path + "/cgroup.procs")
+		if err != nil || len(pids) == 0 {
+			return err
+		}
+		for _, pid := range pids {
+			_ = unix.Kill(pid, unix.SIGKILL) // it may be gone
+		}
+		time.Sleep(wait)
+	}
+	return fmt.Errorf("%s: processes keep appearing", path)
+}
+
+func readPIDs(path string) ([]int, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var text []byte
+	for b := make([]byte, 4096); ; {
+		n, err := unix.Read(fd, b)
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			break
+		}
+		text = append(text, b[:n]...)
+	}
+	var pids []int
+	for _, f := range strings.Fields(string(text)) {
+		pid, err := strconv.Atoi(f)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %q is no process id", path, f)
+		}
+		pids = append(pids, pid)
+	}
+	return pids, nil
+}
+
+// undoCalls makes all inverses, as far as possible, and returns the errors.
+func undoCalls(calls []plan.Call) error {
+	var errs []error
+	for _, c := range calls {
+		if err := undoCall(c); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+
+// attachDeviceFilter lets only the devices of the filter into a control group.
+func attachDeviceFilter(c linux.DeviceFilter) error {
+	fd, err := unix.Open(c.Cgroup, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return sys.AttachDeviceFilter(fd, c.Program)
+}

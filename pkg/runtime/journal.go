@@ -1,0 +1,74 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// The journal is the list of a plan's inverses, last step first, as text:
+//
+//	rmdir "/sys/fs/cgroup/pids/containr/abc"
+//
+// It is written in one piece before the first step is made. Running it is harmless
+// for what was never done, so nothing needs to be added while the plan runs; and a
+// crash at any point leaves either no journal, and nothing done, or all of it.
+// Not synced to disk: what it undoes does not outlive a boot either.
+
+func writeJournal(path string, calls []plan.Call) error {
+	var b strings.Builder
+	for _, c := range calls {
+		switch c := c.(type) {
+		case linux.RemoveDir:
+			b.WriteString("rmdir " + strconv.Quote(c.Path) + "\n")
+		case linux.KillCgroup:
+			b.WriteString("kill_cgroup " + strconv.Quote(c.Path) + "\n")
+		default:
+			return fmt.Errorf("journal: %s cannot be undone later", c.Name())
+		}
+	}
+	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}
+
+func readJournal(path string) ([]plan.Call, error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("journal: %w", err)
+	}
+	var calls []plan.Call
+	for line := range strings.Lines(string(text)) {
+		action, quoted, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+		operand, err := strconv.Unquote(quoted)
+		if err != nil {
+			break // the torn end of a write that a crash cut short: nothing was done yet
+		}
+		switch action {
+		case "rmdir":
+			calls = append(calls, linux.RemoveDir{Path: operand})
+		case "kill_cgroup":
+			calls = append(calls, linux.KillCgroup{Path: operand})
+		default:
+			return nil, fmt.Errorf("journal %s: unknown action %q", path, action)
+		}
+	}
+	return calls, nil
+}
+
+func removeJournal(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("journal: %w", err)
+	}
+	return nil
+}

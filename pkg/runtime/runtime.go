@@ -1,0 +1,92 @@
+// Package runtime makes containers: it compiles an OCI configuration to a plan,
+// executes the plan, remembers how to undo it, and does the verbs of the OCI
+// runtime command line.
+//
+// # Theory of operation
+//
+// Compile (compile.go) is the table of contents of a container: one function that
+// asks the planners for their steps and puts them in the order that the security
+// argument needs. It is pure. Explain, tests and execution start from its result.
+//
+// Start (start.go) executes a plan. Host steps are made here, one by one; the
+// child's are lowered and run by internal/child, and the two sides hand the baton
+// to each other where the plan changes the actor. Before the first step, the
+// inverses of all host steps are written to the journal (journal.go). When a step
+// fails, and when the container is deleted, and when either is interrupted and
+// tried again, the journal is run backwards; inverses may find their work done
+// already.
+//
+// The verbs (verbs.go) keep what they need to know about a container in files
+// below a state root, one directory for each: config.json (a copy of the
+// configuration), state.json, journal, and while the container waits for its
+// start, the fifo "start". Whether it runs is never stored: the process id and its
+// start time are, and the kernel knows the rest.
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/containr/containr/pkg/plan"
+)
+
+// What callers may want to tell apart.
+var (
+	// ErrExists means that there is a container with that id.
+	ErrExists = errors.New("container already exists")
+	// ErrNotFound means that there is no container with that id.
+	ErrNotFound = errors.New("container does not exist")
+	// ErrNotRunning means that the verb needs a container that runs.
+	ErrNotRunning = errors.New("container not running")
+	// ErrRunning means that the verb needs a container that has stopped.
+	ErrRunning = errors.New("container is not stopped")
+	// ErrState means that the container is in another state than the verb needs.
+	ErrState = errors.New("wrong state")
+)
+
+// StepError is a step that failed: which one, on what, and the kernel's answer.
+type StepError struct {
+	// Index is the step's place in the plan, and Step the step itself.
+	Index int
+	Step  plan.Step
+	Errno plan.Errno
+}
+
+// Error says the reason, the call and the errno.
+func (e *StepError) Error() string {
+	call := plan.Format(e.Step.Call)
+	if _, ok := e.Program(); ok {
+		call = e.Step.Call.Name()
+	}
+	return fmt.Sprintf("%s: %s: %s: %s", e.Step.Chapter, e.Step.Why, call, e.Errno.Error())
+}
+
+// Unwrap gives the error number.
+func (e *StepError) Unwrap() error { return e.Errno }
+
+// KilledError means that the container's process was killed before it could
+// become the user's program.
+type KilledError struct{}
+
+// Error says so.
+func (KilledError) Error() string {
+	return "the container's first process was killed before the program started"
+}
+
+// Hint is a sentence on what to do about an error, or "" when none is known.
+func Hint(err error) string {
+	var step *StepError
+	if !errors.As(err, &step) {
+		if errors.As(err, new(KilledError)) {
+			return "most often the memory limit is too small to start the program: raise it with -m"
+		}
+		return ""
+	}
+	for _, h := range hints {
+		if h.errno == step.Errno && h.call == step.Step.Call.Name() && strings.Contains(step.Step.Why, h.why) {
+			return h.text
+		}
+	}
+	return ""
+}

@@ -1,0 +1,374 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/child"
+	"github.com/containr/containr/pkg/namespace"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+	"github.com/containr/containr/pkg/rootfs"
+)
+
+// StartOptions say how a plan is executed.
+type StartOptions struct {
+	// Journal is the file that the inverses of the host steps are written to
+	// before the first of them; empty for none, then they are kept in memory.
+	Journal string
+	// Console receives the terminal's master end; nil without a terminal.
+	Console *os.File
+	// Stdio replaces the first three descriptors where it is not nil.
+	Stdio [3]*os.File
+	// PreserveFDs is the Input's.
+	PreserveFDs int
+	// Trace records what every step of the child did; see Started.Trace.
+	Trace bool
+	// Before, if set, is called before every step; an error stops the execution
+	// and undoes it.
+	Before func(index int, step *plan.Step) error
+}
+
+// Started is a container that has been started, or created and waits.
+type Started struct {
+	// PID is the container's first process.
+	PID int
+	// Parent is the keeper's process id, or 0 when the caller is the parent.
+	Parent int
+	// Trace has what the plan's steps did, by index, if asked for.
+	Trace []child.Record
+}
+
+// Start executes a plan until the user's program runs, or until the container waits
+// for its start. When a step fails it undoes what was done and returns a StepError.
+//
+// The child runs on without this process; its parent is the caller or the keeper.
+func Start(p *plan.Plan, o StartOptions) (*Started, error) {
+	e := &execution{plan: p, o: o, regs: map[plan.Reg]int{}, began: time.Now()}
+	defer e.closeFiles()
+	err := e.run()
+	if err == nil {
+		return e.started()
+	}
+	if undo := e.undo(); undo != nil {
+		err = errors.Join(err, fmt.Errorf("while undoing: %w", undo))
+	}
+	return nil, err
+}
+
+type execution struct {
+	plan  *plan.Plan
+	o     StartOptions
+	regs  map[plan.Reg]int
+	files []int // descriptors to close at the end
+	prog  *child.Program
+	proc  *child.Process
+	pid   int
+	ready bool
+	trace []child.Record
+	began time.Time
+	undos []plan.Call
+}
+
+// run walks the list once. Where the child's part begins it is lowered and started;
+// from then on a block of host steps first waits for the baton.
+func (e *execution) run() error {
+	e.undos = e.plan.Undo()
+	if e.o.Journal != "" {
+		if err := writeJournal(e.o.Journal, e.undos); err != nil {
+			return err
+		}
+	}
+	if e.o.Console != nil {
+		e.regs[rootfs.Console] = int(e.o.Console.Fd())
+	}
+	steps := e.plan.Steps
+	for i := 0; i < len(steps); {
+		switch {
+		case e.proc == nil && (steps[i].Actor != plan.Host || isClone(steps[i].Call)):
+			if err := e.launch(i); err != nil {
+				return err
+			}
+			i++
+		case steps[i].Actor != plan.Host:
+			i++
+		case e.proc != nil:
+			end, err := e.hostBlock(i)
+			if err != nil {
+				return err
+			}
+			i = end
+		default:
+			if err := e.hostStep(i); err != nil {
+				return err
+			}
+			i++
+		}
+	}
+	return e.untilReady()
+}
+
+func isClone(c plan.Call) bool {
+	_, ok := c.(linux.Clone)
+	return ok
+}
+
+// launch lowers the child's part and starts it.
+func (e *execution) launch(i int) error {
+	if e.o.Before != nil && e.plan.Steps[i].Actor == plan.Host {
+		if err := e.o.Before(i, &e.plan.Steps[i]); err != nil {
+			return err
+		}
+	}
+	prog, err := child.Lower(e.plan, child.Options{
+		Arch: linux.Arch(goarch), Values: e.regs, FirstFD: 3 + e.o.PreserveFDs, Order: e.order(),
+		Trace: e.o.Trace, Pause: e.o.Before != nil,
+	})
+	if err != nil {
+		return err
+	}
+	var clone *linux.Clone
+	if prog.Clone >= 0 {
+		c := e.plan.Steps[prog.Clone].Call.(linux.Clone)
+		clone = &c
+	}
+	restore, err := e.redirect()
+	if err != nil {
+		return err
+	}
+	proc, err := child.Start(prog, clone, e.regs)
+	restore()
+	if err != nil {
+		var errno unix.Errno
+		if errors.As(err, &errno) && prog.Clone >= 0 {
+			return &StepError{Index: prog.Clone, Step: e.plan.Steps[prog.Clone], Errno: plan.Errno(errno)}
+		}
+		return err
+	}
+	e.prog, e.proc = prog, proc
+	if clone == nil {
+		return e.born()
+	}
+	e.setPID(proc.PID)
+	return nil
+}
+
+func (e *execution) order() []plan.Reg {
+	if _, ok := e.regs[start]; ok {
+		return []plan.Reg{start}
+	}
+	return nil
+}
+
+func (e *execution) setPID(pid int) { e.pid, e.regs[namespace.PID] = pid, pid }
+
+// born waits until the keeper tells the container's process id.
+func (e *execution) born() error {
+	ev, err := e.next()
+	if err != nil {
+		return err
+	}
+	if ev.Kind != child.Born {
+		return KilledError{}
+	}
+	e.setPID(ev.PID)
+	return nil
+}
+
+// hostBlock makes consecutive host steps after the birth. Unless all are eager it
+// first waits for the child to get there.
+func (e *execution) hostBlock(i int) (int, error) {
+	steps := e.plan.Steps
+	eager, end := true, i
+	for ; end < len(steps) && steps[end].Actor == plan.Host; end++ {
+		eager = eager && steps[end].Eager
+	}
+	if !eager {
+		ev, err := e.next()
+		if err != nil {
+			return 0, err
+		}
+		if ev.Kind != child.Baton {
+			return 0, KilledError{}
+		}
+	}
+	for ; i < end; i++ {
+		if err := e.hostStep(i); err != nil {
+			return 0, err
+		}
+	}
+	return end, e.proc.Continue()
+}
+
+// next returns the child's next event that is not a pause; pauses are answered. A
+// failure of the child is returned as a StepError.
+func (e *execution) next() (child.Event, error) {
+	for {
+		ev, err := e.proc.Next()
+		if err != nil {
+			return ev, err
+		}
+		switch ev.Kind {
+		case child.Pause:
+			if e.o.Before != nil {
+				if err := e.o.Before(ev.Step, &e.plan.Steps[ev.Step]); err != nil {
+					return ev, err
+				}
+			}
+			if err := e.proc.Continue(); err != nil {
+				return ev, err
+			}
+			continue
+		case child.Failed:
+			if ev.Step < 0 {
+				return ev, fmt.Errorf("start of the container's program: %w", ev.Errno)
+			}
+			return ev, &StepError{Index: ev.Step, Step: e.plan.Steps[ev.Step], Errno: e.meaning(ev)}
+		}
+		return ev, nil
+	}
+}
+
+// meaning turns the one error number that is an artefact of the plan into what it
+// stands for: a search for the program that left no descriptor found no program.
+func (e *execution) meaning(ev child.Event) plan.Errno {
+	if _, ok := e.plan.Steps[ev.Step].Call.(linux.Faccessat); ok && ev.Errno == plan.EBADF {
+		return plan.ENOENT
+	}
+	return ev.Errno
+}
+
+// untilReady waits for the word that only the program is left, and for a container
+// that does not wait for a start, until it is executed.
+func (e *execution) untilReady() error {
+	_, waits := e.regs[start]
+	for {
+		ev, err := e.next()
+		if err != nil {
+			return err
+		}
+		switch ev.Kind {
+		case child.Ready:
+			e.ready = true
+			if waits {
+				return nil
+			}
+		case child.Closed:
+			e.trace = e.proc.Trace()
+			if !e.ready {
+				return KilledError{}
+			}
+			return nil
+		}
+	}
+}
+
+func (e *execution) started() (*Started, error) {
+	s := &Started{PID: e.pid, Trace: e.trace}
+	if e.proc.PID != e.pid {
+		s.Parent = e.proc.PID
+	}
+	e.proc.Close()
+	return s, nil
+}
+
+// hostStep makes one step of the host.
+func (e *execution) hostStep(i int) error {
+	s := &e.plan.Steps[i]
+	if e.o.Before != nil {
+		if err := e.o.Before(i, s); err != nil {
+			return err
+		}
+	}
+	result, err := e.host(s.Call)
+	if err == nil {
+		if s.Result != "" {
+			e.regs[s.Result] = result
+		}
+		return nil
+	}
+	var errno unix.Errno
+	if !errors.As(err, &errno) {
+		return err
+	}
+	if s.TolerateAny {
+		return nil
+	}
+	for _, ok := range s.Tolerate {
+		if plan.Errno(errno) == ok {
+			return nil
+		}
+	}
+	return &StepError{Index: i, Step: *s, Errno: plan.Errno(errno)}
+}
+
+// undo ends the container's process, if there is one, and makes the inverses.
+func (e *execution) undo() error {
+	if e.proc != nil {
+		if e.pid > 0 {
+			_ = unix.Kill(e.pid, unix.SIGKILL) // it may be gone
+		}
+		_ = unix.Kill(e.proc.PID, unix.SIGKILL)
+		reap(e.proc.PID)
+		if e.pid != e.proc.PID && e.pid > 0 {
+			reap(e.pid)
+		}
+		e.proc.Close()
+	}
+	if err := undoCalls(e.undos); err != nil {
+		return err
+	}
+	if e.o.Journal != "" {
+		return removeJournal(e.o.Journal)
+	}
+	return nil
+}
+
+// reap waits for a child of ours; one that is not ours (the kernel says ECHILD) is
+// reaped by its parent.
+func reap(pid int) {
+	for {
+		if _, err := unix.Wait4(pid, nil, 0, nil); !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
+}
+
+func (e *execution) closeFiles() {
+	for _, fd := range e.files {
+		_ = unix.Close(fd)
+	}
+}
+
+// redirect puts the wanted descriptors in place of the standard three while the
+// child is made, and returns how to take them back.
+func (e *execution) redirect() (func(), error) {
+	var saved [3]int
+	restore := func() {
+		for i, fd := range saved {
+			if fd > 0 {
+				_ = unix.Dup3(fd, i, 0)
+				_ = unix.Close(fd)
+			}
+		}
+	}
+	for i, f := range e.o.Stdio {
+		if f == nil {
+			continue
+		}
+		fd, err := unix.FcntlInt(uintptr(i), unix.F_DUPFD_CLOEXEC, 3)
+		if err == nil {
+			saved[i] = fd
+			err = unix.Dup3(int(f.Fd()), i, 0)
+		}
+		if err != nil {
+			restore()
+			return nil, fmt.Errorf("standard descriptor %d: %w", i, err)
+		}
+	}
+	return restore, nil
+}

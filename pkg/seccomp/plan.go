@@ -1,0 +1,29 @@
+package seccomp
+
+import (
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// Plan returns the child's step that loads the policy's filter, or none when the
+// policy allows everything. goarch is Go's name of the architecture.
+func Plan(policy *specs.LinuxSeccomp, goarch string) ([]plan.Step, error) {
+	if policy == nil || Disabled(policy) {
+		return nil, nil
+	}
+	arch, err := ArchOf(goarch)
+	if err != nil {
+		return nil, err
+	}
+	prog, err := Compile(policy, arch)
+	if err != nil {
+		return nil, err
+	}
+	filter := prog.AppendTo(make([]byte, 0, prog.Size()))
+	b := plan.Build(plan.Child, plan.SeccompChapter)
+	b.Do("system calls that the program has no business with are refused", linux.Seccomp{
+		Flags: linux.SeccompFlags(prog.Flags), Filter: string(filter)}).For("/linux/seccomp")
+	return b.Steps, nil
+}
