@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"slices"
 	"strconv"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -211,18 +212,17 @@ func addException(set []deviceRule, r deviceRule) []deviceRule {
 
 // widen gives every exception the accesses that wider ones grant for its devices:
 // the kernel asks for one exception that grants everything a caller wants at once.
-// An exception that a wider one makes superfluous is left out.
+// An exception that a wider one then makes superfluous is left out.
 func widen(set []deviceRule) []deviceRule {
 	kept := make([]deviceRule, 0, len(set))
 	for i, e := range set {
-		superfluous := false
 		for j, wider := range set {
 			if i != j && wider.covers(e) {
-				superfluous = superfluous || wider.access&e.access == e.access
 				e.access |= wider.access
 			}
 		}
-		if !superfluous {
+		superfluous := func(wider deviceRule) bool { return wider.covers(e) && wider.access == e.access }
+		if !slices.ContainsFunc(set[:i], superfluous) && !slices.ContainsFunc(set[i+1:], superfluous) {
 			kept = append(kept, e)
 		}
 	}
