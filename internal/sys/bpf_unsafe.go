@@ -1,63 +1,97 @@
 //go:build linux
 
-// Package sys wraps the system calls of the host side that golang.org/x/sys lacks.
-//
-// # Theory of operation
-//
-// Each function is one call, with Go values in the place of pointers, and an errno
-// (unix.Errno) as the error. Memory that the kernel reads is kept alive across the
-// call. Nothing else is decided here.
 package sys
 
 import (
-	"runtime"
+	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// bpf(2) commands and types.
-const (
-	bpfProgLoad         = 5
-	bpfProgAttach       = 8
-	bpfTypeCgroupDevice = 15
-	bpfAttachDevice     = 6
-	bpfAllowMulti       = 2
-	bpfInstructionSize  = 8
-)
+// The heads of union bpf_attr (include/uapi/linux/bpf.h) for the two commands below.
+// The kernel takes what is missing at the end as zeroes.
+type bpfLoad struct {
+	kind, count     uint32
+	code, license   wide
+	level, logSize  uint32
+	log             wide
+	version, flags  uint32
+	name            [16]byte
+	index, expected uint32
+}
+
+// wide is a pointer in 64 bits on every little-endian machine. Being a pointer to Go
+// too, it keeps its target alive and in place.
+type wide struct {
+	p unsafe.Pointer
+	_ [8 - unsafe.Sizeof(uintptr(0))]byte
+}
+
+type bpfAttach struct {
+	target, program, kind, flags uint32
+}
 
 // AttachDeviceFilter loads an eBPF program of type BPF_PROG_TYPE_CGROUP_DEVICE and
-// attaches it to the cgroup v2 directory that dirfd is open on, in addition to those
-// that are there. program holds struct bpf_insn instructions. It needs CAP_BPF or
-// CAP_SYS_ADMIN, and CAP_NET_ADMIN before Linux 5.8; see bpf(2).
-func AttachDeviceFilter(dirfd int, program string) error {
-	code := []byte(program)
-	license := []byte("MIT\x00")
-	load := struct {
-		kind, count       uint32
-		code, license     uint64
-		level, size       uint32
-		log               uint64
-		version, flags    uint32
-		name              [16]byte
-		ifindex, expected uint32
-	}{
-		kind: bpfTypeCgroupDevice, count: uint32(len(code) / bpfInstructionSize),
-		code: uint64(uintptr(unsafe.Pointer(unsafe.SliceData(code)))), license: uint64(uintptr(unsafe.Pointer(&license[0]))),
+// attaches it to the cgroup v2 directory that dirFD is open on, beside filters that
+// are there already (BPF_F_ALLOW_MULTI): all of them must agree to an access. The
+// program holds struct bpf_insn instructions and belongs to the directory from then
+// on; it goes when the directory goes. It takes CAP_BPF and CAP_NET_ADMIN, or
+// CAP_SYS_ADMIN, in the initial user namespace.
+//
+// The error carries what the kernel's verifier said if the program was refused.
+func AttachDeviceFilter(dirFD int, program []byte) error {
+	fd, err := loadDeviceFilter(program)
+	if err != nil {
+		return err
 	}
-	fd, _, errno := unix.Syscall(unix.SYS_BPF, bpfProgLoad, uintptr(unsafe.Pointer(&load)), unsafe.Sizeof(load))
-	runtime.KeepAlive(code)
-	runtime.KeepAlive(license)
-	if errno != 0 {
-		return errno
+	defer unix.Close(fd)
+	attr := bpfAttach{
+		target: uint32(dirFD), program: uint32(fd), kind: unix.BPF_CGROUP_DEVICE, flags: unix.BPF_F_ALLOW_MULTI,
 	}
-	defer unix.Close(int(fd))
-	attach := struct{ target, prog, kind, flags, replace uint32 }{
-		target: uint32(dirfd), prog: uint32(fd), kind: bpfAttachDevice, flags: bpfAllowMulti,
-	}
-	_, _, errno = unix.Syscall(unix.SYS_BPF, bpfProgAttach, uintptr(unsafe.Pointer(&attach)), unsafe.Sizeof(attach))
-	if errno != 0 {
-		return errno
+	if _, err := bpf(unix.BPF_PROG_ATTACH, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
+		return fmt.Errorf("attach device filter: %w", err)
 	}
 	return nil
+}
+
+// loadDeviceFilter loads without the verifier's log first, because making the log
+// costs time and a program that passes has none to read.
+func loadDeviceFilter(program []byte) (int, error) {
+	if len(program) == 0 || len(program)%8 != 0 {
+		return -1, fmt.Errorf("load device filter: %w: %d bytes are no instructions", unix.EINVAL, len(program))
+	}
+	license := []byte("MIT\x00")
+	attr := bpfLoad{
+		kind:     unix.BPF_PROG_TYPE_CGROUP_DEVICE,
+		count:    uint32(len(program) / 8),
+		code:     wide{p: unsafe.Pointer(&program[0])},
+		license:  wide{p: unsafe.Pointer(&license[0])},
+		expected: unix.BPF_CGROUP_DEVICE,
+	}
+	copy(attr.name[:], "containr")
+	fd, err := bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	if err == nil {
+		return fd, nil
+	}
+	log := make([]byte, 16<<10)
+	attr.level, attr.logSize, attr.log = 1, uint32(len(log)), wide{p: unsafe.Pointer(&log[0])}
+	fd, err = bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	if err != nil {
+		return -1, fmt.Errorf("load device filter: %w: %s", err, unix.ByteSliceToString(log))
+	}
+	return fd, nil
+}
+
+// bpf is bpf(2), tried again when a signal interrupted the verifier (EAGAIN).
+func bpf(command int, attr unsafe.Pointer, size uintptr) (int, error) {
+	for tries := 0; ; tries++ {
+		r, _, errno := unix.Syscall(unix.SYS_BPF, uintptr(command), uintptr(attr), size)
+		if errno == 0 {
+			return int(r), nil
+		}
+		if errno != unix.EAGAIN || tries == 5 {
+			return -1, errno
+		}
+	}
 }

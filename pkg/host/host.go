@@ -72,13 +72,18 @@ func (m CgroupMode) String() string { return cgroupModeNames[m] }
 // Hierarchy is one mounted cgroup tree.
 type Hierarchy struct {
 	// Controllers are those of a version 1 hierarchy ("cpu", "cpuacct"); a
-	// named one has "name=systemd". For version 2 they are what the root's
-	// cgroup.controllers offers.
+	// named one has "name=systemd". For version 2 they are what
+	// cgroup.controllers offers: that of the root to the administrator, that of
+	// Own's parent to an ordinary user.
 	Controllers []string
 	// Path is where it is mounted.
 	Path string
 	// Own is the path, below Path, of the cgroup that the probing process is in.
 	Own string
+	// Delegated, on version 2: an ordinary user may make cgroups beside Own and
+	// move own processes there, because the administrator (or systemd) has given
+	// Own's parent away.
+	Delegated bool
 }
 
 // IDRange is a line of /etc/subuid or /etc/subgid.

@@ -83,11 +83,7 @@ func (f *Facts) probeCgroups() error {
 	}
 	if st.Type == unix.CGROUP2_SUPER_MAGIC {
 		f.CgroupMode = CgroupV2
-		f.Hierarchies = []Hierarchy{{
-			Controllers: strings.Fields(readWord(cgroupRoot + "/cgroup.controllers")),
-			Path:        cgroupRoot,
-			Own:         ownCgroup(string(own)),
-		}}
+		f.Hierarchies = []Hierarchy{f.unified(ownCgroup(string(own)))}
 		return nil
 	}
 	f.Hierarchies = v1Hierarchies(string(own), func(path string) bool {
@@ -97,6 +93,24 @@ func (f *Facts) probeCgroups() error {
 		f.CgroupMode = CgroupV1
 	}
 	return nil
+}
+
+// unified describes version 2. Making a cgroup takes write access to the directory
+// above it, moving a process takes it to the file cgroup.procs of the directory that
+// both places have in common, see "Delegation" in cgroups(7).
+func (f *Facts) unified(own string) Hierarchy {
+	h := Hierarchy{Path: cgroupRoot, Own: own}
+	from := cgroupRoot
+	if !f.Root() {
+		from = filepath.Join(cgroupRoot, filepath.Dir(own))
+		h.Delegated = mayWrite(from) && mayWrite(from+"/cgroup.procs")
+	}
+	h.Controllers = strings.Fields(readWord(from + "/cgroup.controllers"))
+	return h
+}
+
+func mayWrite(path string) bool {
+	return unix.Faccessat(unix.AT_FDCWD, path, unix.W_OK, unix.AT_EACCESS) == nil
 }
 
 // ownCgroup finds the unified hierarchy's line, "0::/path".

@@ -123,10 +123,10 @@ func checkUnsupported(s *specs.Spec) error {
 		"/linux/memoryPolicy": l.MemoryPolicy != nil,
 		"/linux/mountLabel":   l.MountLabel != "",
 		"/process/apparmorProfile, as AppArmor is not active here,": s.Process.ApparmorProfile != "",
-		"/process/selinuxLabel":                                     s.Process.SelinuxLabel != "",
-		"/process/scheduler":                                        s.Process.Scheduler != nil,
-		"/process/execCPUAffinity":                                  s.Process.ExecCPUAffinity != nil,
-		"/linux/seccomp/listenerPath":                               l.Seccomp != nil && l.Seccomp.ListenerPath != "",
+		"/process/selinuxLabel":       s.Process.SelinuxLabel != "",
+		"/process/scheduler":          s.Process.Scheduler != nil,
+		"/process/execCPUAffinity":    s.Process.ExecCPUAffinity != nil,
+		"/linux/seccomp/listenerPath": l.Seccomp != nil && l.Seccomp.ListenerPath != "",
 	} {
 		if asked {
 			return fmt.Errorf("configuration: %s is not supported by this version of containr", what)

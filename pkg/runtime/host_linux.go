@@ -16,7 +16,7 @@ import (
 	"github.com/containr/containr/pkg/plan/linux"
 )
 
-const goarch = runtime.GOARCH
+const goarch = linux.Arch(runtime.GOARCH)
 
 // host makes a host action. The result is a descriptor for the actions that open
 // something.
@@ -63,16 +63,29 @@ func writeControl(path, data string) error {
 }
 
 func copyControl(from, to string) error {
-	fd, err := unix.Open(from, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	old, err := readControl(to)
+	if err != nil || old != "" {
+		return err
+	}
+	data, err := readControl(from)
 	if err != nil {
 		return err
+	}
+	return writeControl(to, data)
+}
+
+// readControl reads a control file of at most a page, without white space around.
+func readControl(path string) (string, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return "", err
 	}
 	var b [4096]byte
 	n, err := unix.Read(fd, b[:])
 	if err = errors.Join(err, unix.Close(fd)); err != nil {
-		return err
+		return "", err
 	}
-	return writeControl(to, strings.TrimSpace(string(b[:n])))
+	return strings.TrimSpace(string(b[:n])), nil
 }
 
 func mapIDs(c linux.MapIDs, pid int) error {
@@ -173,7 +186,6 @@ func undoCalls(calls []plan.Call) error {
 	return errors.Join(errs...)
 }
 
-
 // attachDeviceFilter lets only the devices of the filter into a control group.
 func attachDeviceFilter(c linux.DeviceFilter) error {
 	fd, err := unix.Open(c.Cgroup, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -181,5 +193,5 @@ func attachDeviceFilter(c linux.DeviceFilter) error {
 		return err
 	}
 	defer unix.Close(fd)
-	return sys.AttachDeviceFilter(fd, c.Program)
+	return sys.AttachDeviceFilter(fd, []byte(c.Program))
 }

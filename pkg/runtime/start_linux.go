@@ -125,7 +125,7 @@ func (e *execution) launch(i int) error {
 		}
 	}
 	prog, err := child.Lower(e.plan, child.Options{
-		Arch: linux.Arch(goarch), Values: e.regs, FirstFD: 3 + e.o.PreserveFDs, Order: e.order(),
+		Arch: goarch, Values: e.regs, FirstFD: 3 + e.o.PreserveFDs, Order: e.order(),
 		Trace: e.o.Trace, Pause: e.o.Before != nil,
 	})
 	if err != nil {

@@ -41,8 +41,9 @@ func (c WriteFile) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.String(c.Data), plan.String(c.Path))
 }
 
-// CopyFile writes to a host file what another holds; a new v1 cpuset takes its
-// parent's CPUs this way.
+// CopyFile writes to a host file what another holds, unless the file holds
+// something but white space already; a new v1 cpuset takes its parent's CPUs this
+// way, and one that somebody has filled keeps them.
 type CopyFile struct{ From, To string }
 
 func (CopyFile) Name() string { return "cp" }

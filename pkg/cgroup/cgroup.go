@@ -1,0 +1,187 @@
+// Package cgroup turns the limits of an OCI configuration into plan steps, and
+// reads, freezes, kills and removes the control groups that such steps made.
+//
+// # Theory of operation
+//
+// A control group is a directory. Making one is mkdir, limiting it is writing a
+// number to a file in it, entering it is writing a process number to its file
+// cgroup.procs, and its end is rmdir; see cgroups(7). So this package plans
+// mkdir and echo, and there is nothing else to a limit.
+//
+// There are two versions of the interface. Version 1 mounts one tree for each
+// controller, and a process is in one directory of every tree: nine on a typical
+// machine, so a container costs nine mkdir and nine writes to cgroup.procs. The
+// writes are Early: the child makes its mounts meanwhile. Version 2 has one tree.
+// A controller works in a directory only if all directories above it name the
+// controller in cgroup.subtree_control, and clone3(2) bears the child inside, so
+// no attaching is needed and no instruction of the child runs without limits.
+//
+// The order is: directories from the top down, then limits, then, at last, the
+// process. Where two files constrain each other (memory with and without swap,
+// quota and period) a new group has one right order; for a living one it depends
+// on numbers that a planner cannot know, and a tolerated first write followed by
+// Then and Else steps finds it out.
+//
+// Device access is a list of rules, of which the last that fits decides. Version 1
+// takes them as lines; for version 2 they are compiled to a small eBPF program,
+// see bpf.go.
+//
+// Plan and Update are pure: they know the machine from host.Facts alone. Group has
+// the effects; it believes that a directory is a control group only when its file
+// system says so.
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// Directory is the register of the open directory that a version 2 plan leaves
+// for clone3(2).
+const Directory plan.Reg = "cgroup"
+
+// Process is the register in which a version 1 plan finds the number of the
+// process to attach. The planner of the clone step fills it.
+const Process plan.Reg = "pid"
+
+var (
+	// ErrNoController means that a limit was asked for whose controller this
+	// machine does not have, or not in the version that is mounted.
+	ErrNoController = errors.New("cgroup controller not available")
+	// ErrNotDelegated means that an ordinary user asked for a limit where the
+	// administrator has given that user no control group of its own.
+	ErrNotDelegated = errors.New("no control group is delegated to this user")
+	// ErrInvalid means that the configuration contradicts itself or the
+	// kernel's rules.
+	ErrInvalid = errors.New("invalid cgroup configuration")
+)
+
+// Placement is what a container's control group asks of the plan.
+type Placement struct {
+	// Setup is host steps that run before the container exists.
+	Setup []plan.Step
+	// Into is the open directory for clone3's CLONE_INTO_CGROUP; empty on
+	// version 1 and when the container stays in its maker's group.
+	Into linux.FD
+	// Attach is host steps that move the container's process, number in the
+	// register Process, into the groups; empty on version 2.
+	Attach []plan.Step
+	// Paths are the container's directories, one in every hierarchy. They are
+	// what Open and Update take later.
+	Paths []string
+}
+
+// Plan plans the control group of the container called id.
+//
+// It is at spec.Linux.CgroupsPath: an absolute path counts from the root of each
+// hierarchy, a relative one from the group that containr itself is in (version 1)
+// or from that group's parent (version 2, where a group with processes cannot
+// have limited children), as runc(8) has it; ".." leads nowhere above. Without a
+// path the group is called "containr-ID", relative.
+//
+// An ordinary user gets a group only where one is delegated. Otherwise the
+// container stays in the user's own group if no limit and no path is given, and
+// the error is ErrNotDelegated if one is. Device rules do not count as limits
+// here: user namespaces keep devices out already.
+//
+// Errors wrap ErrInvalid, ErrNoController or ErrNotDelegated.
+func Plan(spec *specs.Spec, f *host.Facts, id string) (*Placement, error) {
+	res, path := resources(spec), ""
+	if spec.Linux != nil {
+		path = spec.Linux.CgroupsPath
+	}
+	if err := check(res); err != nil {
+		return nil, err
+	}
+	loc, err := locate(path, id)
+	if err != nil {
+		return nil, err
+	}
+	if staysOutside(f, path) {
+		return outside(f, res)
+	}
+	if err := available(f, res); err != nil {
+		return nil, err
+	}
+	if f.CgroupMode == host.CgroupV2 {
+		return planV2(f, loc, res)
+	}
+	return planV1(f, loc, res)
+}
+
+// Update plans new limits for a living container whose directories are paths.
+// Only what res sets is written. Device rules cannot be changed, and a new
+// CPU period on version 2 needs the quota beside it, because both are one file.
+//
+// Errors wrap ErrInvalid or ErrNoController.
+func Update(paths []string, res *specs.LinuxResources, f *host.Facts) ([]plan.Step, error) {
+	if err := check(res); err != nil {
+		return nil, err
+	}
+	if len(res.Devices) > 0 {
+		return nil, invalid("devices", "rules cannot be changed while the container lives")
+	}
+	if err := available(f, res); err != nil {
+		return nil, err
+	}
+	if f.CgroupMode == host.CgroupV2 {
+		return updateV2(paths, res, f)
+	}
+	return updateV1(paths, res, f)
+}
+
+// resources is never nil.
+func resources(spec *specs.Spec) *specs.LinuxResources {
+	if spec.Linux == nil || spec.Linux.Resources == nil {
+		return &specs.LinuxResources{}
+	}
+	return spec.Linux.Resources
+}
+
+// staysOutside reports whether the container gets no group of its own: there is
+// no cgroup file system, or the user has no place to make groups in and did not
+// name one either.
+func staysOutside(f *host.Facts, path string) bool {
+	if f.CgroupMode == host.NoCgroup {
+		return true
+	}
+	return path == "" && !f.Root() && !delegated(f)
+}
+
+func delegated(f *host.Facts) bool {
+	return f.CgroupMode == host.CgroupV2 && len(f.Hierarchies) > 0 && f.Hierarchies[0].Delegated
+}
+
+func outside(f *host.Facts, res *specs.LinuxResources) (*Placement, error) {
+	wants := asked(res, f.CgroupMode)
+	if len(wants) == 0 {
+		return &Placement{}, nil
+	}
+	if f.CgroupMode == host.NoCgroup {
+		return nil, fmt.Errorf("%s: %w: no cgroup file system is mounted", wants[0].field, ErrNoController)
+	}
+	return nil, fmt.Errorf("%s: %w", wants[0].field, ErrNotDelegated)
+}
+
+// available fails when a controller that res needs is not there.
+func available(f *host.Facts, res *specs.LinuxResources) error {
+	for _, w := range asked(res, f.CgroupMode) {
+		if w.controller == "" {
+			return fmt.Errorf("%s: %w: cgroup %s has none for it", w.field, ErrNoController, f.CgroupMode)
+		}
+		if _, ok := f.Hierarchy(w.controller); !ok {
+			return fmt.Errorf("%s: %w: %s", w.field, ErrNoController, w.controller)
+		}
+	}
+	return nil
+}
+
+func invalid(field, why string) error {
+	return fmt.Errorf("%w: linux.resources.%s: %s", ErrInvalid, field, why)
+}
