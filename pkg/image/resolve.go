@@ -53,7 +53,7 @@ func (s *Store) Resolve(name string, want Platform) (*Image, error) {
 	if entries.byID {
 		return s.choose(entries, name, want)
 	}
-	return s.resolveTarget(nameOf(entries.found[0]), entries.found[0], want)
+	return s.ReadImage(nameOf(entries.found[0]), entries.found[0], want)
 }
 
 // found is what a name or id of the user means.
@@ -165,8 +165,10 @@ func (s *Store) choose(entries found, name string, want Platform) (*Image, error
 	return best, nil
 }
 
-// resolveTarget reads the image for a platform that a target leads to.
-func (s *Store) resolveTarget(name string, target v1.Descriptor, want Platform) (*Image, error) {
+// ReadImage reads the image for a platform that a target leads to. The target
+// needs no name in the store yet; name is what the image will be called. Errors
+// are those of Resolve.
+func (s *Store) ReadImage(name string, target v1.Descriptor, want Platform) (*Image, error) {
 	image, err := s.readImage(name, target, want)
 	if err == nil || errors.Is(err, ErrPlatform) {
 		return image, err

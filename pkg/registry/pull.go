@@ -1,0 +1,350 @@
+package registry
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/containr/containr/pkg/image"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// PullRequest says what to pull and how. Ref and Store are needed; the zero value
+// of everything else is the default.
+type PullRequest struct {
+	Ref      image.Reference
+	Store    *image.Store
+	Platform image.Platform // this machine's, if zero
+
+	// Layer, if set, is called once for each layer of the image, whether it is
+	// downloaded or was in the store; for several layers at once, in any order.
+	// r is the uncompressed tar stream, read while it arrives. It ends with io.EOF
+	// only if it has the layer's diff id; whoever makes something of the stream
+	// must read on to that end. Layer may return early to skip a layer. Its error
+	// ends the pull.
+	Layer func(ctx context.Context, l image.Layer, r io.Reader) error
+
+	// Progress, if set, is called as the pull goes on, for one event at a time.
+	Progress func(Progress)
+
+	// PlainHTTP speaks HTTP instead of HTTPS. A registry on this machine
+	// (localhost, 127.0.0.0/8, ::1) is tried both ways in any case.
+	PlainHTTP bool
+	// TLS is the configuration for HTTPS: further roots, client certificates.
+	TLS *tls.Config
+	// Credential is used instead of what docker login left.
+	Credential *Credential
+
+	Concurrency int          // layers at a time, 4 by default
+	Limits      image.Limits // for the decompression of layers, if Layer is set
+	Retry       Retry
+}
+
+const defaultConcurrency = 4
+
+func (r *PullRequest) concurrency() int {
+	if r.Concurrency > 0 {
+		return r.Concurrency
+	}
+	return defaultConcurrency
+}
+
+// Phase is how far a layer has come.
+type Phase int
+
+// A layer goes through Waiting, then either Exists or Downloading and Downloaded,
+// and at last Done, when it is also unpacked.
+const (
+	Waiting Phase = iota
+	Downloading
+	Downloaded
+	Exists
+	Done
+)
+
+// String returns the phase as a word.
+func (p Phase) String() string {
+	return [...]string{"waiting", "downloading", "downloaded", "exists", "done"}[p]
+}
+
+// Progress is an event in the life of one layer.
+type Progress struct {
+	Layer digest.Digest // of the blob
+	Phase Phase
+	Done  int64 // bytes that are in the store
+	Total int64 // bytes of the blob
+}
+
+// progressInterval is the least time between two Downloading events of a layer.
+const progressInterval = 50 * time.Millisecond
+
+// Pull fetches an image, names it in the store by its reference, and returns it.
+// It returns when all calls of Layer have. If it fails, the store has no new name;
+// what was fetched and verified is kept for another attempt if the fault may be
+// temporary or ctx ended, else collected.
+//
+// The error is an *[Error] if the registry is at fault, a *[image.PlatformError]
+// if the image is for others, and wraps image.ErrInvalid or image.ErrLimit if its
+// documents are unfit.
+func Pull(ctx context.Context, r PullRequest) (*image.Image, error) {
+	lease, err := r.Store.Lease(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("pull %s: %w", r.Ref.Familiar(), err)
+	}
+	defer lease.Close()
+	p := &puller{request: &r, client: newClient(&r), lease: lease}
+	defer p.client.close()
+	img, err := p.pull(ctx)
+	if err == nil {
+		return img, nil
+	}
+	lease.Close()
+	if !mayResume(ctx, err) {
+		_, gcErr := r.Store.GC(context.WithoutCancel(ctx))
+		err = errors.Join(err, gcErr)
+	}
+	return nil, fmt.Errorf("pull %s: %w", r.Ref.Familiar(), err)
+}
+
+// mayResume reports whether another attempt could go on from here.
+func mayResume(ctx context.Context, err error) bool {
+	var e *Error
+	return ctx.Err() != nil || errors.As(err, &e) && e.Fault.isTransient()
+}
+
+// puller is one pull.
+type puller struct {
+	request *PullRequest
+	client  *client
+	lease   *image.Lease
+	mu      sync.Mutex // one progress event at a time
+}
+
+// pull is the table of contents of this package.
+func (p *puller) pull(ctx context.Context) (*image.Image, error) {
+	target, err := p.fetchTarget(ctx)
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := p.chooseManifest(ctx, target)
+	if err != nil {
+		return nil, err
+	}
+	layers, err := p.fetchConfig(ctx, target, manifest)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.fetchLayers(ctx, layers); err != nil {
+		return nil, err
+	}
+	if err := p.request.Store.Tag(ctx, p.request.Ref.String(), target.Descriptor); err != nil {
+		return nil, err
+	}
+	return p.request.Store.Resolve(p.request.Ref.String(), p.request.Platform)
+}
+
+// fetchTarget fetches what the reference means: a manifest or an index.
+func (p *puller) fetchTarget(ctx context.Context) (document, error) {
+	ref := p.request.Ref
+	selector := ref.Tag
+	if ref.Digest != "" {
+		selector = ref.Digest.String()
+	}
+	target, err := p.client.fetchManifest(ctx, selector, v1.Descriptor{Digest: ref.Digest})
+	if err != nil {
+		return document{}, err
+	}
+	return p.keep(ctx, target)
+}
+
+// keep stores a document, after finding out what it is.
+func (p *puller) keep(ctx context.Context, d document) (document, error) {
+	mediaType, err := image.Identify(d.data, d.MediaType)
+	if err != nil {
+		return document{}, fmt.Errorf("registry %s: %w", p.client.registry, err)
+	}
+	d.MediaType = mediaType
+	return d, p.lease.Put(ctx, d.Descriptor, d.data)
+}
+
+// chooseManifest returns the manifest for the platform: the target itself, or the
+// best one of an index.
+func (p *puller) chooseManifest(ctx context.Context, target document) (document, error) {
+	if !image.IsIndex(target.MediaType) {
+		return target, nil
+	}
+	index, err := image.DecodeIndex(target.data, target.MediaType)
+	if err != nil {
+		return document{}, fmt.Errorf("registry %s: %w", p.client.registry, err)
+	}
+	d, err := image.Select(index, p.request.Ref.Familiar(), p.request.Platform)
+	if err != nil {
+		return document{}, err
+	}
+	if d.Size > image.MaxManifestSize {
+		return document{}, fmt.Errorf("registry %s: manifest of %d bytes, more than %d: %w", p.client.registry, d.Size, image.MaxManifestSize, image.ErrLimit)
+	}
+	if data, err := p.request.Store.ReadBlob(d, image.MaxManifestSize); err == nil {
+		return p.keep(ctx, document{Descriptor: d, data: data})
+	}
+	manifest, err := p.client.fetchManifest(ctx, d.Digest.String(), d)
+	if err != nil {
+		return document{}, err
+	}
+	if _, err := image.Identify(manifest.data, d.MediaType); err != nil {
+		return document{}, fmt.Errorf("registry %s: %w", p.client.registry, err)
+	}
+	manifest.MediaType = d.MediaType
+	return p.keep(ctx, manifest)
+}
+
+// fetchConfig fetches the configuration, checks that it is for the platform, and
+// returns the layers with their diff ids.
+func (p *puller) fetchConfig(ctx context.Context, target, m document) ([]image.Layer, error) {
+	manifest, err := image.DecodeManifest(m.data, m.MediaType)
+	if err != nil {
+		return nil, fmt.Errorf("registry %s: %w", p.client.registry, err)
+	}
+	data, err := p.request.Store.ReadBlob(manifest.Config, image.MaxConfigSize)
+	if err != nil {
+		config, err := p.client.fetchDocument(ctx, manifest.Config)
+		if err != nil {
+			return nil, err
+		}
+		data = config.data
+	}
+	if err := p.lease.Put(ctx, manifest.Config, data); err != nil {
+		return nil, err
+	}
+	img, err := p.request.Store.ReadImage(p.request.Ref.String(), target.Descriptor, p.request.Platform)
+	if err != nil {
+		return nil, fmt.Errorf("registry %s: %w", p.client.registry, err)
+	}
+	return img.Layers, nil
+}
+
+// fetchLayers fetches all layers, and has them unpacked. The error is that of the
+// layer that failed first.
+func (p *puller) fetchLayers(ctx context.Context, layers []image.Layer) error {
+	for _, l := range layers {
+		p.report(Progress{Layer: l.Descriptor.Digest, Phase: Waiting, Total: l.Descriptor.Size})
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(p.request.concurrency())
+	for _, l := range layers {
+		group.Go(func() error {
+			if err := p.fetchLayer(ctx, l); err != nil {
+				return err
+			}
+			p.report(Progress{Layer: l.Descriptor.Digest, Phase: Done, Done: l.Descriptor.Size, Total: l.Descriptor.Size})
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// fetchLayer brings one layer to the store and to the caller's function.
+func (p *puller) fetchLayer(ctx context.Context, l image.Layer) error {
+	d := l.Descriptor
+	w, err := p.lease.Ingest(ctx, d)
+	if errors.Is(err, image.ErrExists) {
+		p.report(Progress{Layer: d.Digest, Phase: Exists, Done: d.Size, Total: d.Size})
+		return p.unpackStored(ctx, l)
+	}
+	if err != nil {
+		return err
+	}
+	defer w.Close()
+	if p.request.Layer == nil {
+		return p.download(ctx, d, w)
+	}
+	return p.downloadAndUnpack(ctx, l, w)
+}
+
+// unpackStored hands a layer that is in the store to the caller's function.
+func (p *puller) unpackStored(ctx context.Context, l image.Layer) error {
+	if p.request.Layer == nil {
+		return nil
+	}
+	f, err := p.request.Store.OpenBlob(l.Descriptor)
+	if err != nil {
+		return err
+	}
+	return p.unpack(ctx, l, f)
+}
+
+// downloadAndUnpack does both at once. The download goes at its own pace into the
+// file that the unpacking follows, so that neither waits for the other for long.
+func (p *puller) downloadAndUnpack(ctx context.Context, l image.Layer, w *image.Writer) error {
+	blob, err := w.Follow()
+	if err != nil {
+		return err
+	}
+	// If either fails the other must not go on: unpacking sees the failure at the
+	// end of the blob, the download at the end of its context.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	unpacked := make(chan error, 1)
+	go func() {
+		err := p.unpack(ctx, l, blob)
+		if err != nil {
+			cancel()
+		}
+		unpacked <- err
+	}()
+	err = p.download(ctx, l.Descriptor, w)
+	if err != nil {
+		w.Fail(err)
+	}
+	unpackErr := <-unpacked
+	if err != nil && !(unpackErr != nil && errors.Is(err, context.Canceled)) {
+		return err
+	}
+	return unpackErr
+}
+
+// unpack hands the tar stream in blob to the caller's function, and closes blob.
+func (p *puller) unpack(ctx context.Context, l image.Layer, blob io.ReadCloser) error {
+	r, err := image.NewLayerReader(blob, l.DiffID, p.request.Limits)
+	if err != nil {
+		blob.Close()
+		return err
+	}
+	defer r.Close()
+	if err := p.request.Layer(ctx, l, r); err != nil {
+		return fmt.Errorf("layer %s: %w", l.Descriptor.Digest, err)
+	}
+	return nil
+}
+
+// download fetches a layer and reports on it.
+func (p *puller) download(ctx context.Context, d v1.Descriptor, w *image.Writer) error {
+	event := Progress{Layer: d.Digest, Phase: Downloading, Total: d.Size}
+	p.report(event)
+	last := time.Now()
+	err := p.client.fetchBlob(ctx, d, w, func(done int64) {
+		if now := time.Now(); now.Sub(last) >= progressInterval {
+			last, event.Done = now, done
+			p.report(event)
+		}
+	})
+	if err == nil {
+		p.report(Progress{Layer: d.Digest, Phase: Downloaded, Done: d.Size, Total: d.Size})
+	}
+	return err
+}
+
+func (p *puller) report(e Progress) {
+	if p.request.Progress == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.request.Progress(e)
+}
