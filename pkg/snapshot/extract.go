@@ -1,0 +1,183 @@
+package snapshot
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/containr/containr/internal/safepath"
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+)
+
+// ExtractOptions says how one layer is extracted.
+type ExtractOptions struct {
+	// Parent is the chain that the layer will be committed to. It is needed only
+	// after ErrDependsOnParent, and must be unpacked.
+	Parent ChainID
+	// Progress is called now and then with the number of bytes of the archive that
+	// were read.
+	Progress func(bytes int64)
+}
+
+// Staged is an extracted layer that belongs to no chain yet. It ends with Commit
+// or Discard.
+type Staged struct {
+	// DiffID is the digest of the archive.
+	DiffID digest.Digest
+	// Skipped is how many device nodes a rootless store left out.
+	Skipped int
+
+	store *Store
+	work  *workspace
+	layer *layer
+}
+
+// Discard removes the layer.
+func (st *Staged) Discard() error {
+	st.layer.root.Close()
+	st.layer.held.Close()
+	return st.work.close()
+}
+
+// In a workspace, layer becomes the snapshot; held is described at [layer].
+const (
+	layerDir = "layer"
+	heldDir  = "held"
+)
+
+// Extract writes the uncompressed tar archive r into a new directory, with the
+// digest diffID, or any if diffID is "". It fails with an error that wraps
+// ErrDigest, ErrMalformed, a *LimitError or that of a file, and then leaves
+// nothing behind. Reading from r must end with an error when ctx ends.
+func (s *Store) Extract(ctx context.Context, diffID digest.Digest, r io.Reader, o ExtractOptions) (*Staged, error) {
+	st, err := s.extract(ctx, diffID, r, o)
+	if err != nil {
+		return nil, fmt.Errorf("extract layer %s: %w", diffID, err)
+	}
+	return st, nil
+}
+
+func (s *Store) extract(ctx context.Context, diffID digest.Digest, r io.Reader, o ExtractOptions) (*Staged, error) {
+	if diffID != "" {
+		if err := diffID.Validate(); err != nil {
+			return nil, err
+		}
+	}
+	st, err := s.stage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := st.fill(ctx, diffID, r, o); err != nil {
+		st.Discard()
+		return nil, err
+	}
+	return st, nil
+}
+
+// stage makes an empty layer.
+func (s *Store) stage(ctx context.Context) (*Staged, error) {
+	mk, err := newMaker(s.opts.Rootless)
+	if err != nil {
+		return nil, err
+	}
+	work, err := s.newWorkspace(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	root, err := makeRoot(filepath.Join(work.dir, layerDir, fsDir), mk)
+	if err != nil {
+		return nil, errors.Join(err, work.close())
+	}
+	held, err := makeRoot(filepath.Join(work.dir, heldDir), mk)
+	if err != nil {
+		root.Close()
+		return nil, errors.Join(err, work.close())
+	}
+	return &Staged{
+		store: s,
+		work:  work,
+		layer: &layer{
+			root:    root,
+			held:    held,
+			maker:   mk,
+			dirs:    map[string]*dirNote{"": {meta: implied(), implicit: true}},
+			assumed: map[string]bool{},
+			holders: map[string]string{},
+			targets: map[uint64]string{},
+		},
+	}, nil
+}
+
+// makeRoot makes the directory that a layer goes into. It must pass nothing on to
+// what is made in it: neither a group, nor a default access control list of the
+// directory that holds the store.
+func makeRoot(dir string, mk maker) (*safepath.Root, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	err := unix.Removexattr(dir, "system.posix_acl_default")
+	if err != nil && err != unix.ENODATA && err != unix.ENOTSUP {
+		return nil, &os.PathError{Op: "remove default ACL of", Path: dir, Err: err}
+	}
+	if err := os.Chown(dir, mk.uid, mk.gid); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(dir, 0o700); err != nil {
+		return nil, err
+	}
+	return safepath.OpenRoot(dir)
+}
+
+// fill extracts the archive.
+func (st *Staged) fill(ctx context.Context, diffID digest.Digest, r io.Reader, o ExtractOptions) error {
+	limits := st.store.opts.Limits.defaults()
+	algorithm := digest.Canonical
+	if diffID != "" {
+		algorithm = diffID.Algorithm()
+	}
+	in := newStream(ctx, r, algorithm, limits.Bytes, o.Progress)
+	defer in.close()
+	if err := st.applyArchive(in, limits, o.Parent); err != nil {
+		return err
+	}
+	got, err := in.finish()
+	if err != nil {
+		return err
+	}
+	if diffID != "" && got != diffID {
+		return fmt.Errorf("%w: it has %s", ErrDigest, got)
+	}
+	st.DiffID = got
+	return nil
+}
+
+// applyArchive runs an applier and its writers to their end.
+func (st *Staged) applyArchive(in io.Reader, limits Limits, parent ChainID) error {
+	a := &applier{
+		layer:  st.layer,
+		limits: limits,
+		opaque: st.store.opaqueXattr(),
+	}
+	if parent != "" {
+		chain, err := st.store.chain(parent)
+		if err != nil {
+			return err
+		}
+		if a.lower, err = st.store.openView(&layerTree{root: st.layer.root}, chain); err != nil {
+			return err
+		}
+		defer a.lower.closeFrom(1)
+	}
+	a.writers = newWriters(st.layer.maker)
+	err := a.apply(tar.NewReader(in))
+	if werr := a.writers.wait(); err == nil {
+		err = werr
+	}
+	st.Skipped = a.skipped
+	return err
+}

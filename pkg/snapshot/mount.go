@@ -1,0 +1,184 @@
+package snapshot
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Mount is one mount, as data for mount(2) or for fsopen(2) and fsconfig(2). The
+// snapshotter mounts nothing itself.
+type Mount struct {
+	Type    string   // "overlay", "bind" or "tmpfs"
+	Source  string   // for a bind the directory
+	Options []string // to be joined by commas for mount(2); "ro", "rw" and "bind" are flags there
+	// Lower lists the lower directories of an overlay by their full names, the
+	// topmost first: the same as the lowerdir option, for callers that give
+	// them one by one (fsconfig(2) "lowerdir+", Linux 6.7) or by descriptor.
+	Lower []string
+	// Dir is the working directory that the names in the lowerdir option are
+	// relative to, "" if they are absolute. It is set for long chains, as mount(2)
+	// takes at most a page of options.
+	Dir string
+}
+
+// maxMountData is how many bytes of options mount(2) takes, with the
+// terminating zero, where pages are smallest.
+const maxMountData = 4096
+
+// Prepare returns what to mount so that the tree of chain appears and changes to
+// it go to upper. The directories upper and work are made if need be; they must
+// be on one file system, and for this mount only. The chain must not be
+// removed while it is mounted.
+func (s *Store) Prepare(ctx context.Context, chain ChainID, upper, work string) ([]Mount, error) {
+	m, err := s.prepare(ctx, chain, upper, work)
+	if err != nil {
+		return nil, fmt.Errorf("prepare %s: %w", chain, err)
+	}
+	return []Mount{m}, nil
+}
+
+func (s *Store) prepare(ctx context.Context, chain ChainID, upper, work string) (Mount, error) {
+	all, err := s.chain(chain)
+	if err != nil {
+		return Mount{}, err
+	}
+	switch {
+	case s.opts.Native:
+		if err := s.copyOnce(ctx, all, upper); err != nil {
+			return Mount{}, err
+		}
+		return bind(upper, "rw"), nil
+	case len(all) == 0:
+		if err := os.MkdirAll(upper, 0o755); err != nil {
+			return Mount{}, err
+		}
+		return bind(upper, "rw"), nil
+	}
+	if err := s.makeUpper(upper, all[0]); err != nil {
+		return Mount{}, err
+	}
+	if err := os.MkdirAll(work, 0o700); err != nil {
+		return Mount{}, err
+	}
+	return s.overlay(all, "upperdir="+upper, "workdir="+work)
+}
+
+// makeUpper makes the upper directory, whose metadata is what the root of the
+// overlay shows: that of the topmost layer's root.
+func (s *Store) makeUpper(upper string, top Info) error {
+	err := os.Mkdir(upper, 0o700)
+	if os.IsExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	v, err := s.openView(nil, []Info{top})
+	if err != nil {
+		return err
+	}
+	defer v.closeFrom(0)
+	n, err := v.top()
+	if err != nil {
+		return err
+	}
+	m, err := v.meta(n, "")
+	if err != nil {
+		return err
+	}
+	mk, err := newMaker(s.opts.Rootless)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Open(upper, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return &os.PathError{Op: "open", Path: upper, Err: err}
+	}
+	defer unix.Close(fd)
+	return mk.apply(openInode(fd), m, false, false)
+}
+
+// View returns what to mount so that the tree of chain appears read-only.
+func (s *Store) View(ctx context.Context, chain ChainID) ([]Mount, error) {
+	m, err := s.view(ctx, chain)
+	if err != nil {
+		return nil, fmt.Errorf("view %s: %w", chain, err)
+	}
+	return []Mount{m}, nil
+}
+
+func (s *Store) view(ctx context.Context, chain ChainID) (Mount, error) {
+	all, err := s.chain(chain)
+	switch {
+	case err != nil:
+		return Mount{}, err
+	case len(all) == 0:
+		return Mount{Type: "tmpfs", Source: "tmpfs", Options: []string{"ro", "mode=755"}}, nil
+	case len(lowers(all)) == 1:
+		return bind(s.fs(all[0]), "ro"), nil
+	case s.opts.Native:
+		flat, err := s.flat(ctx, all)
+		return bind(flat, "ro"), err
+	}
+	return s.overlay(all, "ro")
+}
+
+func bind(dir, mode string) Mount {
+	return Mount{Type: "bind", Source: dir, Options: []string{"bind", mode}}
+}
+
+// lowers drops what a layer with an opaque root hides.
+func lowers(all []Info) []Info {
+	for i, info := range all {
+		if info.OpaqueRoot {
+			return all[:i+1]
+		}
+	}
+	return all
+}
+
+// overlay stacks the layers of a chain.
+//
+// index=off: layers are shared by many overlays, which the index, meant to keep
+// hard links together on copy up, cannot have. redirect_dir and metacopy would put
+// references to other layers into the upper directory, which then is no
+// layer any more; with userxattr they are off anyway.
+func (s *Store) overlay(all []Info, more ...string) (Mount, error) {
+	m := Mount{Type: "overlay", Source: "overlay"}
+	var short []string
+	for _, info := range lowers(all) {
+		m.Lower = append(m.Lower, s.fs(info))
+		short = append(short, filepath.Join(shortDir, info.Short))
+	}
+	rest := append(more, "index=off")
+	if s.opts.Rootless {
+		rest = append(rest, "userxattr")
+	} else {
+		rest = append(rest, "redirect_dir=off", "metacopy=off")
+	}
+	m.Options = append([]string{"lowerdir=" + strings.Join(m.Lower, ":")}, rest...)
+	if len(strings.Join(m.Options, ",")) >= maxMountData {
+		m.Options[0] = "lowerdir=" + strings.Join(short, ":")
+		m.Dir = s.dir
+	}
+	if len(strings.Join(m.Options, ",")) >= maxMountData {
+		m.Options, m.Dir = rest, "" // only Lower can express this one
+	}
+	return m, checkNames(append(m.Lower, more...))
+}
+
+// checkNames refuses names that would be taken apart as options. overlayfs has
+// escapes, but not the same in all versions.
+func checkNames(names []string) error {
+	for _, name := range names {
+		if strings.ContainsAny(name, `,:\`) {
+			return fmt.Errorf("overlayfs cannot take a name with a comma, colon or backslash: %q", name)
+		}
+	}
+	return nil
+}

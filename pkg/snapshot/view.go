@@ -1,0 +1,251 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/containr/containr/internal/safepath"
+	"golang.org/x/sys/unix"
+)
+
+// view shows a stack of layers as one tree, by the rules of overlayfs
+// (Documentation/filesystems/overlayfs.rst), without mounting it. Layer 0 is on
+// top. Names given to its methods lead through no symbolic links, unless they
+// say otherwise.
+type view struct {
+	layers []layerTree
+	opaque string // name of the attribute that marks opaque directories
+}
+
+type layerTree struct {
+	root       *safepath.Root
+	opaqueRoot bool
+}
+
+// node is what a view has at one name. The zero value is nothing.
+type node struct {
+	st    unix.Stat_t // of the topmost layer that has it
+	layer int
+	dirs  []int // of a directory: the layers that are merged, from the top
+}
+
+func (n node) exists() bool { return n.st.Mode != 0 }
+func (n node) isDir() bool  { return n.st.Mode&unix.S_IFMT == unix.S_IFDIR }
+func (n node) isLink() bool { return n.st.Mode&unix.S_IFMT == unix.S_IFLNK }
+
+// isWhiteout tells the mark of a removed file.
+func isWhiteout(st unix.Stat_t) bool {
+	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
+}
+
+// openView opens the snapshots in chain, top first, below the tree on top, if
+// that is not nil. The caller closes the view, and on itself.
+func (s *Store) openView(top *layerTree, chain []Info) (*view, error) {
+	v := &view{opaque: s.opaqueXattr()}
+	if top != nil {
+		v.layers = append(v.layers, *top)
+	}
+	for _, info := range chain {
+		root, err := safepath.OpenRoot(s.fs(info))
+		if err != nil {
+			v.closeFrom(boolInt(top != nil))
+			return nil, err
+		}
+		v.layers = append(v.layers, layerTree{root, info.OpaqueRoot})
+	}
+	return v, nil
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// closeFrom closes all layers but the first n.
+func (v *view) closeFrom(n int) {
+	for _, l := range v.layers[n:] {
+		l.root.Close()
+	}
+}
+
+// top is the root of the view.
+func (v *view) top() (node, error) {
+	n := node{}
+	for i, l := range v.layers {
+		n.dirs = append(n.dirs, i)
+		if l.opaqueRoot {
+			break
+		}
+	}
+	if len(n.dirs) == 0 {
+		return n, nil
+	}
+	d, err := v.layers[0].root.Dir("", nil)
+	if err == nil {
+		n.st, err = d.Lstat("")
+	}
+	return n, err
+}
+
+// child looks for name in the directory that the layers dirs make.
+func (v *view) child(dirs []int, name string) (node, error) {
+	var n node
+	for _, i := range dirs {
+		st, opaque, err := v.lstat(i, name)
+		if errors.Is(err, unix.ENOENT) {
+			continue
+		}
+		if err != nil {
+			return node{}, err
+		}
+		if isWhiteout(st) {
+			break
+		}
+		isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
+		if n.exists() && !isDir {
+			break // a directory hides a file
+		}
+		if !n.exists() {
+			n.st, n.layer = st, i
+		}
+		if isDir {
+			n.dirs = append(n.dirs, i)
+		}
+		if !isDir || opaque {
+			break
+		}
+	}
+	return n, nil
+}
+
+// lstat looks at name in one layer.
+func (v *view) lstat(layer int, name string) (st unix.Stat_t, opaque bool, err error) {
+	d, base, err := v.layers[layer].root.Parent(name)
+	if err != nil {
+		return st, false, err
+	}
+	if st, err = d.Lstat(base); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return st, false, err
+	}
+	value, err := d.Getxattr(base, v.opaque)
+	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
+		return st, false, nil
+	}
+	return st, string(value) == "y", err
+}
+
+// lookup finds name.
+func (v *view) lookup(name string) (node, error) {
+	n, err := v.top()
+	for done, rest := "", name; rest != "" && err == nil && n.isDir(); {
+		var c string
+		c, rest, _ = strings.Cut(rest, "/")
+		done = path.Join(done, c)
+		n, err = v.child(n.dirs, done)
+		if rest != "" && !n.isDir() {
+			return node{}, err
+		}
+	}
+	return n, err
+}
+
+// below finds what the layers under the top one have at name, as far as the top
+// one lets them be seen there: nothing below an opaque or removed directory.
+func (v *view) below(name string) (node, error) {
+	if name == "" {
+		return v.belowRoot()
+	}
+	parent := path.Dir("/" + name)[1:]
+	n, err := v.lookup(parent)
+	if err != nil || !n.isDir() {
+		return node{}, err
+	}
+	if n.dirs[0] == 0 {
+		n.dirs = n.dirs[1:]
+	}
+	return v.child(n.dirs, name)
+}
+
+// belowRoot is the root of the layers under the top one. It exists also when the
+// top one hides all that is in it.
+func (v *view) belowRoot() (node, error) {
+	if len(v.layers) < 2 {
+		return node{}, nil
+	}
+	under := view{layers: v.layers[1:], opaque: v.opaque}
+	n, err := under.top()
+	n.layer++
+	for i := range n.dirs {
+		n.dirs[i]++
+	}
+	return n, err
+}
+
+// readlink returns the target of the symbolic link n at name.
+func (v *view) readlink(n node, name string) (string, error) {
+	d, base, err := v.at(n, name)
+	if err != nil {
+		return "", err
+	}
+	return d.Readlink(base)
+}
+
+// at returns where n, found at name, is.
+func (v *view) at(n node, name string) (*safepath.Dir, string, error) {
+	if name == "" {
+		d, err := v.layers[n.layer].root.Dir("", nil)
+		return d, "", err
+	}
+	return v.layers[n.layer].root.Parent(name)
+}
+
+// maxLinks is how many symbolic links a name may lead through.
+const maxLinks = 40
+
+// resolve finds name as link(2) would inside the tree: links on the way are
+// followed, one at the end is not. It returns the name without links.
+func (v *view) resolve(name string) (string, node, error) {
+	links := 0
+	for {
+		target, rest, n, err := v.firstLink(name)
+		if err != nil || target == "" {
+			return name, n, err
+		}
+		if links++; links > maxLinks {
+			return "", node{}, fmt.Errorf("%s: %w", name, unix.ELOOP)
+		}
+		if name, err = safepath.Clean(target + "/" + rest); err != nil {
+			return "", node{}, err
+		}
+	}
+}
+
+// firstLink walks along name up to the first symbolic link that is not its end. It
+// returns the name that the link stands for and what follows it, or the node at the
+// end.
+func (v *view) firstLink(name string) (target, rest string, n node, err error) {
+	n, err = v.top()
+	for done, rest := "", name; rest != "" && err == nil && n.isDir(); {
+		var c string
+		c, rest, _ = strings.Cut(rest, "/")
+		dir := done
+		done = path.Join(done, c)
+		n, err = v.child(n.dirs, done)
+		if err != nil || rest == "" || n.isDir() {
+			continue
+		}
+		if !n.isLink() {
+			return "", "", node{}, nil
+		}
+		target, err = v.readlink(n, done)
+		if !path.IsAbs(target) {
+			target = "/" + dir + "/" + target
+		}
+		return target, rest, node{}, err
+	}
+	return "", "", n, err
+}
