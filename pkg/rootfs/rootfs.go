@@ -187,7 +187,7 @@ func splitLower(options []string) []string {
 func (b *builder) newFilesystem(fstype, source string, o *options, reg plan.Reg, pointer string) {
 	why := "a new " + fstype
 	b.Do(why, linux.Fsopen{Type: fstype}).As("fs").For(pointer)
-	if source != "" && source != fstype {
+	if source != "" {
 		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigSetString, Key: "source", Value: source}).For(pointer)
 	}
 	for _, kv := range o.data {
