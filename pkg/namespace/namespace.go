@@ -193,3 +193,13 @@ func writeMap(b *plan.Builder, file string, list []specs.LinuxIDMapping, helper 
 		linux.WriteProc{PID: PID, File: file, Data: text.String()}).Early().For("/linux/" + file[:3] + "Mappings")
 	return nil
 }
+
+// Flag is the clone flag of a kind of namespace, 0 for an unknown kind.
+func Flag(kind specs.LinuxNamespaceType) linux.CloneFlags {
+	for _, k := range kinds {
+		if k.oci == kind {
+			return k.flag
+		}
+	}
+	return 0
+}

@@ -69,6 +69,9 @@ type Input struct {
 	// NoPivot moves the root over the old one instead of pivoting, for hosts that
 	// run from an initramfs, which cannot be pivoted away from.
 	NoPivot bool
+	// Joined, for Terminal, says that the process joins a container that has its
+	// /dev/console already.
+	Joined bool
 }
 
 const rootReg = "root"

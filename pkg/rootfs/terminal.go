@@ -33,7 +33,7 @@ func Terminal(in Input) []plan.Step {
 			In: []uint16{uint16(size.Height), uint16(size.Width), 0, 0}}).For("/process/consoleSize")
 	}
 	b.Do("the master end goes to the host", linux.SendFD{Socket: linux.FD(Console), FD: "ptmx", Data: "/dev/ptmx"}).For(pointer)
-	if hasMount(in.Spec, "/dev") {
+	if !in.Joined && hasMount(in.Spec, "/dev") {
 		b.Do("programs find the terminal as /dev/console too", linux.OpenTree{
 			Dir: "tty", Flags: linux.OpenTreeClone | linux.OpenTreeCloexec | linux.AtEmptyPath}).As("tree").For(pointer)
 		b.attach("tree", "/dev/console", false, &options{}, pointer)

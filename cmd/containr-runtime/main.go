@@ -1,0 +1,13 @@
+// Command containr-runtime is the OCI runtime command line: it runs bundles, in the
+// place of runc or crun.
+package main
+
+import (
+	"os"
+
+	"github.com/containr/containr/internal/ocicli"
+)
+
+func main() {
+	os.Exit(ocicli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}

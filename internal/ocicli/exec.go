@@ -1,0 +1,159 @@
+package ocicli
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/pkg/runtime"
+)
+
+// list-valued flag.
+type words []string
+
+func (w *words) String() string     { return strings.Join(*w, ",") }
+func (w *words) Set(s string) error { *w = append(*w, s); return nil }
+
+// executing are exec's flags.
+type executing struct {
+	process, cwd, user, pidFile, console string
+	env, caps                            words
+	groups                               words
+	tty, detach, noNewPrivs              bool
+	preserve                             int
+}
+
+func (e *executing) add(fs *flag.FlagSet) {
+	fs.StringVar(&e.process, "process", "", "file with the process as JSON")
+	fs.StringVar(&e.process, "p", "", "short for --process")
+	fs.StringVar(&e.cwd, "cwd", "", "working directory")
+	fs.StringVar(&e.user, "user", "", "user id, and group id after a colon")
+	fs.StringVar(&e.user, "u", "", "short for --user")
+	fs.StringVar(&e.pidFile, "pid-file", "", "file to write the process id to")
+	fs.StringVar(&e.console, "console-socket", "", "Unix socket to send the terminal's master end to")
+	fs.Var(&e.env, "env", "environment variable, NAME=VALUE; may be repeated")
+	fs.Var(&e.env, "e", "short for --env")
+	fs.Var(&e.caps, "cap", "capability to add; may be repeated")
+	fs.Var(&e.groups, "additional-gids", "further group id; may be repeated")
+	fs.BoolVar(&e.tty, "tty", false, "give the process a terminal")
+	fs.BoolVar(&e.tty, "t", false, "short for --tty")
+	fs.BoolVar(&e.detach, "detach", false, "do not wait for the end")
+	fs.BoolVar(&e.detach, "d", false, "short for --detach")
+	fs.BoolVar(&e.noNewPrivs, "no-new-privs", false, "set no_new_privs")
+	fs.IntVar(&e.preserve, "preserve-fds", 0, "number of descriptors after the first three that the program inherits")
+}
+
+// execute is the verb exec.
+func execute(a *app, args []string) error {
+	fs, e := a.flags("exec"), executing{}
+	e.add(fs)
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if fs.NArg() < 1 || fs.NArg() < 2 && e.process == "" {
+		return errUsage
+	}
+	r, err := a.runtime()
+	if err != nil {
+		return err
+	}
+	p, err := e.build(r, fs.Arg(0), fs.Args()[1:])
+	if err != nil {
+		return err
+	}
+	req := &runtime.ExecRequest{ID: fs.Arg(0), Process: p, PreserveFDs: e.preserve}
+	if p.Terminal != (e.console != "") {
+		return errors.New("a terminal needs --console-socket, and --console-socket needs a terminal")
+	}
+	if e.console != "" {
+		if req.Console, err = dial(e.console); err != nil {
+			return err
+		}
+		defer req.Console.Close()
+	}
+	forward := forwardSignals(e.detach)
+	defer forward.stop()
+	s, err := r.Exec(req)
+	if err != nil {
+		return err
+	}
+	if err := writePID(e.pidFile, s.PID); err != nil || e.detach {
+		return err
+	}
+	a.exit, err = forward.wait(s.PID)
+	return err
+}
+
+// build makes the process: from a file, or from the container's own with the flags'
+// changes.
+func (e *executing) build(r *runtime.Runtime, id string, args []string) (*specs.Process, error) {
+	if e.process != "" {
+		text, err := os.ReadFile(e.process)
+		if err != nil {
+			return nil, err
+		}
+		p := new(specs.Process)
+		if err := json.Unmarshal(text, p); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.process, err)
+		}
+		return p, nil
+	}
+	p, err := r.DefaultProcess(id)
+	if err != nil {
+		return nil, err
+	}
+	p.Args, p.Terminal, p.ConsoleSize = args, e.tty, nil
+	p.Env = append(p.Env, e.env...)
+	p.NoNewPrivileges = p.NoNewPrivileges || e.noNewPrivs
+	if e.cwd != "" {
+		p.Cwd = e.cwd
+	}
+	e.addCapabilities(p)
+	return p, e.setUser(p)
+}
+
+func (e *executing) addCapabilities(p *specs.Process) {
+	if len(e.caps) == 0 {
+		return
+	}
+	if p.Capabilities == nil {
+		p.Capabilities = new(specs.LinuxCapabilities)
+	}
+	c := p.Capabilities
+	c.Bounding = append(c.Bounding, e.caps...)
+	c.Effective = append(c.Effective, e.caps...)
+	c.Permitted = append(c.Permitted, e.caps...)
+}
+
+func (e *executing) setUser(p *specs.Process) error {
+	for _, g := range e.groups {
+		n, err := strconv.ParseUint(g, 10, 31)
+		if err != nil {
+			return fmt.Errorf("--additional-gids %q: not a group id", g)
+		}
+		p.User.AdditionalGids = append(p.User.AdditionalGids, uint32(n))
+	}
+	if e.user == "" {
+		return nil
+	}
+	user, group, both := strings.Cut(e.user, ":")
+	uid, err := strconv.ParseUint(user, 10, 31)
+	if err != nil {
+		return fmt.Errorf("--user %q: not a user id between 0 and 2147483647", e.user)
+	}
+	p.User.UID, p.User.GID = uint32(uid), 0
+	if both {
+		gid, err := strconv.ParseUint(group, 10, 31)
+		if err != nil {
+			return fmt.Errorf("--user %q: not a group id between 0 and 2147483647", e.user)
+		}
+		p.User.GID = uint32(gid)
+	}
+	return nil
+}

@@ -1,0 +1,166 @@
+package runtime
+
+import (
+	"errors"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/internal/child"
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/namespace"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+	"github.com/containr/containr/pkg/rootfs"
+	"github.com/containr/containr/pkg/security"
+)
+
+// ExecInput is everything that the plan of a further process depends on.
+type ExecInput struct {
+	ID string
+	// Target is the process id of the container's first process.
+	Target int
+	// Spec is the container's configuration, and Process the new process.
+	Spec    *specs.Spec
+	Process *specs.Process
+	Facts   *host.Facts
+	// Cgroups are the container's control group directories.
+	Cgroups     []string
+	PreserveFDs int
+}
+
+// target is the register of the pidfd whose namespaces are joined.
+const target = "target"
+
+// CompileExec makes the plan of a process that joins a running container. A runner
+// enters the process id namespace first and clones the process into it; only the
+// runner, which is data and an interpreter, is ever visible inside, never containr.
+func CompileExec(in ExecInput) (*plan.Plan, error) {
+	if in.Process == nil || len(in.Process.Args) == 0 || in.Process.Args[0] == "" {
+		return nil, errors.New("exec: there is no program to run")
+	}
+	if !strings.HasPrefix(in.Process.Cwd, "/") {
+		return nil, errors.New("exec: the working directory is not an absolute path")
+	}
+	spec := *in.Spec
+	spec.Process = in.Process
+	if err := checkUnsupported(&spec); err != nil {
+		return nil, err
+	}
+	c := execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, PreserveFDs: in.PreserveFDs}}, in: in}
+	c.ns = new(namespace.Placement)
+	for _, chapter := range []func() error{c.open, c.runner, c.join, c.attachExec, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
+		if err := chapter(); err != nil {
+			return nil, err
+		}
+	}
+	return &plan.Plan{Steps: c.steps}, nil
+}
+
+type execCompiler struct {
+	compiler
+	in ExecInput
+}
+
+// flags are the namespaces that the container does not share with the host.
+func (c *execCompiler) flags() linux.CloneFlags {
+	var flags linux.CloneFlags
+	for _, ns := range c.Spec.Linux.Namespaces {
+		flags |= namespace.Flag(ns.Type)
+	}
+	return flags
+}
+
+func (c *execCompiler) open() error {
+	b := plan.Build(plan.Host, plan.NamespaceChapter)
+	b.Do("the container's first process stands for its namespaces", linux.OpenPidfd{PID: c.in.Target}).As(target)
+	if c.Facts.CgroupMode == host.CgroupV2 && len(c.in.Cgroups) > 0 {
+		b.In(plan.CgroupChapter).Do("the container's limits hold for the new process", linux.OpenHost{
+			Path: c.in.Cgroups[0], Flags: linux.ODirectory | linux.OPath | linux.OCloexec}).As("cgroup")
+	}
+	c.add(b.Steps)
+	return nil
+}
+
+func (c *execCompiler) runner() error {
+	b := plan.Build(plan.Keeper, plan.NamespaceChapter)
+	b.Do("nobody inside may look into this process", linux.Prctl{Option: linux.PrSetDumpable})
+	if flags := c.flags() & linux.CloneNewpid; flags != 0 {
+		b.Do("children are born among the container's processes", linux.Setns{FD: target, Flags: flags})
+	}
+	call := linux.Clone{Flags: linux.CloneParent}
+	if c.Facts.CgroupMode == host.CgroupV2 && len(c.in.Cgroups) > 0 {
+		call.Cgroup = "cgroup"
+	}
+	b.Do("the new process is born", call).As(namespace.PID)
+	b.Do("the host learns its process id", linux.WriteReg{FD: linux.FD(child.Sync), Value: namespace.PID})
+	c.add(b.Steps)
+	return nil
+}
+
+func (c *execCompiler) join() error {
+	b := plan.Build(plan.Child, plan.NamespaceChapter)
+	flags := c.flags()
+	if rest := flags &^ linux.CloneNewpid; rest != 0 {
+		b.Do("the container's other namespaces are joined at once", linux.Setns{FD: target, Flags: rest})
+	}
+	if flags&linux.CloneNewuser != 0 {
+		b.Do("group 0 of the container", linux.Setresgid{})
+		b.Do("user 0 of the container", linux.Setresuid{})
+	}
+	b.Do("the host's session keys stay out of reach", linux.JoinSessionKeyring{Keyring: "_ses." + c.ID}).Try()
+	b.Do("a session of its own", linux.Setsid{}).Ok(plan.EPERM)
+	c.add(b.Steps)
+	return nil
+}
+
+// attachExec moves the process into the container's groups of version 1.
+func (c *execCompiler) attachExec() error {
+	if c.Facts.CgroupMode != host.CgroupV1 {
+		return nil
+	}
+	b := plan.Build(plan.Host, plan.CgroupChapter)
+	for _, dir := range c.in.Cgroups {
+		b.Do("the container's limits hold for the new process", linux.Attach{Path: dir + "/cgroup.procs", PID: namespace.PID}).Early()
+	}
+	c.add(b.Steps)
+	return nil
+}
+
+func (c *execCompiler) terminalExec() error {
+	if !c.Spec.Process.Terminal {
+		return nil
+	}
+	b := plan.Build(plan.Child, plan.TerminalChapter)
+	b.Do("the container's root", linux.Openat{Dir: linux.CWD, Path: "/", Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).As("root")
+	c.add(b.Steps)
+	c.add(rootfs.Terminal(rootfs.Input{Spec: c.Spec, Facts: c.Facts, Joined: true}))
+	return nil
+}
+
+func (c *execCompiler) enterExec() error {
+	b := plan.Build(plan.Child, plan.RootfsChapter)
+	b.Do("nothing of the host stays open: really closed, before any path is walked", linux.CloseRange{First: 3 + c.PreserveFDs + 1})
+	b.Do("the working directory", linux.Chdir{Path: c.Spec.Process.Cwd}).For("/cwd")
+	b.Do("a working directory outside of the root would be a way out: the kernel says ENOENT", linux.Getcwd{}).Ok(plan.ERANGE)
+	c.add(b.Steps)
+	limits, err := security.Limits(security.Input{Process: withoutScore(c.Spec.Process), Facts: c.Facts})
+	c.add(limits)
+	return err
+}
+
+// withoutScore leaves the out-of-memory score as it is inherited: a further process
+// has no procfs of its own to write it through.
+func withoutScore(p *specs.Process) *specs.Process {
+	q := *p
+	q.OOMScoreAdj = nil
+	return &q
+}
+
+func (c *execCompiler) runnerDone() error {
+	b := plan.Build(plan.Keeper, plan.NamespaceChapter)
+	b.Do("the new process is born, its runner is done", linux.ExitGroup{})
+	c.add(b.Steps)
+	return nil
+}
+

@@ -1,0 +1,569 @@
+package runtime
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/plan"
+)
+
+// Runtime does the verbs for the containers below one state root.
+type Runtime struct {
+	// Root is the directory that holds one directory for each container.
+	Root  string
+	Facts *host.Facts
+}
+
+// Names of the files in a container's directory.
+const (
+	configFile  = "config.json"
+	stateFile   = "state.json"
+	journalFile = "journal"
+	startFile   = "start"
+)
+
+// maxConfig bounds a configuration that is read, in bytes.
+const maxConfig = 16 << 20
+
+// state is what a container's directory says about it; the rest the kernel knows.
+type state struct {
+	Version string    `json:"ociVersion"`
+	ID      string    `json:"id"`
+	PID     int       `json:"pid"`
+	Start   uint64    `json:"startTime"`
+	Bundle  string    `json:"bundle"`
+	Rootfs  string    `json:"rootfs"`
+	Created time.Time `json:"created"`
+	Owner   int       `json:"owner"`
+	// Cgroups are the container's control group directories.
+	Cgroups     []string          `json:"cgroups,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// UserNS: exec has to take on ids in it.
+	UserNS bool `json:"userns,omitempty"`
+}
+
+// CreateRequest is what create and run are asked for.
+type CreateRequest struct {
+	ID, Bundle string
+	// Spec replaces the bundle's config.json when it is not nil.
+	Spec *specs.Spec
+	// Console receives the terminal's master end.
+	Console     *os.File
+	Stdio       [3]*os.File
+	PreserveFDs int
+	NoPivot     bool
+	NoKeyring   bool
+	// ExitFile: see Input.
+	ExitFile string
+	// Wait makes a container that waits for Start.
+	Wait   bool
+	Trace  bool
+	Before func(index int, step *plan.Step) error
+}
+
+// ValidateID reports an id that could not be a directory's name or a journal's
+// word: runc's rule, letters, digits, "_", "+", "-" and ".", not "." and "..".
+func ValidateID(id string) error {
+	ok := id != "" && id != "." && id != ".." && len(id) <= 1024
+	for _, c := range id {
+		ok = ok && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("_+-.", c))
+	}
+	if !ok {
+		return fmt.Errorf("container id %q: only letters, digits and the characters _+-. are allowed", id)
+	}
+	return nil
+}
+
+// LoadSpec reads a bundle's config.json.
+func LoadSpec(bundle string) (*specs.Spec, error) {
+	return loadSpec(filepath.Join(bundle, configFile))
+}
+
+func loadSpec(path string) (*specs.Spec, error) {
+	st, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	if st.Size() > maxConfig || !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s: not a regular file of at most %d bytes", path, maxConfig)
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	spec := new(specs.Spec)
+	if err := json.Unmarshal(text, spec); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return spec, nil
+}
+
+// Probe looks at the host paths that a configuration binds, for Input.Sources.
+func Probe(spec *specs.Spec) map[string]host.FileKind {
+	var kinds map[string]host.FileKind
+	for i := range spec.Mounts {
+		m := &spec.Mounts[i]
+		bound := m.Type == "bind"
+		for _, o := range m.Options {
+			bound = bound || o == "bind" || o == "rbind"
+		}
+		if bound {
+			if kinds == nil {
+				kinds = make(map[string]host.FileKind)
+			}
+			kinds[m.Source] = host.Kind(m.Source)
+		}
+	}
+	return kinds
+}
+
+// Input returns what Compile needs for a request; it looks at the host, and changes
+// nothing.
+func (r *Runtime) Input(req *CreateRequest) (Input, error) {
+	bundle, err := filepath.Abs(req.Bundle)
+	if err != nil {
+		return Input{}, err
+	}
+	spec := req.Spec
+	if spec == nil {
+		if spec, err = LoadSpec(bundle); err != nil {
+			return Input{}, err
+		}
+	}
+	in := Input{ID: req.ID, Spec: spec, Facts: r.Facts, ExitFile: req.ExitFile, PreserveFDs: req.PreserveFDs,
+		NoPivot: req.NoPivot, NoKeyring: req.NoKeyring}
+	if spec.Root == nil || spec.Root.Path == "" {
+		return in, errors.New("configuration: /root/path is missing")
+	}
+	in.Root = spec.Root.Path
+	if !filepath.IsAbs(in.Root) {
+		in.Root = filepath.Join(bundle, in.Root)
+	}
+	switch host.Kind(in.Root) {
+	case host.Missing:
+		return in, fmt.Errorf("root file system %s: %w", in.Root, fs.ErrNotExist)
+	case host.File:
+		return in, fmt.Errorf("root file system %s: not a directory", in.Root)
+	}
+	in.Sources = resolveSources(spec, bundle)
+	if req.Wait {
+		in.StartFifo = filepath.Join(r.Root, req.ID, startFile)
+	}
+	return in, nil
+}
+
+// resolveSources makes relative sources of binds absolute, as the specification
+// wants them: they count from the bundle.
+func resolveSources(spec *specs.Spec, bundle string) map[string]host.FileKind {
+	for i := range spec.Mounts {
+		m := &spec.Mounts[i]
+		if m.Type == "bind" && !filepath.IsAbs(m.Source) {
+			m.Source = filepath.Join(bundle, m.Source)
+		}
+	}
+	return Probe(spec)
+}
+
+// Create makes a container. With req.Wait it has done everything but execute its
+// program when Create returns; without, the program runs.
+func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
+	if err := ValidateID(req.ID); err != nil {
+		return nil, err
+	}
+	in, err := r.Input(req)
+	if err != nil {
+		return nil, err
+	}
+	if in.Spec.Process != nil && in.Spec.Process.Terminal != (req.Console != nil) {
+		return nil, errors.New("a terminal needs a console socket to send it to, and a console socket needs a terminal")
+	}
+	p, err := Compile(in)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := r.makeDir(req, in.StartFifo)
+	if err != nil {
+		return nil, err
+	}
+	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Stdio: req.Stdio,
+		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before})
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	if err := r.writeState(dir, req, &in, p, s.PID); err != nil {
+		_ = unix.Kill(s.PID, unix.SIGKILL)
+		return nil, errors.Join(err, r.Delete(req.ID, true))
+	}
+	return s, nil
+}
+
+// makeDir makes the container's directory; its existence is the claim on the id.
+func (r *Runtime) makeDir(req *CreateRequest, fifo string) (string, error) {
+	if err := os.MkdirAll(r.Root, 0o700); err != nil {
+		return "", err
+	}
+	dir := filepath.Join(r.Root, req.ID)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return "", fmt.Errorf("container %q: %w", req.ID, ErrExists)
+		}
+		return "", err
+	}
+	if fifo != "" {
+		if err := unix.Mkfifo(fifo, 0o600); err != nil {
+			return "", errors.Join(fmt.Errorf("mkfifo %s: %w", fifo, err), os.RemoveAll(dir))
+		}
+	}
+	return dir, nil
+}
+
+func (r *Runtime) writeState(dir string, req *CreateRequest, in *Input, p *plan.Plan, pid int) error {
+	st := state{Version: specs.Version, ID: req.ID, PID: pid, Bundle: req.Bundle, Rootfs: in.Root, Created: time.Now().UTC(),
+		Owner: os.Getuid(), Annotations: in.Spec.Annotations, Cgroups: cgroupPaths(p)}
+	st.UserNS = hasNamespace(in.Spec, specs.UserNamespace)
+	var err error
+	if st.Bundle, err = filepath.Abs(req.Bundle); err != nil {
+		return err
+	}
+	st.Start, _ = startTime(pid) // a program that has ended already has none
+	spec, err := json.Marshal(in.Spec)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, configFile), spec, 0o600); err != nil {
+		return err
+	}
+	text, err := json.Marshal(&st)
+	if err != nil {
+		return err
+	}
+	tmp := filepath.Join(dir, stateFile+".new")
+	if err := os.WriteFile(tmp, text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, filepath.Join(dir, stateFile))
+}
+
+// cgroupPaths finds the container's control groups in its plan: what is removed
+// when it is deleted.
+func cgroupPaths(p *plan.Plan) []string {
+	var paths []string
+	for _, s := range p.Steps {
+		if s.Actor == plan.Host && s.Undo != nil && s.Chapter == plan.CgroupChapter {
+			if args := s.Undo.AppendArgs(nil); len(args) > 0 {
+				paths = append(paths, args[0].Text)
+			}
+		}
+	}
+	return paths
+}
+
+// startTime reads field 22 of /proc/PID/stat: the process's start in clock ticks
+// since boot, which tells it from a later one with the same number.
+func startTime(pid int) (uint64, byte) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, 0
+	}
+	_, rest, ok := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	if !ok || len(fields) < 20 {
+		return 0, 0
+	}
+	var t uint64
+	for _, c := range fields[19] {
+		t = t*10 + uint64(c-'0')
+	}
+	return t, fields[0][0]
+}
+
+// load reads a container's state.
+func (r *Runtime) load(id string) (*state, error) {
+	if err := ValidateID(id); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(filepath.Join(r.Root, id, stateFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("container %q: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	st := new(state)
+	if err := json.Unmarshal(text, st); err != nil {
+		return nil, fmt.Errorf("container %q: %s: %w", id, stateFile, err)
+	}
+	return st, nil
+}
+
+// status asks the kernel.
+func (r *Runtime) status(st *state) specs.ContainerState {
+	t, kind := startTime(st.PID)
+	switch {
+	case t == 0 || t != st.Start || kind == 'Z' || kind == 'X':
+		return specs.StateStopped
+	case host.Kind(filepath.Join(r.Root, st.ID, startFile)) != host.Missing:
+		return specs.StateCreated
+	}
+	return specs.StateRunning
+}
+
+// State returns the OCI state of a container.
+func (r *Runtime) State(id string) (*specs.State, error) {
+	st, err := r.load(id)
+	if err != nil {
+		return nil, err
+	}
+	s := &specs.State{Version: st.Version, ID: st.ID, Status: r.status(st), Pid: st.PID, Bundle: st.Bundle, Annotations: st.Annotations}
+	if s.Status == specs.StateStopped {
+		s.Pid = 0
+	}
+	return s, nil
+}
+
+// Info is a line of list.
+type Info struct {
+	specs.State
+	Rootfs  string    `json:"rootfs"`
+	Created time.Time `json:"created"`
+	Owner   int       `json:"-"`
+}
+
+// List returns all containers, by id. One that vanishes meanwhile is left out.
+func (r *Runtime) List() ([]Info, error) {
+	entries, err := os.ReadDir(r.Root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var list []Info
+	for _, e := range entries {
+		st, err := r.load(e.Name())
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		info := Info{State: specs.State{Version: st.Version, ID: st.ID, Status: r.status(st), Pid: st.PID, Bundle: st.Bundle, Annotations: st.Annotations},
+			Rootfs: st.Rootfs, Created: st.Created, Owner: st.Owner}
+		if info.Status == specs.StateStopped {
+			info.Pid = 0
+		}
+		list = append(list, info)
+	}
+	return list, nil
+}
+
+// Start lets a created container execute its program.
+func (r *Runtime) Start(id string) error {
+	st, err := r.load(id)
+	if err != nil {
+		return err
+	}
+	if s := r.status(st); s != specs.StateCreated {
+		return fmt.Errorf("container %q: cannot start a container that is %s: %w", id, s, ErrState)
+	}
+	fifo := filepath.Join(r.Root, id, startFile)
+	fd, err := unix.Open(fifo, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENXIO) {
+		return fmt.Errorf("container %q: %w: nobody waits for the start", id, ErrNotRunning)
+	}
+	if err != nil {
+		return fmt.Errorf("open %s: %w", fifo, err)
+	}
+	defer unix.Close(fd)
+	if err := unix.Unlink(fifo); err != nil {
+		return fmt.Errorf("unlink %s: %w", fifo, err)
+	}
+	if _, err := unix.Write(fd, []byte{1}); err != nil {
+		return fmt.Errorf("write %s: %w", fifo, err)
+	}
+	return nil
+}
+
+// Kill sends a signal to the container's first process, or with all to every
+// process in its control groups.
+func (r *Runtime) Kill(id string, signal unix.Signal, all bool) error {
+	st, err := r.load(id)
+	if err != nil {
+		return err
+	}
+	if all && len(st.Cgroups) > 0 {
+		return r.killAll(st, signal)
+	}
+	if r.status(st) == specs.StateStopped {
+		return fmt.Errorf("container %q: %w", id, ErrNotRunning)
+	}
+	return signalProcess(st.PID, st.Start, signal)
+}
+
+// signalProcess signals through a pidfd, so that a process that takes over the
+// number between the check and the signal is never hit.
+func signalProcess(pid int, start uint64, signal unix.Signal) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return fmt.Errorf("pidfd_open %d: %w", pid, err)
+	}
+	defer unix.Close(fd)
+	if t, _ := startTime(pid); t != start {
+		return ErrNotRunning
+	}
+	if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil {
+		return fmt.Errorf("signal %d to process %d: %w", int(signal), pid, err)
+	}
+	return nil
+}
+
+func (r *Runtime) killAll(st *state, signal unix.Signal) error {
+	pids, err := readPIDs(filepath.Join(st.Cgroups[0], "cgroup.procs"))
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if err := unix.Kill(pid, signal); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("signal %d to process %d: %w", int(signal), pid, err)
+		}
+	}
+	return nil
+}
+
+// Delete removes a stopped container, with force a running one too, which it kills.
+// A container whose creation was interrupted is removed as well.
+func (r *Runtime) Delete(id string, force bool) error {
+	if err := ValidateID(id); err != nil {
+		return err
+	}
+	dir := filepath.Join(r.Root, id)
+	st, err := r.load(id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		if host.Kind(dir) != host.Directory {
+			if force {
+				return nil
+			}
+			return err
+		}
+		if !force {
+			return fmt.Errorf("container %q: its creation was interrupted: delete it with --force: %w", id, ErrState)
+		}
+	case err != nil:
+		return err
+	default:
+		if err := r.end(st, force); err != nil {
+			return err
+		}
+	}
+	calls, err := readJournal(filepath.Join(dir, journalFile))
+	if err != nil {
+		return err
+	}
+	if err := undoCalls(calls); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// end makes sure that nothing of the container runs any more.
+func (r *Runtime) end(st *state, force bool) error {
+	s := r.status(st)
+	if s != specs.StateStopped && s != specs.StateCreated && !force {
+		return fmt.Errorf("container %q is %s: %w", st.ID, s, ErrRunning)
+	}
+	if s != specs.StateStopped {
+		if err := signalProcess(st.PID, st.Start, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, ErrNotRunning) {
+			return err
+		}
+		if err := waitGone(st.PID, st.Start); err != nil {
+			return err
+		}
+	}
+	if len(st.Cgroups) > 0 {
+		return killCgroup(st.Cgroups[0]) // without a process namespace, others may be left
+	}
+	return nil
+}
+
+// waitGone waits, ten seconds at most, until a process has ended; its parent need
+// not have noticed.
+func waitGone(pid int, start uint64) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return nil // it is gone
+	}
+	defer unix.Close(fd)
+	if t, _ := startTime(pid); t != start {
+		return nil
+	}
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		n, err := unix.Poll(poll, 10_000)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("wait for process %d: %w", pid, err)
+		}
+		if n == 0 {
+			return fmt.Errorf("process %d does not end", pid)
+		}
+		return nil
+	}
+}
+
+// ExecRequest is what exec is asked for.
+type ExecRequest struct {
+	ID string
+	// Process is the new process; fields that the caller leaves out are the
+	// caller's to fill in from the container's own (see DefaultProcess).
+	Process     *specs.Process
+	Console     *os.File
+	Stdio       [3]*os.File
+	PreserveFDs int
+}
+
+// DefaultProcess returns the container's own process, to be changed for an exec.
+func (r *Runtime) DefaultProcess(id string) (*specs.Process, error) {
+	if _, err := r.load(id); err != nil {
+		return nil, err
+	}
+	spec, err := loadSpec(filepath.Join(r.Root, id, configFile))
+	if err != nil {
+		return nil, err
+	}
+	return spec.Process, nil
+}
+
+// Exec runs a further process in a running container. The process is a child of the
+// caller.
+func (r *Runtime) Exec(req *ExecRequest) (*Started, error) {
+	st, err := r.load(req.ID)
+	if err != nil {
+		return nil, err
+	}
+	if s := r.status(st); s == specs.StateStopped {
+		return nil, fmt.Errorf("container %q: cannot exec in a stopped container: %w", req.ID, ErrNotRunning)
+	}
+	spec, err := loadSpec(filepath.Join(r.Root, req.ID, configFile))
+	if err != nil {
+		return nil, err
+	}
+	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, Spec: spec, Process: req.Process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs})
+	if err != nil {
+		return nil, err
+	}
+	s, err := Start(p, StartOptions{Console: req.Console, Stdio: req.Stdio, PreserveFDs: req.PreserveFDs})
+	if s != nil && s.Parent != 0 {
+		reap(s.Parent) // the runner has ended
+	}
+	return s, err
+}
