@@ -24,7 +24,7 @@ STAMP   := -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 REGISTRY    := github.com/distribution/distribution/v3/cmd/registry@v3.1.2
 
-SOURCES := $(shell find cmd internal pkg -name '*.go' ! -name '*_test.go') $(shell find cmd internal pkg -name '*.s' -o -path '*/testdata' -prune -o -name '*.json' -print) go.mod go.sum
+SOURCES := $(shell find cmd internal pkg -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -name 'base.oci.tar*') go.mod go.sum
 BASE_SOURCES := $(shell find cmd/base cmd/mkbase internal/userland internal/baseimage -name '*.go' ! -name '*_test.go') go.mod go.sum
 
 BASE_ARCHES := amd64 arm64
@@ -49,12 +49,12 @@ FORCE:
 
 base: $(BASE_IMAGE)
 
-$(BASE_IMAGE): $(BASE_ARCHES:%=.cache/base/%)
-	@GOARCH= $(GO) run ./cmd/mkbase $@ $(foreach a,$(BASE_ARCHES),$(a)=.cache/base/$(a))
+$(BASE_IMAGE): $(BASE_ARCHES:%=.cache/base-%)
+	@GOARCH= $(GO) run ./cmd/mkbase $@ $(foreach a,$(BASE_ARCHES),$(a)=.cache/base-$(a))
 	@touch $@
 
-.cache/base/%: $(BASE_SOURCES)
-	@mkdir -p .cache/base
+.cache/base-%: $(BASE_SOURCES)
+	@mkdir -p .cache
 	GOARCH=$* $(BUILD) -ldflags '$(STRIP)' -o $@ ./cmd/base
 	@touch $@
 
