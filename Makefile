@@ -1,0 +1,88 @@
+# make            build bin/containr and bin/containr-runtime (static), with the built-in image in them
+# make demo       see a container run, and explained (as root)
+# make test       every test: unit tests, and as root the kernel tests and guests
+# make cover      the same with coverage over all packages, unit and kernel tests together
+# make lint       gofmt, go vet, staticcheck, and the layering of the packages
+# make golden     write the golden files of the tests anew; look at the diff before you commit it
+# make bench      the figures of docs/performance.md (as root)
+# make tools      install what tests need: Debian packages (as root) and Go programs
+# make clean      remove what was built
+#
+# It needs Go and git. Everything is built without cgo and without a time in it: the same sources make the same bytes.
+
+GO      ?= $(shell command -v go || echo /usr/local/go/bin/go)
+GOARCH  := $(shell $(GO) env GOARCH)
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+export CGO_ENABLED := 0
+
+# -buildid= and -trimpath keep paths of this machine out, -buildvcs=false the commit, of which VERSION tells.
+BUILD   := $(GO) build -trimpath -buildvcs=false
+STRIP   := -s -w -buildid=
+STAMP   := -X main.version=$(VERSION)
+
+# What the tests use, in versions that were tried.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+REGISTRY    := github.com/distribution/distribution/v3/cmd/registry@v3.1.2
+
+SOURCES := $(shell find cmd internal pkg -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -name 'base.oci.tar*') go.mod go.sum
+BASE_SOURCES := $(shell find cmd/base cmd/mkbase internal/userland internal/baseimage -name '*.go' ! -name '*_test.go') go.mod go.sum
+
+BASE_ARCHES := amd64 arm64
+BASE_IMAGE  := internal/baseimage/image/base.oci.tar
+PROGRAMS    := bin/containr bin/containr-runtime
+
+.PHONY: all demo test cover lint golden bench tools clean base
+.DELETE_ON_ERROR:
+
+all: $(PROGRAMS)
+
+bin/%: $(SOURCES) $(BASE_IMAGE) .cache/version
+	@mkdir -p bin
+	$(BUILD) -ldflags '$(STRIP) $(STAMP)' -o $@ ./cmd/$*
+	@touch $@
+
+# The version is a prerequisite of what carries it; the file changes only when the version does.
+.cache/version: FORCE
+	@mkdir -p .cache
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
+FORCE:
+
+base: $(BASE_IMAGE)
+
+$(BASE_IMAGE): $(BASE_ARCHES:%=.cache/base-%)
+	@GOARCH= $(GO) run ./cmd/mkbase $@ $(foreach a,$(BASE_ARCHES),$(a)=.cache/base-$(a))
+	@touch $@
+
+.cache/base-%: $(BASE_SOURCES)
+	@mkdir -p .cache
+	GOARCH=$* $(BUILD) -ldflags '$(STRIP)' -o $@ ./cmd/base
+	@touch $@
+
+demo: all
+	@scripts/demo
+
+test: all
+	@GO='$(GO)' scripts/test
+
+cover: all
+	@GO='$(GO)' scripts/coverage
+
+lint:
+	@GO='$(GO)' STATICCHECK='$(STATICCHECK)' scripts/lint
+
+golden:
+	@GO='$(GO)' scripts/golden
+
+bench: all
+	@GO='$(GO)' scripts/bench
+
+tools: bin/tools/registry
+	@scripts/install-deps
+
+bin/tools/registry: Makefile
+	@mkdir -p bin/tools
+	GOBIN='$(CURDIR)/bin/tools' $(GO) install -trimpath -ldflags '-s -w' $(REGISTRY)
+	@touch $@
+
+clean:
+	rm -rf bin .cache coverage $(BASE_IMAGE) $(BASE_IMAGE).new
