@@ -95,6 +95,10 @@ func (r *Root) Close() error {
 	return unix.Close(r.top.fd)
 }
 
+// Forget makes the next lookups start afresh. It is needed only by callers whose
+// [Obstacle] does not always give the same answer; no Dir is valid afterwards.
+func (r *Root) Forget() { r.cache.clear(nil) }
+
 // Clean returns name as the tree sees it: without leading slash, "." and ".."
 // components; "" is the root itself. A name with a NUL byte is refused: the
 // kernel would see only its beginning.

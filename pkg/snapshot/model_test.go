@@ -25,8 +25,8 @@ type modelNode struct {
 	meta     string
 	body     string // of a file its data, of a link its target
 	children map[string]*modelNode
-	layer    int  // that put it here or, a directory, something into it
-	explicit int  // layer whose entry described it last
+	layer    int // that put it here or, a directory, something into it
+	explicit int // layer whose entry described it last
 	parent   *modelNode
 }
 

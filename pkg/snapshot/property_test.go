@@ -143,4 +143,3 @@ func listing(all [][]entry) string {
 	}
 	return b.String()
 }
-
