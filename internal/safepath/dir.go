@@ -35,7 +35,7 @@ func (d *Dir) Create(base string, perm uint32) (fd int, err error) {
 // Open opens base without following a symbolic link (ELOOP). The empty name
 // opens the directory itself.
 func (d *Dir) Open(base string, flags int) (fd int, err error) {
-	fd, err = openat2(d.fd, base, flags|unix.O_NOFOLLOW|unix.O_NOCTTY, 0,
+	fd, err = openat2(d.fd, base, flags|unix.O_NOFOLLOW, 0,
 		unix.RESOLVE_BENEATH|unix.RESOLVE_NO_SYMLINKS|unix.RESOLVE_NO_MAGICLINKS)
 	return fd, d.fail("open", base, err)
 }

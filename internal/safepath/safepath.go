@@ -95,6 +95,10 @@ func (r *Root) Close() error {
 	return unix.Close(r.top.fd)
 }
 
+// Forget makes the next lookups start afresh. It is needed only by callers whose
+// [Obstacle] does not always give the same answer; no Dir is valid afterwards.
+func (r *Root) Forget() { r.cache.clear(nil) }
+
 // Clean returns name as the tree sees it: without leading slash, "." and ".."
 // components; "" is the root itself. A name with a NUL byte is refused: the
 // kernel would see only its beginning.
@@ -131,7 +135,7 @@ func (r *Root) OpenFile(name string, flags int, perm uint32) (*os.File, error) {
 	if flags&unix.O_CREAT == 0 {
 		perm = 0
 	}
-	fd, err := openat2(r.top.fd, c, flags|unix.O_NOCTTY, perm, inRoot)
+	fd, err := openat2(r.top.fd, c, flags, perm, inRoot)
 	if err != nil {
 		return nil, &fs.PathError{Op: "openat2", Path: name, Err: err}
 	}
@@ -186,6 +190,9 @@ const busyTries = 256
 func openat2(dirfd int, name string, flags int, perm uint32, resolve uint64) (int, error) {
 	if name == "" {
 		name = "."
+	}
+	if flags&unix.O_PATH == 0 { // which openat2(2) refuses to combine with it
+		flags |= unix.O_NOCTTY
 	}
 	how := unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Mode: uint64(perm), Resolve: resolve}
 	for try := 0; ; try++ {

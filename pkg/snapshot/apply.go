@@ -72,9 +72,19 @@ func (a *applier) apply(r *tar.Reader) error {
 			return archiveError(err)
 		}
 		if err := a.entry(h, r); err != nil {
-			return fmt.Errorf("entry %.200q: %w", h.Name, err)
+			return a.doubt(fmt.Errorf("entry %.200q: %w", h.Name, err))
 		}
 	}
+}
+
+// doubt adds ErrDependsOnParent to an error that may be due to an assumption about
+// the lower view rather than to the archive.
+func (a *applier) doubt(err error) error {
+	assuming := a.lower == nil && len(a.assumed)+len(a.links) > 0
+	if assuming && (errors.Is(err, ErrMalformed) || errors.Is(err, unix.ELOOP)) {
+		return fmt.Errorf("%w (%w)", err, ErrDependsOnParent)
+	}
+	return err
 }
 
 // archiveError marks what the tar reader found wrong with the format.
@@ -106,6 +116,10 @@ func (a *applier) entry(h *tar.Header, data io.Reader) error {
 	}
 	if name == "" {
 		return a.rootEntry(h)
+	}
+	if a.lower != nil {
+		// What missing says about a name changes with each entry.
+		a.root.Forget()
 	}
 	d, base, err := a.root.MakeParent(name, a.missing)
 	if err != nil {

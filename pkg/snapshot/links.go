@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/containr/containr/internal/safepath"
 	"golang.org/x/sys/unix"
@@ -66,6 +67,9 @@ func unlessGone(err error) error {
 // linkLower links to a file of the lower view, which is known.
 func (a *applier) linkLower(d *safepath.Dir, base, target string) error {
 	name, n, err := a.lower.resolve(target)
+	if self := join(d.Path(), base); name == self || strings.HasPrefix(name, self+"/") {
+		n = node{} // the link takes the place of its target
+	}
 	if err == nil {
 		err = checkTarget(n, target)
 	}
@@ -142,11 +146,7 @@ func (l *layer) settleLinks(v *view) error {
 	lower := &view{layers: v.layers[1:], opaque: v.opaque}
 	copied := map[string]bool{}
 	for _, link := range l.links {
-		there, err := l.holdsPlace(link)
-		if err == nil && there {
-			err = l.settleLink(v, lower, link, copied)
-		}
-		if err != nil {
+		if err := l.settleLink(v, lower, link, copied); err != nil {
 			return fmt.Errorf("hard link %q to %q: %w", link.name, link.target, err)
 		}
 	}
@@ -181,6 +181,9 @@ func (l *layer) settleLink(all, lower *view, link linkNote, copied map[string]bo
 		return ErrDependsOnParent
 	}
 	if err := checkTarget(n, link.target); err != nil {
+		return err
+	}
+	if there, err := l.holdsPlace(link); err != nil || !there {
 		return err
 	}
 	if !copied[name] {

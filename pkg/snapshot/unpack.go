@@ -118,36 +118,55 @@ func (u *unpacking) layer(ctx context.Context, i int, ready <-chan struct{}) err
 		return nil
 	}
 	staged, err := u.extract(ctx, i, "")
-	if err != nil {
+	if err != nil && !u.again(err, i) {
 		return err
 	}
 	select {
 	case <-ready:
 	case <-ctx.Done():
-		return errors.Join(context.Cause(ctx), staged.Discard())
+		return u.giveUp(ctx, staged)
 	}
-	if err := u.commit(ctx, i, staged); err != nil {
+	if err == nil {
+		_, err = u.store.Commit(ctx, staged, u.parent(i))
+	}
+	if err != nil && u.again(err, i) {
+		err = u.onParent(ctx, i)
+	}
+	if err != nil {
 		return err
 	}
 	u.progress(i, StageDone, 0)
 	return nil
 }
 
-// commit adds the layer to its chain, extracting it once more if need be.
-func (u *unpacking) commit(ctx context.Context, i int, staged *Staged) error {
-	var parent ChainID
-	if i > 0 {
-		parent = u.chains[i-1]
+// again reports whether layer i, refused with err, may be accepted when its parent
+// is known.
+func (u *unpacking) again(err error, i int) bool {
+	return i > 0 && errors.Is(err, ErrDependsOnParent)
+}
+
+func (u *unpacking) parent(i int) ChainID {
+	if i == 0 {
+		return ""
 	}
-	_, err := u.store.Commit(ctx, staged, parent)
-	if !errors.Is(err, ErrDependsOnParent) {
-		return err
+	return u.chains[i-1]
+}
+
+// onParent extracts layer i once more, with its parent at hand, and commits it.
+func (u *unpacking) onParent(ctx context.Context, i int) error {
+	staged, err := u.extract(ctx, i, u.parent(i))
+	if err == nil {
+		_, err = u.store.Commit(ctx, staged, u.parent(i))
 	}
-	if staged, err = u.extract(ctx, i, parent); err != nil {
-		return err
-	}
-	_, err = u.store.Commit(ctx, staged, parent)
 	return err
+}
+
+// giveUp ends a layer whose parent will not come.
+func (u *unpacking) giveUp(ctx context.Context, staged *Staged) error {
+	if staged == nil {
+		return context.Cause(ctx)
+	}
+	return errors.Join(context.Cause(ctx), staged.Discard())
 }
 
 // extract extracts the layer in one of the slots.

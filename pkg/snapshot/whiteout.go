@@ -80,6 +80,9 @@ func (s *Store) opaqueXattr() string {
 func (a *applier) makeOpaque(d *safepath.Dir) error {
 	if d.Path() == "" {
 		a.opaqueRoot = true
+		if a.lower != nil {
+			a.lower.layers[0].opaqueRoot = true
+		}
 		return nil
 	}
 	return d.Setxattr("", a.opaque, []byte("y"))

@@ -1,0 +1,145 @@
+package snapshot
+
+import (
+	"archive/tar"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// drawName draws a name with few components of few kinds, so that entries meet.
+func drawName(t *rapid.T, label string) string {
+	parts := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 1, 3).Draw(t, label)
+	return strings.Join(parts, "/")
+}
+
+func drawEntry(t *rapid.T) entry {
+	name := drawName(t, "name")
+	var e entry
+	switch rapid.IntRange(0, 13).Draw(t, "kind") {
+	case 0, 1, 2:
+		e = dir(name, rapid.SampledFrom([]int64{0o755, 0o700, 0o2775, 0o1777, 0o555}).Draw(t, "mode"))
+	case 3, 4, 5, 6:
+		e = reg(name, rapid.SampledFrom([]string{"", "x", "some data", strings.Repeat("long ", 3000)}).Draw(t, "data"))
+		e.Mode = rapid.SampledFrom([]int64{0o644, 0o4755, 0o2755, 0o600, 0}).Draw(t, "mode")
+	case 7, 8:
+		target := drawName(t, "target")
+		if rapid.Bool().Draw(t, "absolute") {
+			target = "/" + target
+		} else if rapid.Bool().Draw(t, "climbing") {
+			target = "../" + target
+		}
+		return symlink(name, target)
+	case 9, 10:
+		return hardlink(name, drawName(t, "target"))
+	case 11:
+		return whiteout(beside(name, ".wh."+rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "gone")))
+	case 12:
+		return whiteout(beside(name, ".wh..wh..opq"))
+	case 13:
+		e = fifo(name)
+	}
+	e.ModTime = time.Unix(rapid.Int64Range(-1000, 1<<33).Draw(t, "seconds"), rapid.Int64Range(0, 999999999).Draw(t, "nanoseconds"))
+	if os.Geteuid() == 0 {
+		e.Uid = rapid.SampledFrom([]int{0, 1, 70000}).Draw(t, "uid")
+		e.Gid = rapid.SampledFrom([]int{0, 1, 70000}).Draw(t, "gid")
+	} else {
+		e.Uid, e.Gid = os.Geteuid(), os.Getegid()
+		e.Mode &^= 0o2000 // lost where the group of the directory is another
+	}
+	if e.Typeflag != tar.TypeFifo && rapid.Bool().Draw(t, "attribute") {
+		e = e.xattr("user.note", rapid.SampledFrom([]string{"n", "a\x00b"}).Draw(t, "note"))
+	}
+	return e
+}
+
+// beside replaces the last component of name.
+func beside(name, base string) string {
+	return name[:strings.LastIndex(name, "/")+1] + base
+}
+
+// drawLayers draws a few layers and what the model makes of them; err is its refusal
+// of the last one.
+func drawLayers(t *rapid.T) (all [][]entry, m *model, err error) {
+	m = newModel()
+	for range rapid.IntRange(1, 4).Draw(t, "layers") {
+		var entries []entry
+		if os.Geteuid() != 0 {
+			root := dir(".", 0o755)
+			root.Uid, root.Gid = os.Geteuid(), os.Getegid()
+			entries = append(entries, root)
+		}
+		for range rapid.IntRange(0, 10).Draw(t, "entries") {
+			entries = append(entries, drawEntry(t))
+		}
+		all = append(all, entries)
+		if err := m.apply(entries); err != nil {
+			return all, m, err
+		}
+	}
+	return all, m, nil
+}
+
+// Any layers, extracted independently of each other, make the tree that applying them
+// one after another makes; or both ways are refused.
+func TestLayersEqualModel(t *testing.T) {
+	refused, accepted := 0, 0
+	rapid.Check(t, func(rt *rapid.T) {
+		all, m, refusal := drawLayers(rt)
+		var archives [][]byte
+		for _, entries := range all {
+			archives = append(archives, archive(t, entries...))
+		}
+		s := open(t, Options{Rootless: os.Geteuid() != 0, Native: os.Geteuid() != 0})
+		defer os.RemoveAll(s.dir)
+		chain, err := s.Unpack(t.Context(), layers(archives...), nil)
+		if (err != nil) != (refusal != nil) {
+			rt.Fatalf("unpack: %v; model: %v\n%s", err, refusal, listing(all))
+		}
+		if err != nil {
+			refused++
+			return
+		}
+		accepted++
+		for way, got := range allWays(t, s, chain) {
+			if d := diff(m.fingerprint(), got); d != "" {
+				rt.Fatalf("%s differs from the model:\n%s\n%s", way, d, listing(all))
+			}
+		}
+	})
+	t.Logf("%d chains accepted, %d refused", accepted, refused)
+	if accepted < refused/4 {
+		t.Error("the layers drawn say little: most are refused")
+	}
+}
+
+// allWays looks at chain in every way that this user can.
+func allWays(t *testing.T, s *Store, chain ChainID) map[string]map[string]string {
+	native := *s
+	native.opts.Native = true
+	mounts, err := native.Prepare(t.Context(), chain, t.TempDir()+"/copy", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ways := map[string]map[string]string{"copy": fingerprintOf(t, mounts[0].Source)}
+	if os.Geteuid() == 0 {
+		ways["overlay"] = mounted(t, s, chain)
+		ways["view"] = viewed(t, s, chain)
+	}
+	return ways
+}
+
+func listing(all [][]entry) string {
+	var b strings.Builder
+	for i, entries := range all {
+		fmt.Fprintf(&b, "layer %d:\n", i)
+		for _, e := range entries {
+			fmt.Fprintf(&b, "  %c %s %s %04o %d:%d %s %v\n", e.Typeflag, e.Name, e.Linkname, e.Mode, e.Uid, e.Gid, modelTime(e.ModTime), e.PAXRecords)
+		}
+	}
+	return b.String()
+}
