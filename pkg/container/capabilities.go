@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containr/containr/internal/spelling"
 	"github.com/containr/containr/pkg/plan/linux"
 )
 
@@ -56,7 +57,7 @@ func ParseCapability(s string) (string, error) {
 	if _, ok := linux.CapabilityByName(name); ok {
 		return name, nil
 	}
-	if near := nearest(name, capabilityNames()); near != "" {
+	if near := spelling.Nearest(name, capabilityNames()); near != "" {
 		return "", fmt.Errorf("unknown capability %q: did you mean %s?", s, near)
 	}
 	return "", fmt.Errorf("unknown capability %q: see capabilities(7)", s)

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containr/containr/internal/spelling"
 	"github.com/docker/go-units"
 )
 
@@ -77,7 +78,7 @@ func ParseUlimit(s string) (Ulimit, error) {
 		return Ulimit{}, fmt.Errorf("ulimit %q: not name=soft[:hard]", s)
 	}
 	if !slices.Contains(ulimitNames, name) {
-		if near := nearest(name, ulimitNames); near != "" {
+		if near := spelling.Nearest(name, ulimitNames); near != "" {
 			return Ulimit{}, fmt.Errorf("unknown ulimit %q: did you mean %s?", name, near)
 		}
 		return Ulimit{}, fmt.Errorf("unknown ulimit %q: use one of %s", name, strings.Join(ulimitNames, " "))

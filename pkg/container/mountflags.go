@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/containr/containr/internal/spelling"
 )
 
 // Mount is one thing that -v, --mount or --tmpfs asked to see in the container.
@@ -277,7 +279,7 @@ func errUnknownMountKey(key string) error {
 		known = append(known, k)
 	}
 	slices.Sort(known)
-	if near := nearest(key, known); near != "" {
+	if near := spelling.Nearest(key, known); near != "" {
 		return fmt.Errorf("unknown key %q: did you mean %s?", key, near)
 	}
 	return fmt.Errorf("unknown key %q", key)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containr/containr/internal/spelling"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -61,7 +62,7 @@ func cutOption(option string) (key, value string, hasValue bool) {
 }
 
 func errUnknownSecurityOption(key string) error {
-	if near := nearest(key, securityKeys); near != "" {
+	if near := spelling.Nearest(key, securityKeys); near != "" {
 		return fmt.Errorf("unknown security option %q: did you mean %s?", key, near)
 	}
 	return fmt.Errorf("unknown security option %q: use one of %s", key, strings.Join(securityKeys, " "))

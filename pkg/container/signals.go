@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/containr/containr/internal/spelling"
 )
 
 // signalNames are the signals of signal(7) by number, as x86, arm and the other
@@ -46,7 +48,7 @@ func ParseSignal(s string) (int, error) {
 	if n, ok := realTimeSignal(name); ok {
 		return n, nil
 	}
-	if near := nearest(name, signalNames[1:]); near != "" {
+	if near := spelling.Nearest(name, signalNames[1:]); near != "" {
 		return 0, fmt.Errorf("unknown signal %q: did you mean SIG%s?", s, near)
 	}
 	return 0, fmt.Errorf("unknown signal %q: see signal(7)", s)

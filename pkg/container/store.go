@@ -199,13 +199,14 @@ func (r *Reservation) Cancel(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	defer names.Release()
-	return errors.Join(r.store.forget(r.ID, r.Name, r.Dir), r.lock.Release())
+	err = r.store.forget(r.ID, r.Name, r.Dir)
+	return errors.Join(err, names.Release(), os.RemoveAll(r.Dir), r.lock.Release())
 }
 
-// forget takes away the name and the directory. The record goes first, so that a
+// forget takes away the record and the name. The record goes first, so that a
 // crash in between leaves what a crash while making it would leave. The caller
-// holds the lock on names.
+// holds the lock on names, and removes the directory when it has let go of it:
+// that can take long, and is done once nobody can find the container any more.
 func (s *Store) forget(id, name, dir string) error {
 	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -215,7 +216,7 @@ func (s *Store) forget(id, name, dir string) error {
 			return err
 		}
 	}
-	return os.RemoveAll(dir)
+	return nil
 }
 
 // Remove deletes the container with this full id: its name, its record and its
@@ -226,16 +227,24 @@ func (s *Store) Remove(ctx context.Context, id string) error {
 	if err != nil {
 		return err
 	}
-	defer names.Release()
+	dir, err := s.unlist(id)
+	if err := errors.Join(err, names.Release()); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}
+
+// unlist forgets a whole container and returns the directory that is left of it.
+func (s *Store) unlist(id string) (string, error) {
 	r, err := s.load(id)
 	if err != nil {
-		return err
+		return "", err
 	}
 	dir, err := s.Dir(id)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return s.forget(id, r.Name, dir)
+	return dir, s.forget(id, r.Name, dir)
 }
 
 // load reads the record of a full id.
@@ -403,7 +412,7 @@ func (s *Store) Sweep(ctx context.Context) ([]string, error) {
 		if err != nil {
 			continue
 		}
-		if err := s.forget(id, s.nameOf(id), dir); err != nil {
+		if err := errors.Join(s.forget(id, s.nameOf(id), dir), os.RemoveAll(dir)); err != nil {
 			return swept, err
 		}
 		swept = append(swept, id)

@@ -1,9 +1,11 @@
-package container
+// Package spelling finds the word that was meant by one that is not known, for
+// error messages.
+package spelling
 
-// nearest returns the candidate with the smallest edit distance from word, or ""
+// Nearest returns the candidate with the smallest edit distance from word, or ""
 // if none is near enough to be what was meant: at most a third of the word may
 // differ.
-func nearest(word string, candidates []string) string {
+func Nearest(word string, candidates []string) string {
 	best, bestDistance := "", len(word)/3+1
 	for _, c := range candidates {
 		if d := editDistance(word, c); d < bestDistance {
