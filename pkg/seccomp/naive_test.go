@@ -187,7 +187,7 @@ func (n *naive) verdict(call seccomp.Call) seccomp.Action {
 	}
 	best := matching[0]
 	for _, r := range matching[1:] {
-		if moreSpecific(r.args, best.args) {
+		if moreSpecific(r.args, best.args, wide(a)) {
 			best = r
 		}
 	}
@@ -239,7 +239,7 @@ func matches(args []specs.LinuxSeccompArg, call seccomp.Call, wide bool) bool {
 }
 
 // moreSpecific reports whether a goes before b where both match.
-func moreSpecific(a, b []specs.LinuxSeccompArg) bool {
+func moreSpecific(a, b []specs.LinuxSeccompArg, wide bool) bool {
 	byIndex := func(x, y specs.LinuxSeccompArg) int { return int(x.Index) - int(y.Index) }
 	a, b = slices.SortedFunc(slices.Values(a), byIndex), slices.SortedFunc(slices.Values(b), byIndex)
 	for i := range min(len(a), len(b)) {
@@ -251,6 +251,9 @@ func moreSpecific(a, b []specs.LinuxSeccompArg) bool {
 			return class(x.Op) > class(y.Op)
 		}
 		u, v := datum(x), datum(y)
+		if !wide {
+			u, v = uint64(uint32(u)), uint64(uint32(v))
+		}
 		if u != v {
 			return (u < v) == (class(x.Op) == 2)
 		}
