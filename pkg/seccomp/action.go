@@ -109,7 +109,7 @@ func parseAction(name specs.LinuxSeccompAction, errno *uint) (Action, error) {
 		return 0, fmt.Errorf("unknown action %q", name)
 	}
 	if errno != nil {
-		return 0, fmt.Errorf("errno %d with action %s, which returns none", *errno, name)
+		return 0, fmt.Errorf("errnoRet %d with %s, which returns none", *errno, name)
 	}
 	return a, nil
 }
@@ -120,7 +120,7 @@ func withNumber(kind Action, number *uint, largest uint) (Action, error) {
 		return kind | eperm, nil
 	}
 	if *number > largest {
-		return 0, fmt.Errorf("errno %d is larger than %d", *number, largest)
+		return 0, fmt.Errorf("errnoRet %d is larger than %d", *number, largest)
 	}
 	return kind | Action(*number), nil
 }

@@ -104,12 +104,15 @@ func (a Arch) valid() bool { return a >= AMD64 && a <= ARM }
 func (a Arch) wide() bool { return a == AMD64 || a == ARM64 }
 
 // family returns the ABIs that one kernel may serve together with a, in the
-// order in which a filter asks for them.
+// order in which a filter asks for them; none with the zero Arch.
 func (a Arch) family() []Arch {
-	if a == ARM64 || a == ARM {
+	switch a {
+	case AMD64, X32, I386:
+		return []Arch{AMD64, X32, I386}
+	case ARM64, ARM:
 		return []Arch{ARM64, ARM}
 	}
-	return []Arch{AMD64, X32, I386}
+	return nil
 }
 
 // knownArch reports whether an OCI configuration may name this architecture.

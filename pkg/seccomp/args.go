@@ -93,7 +93,7 @@ func (c *compiler) conditional(head int32, wide bool) target {
 	for at := head; at != undecided; at = c.links[at-1].next {
 		rules = append(rules, c.links[at-1].rule)
 	}
-	slices.SortFunc(rules, c.compareRules)
+	slices.SortFunc(rules, func(a, b int32) int { return c.compareRules(a, b, wide) })
 	i := slices.IndexFunc(c.lists, func(l ruleList) bool { return slices.Equal(l.rules, rules) })
 	if i < 0 {
 		i = len(c.lists)
@@ -112,10 +112,10 @@ func (c *compiler) conditional(head int32, wide bool) target {
 
 // compareRules orders rules from the most to the least specific, and otherwise
 // as in the policy.
-func (c *compiler) compareRules(a, b int32) int {
+func (c *compiler) compareRules(a, b int32, wide bool) int {
 	x, y := c.rules[a].conds, c.rules[b].conds
 	for i := range min(len(x), len(y)) {
-		if order := compareConditions(&x[i], &y[i]); order != 0 {
+		if order := compareConditions(&x[i], &y[i], wide); order != 0 {
 			return order
 		}
 	}
@@ -128,7 +128,7 @@ func (c *compiler) compareRules(a, b int32) int {
 // compareConditions orders conditions as libseccomp's tree does: the higher
 // argument first, then equality, then upper bounds from the lowest, then lower
 // bounds from the highest.
-func compareConditions(a, b *condition) int {
+func compareConditions(a, b *condition, wide bool) int {
 	if a.arg != b.arg {
 		return cmp.Compare(b.arg, a.arg)
 	}
@@ -136,10 +136,14 @@ func compareConditions(a, b *condition) int {
 	if order := cmp.Compare(specificity(b.op), class); order != 0 {
 		return order
 	}
-	if class == upperBound {
-		return cmp.Compare(a.value, b.value)
+	x, y := a.value, b.value
+	if !wide {
+		x, y = uint64(uint32(x)), uint64(uint32(y))
 	}
-	return cmp.Compare(b.value, a.value)
+	if class == upperBound {
+		return cmp.Compare(x, y)
+	}
+	return cmp.Compare(y, x)
 }
 
 const (

@@ -42,6 +42,17 @@ func Compile(policy *specs.LinuxSeccomp, arch Arch) (*Program, error) {
 	return &Program{Instructions: instructions, Flags: flags, Unknown: c.unknown}, nil
 }
 
+// Check finds what is wrong with a policy on any architecture. What Compile may
+// still find is two rules that contradict each other, and a program that is too
+// long.
+func Check(policy *specs.LinuxSeccomp) error {
+	var c compiler // without a native ABI: no table is filled
+	if _, err := c.readPolicy(policy); err != nil {
+		return fmt.Errorf("seccomp policy: %w", err)
+	}
+	return nil
+}
+
 // compiler holds what is known about one policy while it is compiled.
 type compiler struct {
 	native        Arch

@@ -29,13 +29,14 @@ func (c *compiler) cutSpans(t *outcomeTable, a Arch) []span {
 	}
 	base := a.full(0)
 	for n := 0; n <= t.last; n++ {
-		add(base+uint32(n), c.outcome(&t.entries[n], a, ending(c.defaultAction)))
+		add(base+uint32(n), c.outcome(&t.entries[n], a))
 	}
 	rest := c.unnamed(t)
 	add(base+uint32(t.last+1), rest)
 	if a == ARM {
+		// These are old, whatever their numbers.
 		for n := range privateSlots {
-			add(armPrivateBase+uint32(n), c.outcome(&t.entries[plainSlots+n], a, rest))
+			add(armPrivateBase+uint32(n), c.outcome(&t.entries[plainSlots+n], a))
 		}
 		add(armPrivateBase+privateSlots, rest)
 	}
@@ -43,12 +44,12 @@ func (c *compiler) cutSpans(t *outcomeTable, a Arch) []span {
 }
 
 // outcome returns where a filter goes for a number with this entry.
-func (c *compiler) outcome(e *entry, a Arch, otherwise target) target {
+func (c *compiler) outcome(e *entry, a Arch) target {
 	switch e.rules {
 	case decided:
 		return ending(e.action)
 	case undecided:
-		return otherwise
+		return ending(c.defaultAction)
 	}
 	return c.conditional(e.rules, a.wide())
 }
