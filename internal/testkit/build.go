@@ -32,6 +32,16 @@ func BuildTest(pkg, goarch string, flags ...string) (string, error) {
 	return goBuild(pkg, goarch, append([]string{"test", "-c"}, flags...)...)
 }
 
+// PackageDir returns the directory with the sources of the package pkg.
+func PackageDir(pkg string) (string, error) {
+	cmd := exec.Command("go", "list", "-f", "{{.Dir}}", pkg)
+	out, err := cmd.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", cmd, err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}
+
 func goBuild(pkg, goarch string, command ...string) (string, error) {
 	dir, err := CacheDir()
 	if err != nil {

@@ -88,7 +88,7 @@ func TestLeftoversPassesACleanTest(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "x")); err != nil {
 		t.Fatal(err)
 	}
-	if err := exec.Command("/bin/true").Run(); err != nil {
+	if err := exec.Command(Probe(t), "-exit", "0").Run(); err != nil {
 		t.Fatal(err)
 	}
 	r.end()

@@ -1,0 +1,239 @@
+package guest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/testkit/guest/wire"
+)
+
+// errNoAnswer means that the machine ended before its init said hello. Emulated kernels rarely do that for no reason
+// of ours (about once in fifty boots of Linux 6.12: a panic in an interrupt), so it is worth one more try.
+var errNoAnswer = errors.New("the guest ended before it answered")
+
+// machine is one virtual machine, ready to be started.
+type machine struct {
+	kernel Kernel
+	files  files
+	qemu   string
+	initrd *os.File
+	memory int // MiB
+	cpus   int
+}
+
+// findQEMU returns the emulator for the architecture, or an ErrUnavailable that says what to install.
+func findQEMU(arch string) (string, error) {
+	for _, q := range []struct{ arch, program, pkg string }{
+		{"amd64", "qemu-system-x86_64", "qemu-system-x86"}, {"arm64", "qemu-system-aarch64", "qemu-system-arm"},
+	} {
+		if q.arch != arch {
+			continue
+		}
+		path, err := exec.LookPath(q.program)
+		if err != nil {
+			return "", fmt.Errorf("%w: no %s in PATH (Debian package %s)", ErrUnavailable, q.program, q.pkg)
+		}
+		return path, nil
+	}
+	return "", fmt.Errorf("%w: no emulator for %s", ErrUnavailable, arch)
+}
+
+// Descriptors of QEMU, after the standard three.
+const (
+	wireFD   = 3 // the virtio serial port
+	initrdFD = 4 // the root file system
+)
+
+// command is the QEMU command line. Emulation, not KVM, on purpose: it works everywhere, inside containers and other
+// virtual machines too, and everywhere alike.
+func (m machine) command() *exec.Cmd {
+	board, console := []string{"-M", "q35", "-cpu", "max"}, "ttyS0"
+	if m.kernel.Arch == "arm64" {
+		// "max" would spend seconds in pointer authentication.
+		board, console = []string{"-M", "virt", "-cpu", "cortex-a72"}, "ttyAMA0"
+	}
+	args := append(board,
+		"-accel", "tcg,thread=multi", "-smp", fmt.Sprint(m.cpus), "-m", fmt.Sprint(m.memory),
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
+		"-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
+		"-chardev", fmt.Sprintf("socket,id=wire,fd=%d", wireFD), "-device", "virtserialport,chardev=wire,name="+wire.Port,
+		"-kernel", m.files.kernel(), "-initrd", fmt.Sprintf("/proc/self/fd/%d", initrdFD),
+		"-append", "console="+console+" quiet panic=-1 cgroup_no_v1=all swapaccount=1")
+	return exec.Command(m.qemu, args...)
+}
+
+// run boots the machine, passes on what the program prints, and ends the machine when the program has ended.
+func (m machine) run(ctx context.Context, o Options) (Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return Result{}, fmt.Errorf("socketpair: %w", err)
+	}
+	ours, theirs := os.NewFile(uintptr(pair[0]), "wire"), os.NewFile(uintptr(pair[1]), "wire")
+	defer ours.Close()
+	console := &tail{max: 32 << 10}
+	cmd := m.command()
+	cmd.ExtraFiles = []*os.File{theirs, m.initrd}
+	cmd.Stdout, cmd.Stderr = console, console
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	ended, err := start(cmd)
+	theirs.Close()
+	if err != nil {
+		return Result{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	// Whatever ends the conversation, its end is the end of the machine, and the other way round: reading below
+	// stops when QEMU closes its side.
+	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
+	result, err := converse(ours, o)
+	stop()
+	cmd.Process.Kill()
+	<-ended
+	result.Console = console.String()
+	if err != nil && ctx.Err() != nil {
+		err = fmt.Errorf("guest %s: %w after %v: %w", m.kernel.Name, ctx.Err(), o.Timeout, err)
+	}
+	if err != nil {
+		return result, fmt.Errorf("%w\nconsole:\n%s", err, result.Console)
+	}
+	return result, nil
+}
+
+// start starts the command and waits for it in the background; the channel is closed when it has ended. One thread
+// does both: the kernel kills a process with a parent death signal when the thread that made it ends.
+func start(cmd *exec.Cmd) (<-chan struct{}, error) {
+	ended := make(chan struct{})
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(ended)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			cmd.Wait() // that it was killed is no news
+		}
+	}()
+	return ended, <-started
+}
+
+// converse reads frames until the program's end.
+func converse(r io.Reader, o Options) (Result, error) {
+	var result Result
+	var archive bytes.Buffer
+	for {
+		kind, payload, err := wire.Read(r)
+		if err != nil && result.Release == "" {
+			return result, fmt.Errorf("%w (%v)", errNoAnswer, err)
+		}
+		if err != nil {
+			return result, fmt.Errorf("the guest ended before the program did: %w", err)
+		}
+		switch kind {
+		case wire.Hello:
+			var hello wire.Greeting
+			if err := json.Unmarshal(payload, &hello); err != nil {
+				return result, err
+			}
+			result.Release = hello.Release
+			for _, w := range hello.Warnings {
+				fmt.Fprintf(o.Log, "guest %s: %s\n", o.Kernel, w)
+			}
+		case wire.Stdout:
+			o.Stdout.Write(payload)
+		case wire.Stderr:
+			o.Stderr.Write(payload)
+		case wire.Tar:
+			archive.Write(payload)
+		case wire.Exit:
+			var status wire.Status
+			if err := json.Unmarshal(payload, &status); err != nil {
+				return result, err
+			}
+			if status.Error != "" {
+				return result, fmt.Errorf("in the guest: %s", status.Error)
+			}
+			result.Code = status.Code
+			return result, deliver(archive.Bytes(), o.Out)
+		default:
+			return result, fmt.Errorf("guest frame of unknown kind %q", kind)
+		}
+	}
+}
+
+// deliver unpacks what came back to where the caller wants it.
+func deliver(archive []byte, out map[string]string) error {
+	for inside, host := range out {
+		inside = strings.TrimPrefix(inside, "/")
+		tmp, err := os.MkdirTemp("", "containr-guest-")
+		if err != nil {
+			return err
+		}
+		err = untar(bytes.NewReader(archive), tmp, func(name string) bool {
+			return name == inside || strings.HasPrefix(name, inside+"/")
+		})
+		if err == nil {
+			err = replace(filepath.Join(tmp, inside), host)
+		}
+		if err = errors.Join(err, os.RemoveAll(tmp)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// replace copies a file to host, or the content of a directory into the directory host. That there is nothing is fine.
+func replace(from, host string) error {
+	fi, err := os.Stat(from)
+	if os.IsNotExist(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if fi.IsDir() {
+		// os.CopyFS refuses to overwrite, which is what a directory of coverage data needs: its names are unique.
+		return os.CopyFS(host, os.DirFS(from))
+	}
+	b, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(host, b, fi.Mode().Perm())
+}
+
+// tail keeps the end of what is written to it.
+type tail struct {
+	mu  sync.Mutex
+	buf []byte
+	max int
+}
+
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf = append(t.buf, b...)
+	if over := len(t.buf) - t.max; over > 0 {
+		t.buf = append(t.buf[:0], t.buf[over:]...)
+	}
+	return len(b), nil
+}
+
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return string(t.buf)
+}
