@@ -8,11 +8,14 @@ import (
 	"github.com/containr/containr/pkg/plan/linux"
 )
 
-// ownSync makes the program's first call the one that keeps sync from the user's
-// program; the preamble had to leave it open across one execve.
-func (l *lowering) ownSync() {
+// ownFDs makes the program's first calls those that keep sync, and what was asked
+// to stay beside it, from the user's program; the preamble had to leave them open
+// across one execve.
+func (l *lowering) ownFDs() {
 	const setFlags, closeOnExec = 2, 1
-	l.raw("fcntl", -1, 0, l.reg(Sync), setFlags, closeOnExec)
+	for i := range 1 + len(l.o.Order) {
+		l.raw("fcntl", -1, 0, uint64(l.FirstFD+i), setFlags, closeOnExec)
+	}
 }
 
 // keeperBefore emits what the keeper does up to its clone.

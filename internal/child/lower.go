@@ -64,7 +64,7 @@ func Lower(p *plan.Plan, o Options) (*Program, error) {
 		return nil, err
 	}
 	l.placeStructRegisters()
-	l.ownSync()
+	l.ownFDs()
 	if o.Trace {
 		l.mapTrace()
 	}
@@ -101,7 +101,7 @@ type lowering struct {
 func newLowering(p *plan.Plan, o Options) *lowering {
 	l := &lowering{plan: p, o: o, regs: make(map[plan.Reg]uint64, 48), clone: -1}
 	l.Arch, l.FirstFD, l.Clone, l.trace = o.Arch, o.FirstFD, -1, o.Trace
-	n := 8
+	n := 8 + len(o.Order)
 	last := plan.Host
 	for i := range p.Steps {
 		s := &p.Steps[i]
