@@ -146,13 +146,18 @@ func run(a *app, args []string) error {
 // forwarding passes signals on to a child while it is waited for.
 type forwarding struct{ signals chan os.Signal }
 
+// forwarded are the signals that people and supervisors send. Not all 64: the Go
+// runtime wakes a thread for each that it begins to catch, which would take longer
+// than the container's start.
+var forwarded = []os.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGCONT, unix.SIGWINCH, unix.SIGALRM, unix.SIGTSTP}
+
 // forwardSignals begins to catch signals, before there is anybody to pass them to,
-// so that none is lost.
+// so that none is lost; it does so beside the making of the container.
 func forwardSignals(off bool) *forwarding {
 	f := &forwarding{}
 	if !off {
 		f.signals = make(chan os.Signal, 64)
-		signal.Notify(f.signals)
+		go signal.Notify(f.signals, forwarded...)
 	}
 	return f
 }
@@ -171,11 +176,7 @@ func (f *forwarding) wait(pid int) (int, error) {
 		for {
 			select {
 			case s := <-f.signals:
-				// Not what is about this process itself: its children, its
-				// sockets, and what the Go runtime sends to its own threads.
-				if n := s.(unix.Signal); n != unix.SIGCHLD && n != unix.SIGURG && n != unix.SIGPIPE {
-					_ = unix.Kill(pid, n) // it may have ended
-				}
+				_ = unix.Kill(pid, s.(unix.Signal)) // it may have ended
 			case <-done:
 				return
 			}
