@@ -17,10 +17,10 @@ func (proc *Process) Next() (Event, error) {
 	for {
 		n, err := unix.Read(proc.sock, b[:])
 		switch {
-		case errors.Is(err, unix.EINTR):
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNRESET):
+			// The kernel tells once, and first, that the program went away with a
+			// message unread; what the program said before is still there.
 			continue
-		case errors.Is(err, unix.ECONNRESET):
-			return Event{Kind: Closed}, nil // it went away with a message unread
 		case err != nil:
 			return Event{}, fmt.Errorf("read sync: %w", err)
 		}

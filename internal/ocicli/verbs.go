@@ -360,4 +360,3 @@ func explain(a *app, args []string) error {
 	}
 	return p.Write(a.stdout, zoom)
 }
-

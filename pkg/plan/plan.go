@@ -234,6 +234,11 @@ func (p *Plan) Validate(given ...Reg) error {
 		if s.Result != "" {
 			known[s.Result] = true
 		}
+		for _, a := range buf {
+			if a.Kind == RegAddr {
+				known[Reg(a.Text)] = true // the call fills it
+			}
+		}
 	}
 	return nil
 }
@@ -261,10 +266,8 @@ func (p *Plan) validateStep(i int) error {
 
 func unknownReg(args []Arg, known map[Reg]bool) (Reg, bool) {
 	for _, a := range args {
-		if a.Kind == RegArg || a.Kind == RegAddr {
-			if !known[Reg(a.Text)] {
-				return Reg(a.Text), false
-			}
+		if a.Kind == RegArg && !known[Reg(a.Text)] {
+			return Reg(a.Text), false
 		}
 		if r, ok := unknownReg(a.List, known); !ok {
 			return r, false

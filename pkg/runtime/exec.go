@@ -163,4 +163,3 @@ func (c *execCompiler) runnerDone() error {
 	c.add(b.Steps)
 	return nil
 }
-

@@ -198,10 +198,27 @@ func (e *execution) hostBlock(i int) (int, error) {
 	}
 	for ; i < end; i++ {
 		if err := e.hostStep(i); err != nil {
-			return 0, err
+			return 0, e.cause(err)
 		}
 	}
 	return end, e.proc.Continue()
+}
+
+// cause finds out why a host step did not find the container's process any more:
+// what the child said before it ended.
+func (e *execution) cause(err error) error {
+	if !errors.Is(err, plan.ESRCH) {
+		return err
+	}
+	for {
+		ev, said := e.next()
+		switch {
+		case said != nil:
+			return said
+		case ev.Kind == child.Closed:
+			return KilledError{}
+		}
+	}
 }
 
 // next returns the child's next event that is not a pause; pauses are answered. A

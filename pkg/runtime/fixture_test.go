@@ -3,13 +3,13 @@ package runtime
 import (
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/testkit"
+	testprobe "github.com/containr/containr/internal/testkit/probe"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 )
@@ -50,35 +50,50 @@ func exampleSpec(args ...string) *specs.Spec {
 // compileExample makes the plan of the example in a fixture root file system.
 func compileExample(t *testing.T, spec *specs.Spec) *plan.Plan {
 	t.Helper()
+	return compileInput(t, Input{ID: "test", Spec: spec, Root: testkit.Rootfs(t)})
+}
+
+func compileInput(t *testing.T, in Input) *plan.Plan {
+	t.Helper()
 	testkit.RequireRoot(t)
 	facts, err := host.Probe()
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Compile(Input{ID: "test", Spec: spec, Facts: facts, Root: testkit.Rootfs(t)})
+	in.Facts = facts
+	in.Sources = Probe(in.Spec)
+	p, err := Compile(in)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Validate("sync"); err != nil {
+	if err := p.Validate("sync", "console"); err != nil {
 		t.Fatal(err)
 	}
 	return p
 }
 
-func TestRunsAContainer(t *testing.T) {
-	testkit.Leftovers(t)
-	p := compileExample(t, exampleSpec("/probe"))
+// result is how a container ended and what it printed.
+type result struct {
+	code int
+	out  []byte
+}
+
+// runPlan executes a plan, waits for the program, and undoes the plan.
+func runPlan(t *testing.T, p *plan.Plan) (result, error) {
+	t.Helper()
 	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer out.Close()
-	s, err := Start(p, StartOptions{Stdio: [3]*os.File{nil, out, nil}})
+	null, err := os.Open(os.DevNull)
 	if err != nil {
-		var b strings.Builder
-		_ = p.Write(&b, plan.Steps)
-		t.Log(b.String())
 		t.Fatal(err)
+	}
+	defer null.Close()
+	s, err := Start(p, StartOptions{Stdio: [3]*os.File{null, out, out}})
+	if err != nil {
+		return result{}, err
 	}
 	var ws unix.WaitStatus
 	if _, err := unix.Wait4(s.PID, &ws, 0, nil); err != nil {
@@ -91,5 +106,22 @@ func TestRunsAContainer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%v\n%s", ws, text)
+	code := ws.ExitStatus()
+	if ws.Signaled() {
+		code = 128 + int(ws.Signal())
+	}
+	return result{code, text}, nil
+}
+
+// probe runs the probe in a container and returns its report.
+func probe(t *testing.T, spec *specs.Spec) testprobe.Report {
+	t.Helper()
+	r, err := runPlan(t, compileExample(t, spec))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.code != 0 {
+		t.Fatalf("exit code %d: %s", r.code, r.out)
+	}
+	return testkit.Report(t, r.out)
 }

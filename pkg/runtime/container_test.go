@@ -1,0 +1,267 @@
+package runtime
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/pkg/plan"
+)
+
+func TestContainerSeesItsOwnWorld(t *testing.T) {
+	testkit.Leftovers(t)
+	r := probe(t, exampleSpec("/probe"))
+	if r.PID != 1 || r.PPID != 0 {
+		t.Errorf("pid %d, parent %d: want 1, 0", r.PID, r.PPID)
+	}
+	if r.Hostname != "example" {
+		t.Errorf("host name %q", r.Hostname)
+	}
+	own := testkit.Namespaces(t, os.Getpid())
+	for _, kind := range []string{"cgroup", "ipc", "mnt", "net", "pid", "uts"} {
+		if r.Namespaces[kind] == own[kind] || r.Namespaces[kind] == 0 {
+			t.Errorf("namespace %s is the host's", kind)
+		}
+	}
+	if r.Namespaces["user"] != own["user"] {
+		t.Errorf("a user namespace that nobody asked for")
+	}
+	if len(r.Links) != 1 || r.Links[0].Name != "lo" || !r.Links[0].Up {
+		t.Errorf("links %v: want lo, up", r.Links)
+	}
+	const chownAndKill = 1<<0 | 1<<5
+	if c := r.Status.Caps; c.Bounding != chownAndKill || c.Permitted != chownAndKill || c.Effective != chownAndKill || c.Inheritable != 0 || c.Ambient != 0 {
+		t.Errorf("capabilities %+v", c)
+	}
+	if !r.Status.NoNewPrivs {
+		t.Error("no_new_privs is not set")
+	}
+	if r.Signals.Blocked != 0 || r.Signals.Ignored != 0 {
+		t.Errorf("signals blocked %v, ignored %v: want none", r.Signals.Blocked, r.Signals.Ignored)
+	}
+	if len(r.FDs) != 3 {
+		t.Errorf("descriptors %v: want 0, 1, 2", r.FDs)
+	}
+	if r.Umask != 0o22 {
+		t.Errorf("umask %o", r.Umask)
+	}
+	if len(r.Env) != 1 {
+		t.Errorf("environment %q: want PATH only", r.Env)
+	}
+	if !strings.Contains(r.KeyringDesc, "_ses.test") {
+		t.Errorf("session keyring %q", r.KeyringDesc)
+	}
+}
+
+func TestContainerMounts(t *testing.T) {
+	testkit.Leftovers(t)
+	r := probe(t, exampleSpec("/probe"))
+	var points []string
+	for _, m := range r.Mounts {
+		points = append(points, m.Point)
+		if len(m.Propagation) > 0 {
+			t.Errorf("%s: propagation %v: the host could see mounts from here", m.Point, m.Propagation)
+		}
+		if strings.HasPrefix(m.Point, "/sys") || strings.HasPrefix(m.Point, "/proc/") && m.Point != "/proc/keys" && m.Point != "/proc/kcore" {
+			if !slices.Contains(m.Options, "ro") {
+				t.Errorf("%s: %v: want read-only", m.Point, m.Options)
+			}
+		}
+	}
+	for _, want := range []string{"/", "/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/sys/fs/cgroup", "/proc/keys", "/proc/sys", "/sys/firmware"} {
+		if !slices.Contains(points, want) {
+			t.Errorf("%s is not mounted", want)
+		}
+	}
+}
+
+func TestUserAndGroups(t *testing.T) {
+	testkit.Leftovers(t)
+	spec := exampleSpec("/probe")
+	spec.Process.User = specs.User{UID: 1000, GID: 1001, AdditionalGids: []uint32{5, 10, 1001}}
+	spec.Process.Capabilities.Ambient = []string{"CAP_KILL"}
+	spec.Process.Capabilities.Inheritable = []string{"CAP_KILL"}
+	r := probe(t, spec)
+	if r.UID.Real != 1000 || r.UID.Saved != 1000 || r.GID.Real != 1001 || r.GID.Saved != 1001 {
+		t.Errorf("uid %+v, gid %+v", r.UID, r.GID)
+	}
+	if !slices.Equal(r.Groups, []int{5, 10, 1001}) {
+		t.Errorf("groups %v", r.Groups)
+	}
+	if c := r.Status.Caps; c.Effective != 1<<5 || c.Ambient != 1<<5 {
+		t.Errorf("capabilities %+v: want the ambient CAP_KILL only", c)
+	}
+}
+
+func TestUserNamespace(t *testing.T) {
+	testkit.Leftovers(t)
+	spec := exampleSpec("/probe")
+	spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	spec.Linux.UIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+	spec.Linux.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 65536}}
+	r := probe(t, spec)
+	if f := strings.Fields(r.UIDMap); !slices.Equal(f, []string{"0", "100000", "65536"}) {
+		t.Errorf("uid map %q", r.UIDMap)
+	}
+	if r.UID.Real != 0 || r.Status.Caps.Effective != 1<<0|1<<5 {
+		t.Errorf("uid %d, capabilities %+v", r.UID.Real, r.Status.Caps)
+	}
+}
+
+func TestSysctlLimitsAndScore(t *testing.T) {
+	testkit.Leftovers(t)
+	spec := exampleSpec("/probe", "-sysctl", "net.ipv4.ip_unprivileged_port_start")
+	spec.Linux.Sysctl = map[string]string{"net.ipv4.ip_unprivileged_port_start": "7"}
+	spec.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 123, Hard: 456}}
+	score := 77
+	spec.Process.OOMScoreAdj = &score
+	r := probe(t, spec)
+	if v := r.Sysctls["net.ipv4.ip_unprivileged_port_start"]; v != "7" {
+		t.Errorf("sysctl %q", v)
+	}
+	if l := r.Rlimits["RLIMIT_NOFILE"]; l.Soft != 123 || l.Hard != 456 {
+		t.Errorf("limit %+v", l)
+	}
+	if r.OOMScoreAdj != score {
+		t.Errorf("score %d", r.OOMScoreAdj)
+	}
+}
+
+func TestReadonlyRoot(t *testing.T) {
+	testkit.Leftovers(t)
+	spec := exampleSpec("/probe", "-try", "write:/etc/passwd")
+	spec.Root.Readonly = true
+	r := probe(t, spec)
+	if len(r.Tries) != 1 || r.Tries[0].Errno != "EROFS" {
+		t.Errorf("writing to the root: %+v", r.Tries)
+	}
+}
+
+func TestBinds(t *testing.T) {
+	testkit.Leftovers(t)
+	dir := t.TempDir()
+	testkit.WriteFile(t, filepath.Join(dir, "file"), "text", 0o644)
+	spec := exampleSpec("/probe", "-try", "write:/data/file", "-try", "write:/ro/file", "-try", "read:/deep/er/file")
+	spec.Mounts = append(spec.Mounts,
+		specs.Mount{Destination: "/data", Type: "bind", Source: dir, Options: []string{"rbind", "rprivate"}},
+		specs.Mount{Destination: "/ro", Type: "bind", Source: dir, Options: []string{"rbind", "ro"}},
+		specs.Mount{Destination: "/deep/er/file", Type: "bind", Source: filepath.Join(dir, "file"), Options: []string{"bind"}})
+	r := probe(t, spec)
+	want := []string{"", "EROFS", ""}
+	for i, try := range r.Tries {
+		if try.Errno != want[i] {
+			t.Errorf("try %+v: want %q", try, want[i])
+		}
+	}
+}
+
+// stepError runs a container that must fail and returns the failed step.
+func stepError(t *testing.T, spec *specs.Spec) *StepError {
+	t.Helper()
+	_, err := runPlan(t, compileExample(t, spec))
+	var step *StepError
+	if !errors.As(err, &step) {
+		t.Fatalf("error %v: want a StepError", err)
+	}
+	return step
+}
+
+func TestProgramErrors(t *testing.T) {
+	testkit.Leftovers(t)
+	root := func(t *testing.T) string {
+		dir := testkit.Rootfs(t)
+		testkit.WriteFile(t, filepath.Join(dir, "script"), "#!/no/such/interpreter\n", 0o755)
+		testkit.WriteFile(t, filepath.Join(dir, "plain"), "data", 0o644)
+		testkit.WriteFile(t, filepath.Join(dir, "garbage"), "\x7fELFgarbage", 0o755)
+		return dir
+	}
+	for _, c := range []struct {
+		program string
+		errno   plan.Errno
+		hint    string
+	}{
+		{"/missing", plan.ENOENT, "spelling"},
+		{"missing", plan.ENOENT, "spelling"},
+		{"/plain", plan.EACCES, "chmod"},
+		{"/script", plan.ENOENT, "interpreter"},
+		{"script", plan.ENOENT, "interpreter"},
+		{"/garbage", plan.ENOEXEC, "architecture"},
+		{"/probe/x", plan.ENOTDIR, "file"},
+	} {
+		_, err := runPlan(t, compileInput(t, Input{ID: "test", Spec: exampleSpec(c.program), Root: root(t)}))
+		var step *StepError
+		if !errors.As(err, &step) || step.Errno != c.errno {
+			t.Errorf("%s: %v: want %s", c.program, err, c.errno.Name())
+			continue
+		}
+		if h := Hint(err); !strings.Contains(h, c.hint) {
+			t.Errorf("%s: hint %q: want one with %q", c.program, h, c.hint)
+		}
+	}
+}
+
+// A working directory that is a descriptor of the host's must never be entered
+// (CVE-2024-21626), whatever its number.
+func TestWorkingDirectoryThroughDescriptor(t *testing.T) {
+	testkit.Leftovers(t)
+	for fd := range 16 {
+		spec := exampleSpec("/probe")
+		spec.Process.Cwd = "/proc/self/fd/" + string([]byte("0123456789abcdef")[fd:fd+1])
+		if fd > 9 {
+			spec.Process.Cwd = "/proc/self/fd/1" + string([]byte("0123456789")[fd-10:fd-9])
+		}
+		if step := stepError(t, spec); step.Step.Call.Name() != "chdir" && step.Step.Call.Name() != "getcwd" && step.Step.Call.Name() != "mkdirat" {
+			t.Errorf("%s: %v", spec.Process.Cwd, step)
+		}
+	}
+}
+
+// /proc/self/exe before the execve is the memfd, never the host's binary
+// (CVE-2019-5736).
+func TestProgramThatIsTheRuntime(t *testing.T) {
+	testkit.Leftovers(t)
+	dir := testkit.Rootfs(t)
+	testkit.WriteFile(t, filepath.Join(dir, "script"), "#!/proc/self/exe\n", 0o755)
+	for _, program := range []string{"/proc/self/exe", "/script"} {
+		r, err := runPlan(t, compileInput(t, Input{ID: "test", Spec: exampleSpec(program), Root: dir}))
+		if err == nil && r.code == 0 {
+			t.Errorf("%s ran: %s", program, r.out)
+		}
+	}
+}
+
+// Every link that an image can put in the way of a mount stays inside the root
+// (CVE-2021-30465, CVE-2019-19921).
+func TestMountTargetsStayInside(t *testing.T) {
+	testkit.Leftovers(t)
+	outside := t.TempDir()
+	before := testkit.Fingerprint(t, outside)
+	dir := testkit.Rootfs(t)
+	for name, target := range map[string]string{"abs": outside, "up": "../../../../../../../../.." + outside, "self": "/proc/self/root" + outside} {
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, dest := range []string{"/abs/sub", "/up/sub", "/self/sub"} {
+		spec := exampleSpec("/probe")
+		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: dest, Type: "tmpfs", Source: "tmpfs"})
+		r, err := runPlan(t, compileInput(t, Input{ID: "test", Spec: spec, Root: dir}))
+		if err == nil {
+			report := testkit.Report(t, r.out)
+			for _, m := range report.Mounts {
+				if strings.HasPrefix(m.Point, "/..") {
+					t.Errorf("%s: mounted at %s", dest, m.Point)
+				}
+			}
+		}
+	}
+	if diff := before.Diff(testkit.Fingerprint(t, outside)); len(diff) > 0 {
+		t.Errorf("outside changed: %v", diff)
+	}
+}

@@ -1,0 +1,105 @@
+package runtime
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// failAt returns the plan with one step replaced by a call that fails.
+func failAt(p *plan.Plan, i int) *plan.Plan {
+	q := &plan.Plan{Steps: append([]plan.Step(nil), p.Steps...)}
+	s := &q.Steps[i]
+	s.Tolerate, s.TolerateAny = nil, false
+	if s.Actor == plan.Host && !isClone(s.Call) {
+		s.Call = linux.WriteFile{Path: "/nowhere/at/all", Data: "x"}
+		return q
+	}
+	if c, ok := s.Call.(linux.Clone); ok {
+		c.Flags |= 1 << 40 // a flag that no kernel knows: EINVAL
+		s.Call = c
+		return q
+	}
+	s.Call = linux.Chdir{Path: "/nowhere/at/all"}
+	return q
+}
+
+// Whatever step fails, the error names it and nothing is left: no process, mount,
+// control group, file or descriptor.
+func TestEveryStepMayFail(t *testing.T) {
+	for name, in := range map[string]Input{
+		"plain":  {Spec: exampleSpec("/probe")},
+		"keeper": {Spec: exampleSpec("/probe"), ExitFile: filepath.Join(t.TempDir(), "exit")},
+		"user":   {Spec: userSpec()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			testkit.Leftovers(t)
+			in.ID, in.Root = "test", testkit.Rootfs(t)
+			p := compileInput(t, in)
+			for i := range p.Steps {
+				s := &p.Steps[i]
+				if s.When != plan.Always || afterClone(p, i) {
+					continue // it runs only where another has failed, or when the container runs already
+				}
+				failStep(t, p, i)
+			}
+		})
+	}
+}
+
+// afterClone reports whether a step is one of a keeper that has done its clone: what
+// it does then cannot be undone, since the container lives.
+func afterClone(p *plan.Plan, i int) bool {
+	if p.Steps[i].Actor != plan.Keeper {
+		return false
+	}
+	for j := range i {
+		if isClone(p.Steps[j].Call) {
+			return true
+		}
+	}
+	return false
+}
+
+func failStep(t *testing.T, p *plan.Plan, i int) {
+	t.Helper()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	s, err := Start(failAt(p, i), StartOptions{Stdio: [3]*os.File{null, null, null}})
+	if err == nil {
+		reap(s.PID)
+		if s.Parent != 0 {
+			reap(s.Parent)
+		}
+		if e := undoCalls(p.Undo()); e != nil {
+			t.Error(e)
+		}
+		// The program was found in an earlier directory of PATH.
+		if p.Steps[i].Chapter != plan.ProgramChapter {
+			t.Errorf("step %d (%s) failed and nobody noticed", i+1, p.Steps[i].String())
+		}
+		return
+	}
+	var step *StepError
+	if !errors.As(err, &step) || step.Index != i {
+		t.Errorf("step %d (%s): error %v", i+1, p.Steps[i].String(), err)
+	}
+}
+
+func userSpec() *specs.Spec {
+	spec := exampleSpec("/probe")
+	spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	spec.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+	spec.Linux.GIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+	return spec
+}
