@@ -137,6 +137,13 @@ func TestAcquireEndsWithItsContext(t *testing.T) {
 	if err := <-result; !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
+	// Whoever gave up waiting must not get the lock in the end and keep it.
+	held.Release()
+	again, err := Acquire(t.Context(), path, Exclusive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Release()
 }
 
 // A counter in a file, read and written back under the lock, shows every lost

@@ -6,18 +6,17 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// Kind is the kind of a lock.
+// Kind is the kind of a lock, as flock(2) has it.
 type Kind int
 
 // Any number of holders may share a lock; an exclusive one has a single holder.
 const (
-	Shared Kind = iota
-	Exclusive
+	Shared    Kind = unix.LOCK_SH
+	Exclusive Kind = unix.LOCK_EX
 )
 
 // ErrLocked says that somebody else holds a lock that excludes the one that was
@@ -82,49 +81,48 @@ func openLock(path string) (*os.File, error) {
 // TryLockFile locks an open file, or returns an error wrapping [ErrLocked] when
 // somebody else holds it. Closing f gives the lock up.
 func TryLockFile(f *os.File, kind Kind) error {
-	how := unix.LOCK_SH
-	if kind == Exclusive {
-		how = unix.LOCK_EX
+	err := flock(f, kind|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("lock %s: %w", f.Name(), ErrLocked)
 	}
-	for {
-		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.EWOULDBLOCK):
-			return fmt.Errorf("lock %s: %w", f.Name(), ErrLocked)
-		default:
-			return &fs.PathError{Op: "flock", Path: f.Name(), Err: err}
-		}
+	return err
+}
+
+// LockFile locks an open file and waits for other holders until ctx ends. If it
+// fails, f must be closed: nothing calls off a waiting flock(2), it may yet get
+// the lock, and closing gives that up too.
+func LockFile(ctx context.Context, f *os.File, kind Kind) error {
+	err := TryLockFile(f, kind)
+	if !errors.Is(err, ErrLocked) {
+		return err
+	}
+	result := make(chan error, 1)
+	go func() { result <- flock(f, kind) }()
+	select {
+	case <-ctx.Done():
+		return fmt.Errorf("wait for lock %s: %w", f.Name(), ctx.Err())
+	case err := <-result:
+		return err
 	}
 }
 
-// The first wait for a lock is short, as most are held for less than that; later
-// ones double up to a limit that costs a waiting process nothing to speak of.
-const (
-	firstLockWait   = 200 * time.Microsecond
-	longestLockWait = 20 * time.Millisecond
-)
-
-// LockFile locks an open file and waits for other holders until ctx ends. It
-// asks again and again, because a blocking flock(2) cannot be called off without
-// signals, of which a library has none to spare.
-func LockFile(ctx context.Context, f *os.File, kind Kind) error {
-	wait := firstLockWait
-	for {
-		err := TryLockFile(f, kind)
-		if !errors.Is(err, ErrLocked) {
-			return err
-		}
-		timer := time.NewTimer(wait)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return fmt.Errorf("wait for lock %s: %w", f.Name(), ctx.Err())
-		case <-timer.C:
-		}
-		wait = min(2*wait, longestLockWait)
+// flock makes the call. The descriptor stays open meanwhile, even if f is closed,
+// so that the number cannot come to mean another file.
+func flock(f *os.File, how Kind) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
 	}
+	var failed error
+	err = conn.Control(func(fd uintptr) {
+		for {
+			if failed = unix.Flock(int(fd), int(how)); !errors.Is(failed, unix.EINTR) {
+				return
+			}
+		}
+	})
+	if err == nil && failed != nil {
+		err = &fs.PathError{Op: "flock", Path: f.Name(), Err: failed}
+	}
+	return err
 }

@@ -45,7 +45,11 @@ func (a *archive) read(ctx context.Context, tr *tar.Reader) error {
 		if count >= maxArchiveEntries {
 			return fmt.Errorf("archive has more than %d entries: %w", maxArchiveEntries, ErrLimit)
 		}
-		if err := a.readEntry(ctx, h, tr); err != nil {
+		err = a.readEntry(ctx, h, tr)
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			err = fmt.Errorf("the archive is cut off: %w: %w", ErrInvalid, err)
+		}
+		if err != nil {
 			return fmt.Errorf("archive entry %q: %w", cut(h.Name), err)
 		}
 	}

@@ -21,17 +21,19 @@ type Limits struct {
 	// MaxBytes is how many bytes a layer may have uncompressed.
 	MaxBytes int64
 	// MaxRatio is how many times more a layer may have uncompressed than
-	// compressed. It counts from RatioFloor bytes on: short runs of zeros are
-	// no attack.
+	// compressed.
 	MaxRatio int64
+	// RatioFloor is how many uncompressed bytes pass before MaxRatio counts: a
+	// file of zeros is no attack.
+	RatioFloor int64
 }
 
 // Defaults of Limits. Real layers expand by a factor of 2 to 5; gzip can do no
 // more than 1032.
 const (
-	DefaultMaxBytes = 256 << 30
-	DefaultMaxRatio = 400
-	RatioFloor      = 1 << 30
+	DefaultMaxBytes   = 256 << 30
+	DefaultMaxRatio   = 400
+	DefaultRatioFloor = 1 << 30
 )
 
 // zstdWindow bounds the memory that a zstd frame can make us use. The zstd tool
@@ -136,6 +138,7 @@ var (
 func newDecompressor(r io.Reader, limits Limits) (*decompressor, error) {
 	limits.MaxBytes = cmp.Or(limits.MaxBytes, DefaultMaxBytes)
 	limits.MaxRatio = cmp.Or(limits.MaxRatio, DefaultMaxRatio)
+	limits.RatioFloor = cmp.Or(limits.RatioFloor, DefaultRatioFloor)
 	in := &countingReader{Reader: r}
 	buffered := bufio.NewReaderSize(in, 64<<10)
 	magic, err := buffered.Peek(len(zstdMagic))
@@ -167,7 +170,7 @@ func (d *decompressor) Read(p []byte) (int, error) {
 	switch {
 	case d.out > d.limits.MaxBytes:
 		return 0, fmt.Errorf("uncompressed larger than %d bytes: %w", d.limits.MaxBytes, ErrLimit)
-	case d.out > RatioFloor && d.out/max(d.in.count, 1) > d.limits.MaxRatio:
+	case d.out > d.limits.RatioFloor && d.out/max(d.in.count, 1) > d.limits.MaxRatio:
 		return 0, fmt.Errorf("expands more than %d times: %w", d.limits.MaxRatio, ErrLimit)
 	case err == nil, err == io.EOF:
 		return n, err

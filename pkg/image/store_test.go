@@ -347,58 +347,74 @@ func gc(t *testing.T, s *Store) *Removed {
 	return removed
 }
 
-// Images come and go in several goroutines, each with its own view of the store,
-// while garbage is collected: every image that has a name must be whole.
+// Images come and go in several goroutines while garbage is collected: every
+// image that has a name must be whole.
 func TestConcurrentUse(t *testing.T) {
 	s := newStore(t)
-	var all sync.WaitGroup
 	stop := make(chan struct{})
-	var collector sync.WaitGroup
+	var collector, workers sync.WaitGroup
 	collector.Go(func() {
 		for {
+			if _, err := s.GC(context.Background()); err != nil {
+				t.Error(err)
+			}
 			select {
 			case <-stop:
 				return
 			default:
 			}
-			if _, err := s.GC(context.Background()); err != nil {
-				t.Error(err)
-			}
 		}
 	})
 	for worker := range 4 {
-		all.Go(func() {
+		workers.Go(func() {
 			name := "img" + string(rune('a'+worker))
 			for round := range 6 {
-				img := simple(name + string(rune('0'+round)))
-				add(t, s, name, img)
-				got, err := s.Resolve(name, amd64)
-				if err != nil {
+				if err := comeAndGo(s, name, simple(name+string(rune('0'+round))), round%2 == 0); err != nil {
 					t.Error(err)
-					return
-				}
-				for _, l := range got.Layers {
-					r, err := l.Open(s, Limits{})
-					if err != nil {
-						t.Error(err)
-						continue
-					}
-					if _, err := io.Copy(io.Discard, r); err != nil {
-						t.Error(err)
-					}
-					r.Close()
-				}
-				if round%2 == 0 {
-					if _, err := s.Remove(context.Background(), name, RemoveOptions{}); err != nil {
-						t.Error(err)
-					}
 				}
 			}
 		})
 	}
-	all.Wait()
+	workers.Wait()
 	close(stop)
 	collector.Wait()
+}
+
+// comeAndGo stores an image, reads all of it, and may remove it.
+func comeAndGo(s *Store, name string, img *testimage.Image, remove bool) error {
+	ctx := context.Background()
+	lease, err := s.Lease(ctx)
+	if err != nil {
+		return err
+	}
+	defer lease.Close()
+	for _, b := range append(img.Blobs(), img.Manifest) {
+		if err := lease.Put(ctx, b.Descriptor, b.Data); err != nil {
+			return err
+		}
+	}
+	if err := s.Tag(ctx, name, img.Manifest.Descriptor); err != nil {
+		return err
+	}
+	lease.Close()
+	got, err := s.Resolve(name, amd64)
+	if err != nil {
+		return err
+	}
+	for _, l := range got.Layers {
+		r, err := l.Open(s, Limits{})
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, r)
+		if err := errors.Join(err, r.Close()); err != nil {
+			return err
+		}
+	}
+	if remove {
+		_, err = s.Remove(ctx, name, RemoveOptions{})
+	}
+	return err
 }
 
 func expectError(t *testing.T, err, want error, text string) {
