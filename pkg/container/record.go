@@ -29,6 +29,9 @@ type Record struct {
 	Created time.Time `json:"created"`
 	// ConfigDigest names the image's configuration, empty with --rootfs.
 	ConfigDigest string `json:"configDigest,omitempty"`
+	// Chain names the snapshot that its root file system lies on, empty with
+	// --rootfs.
+	Chain string `json:"chain,omitempty"`
 	// Config is what the user asked for, with the defaults filled in.
 	Config Config `json:"config"`
 	// StopSignal is the number of the signal that asks it to end.

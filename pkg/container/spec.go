@@ -26,7 +26,7 @@ func Spec(c Config, img v1.ImageConfig, in Inputs) (*specs.Spec, error) {
 	if err := Validate(c, in.Machine); err != nil {
 		return nil, err
 	}
-	hostname := effectiveHostname(c, in)
+	hostname := Hostname(c, in.ID, in.Machine)
 	process, err := specProcess(c, img, in, hostname)
 	if err != nil {
 		return nil, err
@@ -56,15 +56,17 @@ func Spec(c Config, img v1.ImageConfig, in Inputs) (*specs.Spec, error) {
 	return spec, nil
 }
 
-// effectiveHostname is what the program finds as its host's name.
-func effectiveHostname(c Config, in Inputs) string {
+// Hostname is what the program finds as its host's name: what was asked for, else
+// the host's own if it shares the host's name or network, else the short id. c has
+// its defaults filled in.
+func Hostname(c Config, id string, m Machine) string {
 	switch {
 	case c.Hostname != "":
 		return c.Hostname
 	case c.Namespaces.UTS == HostNamespace || c.Namespaces.Network == HostNamespace:
-		return in.Machine.Hostname
+		return m.Hostname
 	}
-	return in.ID[:min(shortID, len(in.ID))]
+	return id[:min(shortID, len(id))]
 }
 
 func specProcess(c Config, img v1.ImageConfig, in Inputs, hostname string) (*specs.Process, error) {

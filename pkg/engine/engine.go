@@ -1,0 +1,134 @@
+// Package engine does what users ask for: it wires the stores of images,
+// snapshots and containers to the runtime, with one short function for each verb.
+//
+// # Theory of operation
+//
+// A verb takes one request struct, whose zero value asks for the defaults, and
+// returns one answer. The command line is its first caller; other faces
+// translate their protocol to the same requests. Nothing here knows about flags
+// or terminals.
+//
+// Run is the longest verb, and Explain is Run that stops before the first step
+// (prepare.go is what they share, so that what is explained is what would be
+// done): the image is found or fetched, its layers are unpacked once, a directory
+// is reserved for the container, the configuration becomes an OCI specification,
+// and the runtime compiles that to a plan. Run executes the plan, waits, and
+// takes away what must not stay.
+//
+// The stores are opened when a verb first needs them, because most commands need
+// few of them and every command pays for what is opened.
+package engine
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"strconv"
+	"sync"
+
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/runtime"
+	"github.com/containr/containr/pkg/snapshot"
+)
+
+// Options say where an engine keeps its things. The zero value is the user's
+// usual place.
+type Options struct {
+	// Root is the directory for what outlives a boot. Empty is DefaultRoot.
+	Root string
+	// Run is the directory for what does not. Empty is the usual place if Root
+	// is empty too, else the directory run below Root.
+	Run string
+}
+
+// Engine does the verbs. Its methods may be called by several goroutines.
+type Engine struct {
+	root, run string
+
+	facts      func() (*host.Facts, error)
+	images     func() (*image.Store, error)
+	snapshots  func() (*snapshot.Store, error)
+	containers func() (*container.Store, error)
+}
+
+// New returns an engine. Nothing is opened or made yet.
+func New(o Options) *Engine {
+	e := &Engine{root: o.Root, run: o.Run}
+	if e.run == "" {
+		e.run = defaultRun(o.Root)
+	}
+	if e.root == "" {
+		e.root = DefaultRoot()
+	}
+	e.facts = sync.OnceValues(host.Probe)
+	e.images = sync.OnceValues(func() (*image.Store, error) {
+		return image.Open(filepath.Join(e.root, "content"))
+	})
+	e.snapshots = sync.OnceValues(func() (*snapshot.Store, error) {
+		facts, err := e.facts()
+		if err != nil {
+			return nil, err
+		}
+		return snapshot.Open(filepath.Join(e.root, "snapshots"), snapshot.Options{Rootless: !facts.Root()})
+	})
+	e.containers = sync.OnceValues(func() (*container.Store, error) {
+		return container.OpenStore(e.root, e.run)
+	})
+	return e
+}
+
+// Root returns the directory for what outlives a boot.
+func (e *Engine) Root() string { return e.root }
+
+// DefaultRoot is /var/lib/containr for root; for others the directory containr
+// in $XDG_DATA_HOME or ~/.local/share.
+func DefaultRoot() string {
+	if os.Geteuid() == 0 {
+		return "/var/lib/containr"
+	}
+	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "containr")
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = filepath.Join(os.TempDir(), "containr-"+strconv.Itoa(os.Geteuid()))
+	}
+	return filepath.Join(home, ".local", "share", "containr")
+}
+
+func defaultRun(root string) string {
+	switch dir := os.Getenv("XDG_RUNTIME_DIR"); {
+	case root != "":
+		return filepath.Join(root, "run")
+	case os.Geteuid() == 0:
+		return "/run/containr"
+	case filepath.IsAbs(dir):
+		return filepath.Join(dir, "containr")
+	}
+	return filepath.Join(DefaultRoot(), "run")
+}
+
+// runtime returns the runtime that makes this engine's containers.
+func (e *Engine) runtime() (*runtime.Runtime, error) {
+	facts, err := e.facts()
+	if err != nil {
+		return nil, err
+	}
+	return &runtime.Runtime{Root: filepath.Join(e.run, "runtime"), Facts: facts}, nil
+}
+
+// machine returns what containers can be given here.
+func (e *Engine) machine() (container.Machine, error) {
+	facts, err := e.facts()
+	if err != nil {
+		return container.Machine{}, err
+	}
+	hostname, err := os.Hostname()
+	if err != nil {
+		return container.Machine{}, fmt.Errorf("host name: %w", err)
+	}
+	return container.MachineFrom(facts, hostname, goruntime.NumCPU()), nil
+}

@@ -1,0 +1,281 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/registry"
+)
+
+// PullRequest asks for an image to be fetched from its registry.
+type PullRequest struct {
+	// Name is the image's reference, completed as docker does.
+	Name string
+	// Platform is os/arch[/variant]; empty is this machine's.
+	Platform string
+	// PlainHTTP speaks to the registry without TLS.
+	PlainHTTP bool
+	// Progress, if set, is told how far each layer is, one event at a time.
+	Progress func(registry.Progress)
+}
+
+// Pull fetches an image and unpacks its layers while they arrive.
+func (e *Engine) Pull(ctx context.Context, r PullRequest) (*image.Image, error) {
+	ref, err := image.ParseReference(r.Name)
+	if err != nil {
+		return nil, err
+	}
+	platform, err := parsePlatform(r.Platform)
+	if err != nil {
+		return nil, err
+	}
+	images, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	unpacker, err := e.newUnpacker()
+	if err != nil {
+		return nil, err
+	}
+	defer unpacker.discard()
+	img, err := registry.Pull(ctx, registry.PullRequest{
+		Ref: ref, Store: images, Platform: platform,
+		PlainHTTP: r.PlainHTTP, Layer: unpacker.layer, Progress: r.Progress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	_, err = unpacker.unpack(ctx, images, img)
+	return img, err
+}
+
+// parsePlatform reads a platform; empty is this machine's.
+func parsePlatform(s string) (image.Platform, error) {
+	if s == "" {
+		return image.Default(), nil
+	}
+	return image.ParsePlatform(s)
+}
+
+// Images lists the images in the store.
+func (e *Engine) Images() ([]image.Listed, error) {
+	images, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	return images.List()
+}
+
+// InspectRequest asks for what is known about an image.
+type InspectRequest struct {
+	// Name is a reference, an id or the beginning of an id.
+	Name string
+	// Platform is os/arch[/variant]; empty takes this machine's if there is
+	// one, else any.
+	Platform string
+}
+
+// InspectImage returns an image of the store.
+func (e *Engine) InspectImage(r InspectRequest) (*image.Image, error) {
+	images, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	platform := image.AnyPlatform
+	if r.Platform != "" {
+		if platform, err = image.ParsePlatform(r.Platform); err != nil {
+			return nil, err
+		}
+	}
+	return images.Resolve(r.Name, platform)
+}
+
+// RemoveImageRequest asks for an image's name, and with the last name the image,
+// to be removed.
+type RemoveImageRequest struct {
+	Name string
+	// Force removes an image that was given by id though it has several
+	// names, and one that containers were made of.
+	Force bool
+}
+
+// RemoveImage removes an image, and the snapshots that no other image needs. An
+// image that a container was made of is kept unless forced.
+func (e *Engine) RemoveImage(ctx context.Context, r RemoveImageRequest) (*image.Removed, error) {
+	images, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	o := image.RemoveOptions{Force: r.Force}
+	if !r.Force {
+		used, err := e.usedImages()
+		if err != nil {
+			return nil, err
+		}
+		o.InUse = func(img *image.Image) error {
+			if name, ok := used[img.ConfigDigest.String()]; ok {
+				return fmt.Errorf("container %s was made of it", name)
+			}
+			return nil
+		}
+	}
+	removed, err := images.Remove(ctx, r.Name, o)
+	if err != nil {
+		return nil, err
+	}
+	return removed, e.collectSnapshots(ctx)
+}
+
+// usedImages maps the ids of images to the name of a container made of it.
+func (e *Engine) usedImages() (map[string]string, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return nil, err
+	}
+	records, err := containers.List()
+	used := map[string]string{}
+	for _, r := range records {
+		used[r.ConfigDigest] = r.Name
+	}
+	return used, err
+}
+
+// LoadRequest asks for images to be taken in from an archive or a layout.
+type LoadRequest struct {
+	// Path is an archive or the directory of an OCI layout; empty reads In.
+	Path string
+	In   io.Reader
+	// Name is given to an image that comes without one.
+	Name string
+}
+
+// Load takes in images.
+func (e *Engine) Load(ctx context.Context, r LoadRequest) ([]image.Listed, error) {
+	images, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	o := image.LoadOptions{Name: r.Name}
+	if r.Path == "" {
+		return images.Load(ctx, r.In, o)
+	}
+	return images.LoadPath(ctx, r.Path, o)
+}
+
+// ImportRequest asks for an image to be made of a root file system.
+type ImportRequest struct {
+	// Path is a tar archive or a directory; empty reads In.
+	Path string
+	In   io.Reader
+	// Name is the new image's; it may be empty.
+	Name string
+	// Platform is what the programs in it run on; empty is this machine's.
+	Platform string
+	// Comment goes to the image's history.
+	Comment string
+	// Config is how to run it.
+	Config v1.ImageConfig
+}
+
+// Import makes an image of one layer.
+func (e *Engine) Import(ctx context.Context, r ImportRequest) (*image.Image, error) {
+	platform, err := parsePlatform(r.Platform)
+	if err != nil {
+		return nil, err
+	}
+	images, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	req := image.ImportRequest{Name: r.Name, Tar: r.In, Platform: platform, Config: r.Config, Comment: r.Comment}
+	if r.Path != "" {
+		file, err := os.Open(r.Path)
+		if err != nil {
+			return nil, err
+		}
+		defer file.Close()
+		info, err := file.Stat()
+		if err != nil {
+			return nil, err
+		}
+		req.Tar = file
+		if info.IsDir() {
+			req.Tar, req.Dir = nil, r.Path
+		}
+	}
+	return images.Import(ctx, req)
+}
+
+// TagRequest asks for a further name of an image.
+type TagRequest struct {
+	// Source is a reference or an id; Target the new name.
+	Source, Target string
+}
+
+// Tag gives an image a further name. An image that had it loses it.
+func (e *Engine) Tag(ctx context.Context, r TagRequest) error {
+	images, err := e.images()
+	if err != nil {
+		return err
+	}
+	img, err := images.Resolve(r.Source, image.AnyPlatform)
+	if err != nil {
+		return err
+	}
+	return images.Tag(ctx, r.Target, img.Target)
+}
+
+// errNoImage tells how to get an image that --pull never kept away.
+var errNoImage = errors.New("it is not in the store, and --pull never forbids to fetch it")
+
+// findImage returns the image of a Config: from the store, from this binary, or
+// from a registry, as the pull policy says.
+func (e *Engine) findImage(ctx context.Context, c container.Config, progress func(registry.Progress)) (*image.Image, error) {
+	platform, err := parsePlatform(c.Platform)
+	if err != nil {
+		return nil, err
+	}
+	images, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	builtin, err := e.loadBuiltin(ctx, images, c.Image)
+	if err != nil {
+		return nil, err
+	}
+	if c.Pull != container.PullAlways || builtin {
+		img, err := images.Resolve(c.Image, platform)
+		missing := errors.Is(err, image.ErrNotFound) || errors.Is(err, image.ErrPlatform) && c.Platform != ""
+		if !missing || builtin {
+			return img, err
+		}
+		if c.Pull == container.PullNever {
+			return nil, fmt.Errorf("image %s: %w: %w", c.Image, image.ErrNotFound, errNoImage)
+		}
+	}
+	return e.Pull(ctx, PullRequest{Name: c.Image, Platform: c.Platform, Progress: progress})
+}
+
+// knownDiffIDs lists the layers that are unpacked in some chain.
+func (e *Engine) knownDiffIDs() ([]digest.Digest, error) {
+	snapshots, err := e.snapshots()
+	if err != nil {
+		return nil, err
+	}
+	infos, err := snapshots.List()
+	var ids []digest.Digest
+	for _, i := range infos {
+		ids = append(ids, i.DiffID)
+	}
+	slices.Sort(ids)
+	return ids, err
+}

@@ -1,0 +1,289 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/internal/safepath"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/registry"
+	"github.com/containr/containr/pkg/runtime"
+	"github.com/containr/containr/pkg/seccomp/profile"
+	"github.com/containr/containr/pkg/snapshot"
+)
+
+// maxUserDatabase bounds the image's /etc/passwd and /etc/group, in bytes.
+const maxUserDatabase = 8 << 20
+
+// prepared is a container that has everything but a process.
+type prepared struct {
+	config container.Config
+	image  *image.Image // nil with --rootfs
+	chain  snapshot.ChainID
+	place  *container.Reservation
+	spec   *specs.Spec
+}
+
+// prepare does all of a run that comes before the first step of its plan. The
+// caller cancels or commits place. On an error nothing is left but images.
+func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o prepareOptions) (*prepared, error) {
+	machine, err := e.machine()
+	if err != nil {
+		return nil, err
+	}
+	p := &prepared{config: container.Defaults(c, machine)}
+	if err := container.Validate(p.config, machine); err != nil {
+		return nil, err
+	}
+	if err := checkSources(p.config.Mounts); err != nil {
+		return nil, err
+	}
+	if p.config.Rootfs == "" {
+		if err := e.findAndUnpack(ctx, p, o.progress); err != nil {
+			return nil, err
+		}
+	}
+	containers, err := e.containers()
+	if err != nil {
+		return nil, err
+	}
+	if p.place, err = containers.Reserve(ctx, id, p.config.Name, p.config.AutoRemove); err != nil {
+		return nil, err
+	}
+	if p.spec, err = e.specify(ctx, p, machine, o); err != nil {
+		return nil, errors.Join(err, e.discard(ctx, p))
+	}
+	return p, nil
+}
+
+type prepareOptions struct {
+	progress    func(registry.Progress)
+	consoleSize *specs.Box
+}
+
+func (e *Engine) findAndUnpack(ctx context.Context, p *prepared, progress func(registry.Progress)) (err error) {
+	if p.image, err = e.findImage(ctx, p.config, progress); err != nil {
+		return err
+	}
+	p.chain = chainOf(p.image)
+	snapshots, err := e.snapshots()
+	if err != nil {
+		return err
+	}
+	if snapshots.Has(p.chain) {
+		return nil
+	}
+	images, err := e.images()
+	if err != nil {
+		return err
+	}
+	_, err = unpackStored(ctx, snapshots, images, p.image)
+	return err
+}
+
+// checkSources looks for the sources of binds, before anything is made. A source
+// that the user allowed to be made is made.
+func checkSources(mounts []container.Mount) error {
+	for _, m := range mounts {
+		if m.Type != container.MountBind {
+			continue
+		}
+		if m.CreateSource {
+			if err := os.MkdirAll(m.Source, 0o755); err != nil {
+				return fmt.Errorf("bind source: %w", err)
+			}
+		}
+		if _, err := os.Stat(m.Source); err != nil {
+			return fmt.Errorf("bind source for %s: %w", m.Target, err)
+		}
+	}
+	return nil
+}
+
+// specify decides what the configuration means, with everything that this needs.
+func (e *Engine) specify(ctx context.Context, p *prepared, machine container.Machine, o prepareOptions) (*specs.Spec, error) {
+	in := container.Inputs{ID: p.place.ID, Machine: machine, ConsoleSize: o.consoleSize}
+	var err error
+	if in.Root, err = e.rootFS(ctx, p); err != nil {
+		return nil, err
+	}
+	if in.Passwd, in.Group, err = e.userDatabase(p); err != nil {
+		return nil, err
+	}
+	if in.Devices, err = container.HostDevices(p.config.Devices); err != nil {
+		return nil, err
+	}
+	if p.config.Privileged {
+		if in.AllDevices, err = container.AllHostDevices(); err != nil {
+			return nil, err
+		}
+	}
+	if in.Files, err = writeFiles(p, machine); err != nil {
+		return nil, err
+	}
+	if in.Seccomp, err = e.seccomp(p.config.Security.Seccomp); err != nil {
+		return nil, err
+	}
+	var img v1.ImageConfig
+	if p.image != nil {
+		img = p.image.Config.Config
+	}
+	return container.Spec(p.config, img, in)
+}
+
+// rootFS says where the root file system comes from: a directory of the user's, or
+// the image's layers with a layer of the container's own on top.
+func (e *Engine) rootFS(ctx context.Context, p *prepared) (container.Root, error) {
+	if p.config.Rootfs != "" {
+		info, err := os.Stat(p.config.Rootfs)
+		if err != nil {
+			return container.Root{}, fmt.Errorf("--rootfs: %w", err)
+		}
+		if !info.IsDir() {
+			return container.Root{}, fmt.Errorf("--rootfs %s: not a directory", p.config.Rootfs)
+		}
+		return container.Root{Path: p.config.Rootfs}, nil
+	}
+	snapshots, err := e.snapshots()
+	if err != nil {
+		return container.Root{}, err
+	}
+	dir := e.layerDir(p.place.ID)
+	root := container.Root{Path: filepath.Join(p.place.Dir, "rootfs")}
+	for _, d := range []string{dir, root.Path} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return container.Root{}, err
+		}
+	}
+	mounts, err := snapshots.Prepare(ctx, p.chain, filepath.Join(dir, "upper"), filepath.Join(dir, "work"))
+	if err != nil {
+		return container.Root{}, err
+	}
+	for _, m := range mounts {
+		root.Mounts = append(root.Mounts, specs.Mount{Destination: "/", Type: m.Type, Source: m.Source, Options: m.Options})
+	}
+	return root, nil
+}
+
+// layerDir is where the container's own layer is. It is never in the directory
+// that does not outlive a boot, which is usually in memory.
+func (e *Engine) layerDir(id string) string { return filepath.Join(e.root, "layers", id) }
+
+// userDatabase reads who the image's users are.
+func (e *Engine) userDatabase(p *prepared) (passwd, group []byte, err error) {
+	read := func(name string) ([]byte, error) {
+		snapshots, err := e.snapshots()
+		if err != nil {
+			return nil, err
+		}
+		return snapshots.ReadFile(p.chain, name, maxUserDatabase)
+	}
+	if p.config.Rootfs != "" {
+		root, err := safepath.OpenRoot(p.config.Rootfs)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer root.Close()
+		read = func(name string) ([]byte, error) { return root.ReadFile(name, maxUserDatabase) }
+	}
+	if passwd, err = read("etc/passwd"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	if group, err = read("etc/group"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	return passwd, group, nil
+}
+
+// writeFiles makes the files of /etc that tell a container about its network.
+func writeFiles(p *prepared, machine container.Machine) (container.Files, error) {
+	c := p.config
+	ownNetwork := c.Namespaces.Network != container.HostNamespace
+	files := container.Files{
+		Hosts:      filepath.Join(p.place.Dir, "hosts"),
+		Hostname:   filepath.Join(p.place.Dir, "hostname"),
+		ResolvConf: filepath.Join(p.place.Dir, "resolv.conf"),
+	}
+	var base []byte
+	if !ownNetwork {
+		base = readIfThere("/etc/hosts")
+	}
+	hostname := container.Hostname(c, p.place.ID, machine)
+	for path, data := range map[string][]byte{
+		files.Hosts:      container.HostsFile(base, nil, nil, c.ExtraHosts),
+		files.Hostname:   container.HostnameFile(hostname),
+		files.ResolvConf: container.ResolvConf(readIfThere("/etc/resolv.conf"), c.DNS, ownNetwork),
+	} {
+		if err := os.WriteFile(path, data, 0o644); err != nil {
+			return container.Files{}, err
+		}
+	}
+	return files, nil
+}
+
+// readIfThere reads a file of the host's that a container can do without.
+func readIfThere(path string) []byte {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return []byte{}
+	}
+	return data
+}
+
+// seccomp returns the function that makes the container's filter: docker's
+// default, or the profile in the file.
+func (e *Engine) seccomp(file string) (func([]string) (*specs.LinuxSeccomp, error), error) {
+	facts, err := e.facts()
+	if err != nil {
+		return nil, err
+	}
+	target := func(caps []string) profile.Target {
+		return profile.Target{Caps: caps, Kernel: profile.Kernel(facts.Kernel)}
+	}
+	if file == "" {
+		return func(caps []string) (*specs.LinuxSeccomp, error) { return profile.Default(target(caps)), nil }, nil
+	}
+	if file == container.SeccompUnconfined {
+		return nil, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("seccomp profile: %w", err)
+	}
+	return func(caps []string) (*specs.LinuxSeccomp, error) {
+		return profile.Load(bytes.NewReader(data), target(caps))
+	}, nil
+}
+
+// record is what is kept about the container.
+func (p *prepared) record() (container.Record, error) {
+	r := container.Record{Created: time.Now().UTC(), Config: p.config, Chain: string(p.chain), Spec: p.spec}
+	var img v1.ImageConfig
+	if p.image != nil {
+		img, r.ConfigDigest = p.image.Config.Config, p.image.ConfigDigest.String()
+	}
+	var err error
+	r.StopSignal, err = container.StopSignal(p.config, img)
+	return r, err
+}
+
+// request is what the runtime is asked for.
+func (p *prepared) request() *runtime.CreateRequest {
+	return &runtime.CreateRequest{ID: p.place.ID, Bundle: p.place.Dir, Spec: p.spec}
+}
+
+// discard takes away what prepare made and the container's own layer with it.
+func (e *Engine) discard(ctx context.Context, p *prepared) error {
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(p.place.Cancel(ctx), safepath.RemoveAll(e.layerDir(p.place.ID)))
+}

@@ -1,0 +1,45 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/runtime"
+)
+
+// ErrRunning means that a container cannot be removed because it runs.
+var ErrRunning = errors.New("container is running")
+
+// RemoveRequest asks for a container to be removed.
+type RemoveRequest struct {
+	// Container is its name, its id or the beginning of its id.
+	Container string
+	// Force kills it if it runs.
+	Force bool
+}
+
+// Remove removes a container with its layer and its name.
+func (e *Engine) Remove(ctx context.Context, r RemoveRequest) (container.Record, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return container.Record{}, err
+	}
+	record, err := containers.Get(r.Container)
+	if err != nil {
+		return container.Record{}, err
+	}
+	rt, err := e.runtime()
+	if err != nil {
+		return container.Record{}, err
+	}
+	err = rt.Delete(record.ID, r.Force)
+	switch {
+	case errors.Is(err, runtime.ErrRunning):
+		return container.Record{}, fmt.Errorf("container %s: %w", record.Name, ErrRunning)
+	case err != nil && !errors.Is(err, runtime.ErrNotFound):
+		return container.Record{}, err
+	}
+	return record, e.remove(ctx, record.ID)
+}

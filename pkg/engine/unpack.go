@@ -1,0 +1,145 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/snapshot"
+)
+
+// unpacker extracts the layers of one image while a pull brings them, in any
+// order, and joins them to their chain when all are there.
+type unpacker struct {
+	snapshots *snapshot.Store
+	known     []digest.Digest // sorted: what need not be extracted again
+
+	mu     sync.Mutex
+	staged map[digest.Digest]*snapshot.Staged
+}
+
+func (e *Engine) newUnpacker() (*unpacker, error) {
+	snapshots, err := e.snapshots()
+	if err != nil {
+		return nil, err
+	}
+	known, err := e.knownDiffIDs()
+	return &unpacker{snapshots: snapshots, known: known, staged: map[digest.Digest]*snapshot.Staged{}}, err
+}
+
+// layer extracts one layer. A layer that can only be extracted on top of its
+// parents is left for unpack.
+func (u *unpacker) layer(ctx context.Context, l image.Layer, r io.Reader) error {
+	if _, ok := slices.BinarySearch(u.known, l.DiffID); ok {
+		return nil
+	}
+	st, err := u.snapshots.Extract(ctx, l.DiffID, r, snapshot.ExtractOptions{})
+	if errors.Is(err, snapshot.ErrDependsOnParent) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.staged[l.DiffID] != nil { // an image may hold a layer twice
+		return st.Discard()
+	}
+	u.staged[l.DiffID] = st
+	return nil
+}
+
+// unpack makes the image's chain of what was extracted, and extracts the rest from
+// the store.
+func (u *unpacker) unpack(ctx context.Context, images *image.Store, img *image.Image) (snapshot.ChainID, error) {
+	var chain snapshot.ChainID
+	for _, l := range img.Layers {
+		next := snapshot.Chain(chain, l.DiffID)
+		st := u.staged[l.DiffID]
+		if !u.snapshots.Has(next) {
+			if st == nil {
+				break
+			}
+			delete(u.staged, l.DiffID)
+			if _, err := u.snapshots.Commit(ctx, st, chain); errors.Is(err, snapshot.ErrDependsOnParent) {
+				break
+			} else if err != nil {
+				return "", err
+			}
+		}
+		chain = next
+	}
+	return unpackStored(ctx, u.snapshots, images, img)
+}
+
+// discard drops what no chain took.
+func (u *unpacker) discard() {
+	for _, st := range u.staged {
+		st.Discard()
+	}
+}
+
+// unpackStored makes sure that the layers of an image in the store are unpacked.
+func unpackStored(ctx context.Context, snapshots *snapshot.Store, images *image.Store, img *image.Image) (snapshot.ChainID, error) {
+	var layers []snapshot.Layer
+	for _, l := range img.Layers {
+		layers = append(layers, snapshot.Layer{
+			DiffID: l.DiffID,
+			Open:   func(context.Context) (io.ReadCloser, error) { return l.Open(images, image.Limits{}) },
+		})
+	}
+	return snapshots.Unpack(ctx, layers, nil)
+}
+
+// collectSnapshots removes the snapshots that no image in the store needs and no
+// container was made of.
+func (e *Engine) collectSnapshots(ctx context.Context) error {
+	keep, err := e.neededChains()
+	if err != nil {
+		return err
+	}
+	snapshots, err := e.snapshots()
+	if err != nil {
+		return err
+	}
+	_, err = snapshots.GC(ctx, func(c snapshot.ChainID) bool { return keep[c] })
+	return err
+}
+
+// neededChains lists the chains of all images, and of all containers, whose images
+// may be gone.
+func (e *Engine) neededChains() (map[snapshot.ChainID]bool, error) {
+	keep := map[snapshot.ChainID]bool{}
+	listed, err := e.Images()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range listed {
+		for _, img := range l.Images {
+			keep[chainOf(img)] = true
+		}
+	}
+	containers, err := e.containers()
+	if err != nil {
+		return nil, err
+	}
+	records, err := containers.List()
+	for _, r := range records {
+		keep[snapshot.ChainID(r.Chain)] = true
+	}
+	return keep, err
+}
+
+// chainOf names the whole chain of an image's layers.
+func chainOf(img *image.Image) snapshot.ChainID {
+	var chain snapshot.ChainID
+	for _, l := range img.Layers {
+		chain = snapshot.Chain(chain, l.DiffID)
+	}
+	return chain
+}
