@@ -1,8 +1,8 @@
 package guest
 
 import (
+	"bytes"
 	"debug/elf"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -55,10 +55,11 @@ func writeInitrd(o Options, k Kernel, f files) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	config, err := json.Marshal(wire.Config{
+	var config bytes.Buffer
+	err = wire.Config{
 		Argv: append([]string{programPath}, o.Args...), Env: slices.Concat(baseEnv, []string{Var + "=" + k.Name}, o.Env),
 		Dir: o.Dir, Now: time.Now(), Load: bootModules, Modules: f.modules, Out: slices.Sorted(maps.Keys(o.Out)),
-	})
+	}.Encode(&config)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +86,7 @@ func writeInitrd(o Options, k Kernel, f files) (*os.File, error) {
 	c.symlink("/sbin/modprobe", "/init")
 	c.symlink("/bin/sh", "busybox")
 	c.tree(wire.ModuleDir, filepath.Join(f.dir, "modules"))
-	c.file(wire.ConfigPath, 0o600, string(config))
+	c.file(wire.ConfigPath, 0o600, config.String())
 	for _, d := range []string{"/dev", "/proc", "/sys", "/run", "/var/lib", "/var/tmp", "/mnt", "/usr/lib/busybox"} {
 		c.dir(d, 0o755)
 	}
@@ -107,7 +108,7 @@ func checkBinary(binary string, k Kernel) error {
 	}
 	f, err := elf.Open(binary)
 	if err != nil {
-		return fmt.Errorf("guest: program %s: %w", binary, err)
+		return fmt.Errorf("guest: program %s is no readable ELF file: %w", binary, err)
 	}
 	defer f.Close()
 	want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[k.Arch]

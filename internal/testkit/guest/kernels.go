@@ -35,6 +35,8 @@ var Kernels = []Kernel{
 	{Name: "debian-5.10", Suite: "bullseye", Arch: "amd64", Image: "linux-image-cloud-amd64"},
 	{Name: "debian-6.1", Suite: "bookworm", Arch: "amd64", Image: "linux-image-cloud-amd64"},
 	{Name: "debian-6.12", Suite: "trixie", Arch: "amd64", Image: "linux-image-cloud-amd64"},
+	{Name: "debian-6.18", Suite: "trixie-backports", Arch: "amd64", Match: `linux-image-6\.18\.[0-9]+\+deb13-cloud-amd64`},
+	{Name: "debian-newest", Suite: "trixie-backports", Arch: "amd64", Image: "linux-image-cloud-amd64"},
 	{Name: "debian-6.1-arm64", Suite: "bookworm", Arch: "arm64", Image: "linux-image-cloud-arm64"},
 	{Name: "debian-6.12-arm64", Suite: "trixie", Arch: "arm64", Image: "linux-image-cloud-arm64"},
 }
@@ -167,26 +169,45 @@ func (k Kernel) fetch(cache, tmp string) error {
 	return os.WriteFile(filepath.Join(out, "index.json"), b, 0o644)
 }
 
-// packages names the packages that hold the kernel and its modules.
+// packages names the packages that hold the kernel and its modules: one, or since Linux 6.19 several that the one
+// depends on.
 func (k Kernel) packages(a *archive) ([]string, error) {
+	image, err := k.imagePackage(a)
+	if err != nil {
+		return nil, err
+	}
+	deps, err := a.depends(image)
+	if err != nil {
+		return nil, err
+	}
+	names := []string{image}
+	for _, dep := range deps {
+		if strings.HasPrefix(dep, "linux-binary-") || strings.HasPrefix(dep, "linux-modules-") {
+			names = append(names, dep)
+		}
+	}
+	return names, nil
+}
+
+func (k Kernel) imagePackage(a *archive) (string, error) {
 	if k.Match == "" {
 		deps, err := a.depends(k.Image)
 		if err != nil {
-			return nil, err
+			return "", err
 		}
 		i := slices.IndexFunc(deps, func(s string) bool { return strings.HasPrefix(s, "linux-image-") })
 		if i < 0 {
-			return nil, fmt.Errorf("package %s depends on no kernel: %v", k.Image, deps)
+			return "", fmt.Errorf("package %s depends on no kernel: %v", k.Image, deps)
 		}
-		return []string{deps[i]}, nil
+		return deps[i], nil
 	}
-	out, err := a.run("apt-cache", "pkgnames", "linux-")
+	out, err := a.run("apt-cache", "pkgnames", "linux-image-")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	match, err := regexp.Compile("^(" + k.Match + ")$")
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	var names []string
 	for name := range strings.FieldsSeq(out) {
@@ -195,9 +216,9 @@ func (k Kernel) packages(a *archive) ([]string, error) {
 		}
 	}
 	if len(names) == 0 {
-		return nil, fmt.Errorf("suite %s has no package %s", k.Suite, k.Match)
+		return "", fmt.Errorf("suite %s has no package %s", k.Suite, k.Match)
 	}
-	return []string{slices.MaxFunc(names, compareVersions)}, nil
+	return slices.MaxFunc(names, compareVersions), nil
 }
 
 // compareVersions orders names by the numbers in them: 6.18.5 before 6.18.12.

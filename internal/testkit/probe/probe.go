@@ -30,6 +30,8 @@ import (
 	"io"
 	"runtime"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // exitStatus ends the program early with its own value.
@@ -107,7 +109,11 @@ func (p *prober) parse(args []string) ([]action, error) {
 		return nil
 	})
 	fs.BoolFunc("pause", "wait until killed", func(string) error {
-		actions = append(actions, func(*prober) error { select {} })
+		actions = append(actions, func(*prober) error {
+			for {
+				unix.Poll(nil, -1) // not select {}: the Go runtime would call that a deadlock
+			}
+		})
 		return nil
 	})
 	if err := fs.Parse(args); err != nil {

@@ -12,6 +12,7 @@ package wire
 
 import (
 	"encoding/binary"
+	"encoding/gob"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -22,7 +23,7 @@ const (
 	// Port is the name of the virtio serial port.
 	Port = "containr"
 	// ConfigPath is where the configuration is in the guest.
-	ConfigPath = "/etc/guest.json"
+	ConfigPath = "/etc/guest.config"
 	// ModuleDir holds the module files.
 	ModuleDir = "/lib/modules"
 )
@@ -47,6 +48,17 @@ type Modules struct {
 	Needs map[string][]string
 	// Aliases maps what the kernel asks for ("fs-overlay", "rtnl-link-veth") to module names.
 	Aliases map[string][]string
+}
+
+// Encode writes the configuration as its file holds it: in gob, because JSON would not keep arguments that are not
+// UTF-8.
+func (c Config) Encode(w io.Writer) error { return gob.NewEncoder(w).Encode(c) }
+
+// DecodeConfig reads what Encode wrote.
+func DecodeConfig(r io.Reader) (Config, error) {
+	var c Config
+	err := gob.NewDecoder(r).Decode(&c)
+	return c, err
 }
 
 // Resolve returns the modules to load, in order, for a module name or an alias; none if it is neither.

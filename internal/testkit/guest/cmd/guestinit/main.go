@@ -14,7 +14,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -77,16 +76,18 @@ func boot() error {
 	if err := out.json(wire.Exit, status); err != nil {
 		return err
 	}
-	select {} // the host ends the machine; powering off now could overtake the last frame
+	for {
+		unix.Poll(nil, -1) // the host ends the machine; powering off now could overtake the last frame
+	}
 }
 
 func readConfig() (wire.Config, error) {
-	var c wire.Config
-	b, err := os.ReadFile(wire.ConfigPath)
+	f, err := os.Open(wire.ConfigPath)
 	if err != nil {
-		return c, err
+		return wire.Config{}, err
 	}
-	return c, json.Unmarshal(b, &c)
+	defer f.Close()
+	return wire.DecodeConfig(f)
 }
 
 // sender lets several goroutines send frames.

@@ -1,0 +1,273 @@
+package guest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/internal/testkit/procfs"
+)
+
+const module = "github.com/containr/containr/"
+
+// kernelPackages are the packages whose tests assert on kernel state: they run in every kernel.
+var kernelPackages = []string{"internal/testkit"}
+
+// defaultKernels are those of every test run: each generation, and the other architecture.
+var defaultKernels = []string{"debian-5.10", "debian-6.1", "debian-6.12", "debian-6.12-arm64"}
+
+// TestKernels runs the kernel tests of the project on other kernels. CONTAINR_TEST_KERNELS chooses which: names
+// between commas, or "all".
+func TestKernels(t *testing.T) {
+	kernels := defaultKernels
+	if list := os.Getenv("CONTAINR_TEST_KERNELS"); list == "all" {
+		kernels = nil
+		for _, k := range Kernels {
+			kernels = append(kernels, k.Name)
+		}
+	} else if list != "" {
+		kernels = strings.Split(list, ",")
+	}
+	for _, k := range kernels {
+		for _, p := range kernelPackages {
+			t.Run(k+"/"+strings.ReplaceAll(p, "/", "."), func(t *testing.T) {
+				Run(t, Options{Kernel: k, Package: module + p})
+			})
+		}
+	}
+}
+
+// TestGuestIsLikeAHost runs the tests of inside_test.go.
+func TestGuestIsLikeAHost(t *testing.T) {
+	dir := t.TempDir()
+	testkit.WriteFile(t, dir+"/sub/script", "#!/bin/sh\n", 0o751)
+	if err := os.Symlink("sub/script", dir+"/link"); err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range []string{"debian-5.10", "debian-6.12"} {
+		t.Run(k, func(t *testing.T) {
+			Run(t, Options{Kernel: k, Package: module + "internal/testkit/guest", Run: "^TestInside", CPUs: 1, Memory: 768,
+				Env: []string{"EXTRA=a b"}, Files: map[string]string{"/srv/tree": dir}, Packages: []string{"apparmor"}})
+		})
+	}
+}
+
+// execProbe runs the probe in a guest.
+func execProbe(t *testing.T, o Options, args ...string) (result Result, stdout, log string, err error) {
+	t.Helper()
+	if os.Getenv(Var) != "" || testing.Short() {
+		t.Skip("boots a guest: not in a guest, not for -short")
+	}
+	var out, remarks bytes.Buffer
+	o.Kernel, o.Args, o.Stdout, o.Log = "debian-6.12", args, &out, &remarks
+	if o.Binary, err = testkit.Build(module+"internal/testkit/cmd/probe", "amd64"); err != nil {
+		t.Fatal(err)
+	}
+	result, err = Exec(t.Context(), o)
+	if errors.Is(err, ErrUnavailable) {
+		t.Skip(err)
+	}
+	return result, out.String(), remarks.String(), err
+}
+
+func TestOutputExitCodeAndFilesComeBack(t *testing.T) {
+	testkit.Leftovers(t)
+	back := filepath.Join(t.TempDir(), "back")
+	var stderr bytes.Buffer
+	o := Options{Stderr: &stderr, Out: map[string]string{"/root/made": back, "/root/missing": back + "2"}, Files: map[string]string{"/root/sent": "testdata/hello"}}
+	result, stdout, log, err := execProbe(t, o, "-stdout", "out\x01\xff\r\n", "-stderr", "err", "-write", "/root/made=content", "-exit", "7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.Code != 7 || stdout != "out\x01\xff\r\n" || stderr.String() != "err" || log != "" || !strings.HasPrefix(result.Release, "6.12.") {
+		t.Errorf("%+v, stdout %q, stderr %q, log %q", result, stdout, &stderr, log)
+	}
+	if b, err := os.ReadFile(back); err != nil || string(b) != "content" {
+		t.Errorf("%q %v", b, err)
+	}
+	if _, err := os.Stat(back + "2"); err == nil {
+		t.Error("a file that is not in the guest came back")
+	}
+}
+
+func TestDeathOfTheKernelIsTold(t *testing.T) {
+	_, _, log, err := execProbe(t, Options{}, "-write", "/proc/sys/kernel/sysrq=1", "-write", "/proc/sysrq-trigger=c")
+	if err == nil || !strings.Contains(err.Error(), "before the program did") || !strings.Contains(err.Error(), "crash") {
+		t.Errorf("error %v", err)
+	}
+	if strings.Contains(log, "once more") {
+		t.Errorf("the program ran twice: %s", log)
+	}
+}
+
+func TestDeathBySignalAndTimeout(t *testing.T) {
+	testkit.Leftovers(t)
+	if result, _, _, err := execProbe(t, Options{}, "-signal", "KILL"); err != nil || result.Code != 137 {
+		t.Errorf("%+v %v", result, err)
+	}
+	_, _, log, err := execProbe(t, Options{Timeout: 100 * time.Millisecond}, "-pause")
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v %s", err, log)
+	}
+}
+
+// fake puts programs of these names, which are shell scripts, in front of all others, or alone if alone is set.
+func fake(t *testing.T, alone bool, scripts map[string]string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range scripts {
+		testkit.WriteFile(t, filepath.Join(dir, name), "#!/bin/sh\n"+text, 0o755)
+	}
+	if !alone {
+		dir += ":" + os.Getenv("PATH")
+	}
+	t.Setenv("PATH", dir)
+}
+
+func TestDeathBeforeTheFirstAnswerIsTriedAgainOnce(t *testing.T) {
+	if _, err := findQEMU("amd64"); err != nil {
+		t.Skip(err)
+	}
+	count := filepath.Join(t.TempDir(), "count")
+	fake(t, false, map[string]string{"qemu-system-x86_64": "echo x >>" + count + "\necho panic\nexit 1\n"})
+	_, _, log, err := execProbe(t, Options{}, "-exit", "0")
+	if !errors.Is(err, errNoAnswer) || !strings.Contains(err.Error(), "panic") {
+		t.Errorf("error %v", err)
+	}
+	if b, _ := os.ReadFile(count); string(b) != "x\nx\n" {
+		t.Errorf("started %q", b)
+	}
+	if strings.Count(log, "once more") != 1 {
+		t.Errorf("log %q", log)
+	}
+}
+
+func TestWhatCannotBeHadIsUnavailable(t *testing.T) {
+	fake(t, true, nil)
+	_, err := Exec(t.Context(), Options{Kernel: "debian-6.1", Binary: "/x"})
+	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "qemu-system-x86") {
+		t.Errorf("no emulator: %v", err)
+	}
+	cache := t.TempDir()
+	t.Setenv("CONTAINR_GUEST_CACHE", cache)
+	fake(t, true, map[string]string{"qemu-system-x86_64": "exit 1", "apt-get": "echo no mirror >&2; exit 100"})
+	_, err = Exec(t.Context(), Options{Kernel: "debian-6.1", Binary: "/x"})
+	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "no mirror") {
+		t.Errorf("no mirror: %v", err)
+	}
+	left, _ := filepath.Glob(cache + "/*")
+	if !slices.Equal(left, []string{cache + "/lock"}) {
+		t.Errorf("left in the cache: %v", left)
+	}
+}
+
+func TestProgramsThatCannotStartAreRefused(t *testing.T) {
+	k, err := Find("debian-6.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	arm, err := testkit.Build(module+"internal/testkit/cmd/probe", "arm64")
+	if err != nil {
+		t.Skip(err)
+	}
+	for binary, want := range map[string]string{
+		"":               "neither Binary nor Package",
+		"/nonexistent":   "no such file",
+		"testdata/hello": "no readable ELF",
+		arm:              "is for EM_AARCH64",
+	} {
+		if err := checkBinary(binary, k); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", binary, err, want)
+		}
+	}
+	if _, err := Find("debian-1.3"); err == nil || !strings.Contains(err.Error(), "debian-6.12") {
+		t.Errorf("unknown kernel: %v", err)
+	}
+}
+
+// TestMachineDiesWithItsStarter kills the command line in the middle of a run: the emulator must not outlive it.
+func TestMachineDiesWithItsStarter(t *testing.T) {
+	if os.Getenv(Var) != "" || testing.Short() {
+		t.Skip("boots a guest: not in a guest, not for -short")
+	}
+	testkit.Leftovers(t)
+	run, err := testkit.Build(module+"internal/testkit/guest/cmd/guestrun", "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(run, "-kernel", "debian-6.12", "-optional", "--", testkit.Probe(t), "-stdout", "up", "-pause")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 2)
+	if n, _ := out.Read(buf); n == 0 {
+		cmd.Wait()
+		t.Skip("guestrun ended: no guest to be had")
+	}
+	procs, err := procfs.Processes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var qemu int
+	for _, pid := range procfs.Descendants(procs, cmd.Process.Pid) {
+		if strings.HasPrefix(procs[pid].Comm, "qemu-system") {
+			qemu = pid
+		}
+	}
+	if qemu == 0 {
+		t.Fatal("no emulator among the descendants")
+	}
+	fd, err := unix.PidfdOpen(qemu, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	cmd.Process.Kill()
+	cmd.Wait()
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+	if n != 1 {
+		t.Errorf("the emulator runs on: %v", err)
+	}
+}
+
+// TestGoTestExec is the way in which people use it.
+func TestGoTestExec(t *testing.T) {
+	if os.Getenv(Var) != "" || testing.Short() {
+		t.Skip("boots a guest: not in a guest, not for -short")
+	}
+	run, err := testkit.Build(module+"internal/testkit/guest/cmd/guestrun", "amd64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := findQEMU("amd64"); err != nil {
+		t.Skip(err)
+	}
+	profile := filepath.Join(t.TempDir(), "cover.out")
+	cmd := exec.Command("go", "test", "-v", "-exec", run+" -kernel debian-6.12 --", "-coverprofile="+profile, module+"internal/testkit/procfs")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	out, err := cmd.CombinedOutput()
+	if bytes.Contains(out, []byte(ErrUnavailable.Error())) {
+		t.Skipf("%s", out)
+	}
+	if err != nil || !bytes.Contains(out, []byte("--- PASS: TestOwnMountinfoHasRoot")) {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	b, err := os.ReadFile(profile)
+	if err != nil || bytes.Count(b, []byte("\n")) < 50 {
+		t.Errorf("coverage profile: %v %q", err, b)
+	}
+}
