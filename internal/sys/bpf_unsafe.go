@@ -9,23 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The heads of union bpf_attr (include/uapi/linux/bpf.h) for the two commands below.
-// The kernel takes what is missing at the end as zeroes.
+// The heads of union bpf_attr (include/uapi/linux/bpf.h) for the two commands below, as
+// 64-bit machines lay them out. The kernel takes what is missing at the end as zeroes.
 type bpfLoad struct {
 	kind, count     uint32
-	code, license   wide
+	code, license   unsafe.Pointer
 	level, logSize  uint32
-	log             wide
+	log             unsafe.Pointer
 	version, flags  uint32
 	name            [16]byte
 	index, expected uint32
-}
-
-// wide is a pointer in 64 bits on every little-endian machine. Being a pointer to Go
-// too, it keeps its target alive and in place.
-type wide struct {
-	p unsafe.Pointer
-	_ [8 - unsafe.Sizeof(uintptr(0))]byte
 }
 
 type bpfAttach struct {
@@ -65,8 +58,8 @@ func loadDeviceFilter(program []byte) (int, error) {
 	attr := bpfLoad{
 		kind:     unix.BPF_PROG_TYPE_CGROUP_DEVICE,
 		count:    uint32(len(program) / 8),
-		code:     wide{p: unsafe.Pointer(&program[0])},
-		license:  wide{p: unsafe.Pointer(&license[0])},
+		code:     unsafe.Pointer(&program[0]),
+		license:  unsafe.Pointer(&license[0]),
 		expected: unix.BPF_CGROUP_DEVICE,
 	}
 	copy(attr.name[:], "containr")
@@ -75,7 +68,7 @@ func loadDeviceFilter(program []byte) (int, error) {
 		return fd, nil
 	}
 	log := make([]byte, 16<<10)
-	attr.level, attr.logSize, attr.log = 1, uint32(len(log)), wide{p: unsafe.Pointer(&log[0])}
+	attr.level, attr.logSize, attr.log = 1, uint32(len(log)), unsafe.Pointer(&log[0])
 	fd, err = bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	if err != nil {
 		return -1, fmt.Errorf("load device filter: %w: %s", err, unix.ByteSliceToString(log))
