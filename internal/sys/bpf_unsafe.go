@@ -64,6 +64,13 @@ func loadDeviceFilter(program []byte) (int, error) {
 	}
 	copy(attr.name[:], "containr")
 	fd, err := bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	if err == unix.EPERM {
+		// Before Linux 5.11 programs count as locked memory, of which a user
+		// may have 64 kB, over all processes.
+		lower := raiseMemlock()
+		defer lower()
+		fd, err = bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	}
 	if err == nil {
 		return fd, nil
 	}
@@ -74,6 +81,17 @@ func loadDeviceFilter(program []byte) (int, error) {
 		return -1, fmt.Errorf("load device filter: %w: %s", err, unix.ByteSliceToString(log))
 	}
 	return fd, nil
+}
+
+// raiseMemlock lifts the limit of locked memory if it can, and returns what sets it
+// back. Programs that other threads start meanwhile inherit the lifted limit.
+func raiseMemlock() (lower func()) {
+	var old unix.Rlimit
+	none := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &none, &old) != nil {
+		return func() {}
+	}
+	return func() { _ = unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &old, nil) } // lowering is always allowed
 }
 
 // bpf is bpf(2), tried again when a signal interrupted the verifier (EAGAIN).

@@ -137,6 +137,8 @@ func TestRefusals(t *testing.T) {
 		{"cpus", machineV1(), "", specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: "0\n1"}}, ErrInvalid, "cpu.cpus"},
 		{"shares", machineV1(), "", specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: ptr(uint64(1))}}, ErrInvalid, "cpu.shares: 1"},
 		{"idle", machineV2(), "", specs.LinuxResources{CPU: &specs.LinuxCPU{Idle: ptr(int64(2))}}, ErrInvalid, "cpu.idle"},
+		{"burst of an old kernel", older(machineV1()), "", specs.LinuxResources{CPU: &specs.LinuxCPU{Burst: ptr(uint64(1))}}, ErrNoController, "5.14"},
+		{"idle of an old kernel", older(machineV2()), "", specs.LinuxResources{CPU: &specs.LinuxCPU{Idle: ptr(int64(1))}}, ErrNoController, "5.15"},
 		{"realtime on v2", machineV2(), "", specs.LinuxResources{CPU: &specs.LinuxCPU{RealtimeRuntime: ptr(int64(2))}}, ErrNoController, "realtimeRuntime"},
 		{"weight", machineV1(), "", specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: ptr(uint16(9))}}, ErrInvalid, "blockIO.weight: 9"},
 		{"leaf weight", machineV1(), "", specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{LeafWeight: ptr(uint16(9))}}, ErrInvalid, "leafWeight"},
@@ -175,6 +177,11 @@ func TestRefusals(t *testing.T) {
 
 func without(f *host.Facts, controller string) *host.Facts {
 	f.Hierarchies = slices.DeleteFunc(f.Hierarchies, func(h host.Hierarchy) bool { return slices.Contains(h.Controllers, controller) })
+	return f
+}
+
+func older(f *host.Facts) *host.Facts {
+	f.Kernel = host.Oldest
 	return f
 }
 

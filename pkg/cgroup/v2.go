@@ -45,12 +45,33 @@ func planV2(f *host.Facts, loc location, res *specs.LinuxResources) (*Placement,
 	loc.makeLeaf(b, dir)
 	l := &limits{b: b, dir: dir, res: res}
 	l.unifiedHierarchy()
+	var late []plan.Step
+	if !f.Kernel.AtLeast(6, 4) {
+		b.Steps, late = pinLate(b.Steps)
+	}
 	if f.Root() {
 		l.devicesV2()
 	}
 	b.Do("have the process born inside the control group",
 		linux.OpenHost{Path: dir, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).As(Directory)
-	return &Placement{Setup: b.Steps, Into: linux.FD(Directory), Paths: []string{dir}}, nil
+	return &Placement{Setup: b.Steps, Into: linux.FD(Directory), Attach: late, Paths: []string{dir}}, nil
+}
+
+// pinLate takes the writes to a cpuset out of the steps, to be made when the process
+// exists. Kernels before 6.4, unless they were mended later (5.10 was not), forget with
+// CLONE_INTO_CGROUP to pin the newborn process to the CPUs of its group; but a change
+// of the cpuset pins everybody who is in it.
+func pinLate(steps []plan.Step) (early, late []plan.Step) {
+	early = steps[:0]
+	for _, s := range steps {
+		if w, ok := s.Call.(linux.WriteFile); ok && strings.HasPrefix(path.Base(w.Path), "cpuset.") {
+			s.Early()
+			late = append(late, s)
+			continue
+		}
+		early = append(early, s)
+	}
+	return early, late
 }
 
 // updateV2 enables the controllers that the container may not have needed so far,
