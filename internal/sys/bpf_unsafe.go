@@ -9,23 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The heads of union bpf_attr (include/uapi/linux/bpf.h) for the two commands below.
-// The kernel takes what is missing at the end as zeroes.
+// The heads of union bpf_attr (include/uapi/linux/bpf.h) for the two commands below, as
+// 64-bit machines lay them out. The kernel takes what is missing at the end as zeroes.
 type bpfLoad struct {
 	kind, count     uint32
-	code, license   wide
+	code, license   unsafe.Pointer
 	level, logSize  uint32
-	log             wide
+	log             unsafe.Pointer
 	version, flags  uint32
 	name            [16]byte
 	index, expected uint32
-}
-
-// wide is a pointer in 64 bits on every little-endian machine. Being a pointer to Go
-// too, it keeps its target alive and in place.
-type wide struct {
-	p unsafe.Pointer
-	_ [8 - unsafe.Sizeof(uintptr(0))]byte
 }
 
 type bpfAttach struct {
@@ -65,22 +58,40 @@ func loadDeviceFilter(program []byte) (int, error) {
 	attr := bpfLoad{
 		kind:     unix.BPF_PROG_TYPE_CGROUP_DEVICE,
 		count:    uint32(len(program) / 8),
-		code:     wide{p: unsafe.Pointer(&program[0])},
-		license:  wide{p: unsafe.Pointer(&license[0])},
+		code:     unsafe.Pointer(&program[0]),
+		license:  unsafe.Pointer(&license[0]),
 		expected: unix.BPF_CGROUP_DEVICE,
 	}
 	copy(attr.name[:], "containr")
 	fd, err := bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	if err == unix.EPERM {
+		// Before Linux 5.11 programs count as locked memory, of which a user
+		// may have 64 kB, over all processes.
+		lower := raiseMemlock()
+		defer lower()
+		fd, err = bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+	}
 	if err == nil {
 		return fd, nil
 	}
 	log := make([]byte, 16<<10)
-	attr.level, attr.logSize, attr.log = 1, uint32(len(log)), wide{p: unsafe.Pointer(&log[0])}
+	attr.level, attr.logSize, attr.log = 1, uint32(len(log)), unsafe.Pointer(&log[0])
 	fd, err = bpf(unix.BPF_PROG_LOAD, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
 	if err != nil {
 		return -1, fmt.Errorf("load device filter: %w: %s", err, unix.ByteSliceToString(log))
 	}
 	return fd, nil
+}
+
+// raiseMemlock lifts the limit of locked memory if it can, and returns what sets it
+// back. Programs that other threads start meanwhile inherit the lifted limit.
+func raiseMemlock() (lower func()) {
+	var old unix.Rlimit
+	none := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
+	if unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &none, &old) != nil {
+		return func() {}
+	}
+	return func() { _ = unix.Prlimit(0, unix.RLIMIT_MEMLOCK, &old, nil) } // lowering is always allowed
 }
 
 // bpf is bpf(2), tried again when a signal interrupted the verifier (EAGAIN).

@@ -189,5 +189,5 @@ func (l *limits) devicesV2() {
 	if p.allow && len(p.rules) == 0 {
 		return
 	}
-	l.b.Do("allow devices", linux.DeviceFilter{Cgroup: l.dir, Program: compileDevices(p)}).For("/linux/resources/devices")
+	l.b.Do("allow devices", linux.DeviceFilter{Cgroup: l.dir, Program: compileDevices(p)}).For(at + "devices")
 }

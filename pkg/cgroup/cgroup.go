@@ -52,7 +52,8 @@ const Process plan.Reg = "pid"
 
 var (
 	// ErrNoController means that a limit was asked for whose controller this
-	// machine does not have, or not in the version that is mounted.
+	// machine does not have, or not in the version that is mounted, or which
+	// does not know that limit yet.
 	ErrNoController = errors.New("cgroup controller not available")
 	// ErrNotDelegated means that an ordinary user asked for a limit where the
 	// administrator has given that user no control group of its own.
@@ -69,8 +70,10 @@ type Placement struct {
 	// Into is the open directory for clone3's CLONE_INTO_CGROUP; empty on
 	// version 1 and when the container stays in its maker's group.
 	Into linux.FD
-	// Attach is host steps that move the container's process, number in the
-	// register Process, into the groups; empty on version 2.
+	// Attach is host steps to be made while the container's process exists but
+	// does not run its program yet. On version 1 they move it, whose number is in
+	// the register Process, into its groups; on version 2 there are none but on
+	// kernels before 6.4, which have to be told the CPUs again.
 	Attach []plan.Step
 	// Paths are the container's directories, one in every hierarchy. They are
 	// what Open and Update take later.
@@ -169,8 +172,14 @@ func outside(f *host.Facts, res *specs.LinuxResources) (*Placement, error) {
 	return nil, fmt.Errorf("%s: %w", wants[0].field, ErrNotDelegated)
 }
 
-// available fails when a controller that res needs is not there.
+// available fails when a controller, or a file, that res needs is not there.
 func available(f *host.Facts, res *specs.LinuxResources) error {
+	if c := res.CPU; c != nil && c.Burst != nil && !f.Kernel.AtLeast(5, 14) {
+		return fmt.Errorf("linux.resources.cpu.burst: %w: it came with Linux 5.14, this is %s", ErrNoController, f.Kernel)
+	}
+	if c := res.CPU; c != nil && c.Idle != nil && !f.Kernel.AtLeast(5, 15) {
+		return fmt.Errorf("linux.resources.cpu.idle: %w: it came with Linux 5.15, this is %s", ErrNoController, f.Kernel)
+	}
 	for _, w := range asked(res, f.CgroupMode) {
 		if w.controller == "" {
 			return fmt.Errorf("%s: %w: cgroup %s has none for it", w.field, ErrNoController, f.CgroupMode)

@@ -18,19 +18,9 @@ const (
 	accessAll = accessMknod | accessRead | accessWrite
 )
 
-func (a access) String() string {
-	s := ""
-	if a&accessRead != 0 {
-		s += "r"
-	}
-	if a&accessWrite != 0 {
-		s += "w"
-	}
-	if a&accessMknod != 0 {
-		s += "m"
-	}
-	return s
-}
+func (a access) String() string { return accessNames[a&accessAll] }
+
+var accessNames = [...]string{"", "m", "r", "rm", "w", "wm", "rw", "rwm"}
 
 // anyNumber stands for every major or minor number.
 const anyNumber = -1
@@ -58,13 +48,17 @@ func (r deviceRule) meets(o deviceRule) bool {
 
 // String is the rule as the control files of version 1 spell it: "c 1:3 rwm".
 func (r deviceRule) String() string {
-	number := func(n int64) string {
-		if n == anyNumber {
-			return "*"
-		}
-		return strconv.FormatInt(n, 10)
+	line := append(make([]byte, 0, 32), r.kind, ' ')
+	line = append(appendNumber(line, r.major), ':')
+	line = append(appendNumber(line, r.minor), ' ')
+	return string(append(line, r.access.String()...))
+}
+
+func appendNumber(line []byte, n int64) []byte {
+	if n == anyNumber {
+		return append(line, '*')
 	}
-	return string(r.kind) + " " + number(r.major) + ":" + number(r.minor) + " " + r.access.String()
+	return strconv.AppendInt(line, n, 10)
 }
 
 // standardDevices are the devices that every container may use, whatever its
@@ -233,7 +227,7 @@ func widen(set []deviceRule) []deviceRule {
 // everything is to be allowed, nothing has to be written, because no child is
 // allowed more than its parent.
 func (l *limits) devicesV1() error {
-	const field = "devices"
+	const field = at + "devices"
 	p := newDevicePolicy(l.res.Devices)
 	list, err := p.exceptions()
 	if err != nil {

@@ -43,8 +43,8 @@ func Open(mode host.CgroupMode, paths []string) *Group {
 // path finds the directory of a controller; on version 2 it is the only one. The
 // element after the mount directory of all hierarchies names the controllers.
 func (g *Group) path(controller string) (string, bool) {
-	if g.mode == host.CgroupV2 {
-		return g.paths[0], len(g.paths) == 1
+	if g.mode == host.CgroupV2 && len(g.paths) > 0 {
+		return g.paths[0], true
 	}
 	for _, p := range g.paths {
 		_, inner, _ := strings.Cut(p, "/sys/fs/cgroup/")

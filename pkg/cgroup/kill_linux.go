@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -54,14 +55,21 @@ func (g *Group) killEach(ctx context.Context) error {
 	}
 }
 
-// killBatchSize bounds the open descriptors.
-const killBatchSize = 256
+const (
+	// killBatchSize bounds the open descriptors.
+	killBatchSize = 256
+	// freezePatience bounds the wait for processes that cannot stop now. They are
+	// killed unfrozen: what they fork meanwhile is found in the next round.
+	freezePatience = time.Second
+)
 
 // killBatch kills some of the listed processes and waits for their end. A number
 // could have passed to a stranger since it was listed; so each process is pinned by a
 // pidfd first, and killed only if the list still names it after that.
 func (g *Group) killBatch(ctx context.Context, pids []int) error {
-	frozen := g.Freeze(ctx) == nil
+	patience, cancel := context.WithTimeout(ctx, freezePatience)
+	frozen := g.Freeze(patience) == nil
+	cancel()
 	pids = pids[:min(len(pids), killBatchSize)]
 	waits := make([]unix.PollFd, 0, len(pids))
 	defer func() {

@@ -20,10 +20,13 @@ type limits struct {
 	living bool
 }
 
-// set adds the step that writes a value to a control file. The field of
-// linux.resources asked for it.
+// at is where the limits are in an OCI configuration.
+const at = "/linux/resources/"
+
+// set adds the step that writes a value to a control file, because the field asked
+// for it.
 func (l *limits) set(why, file, value, field string) *plan.Step {
-	return l.b.Do(why, linux.WriteFile{Path: l.dir + "/" + file, Data: value}).For("/linux/resources/" + field)
+	return l.b.Do(why, linux.WriteFile{Path: l.dir + "/" + file, Data: value}).For(field)
 }
 
 // setting is a control file and its value.
@@ -53,13 +56,13 @@ func (l *limits) cpuWeight(file, weight string) {
 	const why = "set the share of the CPU under contention"
 	idle := l.res.CPU.Idle
 	if idle != nil && *idle == 0 {
-		l.set(why, "cpu.idle", "0", "cpu/idle")
+		l.set(why, "cpu.idle", "0", at+"cpu/idle")
 	}
 	if weight != "" {
-		l.set(why, file, weight, "cpu/shares")
+		l.set(why, file, weight, at+"cpu/shares")
 	}
 	if idle != nil && *idle == 1 {
-		l.set(why, "cpu.idle", "1", "cpu/idle")
+		l.set(why, "cpu.idle", "1", at+"cpu/idle")
 	}
 }
 
@@ -72,10 +75,10 @@ func (l *limits) cpuset() {
 		return
 	}
 	if c.Cpus != "" {
-		l.set(why, "cpuset.cpus", c.Cpus, "cpu/cpus")
+		l.set(why, "cpuset.cpus", c.Cpus, at+"cpu/cpus")
 	}
 	if c.Mems != "" {
-		l.set(why, "cpuset.mems", c.Mems, "cpu/mems")
+		l.set(why, "cpuset.mems", c.Mems, at+"cpu/mems")
 	}
 }
 
@@ -90,7 +93,7 @@ func (l *limits) pids() {
 	if n := *l.res.Pids.Limit; n >= 0 {
 		value = strconv.FormatInt(max(n, 1), 10)
 	}
-	l.set("limit processes and threads", "pids.max", value, "pids/limit")
+	l.set("limit processes and threads", "pids.max", value, at+"pids/limit")
 }
 
 // hugepages writes both limits that hugetlb has for a page size: of pages in use,
@@ -98,8 +101,8 @@ func (l *limits) pids() {
 func (l *limits) hugepages(suffix string) {
 	for _, h := range l.res.HugepageLimits {
 		value := strconv.FormatUint(h.Limit, 10)
-		l.set("limit huge pages", "hugetlb."+h.Pagesize+suffix, value, "hugepageLimits")
-		l.set("limit huge pages", "hugetlb."+h.Pagesize+".rsvd"+suffix, value, "hugepageLimits")
+		l.set("limit huge pages", "hugetlb."+h.Pagesize+suffix, value, at+"hugepageLimits")
+		l.set("limit huge pages", "hugetlb."+h.Pagesize+".rsvd"+suffix, value, at+"hugepageLimits")
 	}
 }
 
@@ -118,7 +121,7 @@ func (l *limits) rdma() {
 		if r.HcaObjects != nil {
 			line += " hca_object=" + strconv.FormatUint(uint64(*r.HcaObjects), 10)
 		}
-		l.set("limit RDMA resources", "rdma.max", line, "rdma")
+		l.set("limit RDMA resources", "rdma.max", line, at+"rdma")
 	}
 }
 

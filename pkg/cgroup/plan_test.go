@@ -30,7 +30,7 @@ func machineV1() *host.Facts {
 	systemd := mount("/user.slice/session-1.scope", "name=systemd")
 	systemd.Path = "/sys/fs/cgroup/systemd"
 	return &host.Facts{
-		Arch: "amd64", Kernel: host.Kernel{Major: 5, Minor: 10}, Capabilities: ^uint64(0), CgroupMode: host.CgroupV1,
+		Arch: "amd64", Kernel: host.Kernel{Major: 6, Minor: 1}, Capabilities: ^uint64(0), CgroupMode: host.CgroupV1,
 		Hierarchies: []host.Hierarchy{systemd, mount("/", "cpu", "cpuacct"), mount("/", "cpuset"), mount("/user.slice", "memory"),
 			mount("/", "devices"), mount("/", "freezer"), mount("/", "blkio"), mount("/", "pids"), mount("/", "hugetlb"),
 			mount("/", "net_cls", "net_prio"), mount("/", "rdma")},
@@ -39,7 +39,7 @@ func machineV1() *host.Facts {
 
 func machineV2() *host.Facts {
 	return &host.Facts{
-		Arch: "amd64", Kernel: host.Kernel{Major: 6, Minor: 1}, Capabilities: ^uint64(0), CgroupMode: host.CgroupV2,
+		Arch: "amd64", Kernel: host.Kernel{Major: 6, Minor: 12}, Capabilities: ^uint64(0), CgroupMode: host.CgroupV2,
 		Hierarchies: []host.Hierarchy{{
 			Controllers: []string{"cpuset", "cpu", "io", "memory", "hugetlb", "pids", "rdma", "misc"},
 			Path:        "/sys/fs/cgroup", Own: "/user.slice/session-1.scope",
@@ -101,6 +101,7 @@ func TestPlanGolden(t *testing.T) {
 		{"v2-nothing", machineV2(), &specs.Spec{}},
 		{"v2-usual", machineV2(), specOf("", usualLimits())},
 		{"v2-every", machineV2(), specOf("/pod/c1", everyLimit(host.CgroupV2))},
+		{"v2-old-kernel", older(machineV2()), specOf("", usualLimits())},
 		{"v2-relative", machineV2(), specOf("a/../pod/../../c1", usualLimits())},
 		{"v2-delegated", delegatedV2(), specOf("", &specs.LinuxResources{Memory: usualLimits().Memory})},
 	} {

@@ -23,6 +23,7 @@ func planV1(f *host.Facts, loc location, res *specs.LinuxResources) (*Placement,
 	}
 	p := &Placement{Paths: make([]string, 0, len(f.Hierarchies))}
 	setup := plan.Build(plan.Host, plan.CgroupChapter)
+	setup.Steps = make([]plan.Step, 0, len(f.Hierarchies)+len(standardDevices)+16)
 	for _, h := range f.Hierarchies {
 		base := h.Path
 		if !loc.absolute {
@@ -148,8 +149,8 @@ func (l *limits) memoryV1() {
 	if m == nil {
 		return
 	}
-	limit := setting{"memory.limit_in_bytes", strconv.FormatInt(number(m.Limit), 10), "memory/limit"}
-	both := setting{"memory.memsw.limit_in_bytes", strconv.FormatInt(number(m.Swap), 10), "memory/swap"}
+	limit := setting{"memory.limit_in_bytes", strconv.FormatInt(number(m.Limit), 10), at + "memory/limit"}
+	both := setting{"memory.memsw.limit_in_bytes", strconv.FormatInt(number(m.Swap), 10), at + "memory/swap"}
 	switch {
 	case isSet(m.Limit) && *m.Limit == -1:
 		// Taking the limit away takes the other away first, which a kernel
@@ -167,13 +168,13 @@ func (l *limits) memoryV1() {
 		l.set(why, both.file, both.value, both.field).Ok(plan.ENOENT)
 	}
 	if isSet(m.Reservation) {
-		l.set("reserve memory", "memory.soft_limit_in_bytes", strconv.FormatInt(*m.Reservation, 10), "memory/reservation")
+		l.set("reserve memory", "memory.soft_limit_in_bytes", strconv.FormatInt(*m.Reservation, 10), at+"memory/reservation")
 	}
 	if m.Swappiness != nil {
-		l.set("set how eagerly memory is swapped out", "memory.swappiness", strconv.FormatUint(*m.Swappiness, 10), "memory/swappiness")
+		l.set("set how eagerly memory is swapped out", "memory.swappiness", strconv.FormatUint(*m.Swappiness, 10), at+"memory/swappiness")
 	}
 	if m.DisableOOMKiller != nil && *m.DisableOOMKiller {
-		l.set("let processes wait for memory instead of killing one", "memory.oom_control", "1", "memory/disableOOMKiller")
+		l.set("let processes wait for memory instead of killing one", "memory.oom_control", "1", at+"memory/disableOOMKiller")
 	}
 }
 
@@ -199,21 +200,21 @@ func (l *limits) bandwidth() {
 	c := l.res.CPU
 	burst := strconv.FormatUint(number(c.Burst), 10)
 	if c.Burst != nil && isSet(c.Quota) && l.living {
-		l.set(why, "cpu.cfs_burst_us", burst, "cpu/burst").Ok(plan.EINVAL)
+		l.set(why, "cpu.cfs_burst_us", burst, at+"cpu/burst").Ok(plan.EINVAL)
 	}
-	period := setting{"cpu.cfs_period_us", strconv.FormatUint(number(c.Period), 10), "cpu/period"}
-	quota := setting{"cpu.cfs_quota_us", strconv.FormatInt(number(c.Quota), 10), "cpu/quota"}
+	period := setting{"cpu.cfs_period_us", strconv.FormatUint(number(c.Period), 10), at + "cpu/period"}
+	quota := setting{"cpu.cfs_quota_us", strconv.FormatInt(number(c.Quota), 10), at + "cpu/quota"}
 	l.setSome(why, period, isSet(c.Period), quota, isSet(c.Quota))
 	if c.Burst != nil {
-		l.set(why, "cpu.cfs_burst_us", burst, "cpu/burst")
+		l.set(why, "cpu.cfs_burst_us", burst, at+"cpu/burst")
 	}
 }
 
 // realtime writes the budget of real-time scheduling.
 func (l *limits) realtime() {
 	c := l.res.CPU
-	period := setting{"cpu.rt_period_us", strconv.FormatUint(number(c.RealtimePeriod), 10), "cpu/realtimePeriod"}
-	runtime := setting{"cpu.rt_runtime_us", strconv.FormatInt(number(c.RealtimeRuntime), 10), "cpu/realtimeRuntime"}
+	period := setting{"cpu.rt_period_us", strconv.FormatUint(number(c.RealtimePeriod), 10), at + "cpu/realtimePeriod"}
+	runtime := setting{"cpu.rt_runtime_us", strconv.FormatInt(number(c.RealtimeRuntime), 10), at + "cpu/realtimeRuntime"}
 	l.setSome("limit real-time CPU time", period, isSet(c.RealtimePeriod), runtime, isSet(c.RealtimeRuntime))
 }
 
@@ -250,19 +251,19 @@ func (l *limits) blkio() {
 	}
 	const why = "set the share of block devices under contention"
 	if w := number(io.Weight); w != 0 {
-		l.set(why, "blkio.bfq.weight", strconv.Itoa(int(w)), "blockIO/weight")
+		l.set(why, "blkio.bfq.weight", strconv.Itoa(int(w)), at+"blockIO/weight")
 	}
 	for _, d := range io.WeightDevice {
-		l.set(why, "blkio.bfq.weight_device", deviceName(d.LinuxBlockIODevice)+" "+strconv.Itoa(int(*d.Weight)), "blockIO/weightDevice")
+		l.set(why, "blkio.bfq.weight_device", deviceName(d.LinuxBlockIODevice)+" "+strconv.Itoa(int(*d.Weight)), at+"blockIO/weightDevice")
 	}
 	for _, t := range [...]struct {
 		list        []specs.LinuxThrottleDevice
 		file, field string
 	}{
-		{io.ThrottleReadBpsDevice, "blkio.throttle.read_bps_device", "blockIO/throttleReadBpsDevice"},
-		{io.ThrottleWriteBpsDevice, "blkio.throttle.write_bps_device", "blockIO/throttleWriteBpsDevice"},
-		{io.ThrottleReadIOPSDevice, "blkio.throttle.read_iops_device", "blockIO/throttleReadIOPSDevice"},
-		{io.ThrottleWriteIOPSDevice, "blkio.throttle.write_iops_device", "blockIO/throttleWriteIOPSDevice"},
+		{io.ThrottleReadBpsDevice, "blkio.throttle.read_bps_device", at + "blockIO/throttleReadBpsDevice"},
+		{io.ThrottleWriteBpsDevice, "blkio.throttle.write_bps_device", at + "blockIO/throttleWriteBpsDevice"},
+		{io.ThrottleReadIOPSDevice, "blkio.throttle.read_iops_device", at + "blockIO/throttleReadIOPSDevice"},
+		{io.ThrottleWriteIOPSDevice, "blkio.throttle.write_iops_device", at + "blockIO/throttleWriteIOPSDevice"},
 	} {
 		for _, d := range t.list {
 			l.set("throttle block devices", t.file, deviceName(d.LinuxBlockIODevice)+" "+strconv.FormatUint(d.Rate, 10), t.field)
@@ -279,11 +280,11 @@ func (l *limits) network(controller string) {
 	}
 	if controller == "net_cls" {
 		if n.ClassID != nil {
-			l.set("mark the packets", "net_cls.classid", strconv.FormatUint(uint64(*n.ClassID), 10), "network/classID")
+			l.set("mark the packets", "net_cls.classid", strconv.FormatUint(uint64(*n.ClassID), 10), at+"network/classID")
 		}
 		return
 	}
 	for _, p := range n.Priorities {
-		l.set("rank the packets", "net_prio.ifpriomap", p.Name+" "+strconv.FormatUint(uint64(p.Priority), 10), "network/priorities")
+		l.set("rank the packets", "net_prio.ifpriomap", p.Name+" "+strconv.FormatUint(uint64(p.Priority), 10), at+"network/priorities")
 	}
 }

@@ -30,6 +30,7 @@ func planV2(f *host.Facts, loc location, res *specs.LinuxResources) (*Placement,
 	}
 	dir := base + loc.path
 	b := plan.Build(plan.Host, plan.CgroupChapter)
+	b.Steps = make([]plan.Step, 0, 16)
 	e := enabler(b, h, asked(res, host.CgroupV2))
 	if f.Root() {
 		for _, above := range between(h.Path, base) {
@@ -44,12 +45,33 @@ func planV2(f *host.Facts, loc location, res *specs.LinuxResources) (*Placement,
 	loc.makeLeaf(b, dir)
 	l := &limits{b: b, dir: dir, res: res}
 	l.unifiedHierarchy()
+	var late []plan.Step
+	if !f.Kernel.AtLeast(6, 4) {
+		b.Steps, late = pinLate(b.Steps)
+	}
 	if f.Root() {
 		l.devicesV2()
 	}
 	b.Do("have the process born inside the control group",
 		linux.OpenHost{Path: dir, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).As(Directory)
-	return &Placement{Setup: b.Steps, Into: linux.FD(Directory), Paths: []string{dir}}, nil
+	return &Placement{Setup: b.Steps, Into: linux.FD(Directory), Attach: late, Paths: []string{dir}}, nil
+}
+
+// pinLate takes the writes to a cpuset out of the steps, to be made when the process
+// exists. Kernels before 6.4, unless they were mended later (5.10 was not), forget with
+// CLONE_INTO_CGROUP to pin the newborn process to the CPUs of its group; but a change
+// of the cpuset pins everybody who is in it.
+func pinLate(steps []plan.Step) (early, late []plan.Step) {
+	early = steps[:0]
+	for _, s := range steps {
+		if w, ok := s.Call.(linux.WriteFile); ok && strings.HasPrefix(path.Base(w.Path), "cpuset.") {
+			s.Early()
+			late = append(late, s)
+			continue
+		}
+		early = append(early, s)
+	}
+	return early, late
 }
 
 // updateV2 enables the controllers that the container may not have needed so far,
@@ -160,7 +182,7 @@ func (l *limits) unifiedHierarchy() {
 	l.rdma()
 	for _, key := range unifiedKeys(l.res.Unified) {
 		for line := range strings.Lines(l.res.Unified[key]) {
-			l.set("write a setting as it was given", key, strings.TrimSuffix(line, "\n"), "unified/"+key)
+			l.set("write a setting as it was given", key, strings.TrimSuffix(line, "\n"), at+"unified/"+key)
 		}
 	}
 }
@@ -177,17 +199,17 @@ func (l *limits) memoryV2() {
 	limit, swap := number(m.Limit), number(m.Swap)
 	switch {
 	case swap == -1 || limit == -1:
-		l.set(why, "memory.swap.max", "max", "memory/swap").Ok(plan.ENOENT)
+		l.set(why, "memory.swap.max", "max", at+"memory/swap").Ok(plan.ENOENT)
 	case swap > 0 && swap == limit:
-		l.set(why, "memory.swap.max", "0", "memory/swap").Ok(plan.ENOENT)
+		l.set(why, "memory.swap.max", "0", at+"memory/swap").Ok(plan.ENOENT)
 	case swap > 0:
-		l.set(why, "memory.swap.max", strconv.FormatInt(swap-limit, 10), "memory/swap")
+		l.set(why, "memory.swap.max", strconv.FormatInt(swap-limit, 10), at+"memory/swap")
 	}
 	if limit != 0 {
-		l.set(why, "memory.max", orMax(limit), "memory/limit")
+		l.set(why, "memory.max", orMax(limit), at+"memory/limit")
 	}
 	if isSet(m.Reservation) {
-		l.set("reserve memory", "memory.low", orMax(*m.Reservation), "memory/reservation")
+		l.set("reserve memory", "memory.low", orMax(*m.Reservation), at+"memory/reservation")
 	}
 }
 
@@ -213,13 +235,13 @@ func (l *limits) cpuV2() {
 	burst := strconv.FormatUint(number(c.Burst), 10)
 	bandwidth := cpuMax(number(c.Quota), number(c.Period))
 	if c.Burst != nil && bandwidth != "" && l.living {
-		l.set(why, "cpu.max.burst", burst, "cpu/burst").Ok(plan.EINVAL)
+		l.set(why, "cpu.max.burst", burst, at+"cpu/burst").Ok(plan.EINVAL)
 	}
 	if bandwidth != "" {
-		l.set(why, "cpu.max", bandwidth, "cpu/quota")
+		l.set(why, "cpu.max", bandwidth, at+"cpu/quota")
 	}
 	if c.Burst != nil {
-		l.set(why, "cpu.max.burst", burst, "cpu/burst")
+		l.set(why, "cpu.max.burst", burst, at+"cpu/burst")
 	}
 }
 
@@ -273,13 +295,13 @@ func (l *limits) io() {
 		return
 	}
 	if w := number(io.Weight); w != 0 {
-		l.setIOWeight("", w, "blockIO/weight")
+		l.setIOWeight("", w, at+"blockIO/weight")
 	}
 	for _, d := range io.WeightDevice {
-		l.setIOWeight(deviceName(d.LinuxBlockIODevice)+" ", *d.Weight, "blockIO/weightDevice")
+		l.setIOWeight(deviceName(d.LinuxBlockIODevice)+" ", *d.Weight, at+"blockIO/weightDevice")
 	}
 	for _, line := range throttles(io) {
-		l.set("throttle block devices", "io.max", line, "blockIO")
+		l.set("throttle block devices", "io.max", line, at+"blockIO")
 	}
 }
 

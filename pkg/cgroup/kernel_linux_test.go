@@ -1,0 +1,780 @@
+package cgroup
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// The tests of this file run on the kernel that is there, in whichever version of
+// control groups it has mounted. What no plan can hide is asserted: a process that is
+// killed, throttled, refused.
+
+// victimVar makes this test program play the container's process: its value is the
+// part, and the program waits for a line on standard input before it acts.
+const victimVar = "CONTAINR_TEST_VICTIM"
+
+func TestMain(m *testing.M) {
+	if part := os.Getenv(victimVar); part != "" {
+		bufio.NewReader(os.Stdin).ReadString('\n')
+		victim(part)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func victim(part string) {
+	verb, arg, _ := strings.Cut(part, " ")
+	switch verb {
+	case "eat": // touch so many megabytes
+		n, _ := strconv.Atoi(arg)
+		for range n {
+			block, err := unix.Mmap(-1, 0, 1<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+			if err != nil {
+				fmt.Println("mmap:", err)
+				return
+			}
+			for i := 0; i < len(block); i += 4096 {
+				block[i] = 1
+			}
+		}
+		fmt.Println("ate")
+		io.Copy(io.Discard, os.Stdin)
+	case "spin":
+		for {
+		}
+	case "fork": // start so many processes
+		n, _ := strconv.Atoi(arg)
+		for i := range n {
+			if _, err := forkSleeper(); err != nil {
+				fmt.Println("refused after", i, err)
+				return
+			}
+		}
+		fmt.Println("forked")
+		io.Copy(io.Discard, os.Stdin)
+	case "open": // open device nodes
+		for _, path := range strings.Fields(arg) {
+			fd, err := unix.Open(path, unix.O_RDWR|unix.O_NONBLOCK, 0)
+			if err == nil {
+				unix.Close(fd)
+			}
+			fmt.Println(path, err)
+		}
+	case "sleep":
+		fmt.Println("asleep")
+		io.Copy(io.Discard, os.Stdin)
+	case "affinity":
+		var set unix.CPUSet
+		unix.SchedGetaffinity(0, &set)
+		fmt.Println(set.Count())
+	}
+}
+
+// forkSleeper starts a process that lives until its standard input ends. It is not the
+// one of the parent: that would end a test too early.
+func forkSleeper() (*exec.Cmd, error) {
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), victimVar+"=sleep")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	io.WriteString(in, "\n")
+	return cmd, nil
+}
+
+// executor makes host steps, as pkg/runtime does, without its journal.
+type executor struct {
+	pid   int
+	files map[linux.FD]*os.File
+}
+
+func (e *executor) run(steps []plan.Step) error {
+	head := error(nil)
+	for i := range steps {
+		s := &steps[i]
+		if s.When == plan.Then && head != nil || s.When == plan.Else && head == nil {
+			continue
+		}
+		err := e.call(s)
+		if s.When == plan.Always {
+			head = err
+		}
+		var errno syscall.Errno
+		tolerated := s.TolerateAny || errors.As(err, &errno) && slices.Contains(s.Tolerate, plan.Errno(errno))
+		if err != nil && !tolerated {
+			return fmt.Errorf("%s: %w", s.String(), err)
+		}
+	}
+	return nil
+}
+
+func (e *executor) call(s *plan.Step) error {
+	switch c := s.Call.(type) {
+	case linux.MakeDir:
+		return os.Mkdir(c.Path, os.FileMode(c.Mode))
+	case linux.WriteFile:
+		return writeOnce(c.Path, c.Data)
+	case linux.CopyFile:
+		old, err := os.ReadFile(c.To)
+		if err != nil || len(strings.TrimSpace(string(old))) > 0 {
+			return err
+		}
+		data, err := os.ReadFile(c.From)
+		if err != nil {
+			return err
+		}
+		return writeOnce(c.To, strings.TrimSpace(string(data)))
+	case linux.Attach:
+		return writeOnce(c.Path, strconv.Itoa(e.pid))
+	case linux.DeviceFilter:
+		dir, err := os.Open(c.Cgroup)
+		if err != nil {
+			return err
+		}
+		defer dir.Close()
+		return sys.AttachDeviceFilter(int(dir.Fd()), []byte(c.Program))
+	case linux.OpenHost:
+		fd, err := unix.Open(c.Path, int(c.Flags), 0)
+		if err == nil {
+			e.files[linux.FD(s.Result)] = os.NewFile(uintptr(fd), c.Path)
+		}
+		return err
+	}
+	return fmt.Errorf("unexpected action %s", s.Call.Name())
+}
+
+func writeOnce(path, data string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.WriteString(data)
+	return err
+}
+
+// box is a control group with a process in it.
+type box struct {
+	t     *testing.T
+	facts *host.Facts
+	group *Group
+	paths []string
+	cmd   *exec.Cmd
+	in    io.WriteCloser
+	out   *bufio.Reader
+}
+
+// facts are those of the machine; a test that asks for the unified hierarchy of a
+// machine with version 1 gets that one.
+func machineFacts(t *testing.T) *host.Facts {
+	t.Helper()
+	testkit.RequireRoot(t)
+	f, err := host.Probe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.CgroupMode == host.NoCgroup {
+		t.Skip("needs control groups: none are mounted on /sys/fs/cgroup")
+	}
+	return f
+}
+
+// unified returns facts for version 2: the machine's, or those of the hierarchy that a
+// hybrid machine has beside version 1.
+func unifiedFacts(t *testing.T) *host.Facts {
+	t.Helper()
+	f := machineFacts(t)
+	if f.CgroupMode == host.CgroupV2 {
+		return f
+	}
+	const mount = "/sys/fs/cgroup/unified"
+	var st unix.Statfs_t
+	if err := unix.Statfs(mount, &st); err != nil || st.Type != unix.CGROUP2_SUPER_MAGIC {
+		t.Skip("needs cgroup version 2: nothing of that kind is mounted on " + mount)
+	}
+	offered, err := os.ReadFile(mount + "/cgroup.controllers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.CgroupMode = host.CgroupV2
+	f.Hierarchies = []host.Hierarchy{{Controllers: strings.Fields(string(offered)), Path: mount, Own: "/"}}
+	return f
+}
+
+// eachMode runs the test for the machine's version and, on a hybrid one, for the
+// unified hierarchy too.
+func eachMode(t *testing.T, test func(t *testing.T, f *host.Facts)) {
+	t.Run("machine", func(t *testing.T) { test(t, machineFacts(t)) })
+	t.Run("unified", func(t *testing.T) {
+		f := unifiedFacts(t)
+		if f.Hierarchies[0].Path == "/sys/fs/cgroup" {
+			t.Skip("this machine has version 2 alone, so that the other subtest was the same")
+		}
+		test(t, f)
+	})
+}
+
+// testGroup is the absolute path of all groups that this test program makes.
+func testGroup() string { return "/containr-test-" + strconv.Itoa(os.Getpid()) }
+
+// newBox plans and makes a group, and starts the part inside it, waiting. Everything is
+// gone at the end of the test.
+func newBox(t *testing.T, f *host.Facts, res *specs.LinuxResources, part string) *box {
+	t.Helper()
+	p, err := Plan(specOf(testGroup()+"/box", res), f, "box")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startBox(t, f, p, part)
+}
+
+func startBox(t *testing.T, f *host.Facts, p *Placement, part string) *box {
+	t.Helper()
+	b := &box{t: t, facts: f, paths: p.Paths, group: Open(f.CgroupMode, p.Paths)}
+	t.Cleanup(b.clean)
+	e := &executor{files: map[linux.FD]*os.File{}}
+	if err := e.run(p.Setup); err != nil {
+		t.Fatal(err)
+	}
+	b.cmd = exec.Command("/proc/self/exe")
+	b.cmd.Env = append(os.Environ(), victimVar+"="+part)
+	b.cmd.Stderr = os.Stderr
+	if dir := e.files[p.Into]; dir != nil {
+		defer dir.Close()
+		b.cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	}
+	in, err := b.cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := b.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.in, b.out = in, bufio.NewReader(out)
+	if err := b.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	e.pid = b.cmd.Process.Pid
+	if err := e.run(p.Attach); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// clean kills what runs, removes the groups, and the parents that the tests share.
+func (b *box) clean() {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := b.group.Kill(ctx); err != nil {
+		b.t.Errorf("kill: %v", err)
+	}
+	if b.cmd != nil && b.cmd.Process != nil {
+		b.cmd.Process.Kill()
+		b.cmd.Wait()
+	}
+	if err := b.group.Remove(); err != nil {
+		b.t.Errorf("remove: %v", err)
+	}
+	for _, p := range b.paths {
+		if parent := filepath.Dir(p); strings.HasSuffix(parent, testGroup()) {
+			os.Remove(parent)
+		}
+	}
+}
+
+// act lets the process play its part.
+func (b *box) act() { io.WriteString(b.in, "\n") }
+
+// line reads a line of the process; "" after its end.
+func (b *box) line() string {
+	s, _ := b.out.ReadString('\n')
+	return strings.TrimSpace(s)
+}
+
+// signal waits for the process and returns the signal that ended it, 0 for none.
+func (b *box) signal() syscall.Signal {
+	b.in.Close()
+	b.cmd.Wait()
+	if st, ok := b.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && st.Signaled() {
+		return st.Signal()
+	}
+	return 0
+}
+
+func (b *box) usage() *Usage {
+	b.t.Helper()
+	u, err := b.group.Usage()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return u
+}
+
+// needs skips where the machine has no such controller.
+func needs(t *testing.T, f *host.Facts, controllers ...string) {
+	t.Helper()
+	for _, c := range controllers {
+		if _, ok := f.Hierarchy(c); !ok {
+			t.Skipf("needs the controller %s: cgroup %s here does not offer it", c, f.CgroupMode)
+		}
+	}
+}
+
+func TestMemoryLimitKills(t *testing.T) {
+	f := machineFacts(t)
+	testkit.Leftovers(t)
+	needs(t, f, "memory")
+	limit := &specs.LinuxMemory{Limit: ptr(int64(32 << 20)), Swap: ptr(int64(32 << 20))}
+	b := newBox(t, f, &specs.LinuxResources{Memory: limit}, "eat 128")
+	b.act()
+	if got := b.line(); got != "" {
+		t.Errorf("128 MB went into 32: %s", got)
+	}
+	if s := b.signal(); s != syscall.SIGKILL {
+		t.Errorf("ended by signal %v, want SIGKILL", s)
+	}
+	kills, err := b.group.OOMKills()
+	if err != nil || kills != 1 {
+		t.Errorf("%d kills for lack of memory, error %v, want 1", kills, err)
+	}
+	m := b.usage().Memory
+	if m.Limit != 32<<20 || m.Peak > 32<<20 || m.OOMKills != 1 {
+		t.Errorf("usage %+v", m)
+	}
+}
+
+func TestMemoryBelowLimitLives(t *testing.T) {
+	f := machineFacts(t)
+	testkit.Leftovers(t)
+	needs(t, f, "memory")
+	b := newBox(t, f, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(96 << 20))}}, "eat 32")
+	b.act()
+	if got := b.line(); got != "ate" {
+		t.Fatalf("said %q", got)
+	}
+	if m := b.usage().Memory; m.Current < 32<<20 || m.Anonymous < 32<<20 || m.Working() > m.Current {
+		t.Errorf("usage %+v after eating 32 MB", m)
+	}
+}
+
+func TestQuotaThrottles(t *testing.T) {
+	f := machineFacts(t)
+	testkit.Leftovers(t)
+	needs(t, f, "cpu")
+	const quota, period = 10000, 100000 // a tenth of a CPU
+	b := newBox(t, f, &specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: ptr(int64(quota)), Period: ptr(uint64(period))}}, "spin")
+	before, start := b.usage().CPU.Total, time.Now()
+	b.act()
+	var cpu *CPUUsage
+	for deadline := time.Now().Add(30 * time.Second); ; {
+		if cpu = b.usage().CPU; cpu.ThrottledPeriods >= 5 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not throttled: %+v", cpu)
+		}
+		unix.Poll(nil, 20)
+	}
+	used, elapsed := cpu.Total-before, time.Since(start)
+	// The first period may have been used before start; one more is open.
+	if allowed := elapsed*quota/period + 3*quota*time.Microsecond; used > allowed {
+		t.Errorf("used %v of the CPU in %v, allowed %v", used, elapsed, allowed)
+	}
+	if cpu.Throttled == 0 || cpu.Periods < cpu.ThrottledPeriods {
+		t.Errorf("usage %+v", cpu)
+	}
+}
+
+func TestPidsLimitRefusesFork(t *testing.T) {
+	f := machineFacts(t)
+	testkit.Leftovers(t)
+	needs(t, f, "pids")
+	// A Go program has some ten threads, each of which counts.
+	b := newBox(t, f, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(40))}}, "fork 60")
+	b.act()
+	if got := b.line(); !strings.HasPrefix(got, "refused after") || !strings.Contains(got, "temporarily unavailable") {
+		t.Errorf("said %q", got)
+	}
+	if p := b.usage().Pids; p.Limit != 40 || p.Current == 0 || p.Current > 40 {
+		t.Errorf("usage %+v", p)
+	}
+}
+
+func TestCpusetPins(t *testing.T) {
+	f := machineFacts(t)
+	testkit.Leftovers(t)
+	needs(t, f, "cpuset")
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil || all.Count() < 2 {
+		t.Skipf("needs two CPUs, has %d (error %v)", all.Count(), err)
+	}
+	first := 0
+	for !all.IsSet(first) {
+		first++
+	}
+	b := newBox(t, f, &specs.LinuxResources{CPU: &specs.LinuxCPU{Cpus: strconv.Itoa(first)}}, "affinity")
+	b.act()
+	if got := b.line(); got != "1" {
+		t.Errorf("may run on %s CPUs, want 1", got)
+	}
+}
+
+// TestDeviceRulesDeny opens nodes as root with all capabilities, so that nothing but
+// the group stands in the way.
+func TestDeviceRulesDeny(t *testing.T) {
+	eachMode(t, func(t *testing.T, f *host.Facts) {
+		testkit.Leftovers(t)
+		if f.CgroupMode == host.CgroupV1 {
+			needs(t, f, "devices")
+		}
+		dir := t.TempDir()
+		node := func(name string, major, minor uint32) string {
+			path := filepath.Join(dir, name)
+			if err := unix.Mknod(path, unix.S_IFCHR|0o600, int(unix.Mkdev(major, minor))); err != nil {
+				t.Fatal(err)
+			}
+			return path
+		}
+		null, kmsg, port, twice := node("null", 1, 3), node("kmsg", 1, 11), node("port", 1, 4), node("tty0", 4, 0)
+		rules := []specs.LinuxDeviceCgroup{
+			{Access: "rwm"},
+			{Allow: true, Type: "c", Major: ptr(int64(1)), Minor: ptr(int64(11)), Access: "rw"},
+			{Allow: true, Type: "c", Major: ptr(int64(1)), Minor: ptr(int64(4)), Access: "r"}, // opened for writing too
+			{Allow: true, Type: "c", Major: ptr(int64(4)), Access: "rw"},
+			{Type: "c", Major: ptr(int64(4)), Access: "rwm"},
+		}
+		b := newBox(t, f, &specs.LinuxResources{Devices: rules}, "open "+strings.Join([]string{null, kmsg, port, twice}, " "))
+		b.act()
+		for _, want := range []string{null + " <nil>", kmsg + " <nil>", port + " operation not permitted", twice + " operation not permitted"} {
+			if got := b.line(); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		}
+	})
+}
+
+// TestKernelTakesDevicePrograms loads what the compiler makes of many rule sets: the
+// verifier refuses a program with an instruction that nothing reaches, or a jump to
+// nowhere.
+func TestKernelTakesDevicePrograms(t *testing.T) {
+	f := unifiedFacts(t)
+	testkit.Leftovers(t)
+	dir := f.Hierarchies[0].Path + testGroup()
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove(dir) })
+	h, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	all := specs.LinuxDeviceCgroup{Allow: true, Access: "rwm"}
+	none := specs.LinuxDeviceCgroup{Access: "rwm"}
+	one := specs.LinuxDeviceCgroup{Type: "c", Major: ptr(int64(4294967295)), Minor: ptr(int64(0)), Access: "w"}
+	half := specs.LinuxDeviceCgroup{Allow: true, Type: "a", Major: ptr(int64(8)), Access: "r"}
+	wide := specs.LinuxDeviceCgroup{Allow: true, Type: "c", Access: "rwm"}
+	many := slices.Repeat([]specs.LinuxDeviceCgroup{one}, maxDeviceRules)
+	for _, rules := range [][]specs.LinuxDeviceCgroup{nil, {none}, {all, one}, {none, half}, {none, wide, one}, {all, wide}, many} {
+		program := compileDevices(newDevicePolicy(rules))
+		if err := sys.AttachDeviceFilter(int(h.Fd()), []byte(program)); err != nil {
+			t.Errorf("%d rules: %v", len(rules), err)
+		}
+	}
+	if err := sys.AttachDeviceFilter(int(h.Fd()), []byte(compileDevices(devicePolicy{}))[:16]); err == nil || !strings.Contains(err.Error(), "insn") {
+		t.Errorf("half a program: error %v, want the verifier's words", err)
+	}
+}
+
+func TestFreezeAndThaw(t *testing.T) {
+	eachMode(t, func(t *testing.T, f *host.Facts) {
+		testkit.Leftovers(t)
+		if f.CgroupMode == host.CgroupV1 {
+			needs(t, f, "freezer")
+		}
+		b := newBox(t, f, nil, "spin")
+		b.act()
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := b.group.Freeze(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if frozen, err := b.group.Frozen(); err != nil || !frozen {
+			t.Fatalf("frozen: %v, error %v", frozen, err)
+		}
+		before := cpuTicks(t, b.cmd.Process.Pid)
+		unix.Poll(nil, 100)
+		if after := cpuTicks(t, b.cmd.Process.Pid); after != before {
+			t.Errorf("a frozen process used the CPU: %d ticks, then %d", before, after)
+		}
+		if err := b.group.Thaw(); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(10 * time.Second); cpuTicks(t, b.cmd.Process.Pid) == before; unix.Poll(nil, 10) {
+			if time.Now().After(deadline) {
+				t.Fatal("the process does not go on")
+			}
+		}
+	})
+}
+
+// cpuTicks is the time that a process was on a CPU, utime and stime of proc(5).
+func cpuTicks(t *testing.T, pid int) int {
+	t.Helper()
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(text), ") ")
+	fields := strings.Fields(rest)
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return user + system
+}
+
+// TestKillReachesEverybody: processes in groups that the container made, frozen ones,
+// and descendants of the first one.
+func TestKillReachesEverybody(t *testing.T) {
+	eachMode(t, func(t *testing.T, f *host.Facts) {
+		testkit.Leftovers(t)
+		b := newBox(t, f, nil, "fork 20")
+		b.act()
+		if got := b.line(); got != "forked" {
+			t.Fatalf("said %q", got)
+		}
+		pids, err := b.group.Procs()
+		if err != nil || len(pids) != 21 {
+			t.Fatalf("%d processes, error %v, want 21", len(pids), err)
+		}
+		inner := b.group.main() + "/inner"
+		if err := os.Mkdir(inner, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeOnce(inner+"/cgroup.procs", strconv.Itoa(pids[len(pids)-1])); err != nil {
+			t.Fatal(err)
+		}
+		if pids, err := b.group.Procs(); err != nil || len(pids) != 21 {
+			t.Errorf("%d processes with a group inside, error %v, want 21", len(pids), err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if _, ok := b.group.path("freezer"); ok {
+			if err := b.group.Freeze(ctx); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := b.group.Kill(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if s := b.signal(); s != syscall.SIGKILL {
+			t.Errorf("ended by signal %v", s)
+		}
+		if pids, err := b.group.Procs(); err != nil || len(pids) != 0 {
+			t.Errorf("%d processes left, error %v", len(pids), err)
+		}
+		if err := b.group.Remove(); err != nil {
+			t.Error(err)
+		}
+		for _, p := range b.paths {
+			if _, err := os.Stat(p); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s is left: %v", p, err)
+			}
+		}
+	})
+}
+
+// TestKillEachOnVersion2 takes the way of kernels before 5.14.
+func TestKillEachOnVersion2(t *testing.T) {
+	f := unifiedFacts(t)
+	testkit.Leftovers(t)
+	b := newBox(t, f, nil, "fork 5")
+	b.act()
+	if got := b.line(); got != "forked" {
+		t.Fatalf("said %q", got)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if err := b.group.killEach(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if pids, err := b.group.Procs(); err != nil || len(pids) != 0 {
+		t.Errorf("%d processes left, error %v", len(pids), err)
+	}
+}
+
+// TestRemoveOfTheGone: delete may come twice, and after a reboot.
+func TestRemoveOfTheGone(t *testing.T) {
+	f := machineFacts(t)
+	p, err := Plan(specOf("/containr-test-gone/box", nil), f, "box")
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := Open(f.CgroupMode, p.Paths)
+	if err := g.Kill(context.Background()); err != nil {
+		t.Error(err)
+	}
+	if err := g.Remove(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestUpdateOfTheLiving lowers and raises limits that constrain each other, over the
+// old values in both directions.
+func TestUpdateOfTheLiving(t *testing.T) {
+	f := machineFacts(t)
+	testkit.Leftovers(t)
+	needs(t, f, "memory", "cpu", "pids")
+	hasBurst := f.Kernel.AtLeast(5, 14)
+	res := func(mem, swap, quota int64, period uint64, burst uint64) *specs.LinuxResources {
+		r := &specs.LinuxResources{
+			Memory: &specs.LinuxMemory{Limit: &mem, Swap: &swap},
+			CPU:    &specs.LinuxCPU{Quota: &quota, Period: &period},
+			Pids:   &specs.LinuxPids{Limit: ptr(int64(50))},
+		}
+		if hasBurst {
+			r.CPU.Burst = &burst
+		}
+		return r
+	}
+	b := newBox(t, f, res(64<<20, 128<<20, 50000, 100000, 10000), "sleep")
+	b.act()
+	if got := b.line(); got != "asleep" {
+		t.Fatal(got)
+	}
+	for _, next := range []*specs.LinuxResources{
+		res(512<<20, 768<<20, 1500000, 1000000, 100000), // up, over the old sums
+		res(80<<20, 96<<20, 5000, 20000, 1000),          // down, below the old parts
+		res(96<<20, 96<<20, 20000, 100000, 20000),
+		res(300<<20, -1, 5000, 10000, 0),
+	} {
+		steps, err := Update(b.paths, next, f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := new(executor).run(steps); err != nil {
+			t.Fatal(err)
+		}
+		m := b.usage().Memory
+		wantSwap := uint64(*next.Memory.Swap - *next.Memory.Limit)
+		if *next.Memory.Swap == -1 {
+			wantSwap = Unlimited
+		}
+		if m.Limit != uint64(*next.Memory.Limit) || m.SwapLimit != wantSwap {
+			t.Errorf("memory %d, swap %d, want %d, %d", m.Limit, m.SwapLimit, *next.Memory.Limit, wantSwap)
+		}
+		if got, want := bandwidthOf(t, b), bandwidthAsked(next.CPU); got != want {
+			t.Errorf("CPU %q, want %q", got, want)
+		}
+	}
+}
+
+func bandwidthAsked(c *specs.LinuxCPU) string {
+	s := fmt.Sprint(*c.Quota, " ", *c.Period)
+	if c.Burst != nil {
+		s += fmt.Sprint(" ", *c.Burst)
+	}
+	return s
+}
+
+// bandwidthOf reads quota, period and, where the kernel has it, burst back.
+func bandwidthOf(t *testing.T, b *box) string {
+	t.Helper()
+	files := []string{"cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.cfs_burst_us"}
+	if b.facts.CgroupMode == host.CgroupV2 {
+		files = []string{"cpu.max", "cpu.max.burst"}
+	}
+	dir, _ := b.group.path("cpu")
+	var words []string
+	for _, file := range files {
+		text, err := os.ReadFile(dir + "/" + file)
+		if errors.Is(err, os.ErrNotExist) && strings.Contains(file, "burst") {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		words = append(words, strings.Fields(string(text))...)
+	}
+	return strings.Join(words, " ")
+}
+
+// TestDefaultPathIsBesideUs: without cgroupsPath the group lies below the limits that
+// containr itself runs under.
+func TestDefaultPathIsBesideUs(t *testing.T) {
+	f := machineFacts(t)
+	testkit.Leftovers(t)
+	p, err := Plan(&specs.Spec{}, f, fmt.Sprint("test-", os.Getpid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := startBox(t, f, p, "sleep")
+	b.act()
+	if got := b.line(); got != "asleep" {
+		t.Fatal(got)
+	}
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(b.cmd.Process.Pid) + "/cgroup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range f.Hierarchies {
+		want := strings.Join(h.Controllers, ",") + ":" + strings.TrimSuffix(h.Own, "/") + "/containr-test-"
+		if f.CgroupMode == host.CgroupV2 {
+			want = "0::" + strings.TrimSuffix(filepath.Dir(h.Own), "/") + "/containr-test-"
+		}
+		if !strings.Contains(string(text), want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+}
+
+// TestOnlyCgroupsAreCgroups: a path from a damaged or forged state file leads nowhere.
+func TestOnlyCgroupsAreCgroups(t *testing.T) {
+	dir := t.TempDir()
+	for _, file := range []string{"cgroup.procs", "cgroup.kill", "cgroup.freeze", "freezer.state", "cpu.stat"} {
+		if err := os.WriteFile(filepath.Join(dir, file), []byte("1\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g := Open(host.CgroupV2, []string{dir})
+	if _, err := g.Procs(); !errors.Is(err, ErrNotCgroup) {
+		t.Errorf("procs: %v", err)
+	}
+	if _, err := g.Usage(); !errors.Is(err, ErrNotCgroup) {
+		t.Errorf("usage: %v", err)
+	}
+	if err := g.Kill(context.Background()); !errors.Is(err, ErrNotCgroup) {
+		t.Errorf("kill: %v", err)
+	}
+	if err := g.Freeze(context.Background()); !errors.Is(err, ErrNotCgroup) {
+		t.Errorf("freeze: %v", err)
+	}
+	if text, _ := os.ReadFile(dir + "/cgroup.kill"); string(text) != "1\n" {
+		t.Errorf("an ordinary file was written: %q", text)
+	}
+}
