@@ -2,6 +2,7 @@ package child
 
 import (
 	"os"
+	"runtime"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -15,7 +16,7 @@ func run(t *testing.T, o Options, build func(b *plan.Builder)) ([]Event, int) {
 	t.Helper()
 	b := plan.Build(plan.Child, plan.ProgramChapter)
 	build(b)
-	o.Arch, o.FirstFD = linux.AMD64, 3
+	o.Arch, o.FirstFD = linux.Arch(runtime.GOARCH), 3
 	p, err := Lower(&plan.Plan{Steps: b.Steps}, o)
 	if err != nil {
 		t.Fatal(err)
