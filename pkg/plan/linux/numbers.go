@@ -25,6 +25,16 @@ func SyscallNumber(name string, arch Arch) (uint32, bool) {
 	return 0, false
 }
 
+// SyscallName is the reverse of SyscallNumber; "" for a call that no plan makes.
+func SyscallName(nr uint32, arch Arch) string {
+	for i := range numbers {
+		if n := &numbers[i]; arch == AMD64 && n.amd64 == nr || arch == ARM64 && n.generic == nr {
+			return n.name
+		}
+	}
+	return ""
+}
+
 // ForArch translates open flags from amd64's numbers to the architecture's:
 // O_DIRECTORY and O_NOFOLLOW differ on arm64 (arch/arm64/include/uapi/asm/fcntl.h).
 func (f OpenFlags) ForArch(arch Arch) OpenFlags {

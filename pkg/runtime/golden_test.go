@@ -1,0 +1,143 @@
+package runtime
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/plan"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// A machine on paper: plans for it are the same on every machine.
+func paperFacts(mode host.CgroupMode, kernel host.Kernel) *host.Facts {
+	f := &host.Facts{Arch: "amd64", Kernel: kernel, Capabilities: 1<<41 - 1, LastCapability: 40, CgroupMode: mode}
+	switch mode {
+	case host.CgroupV1:
+		for _, c := range []string{"cpuset", "memory", "pids", "devices"} {
+			f.Hierarchies = append(f.Hierarchies, host.Hierarchy{Controllers: []string{c}, Path: "/sys/fs/cgroup/" + c, Own: "/"})
+		}
+	case host.CgroupV2:
+		f.Hierarchies = []host.Hierarchy{{Controllers: []string{"cpu", "cpuset", "io", "memory", "pids"}, Path: "/sys/fs/cgroup", Own: "/"}}
+	}
+	return f
+}
+
+func goldenInputs() map[string]Input {
+	memory := int64(64 << 20)
+	limited := exampleSpec("sh", "-c", "true")
+	limited.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &memory}}
+	terminal := exampleSpec("/bin/sh")
+	terminal.Process.Terminal = true
+	overlay := exampleSpec("/bin/sh")
+	overlay.Mounts = append([]specs.Mount{{Destination: "/", Type: "overlay", Source: "overlay",
+		Options: []string{"lowerdir=/layers/2:/layers/1", "upperdir=/c/upper", "workdir=/c/work"}}}, overlay.Mounts...)
+	joined := exampleSpec("/bin/sh")
+	joined.Linux.Namespaces[0].Path = "/proc/42/ns/pid"
+	joined.Linux.Namespaces[4].Path = "/proc/42/ns/net"
+	bound := exampleSpec("/bin/sh")
+	bound.Mounts = append(bound.Mounts, specs.Mount{Destination: "/data", Type: "bind", Source: "/srv", Options: []string{"rbind", "ro", "rprivate"}})
+	user := userSpec()
+	user.Process.User.UID = 1000
+	oldKernel, newKernel := host.Kernel{Major: 5, Minor: 10}, host.Kernel{Major: 6, Minor: 12}
+	root := func(in Input) Input { in.ID, in.Root = "golden", "/rootfs"; return in }
+	return map[string]Input{
+		"v1":       root(Input{Spec: limited, Facts: paperFacts(host.CgroupV1, newKernel)}),
+		"v2":       root(Input{Spec: limited, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"terminal": root(Input{Spec: terminal, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"keeper":   root(Input{Spec: overlay, Facts: paperFacts(host.CgroupV2, newKernel), ExitFile: "/run/exit"}),
+		"create":   root(Input{Spec: exampleSpec("sh"), Facts: paperFacts(host.CgroupV2, newKernel), StartFifo: "/run/start"}),
+		"join":     root(Input{Spec: joined, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"user":     root(Input{Spec: user, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"bind":     root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: map[string]host.FileKind{"/srv": host.Directory}}),
+		"bind-old": root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, oldKernel), Sources: map[string]host.FileKind{"/srv": host.Directory}}),
+	}
+}
+
+func TestGoldenPlans(t *testing.T) {
+	for name, in := range goldenInputs() {
+		t.Run(name, func(t *testing.T) {
+			p, err := Compile(in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := p.Validate("sync", "console"); err != nil {
+				t.Error(err)
+			}
+			var b strings.Builder
+			if err := p.Write(&b, plan.Steps); err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join("testdata", name+".plan")
+			if *update {
+				if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.String() != string(want) {
+				t.Errorf("the plan differs from %s; run make golden and look at the difference:\n%s", path, b.String())
+			}
+		})
+	}
+}
+
+// The same input gives the same plan, and planning changes nothing of it.
+func TestCompileIsPure(t *testing.T) {
+	for name, in := range goldenInputs() {
+		first, err := Compile(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		second, err := Compile(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(first, second) {
+			t.Errorf("%s: two plans for one input", name)
+		}
+	}
+}
+
+// What must be true of every plan, whatever is asked for: the order is the security
+// argument.
+func TestOrderOfEveryPlan(t *testing.T) {
+	for name, in := range goldenInputs() {
+		p, err := Compile(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := map[string]int{}
+		first := map[string]int{}
+		for i := range p.Steps {
+			call := p.Steps[i].Call.Name()
+			last[call] = i
+			if _, seen := first[call]; !seen {
+				first[call] = i
+			}
+		}
+		for _, order := range [][2]string{
+			{"pivot_root", "umount2"}, {"umount2", "close_range"}, {"close_range", "getcwd"},
+			{"getcwd", "setresgid"}, {"setgroups", "capset"}, {"capset", "execve"}, {"clone3", "pivot_root"}, {"move_mount", "pivot_root"},
+		} {
+			before, ok1 := last[order[0]]
+			after, ok2 := last[order[1]]
+			if ok1 && ok2 && before > after {
+				t.Errorf("%s: %s (step %d) comes after %s (step %d)", name, order[0], before+1, order[1], after+1)
+			}
+			if !ok1 || !ok2 {
+				t.Errorf("%s: the plan lacks %s or %s", name, order[0], order[1])
+			}
+		}
+	}
+}
