@@ -6,9 +6,16 @@ import (
 	"strings"
 )
 
+// Texter is a call that has a notation of its own: a host action, which is written
+// as the shell would do it.
+type Texter interface{ Text() string }
+
 // Format writes a call in the notation of strace, with register names in the
-// place of descriptors.
+// place of descriptors; a host action as a shell command.
 func Format(c Call) string {
+	if t, ok := c.(Texter); ok {
+		return t.Text()
+	}
 	var b strings.Builder
 	b.WriteString(c.Name())
 	b.WriteByte('(')

@@ -34,12 +34,12 @@ func (b *builder) mount(m *specs.Mount, pointer string) error {
 	case m.Type == "cgroup" || m.Type == "cgroup2":
 		return b.cgroup(o, dest, pointer)
 	}
-	reg := b.name("mnt")
-	b.newFilesystem(m.Type, m.Source, o, plan.Reg(reg), pointer)
-	b.attach(reg, dest, true, o, pointer)
 	if o.copyUp {
 		return fmt.Errorf("option tmpcopyup is not supported")
 	}
+	reg := b.name("mnt")
+	b.newFilesystem(m.Type, m.Source, o, plan.Reg(reg), pointer)
+	b.attach(reg, dest, true, pointer)
 	switch {
 	case m.Type == "tmpfs":
 		b.fresh[dest] = reg
@@ -74,7 +74,7 @@ func (b *builder) bind(m *specs.Mount, o *options, dest, pointer string) error {
 	if b.in.Facts.HasMountSetattr() {
 		b.setattr(reg, o, pointer)
 	}
-	b.attach(reg, dest, kind == host.Directory, o, pointer)
+	b.attach(reg, dest, kind == host.Directory, pointer)
 	if !b.in.Facts.HasMountSetattr() {
 		return b.remount(reg, o, kind, pointer)
 	}
@@ -127,18 +127,37 @@ func (b *builder) chdir(reg linux.FD) {
 }
 
 // attach puts a detached mount at dest, which is made if it is missing.
-func (b *builder) attach(reg linux.FD, dest string, dir bool, o *options, pointer string) {
-	if parent, ok := b.fresh[path.Dir(dest)]; ok {
-		name := path.Base(dest)
-		why := "at " + dest + ", inside a file system that is new and empty"
-		if dir {
-			b.Do(why, linux.Mkdirat{Dir: parent, Path: name, Mode: 0o755}).Ok(plan.EEXIST).For(pointer)
-		} else {
-			b.Do(why, linux.Mknodat{Dir: parent, Path: name, Mode: regular | 0o644}).Ok(plan.EEXIST).For(pointer)
+func (b *builder) attach(reg linux.FD, dest string, dir bool, pointer string) {
+	parent, inFresh := b.fresh[path.Dir(dest)]
+	b.cover(dest)
+	if !inFresh {
+		at := b.lookup(dest, dir, pointer)
+		b.Do("at "+dest, linux.MoveMount{From: reg, To: at}).For(pointer)
+		return
+	}
+	name, why := path.Base(dest), "at "+dest+", in a file system that is new and holds nothing else"
+	if dir {
+		b.Do(why, linux.Mkdirat{Dir: parent, Path: name, Mode: 0o755}).Ok(plan.EEXIST).For(pointer)
+	} else {
+		b.Do(why, linux.Mknodat{Dir: parent, Path: name, Mode: regular | 0o644}).Ok(plan.EEXIST).For(pointer)
+	}
+	b.Do(why, linux.MoveMount{From: reg, To: parent, ToPath: name}).For(pointer)
+}
+
+// cover forgets what is known about the tree at and below dest, as something else
+// is mounted over it.
+func (b *builder) cover(dest string) {
+	for known := range b.fresh {
+		if known == dest || strings.HasPrefix(known, dest+"/") {
+			delete(b.fresh, known)
 		}
 	}
-	at := b.lookup(dest, dir, pointer)
-	b.Do("at "+dest, linux.MoveMount{From: reg, To: at}).For(pointer)
+	if dest == "/proc" {
+		b.proc = ""
+	}
+	if dest == "/sys" {
+		b.sys = ""
+	}
 }
 
 // File types of mknod(2).
@@ -196,7 +215,7 @@ func (b *builder) cgroup(o *options, dest, pointer string) error {
 	reg := b.name("cg")
 	tmp := &options{set: o.set &^ linux.AttrReadonly, data: []string{"mode=755"}}
 	b.newFilesystem("tmpfs", "tmpfs", tmp, plan.Reg(reg), pointer)
-	b.attach(reg, dest, true, o, pointer)
+	b.attach(reg, dest, true, pointer)
 	for _, c := range b.in.Cgroups {
 		why := "the container's own part of the " + c.Name + " hierarchy"
 		b.Do(why, linux.OpenTree{Dir: linux.CWD, Path: c.Path, Flags: linux.OpenTreeClone | linux.OpenTreeCloexec}).As("tree").For(pointer)
@@ -236,7 +255,7 @@ func (b *builder) unifiedCgroup(o *options, dest, pointer string) error {
 	reg := b.name("cg")
 	if hasNamespace(b.in.Spec, specs.CgroupNamespace) {
 		b.newFilesystem("cgroup2", "cgroup", &options{set: o.set}, plan.Reg(reg), pointer)
-		b.attach(reg, dest, true, o, pointer)
+		b.attach(reg, dest, true, pointer)
 		return nil
 	}
 	b.Do("the container's own control group", linux.OpenTree{Dir: linux.CWD, Path: b.in.Cgroups[0].Path, Flags: linux.OpenTreeClone | linux.OpenTreeCloexec}).
@@ -244,7 +263,7 @@ func (b *builder) unifiedCgroup(o *options, dest, pointer string) error {
 	if b.in.Facts.HasMountSetattr() {
 		b.setattr(reg, o, pointer)
 	}
-	b.attach(reg, dest, true, o, pointer)
+	b.attach(reg, dest, true, pointer)
 	if !b.in.Facts.HasMountSetattr() {
 		return b.remount(reg, o, host.Directory, pointer)
 	}
@@ -256,7 +275,7 @@ func (b *builder) unifiedCgroup(o *options, dest, pointer string) error {
 func (b *builder) emptyCgroup(o *options, dest, pointer string) error {
 	reg := b.name("cg")
 	b.newFilesystem("tmpfs", "tmpfs", &options{set: o.set, data: []string{"size=0k", "mode=755"}}, plan.Reg(reg), pointer)
-	b.attach(reg, dest, true, o, pointer)
+	b.attach(reg, dest, true, pointer)
 	return nil
 }
 

@@ -189,6 +189,11 @@ func splitLower(options []string) []string {
 // newFilesystem plans fsopen to fsmount; the detached mount is in reg.
 func (b *builder) newFilesystem(fstype, source string, o *options, reg plan.Reg, pointer string) {
 	why := "a new " + fstype
+	for _, k := range &filesystems {
+		if k.name == fstype {
+			why += ": " + k.why
+		}
+	}
 	b.Do(why, linux.Fsopen{Type: fstype}).As("fs").For(pointer)
 	if source != "" {
 		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigSetString, Key: "source", Value: source}).For(pointer)
@@ -206,6 +211,16 @@ func (b *builder) newFilesystem(fstype, source string, o *options, reg plan.Reg,
 	}
 	b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigCreate}).For(pointer)
 	b.Do(why, linux.Fsmount{FS: "fs", Attrs: o.set}).As(reg).For(pointer)
+}
+
+// filesystems says what the usual kinds are for.
+var filesystems = [...]struct{ name, why string }{
+	{"proc", "the processes of the container's own process namespace, and the kernel's tables"},
+	{"sysfs", "the kernel's devices, as the container's network namespace sees them"},
+	{"tmpfs", "a file system in memory that ends with the container"},
+	{"devpts", "terminals of the container's own"},
+	{"mqueue", "POSIX message queues of the container's own IPC namespace"},
+	{"cgroup2", "the container's control group, as the root of the tree"},
 }
 
 // cutOption splits at the first "=", except in "lowerdir+=x", whose key ends in +.

@@ -36,7 +36,7 @@ func Terminal(in Input) []plan.Step {
 	if !in.Joined && hasMount(in.Spec, "/dev") {
 		b.Do("programs find the terminal as /dev/console too", linux.OpenTree{
 			Dir: "tty", Flags: linux.OpenTreeClone | linux.OpenTreeCloexec | linux.AtEmptyPath}).As("tree").For(pointer)
-		b.attach("tree", "/dev/console", false, &options{}, pointer)
+		b.attach("tree", "/dev/console", false, pointer)
 	}
 	for fd := range 3 {
 		b.Do("standard input, output and error are the terminal", linux.Dup3{Old: "tty", New: linux.FD(strconv.Itoa(fd))}).For(pointer)

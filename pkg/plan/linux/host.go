@@ -1,6 +1,10 @@
 package linux
 
-import "github.com/containr/containr/pkg/plan"
+import (
+	"strconv"
+
+	"github.com/containr/containr/pkg/plan"
+)
 
 // The host's actions. Their arguments are what explain shows and what the
 // journal stores; pkg/runtime executes them.
@@ -19,6 +23,9 @@ func (c MakeDir) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.String(c.Path), plan.Mode(c.Mode))
 }
 
+// Text is the action as a shell command.
+func (c MakeDir) Text() string { return "mkdir " + c.Path }
+
 // RemoveDir removes an empty directory on the host; one that is gone already is
 // no error. A cgroup whose last process has just died is tried again for a
 // moment, because the kernel takes its time (EBUSY).
@@ -26,7 +33,12 @@ type RemoveDir struct{ Path string }
 
 func (RemoveDir) Name() string { return "rmdir" }
 
-func (c RemoveDir) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, plan.String(c.Path)) }
+func (c RemoveDir) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Path))
+}
+
+// Text is the action as a shell command.
+func (c RemoveDir) Text() string { return "rmdir " + c.Path }
 
 // WriteFile writes Data to an existing file on the host in one write(2), as
 // control files of cgroup and proc want it.
@@ -41,6 +53,9 @@ func (c WriteFile) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.String(c.Data), plan.String(c.Path))
 }
 
+// Text is the action as a shell command.
+func (c WriteFile) Text() string { return "echo " + quote(c.Data) + " > " + c.Path }
+
 // CopyFile writes to a host file what another holds, unless the file holds
 // something but white space already; a new v1 cpuset takes its parent's CPUs this
 // way, and one that somebody has filled keeps them.
@@ -51,6 +66,9 @@ func (CopyFile) Name() string { return "cp" }
 func (c CopyFile) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.String(c.From), plan.String(c.To))
 }
+
+// Text is the action as a shell command.
+func (c CopyFile) Text() string { return "cat " + c.From + " > " + c.To }
 
 // Attach writes the number of the process in PID to a host file, cgroup.procs.
 type Attach struct {
@@ -64,6 +82,9 @@ func (c Attach) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.Value(c.PID), plan.String(c.Path))
 }
 
+// Text is the action as a shell command.
+func (c Attach) Text() string { return "echo $" + string(c.PID) + " > " + c.Path }
+
 // WriteProc writes Data to the file called File of the process in PID below
 // /proc: uid_map, gid_map, setgroups, timens_offsets.
 type WriteProc struct {
@@ -76,6 +97,11 @@ func (WriteProc) Name() string { return "echo_proc" }
 
 func (c WriteProc) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.String(c.Data), plan.Value(c.PID), plan.String(c.File))
+}
+
+// Text is the action as a shell command.
+func (c WriteProc) Text() string {
+	return "echo " + quote(c.Data) + " > /proc/$" + string(c.PID) + "/" + c.File
 }
 
 // MapIDs has newuidmap(1) or newgidmap(1) write the map of the process in PID:
@@ -140,4 +166,19 @@ type KillCgroup struct{ Path string }
 
 func (KillCgroup) Name() string { return "kill_cgroup" }
 
-func (c KillCgroup) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, plan.String(c.Path)) }
+func (c KillCgroup) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Path))
+}
+
+// Text is the action as a shell command.
+func (c KillCgroup) Text() string { return "echo 1 > " + c.Path + "/cgroup.kill" }
+
+// quote puts text that is not a plain word between quotes.
+func quote(s string) string {
+	for _, r := range s {
+		if r <= ' ' || r > '~' || r == '"' || r == '\\' || r == '\'' || r == '$' || r == '*' {
+			return strconv.Quote(s)
+		}
+	}
+	return s
+}
