@@ -132,6 +132,7 @@ func (t *tarring) add(w *tar.Writer, file, name string, seen map[[2]uint64]strin
 		return err
 	}
 	h.Name = name
+	h.ModTime = h.ModTime.Truncate(time.Second) // the format has whole seconds, and a time must not lie in the future
 	if info.IsDir() && !strings.HasSuffix(h.Name, "/") {
 		h.Name += "/"
 	}
@@ -318,14 +319,18 @@ func (t *tarring) device(h *tar.Header, name string) error {
 	return pathError("mknod", name, unix.Mknodat(int(dir.Fd()), path.Base(name), kind|0o600, int(dev)))
 }
 
-// finish sets owner, mode and times.
+// finish sets owner, mode and times, in this order: a change of owner clears the set-id bits. A hard link has those of
+// its file, which has been finished.
 func (t *tarring) finish(h *tar.Header, name string) error {
+	if h.Typeflag == tar.TypeLink {
+		return nil
+	}
 	if t.sameOwner {
 		if err := t.root.Lchown(name, h.Uid, h.Gid); err != nil {
 			return err
 		}
 	}
-	if h.Typeflag == tar.TypeSymlink || h.Typeflag == tar.TypeLink {
+	if h.Typeflag == tar.TypeSymlink {
 		return nil
 	}
 	if err := t.root.Chmod(name, h.FileInfo().Mode()); err != nil {

@@ -215,7 +215,7 @@ func runCmp(p *Proc) error {
 			return exitStatus(1)
 		case a != b:
 			if !*silent {
-				fmt.Fprintf(p.Out, "%s %s differ: byte %d, line %d\n", names[0], names[1], offset, line)
+				fmt.Fprintf(p.Out, "%s %s differ: char %d, line %d\n", names[0], names[1], offset, line)
 			}
 			return exitStatus(1)
 		case a == '\n':

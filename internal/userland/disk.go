@@ -438,7 +438,7 @@ func skipBytes(in io.Reader, n int64) error {
 
 func (p *Proc) ddCopy(in io.Reader, out io.Writer, bs, count int64, words map[string]string) error {
 	start, buf := time.Now(), make([]byte, bs)
-	var full, partial, total int64
+	var full, partial, total int64 // blocks written whole, blocks written short, bytes
 	read := in.Read
 	if strings.Contains(words["iflag"], "fullblock") {
 		read = func(b []byte) (int, error) { return io.ReadFull(in, b) }
@@ -447,16 +447,16 @@ func (p *Proc) ddCopy(in io.Reader, out io.Writer, bs, count int64, words map[st
 	for count < 0 || full+partial < count {
 		n, err := read(buf)
 		if n > 0 {
-			if int64(n) == bs {
-				full++
-			} else {
-				partial++
-			}
 			written, writeErr := out.Write(buf[:n])
 			total += int64(written)
 			if writeErr != nil {
 				failed = writeErr
 				break
+			}
+			if int64(n) == bs {
+				full++
+			} else {
+				partial++
 			}
 		}
 		if err != nil {

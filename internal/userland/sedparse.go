@@ -117,6 +117,9 @@ func (s *sedParser) arguments(c *sedCommand) error {
 		}
 		c.text = strings.TrimSpace(s.text[:end])
 		s.text = s.text[end:]
+		if (c.verb == 'q' || c.verb == 'Q') && strings.Trim(c.text, "0123456789") != "" {
+			err = fmt.Errorf("%q is no exit status", c.text)
+		}
 	default:
 		err = fmt.Errorf("unknown command %q", string(c.verb))
 	}
