@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/containr/containr/internal/testkit/testimage"
 	"github.com/opencontainers/go-digest"
@@ -99,37 +100,46 @@ func TestFollow(t *testing.T) {
 		"fail":   {func(w *Writer) error { w.Fail(io.ErrClosedPipe); return nil }, io.ErrClosedPipe},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newStore(t)
-			w, err := newLease(t, s).Ingest(t.Context(), testimage.NewBlob("", content).Descriptor)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r, err := w.Follow()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer r.Close()
-			half := make([]byte, 10)
-			w.Write(content[:10])
-			if _, err := io.ReadFull(r, half); err != nil || !bytes.Equal(half, content[:10]) {
-				t.Fatalf("first half: %q, %v", half, err)
-			}
-			rest := make(chan error)
-			go func() {
-				data, err := io.ReadAll(r)
-				if err == nil && !bytes.Equal(data, content[10:]) {
-					err = fmt.Errorf("second half: %q", data)
-				}
-				rest <- err
-			}()
-			w.Write(content[10:])
-			if err := c.finish(w); err != nil {
-				t.Fatal(err)
-			}
-			if err := <-rest; !errors.Is(err, c.want) || (c.want == nil) != (err == nil) {
-				t.Errorf("follower ended with %v, want %v", err, c.want)
-			}
+			synctest.Test(t, func(t *testing.T) { follow(t, content, c.finish, c.want) })
 		})
+	}
+}
+
+// follow is TestFollow for one way to finish. It runs in a bubble of synctest,
+// which knows when the follower waits.
+func follow(t *testing.T, content []byte, finish func(*Writer) error, want error) {
+	s := newStore(t)
+	w, err := newLease(t, s).Ingest(t.Context(), testimage.NewBlob("", content).Descriptor)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := w.Follow()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var got bytes.Buffer
+	var outcome error
+	ended := false
+	go func() {
+		_, outcome = got.ReadFrom(r)
+		ended = true
+	}()
+	for _, end := range []int{0, 10, len(content)} {
+		if _, err := w.Write(content[got.Len():end]); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if ended || !bytes.Equal(got.Bytes(), content[:end]) {
+			t.Fatalf("after %d bytes the follower has %q, ended: %v", end, got.Bytes(), ended)
+		}
+	}
+	if err := finish(w); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Wait()
+	if !ended || !errors.Is(outcome, want) || (want == nil) != (outcome == nil) {
+		t.Errorf("follower ended: %v, with %v, want %v", ended, outcome, want)
 	}
 }
 

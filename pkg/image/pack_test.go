@@ -124,6 +124,26 @@ func TestPackKeepsDevices(t *testing.T) {
 	}
 }
 
+// What was a file or directory when it was looked at may be a link when it is
+// opened.
+func TestPackNeverOpensLinks(t *testing.T) {
+	dir := t.TempDir()
+	if err := errors.Join(os.Symlink("/etc/passwd", filepath.Join(dir, "file")), os.Symlink("/", filepath.Join(dir, "dir"))); err != nil {
+		t.Fatal(err)
+	}
+	parent, err := os.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer parent.Close()
+	if _, err := openAt(parent, "file", "file", 0); !errors.Is(err, unix.ELOOP) {
+		t.Errorf("file: %v", err)
+	}
+	if _, err := openAt(parent, "dir", "dir", unix.O_DIRECTORY); !errors.Is(err, unix.ENOTDIR) && !errors.Is(err, unix.ELOOP) {
+		t.Errorf("directory: %v", err)
+	}
+}
+
 func TestPackEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

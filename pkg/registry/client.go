@@ -116,9 +116,13 @@ func credentialFunc(given *Credential, domain string) auth.CredentialFunc {
 	return func(ctx context.Context, hostport string) (auth.Credential, error) {
 		store, err := open()
 		if err != nil {
-			return auth.EmptyCredential, fmt.Errorf("read docker's credentials: %w", err)
+			return auth.EmptyCredential, &Error{Fault: ErrCredentials, Err: err}
 		}
-		return credentials.Credential(store)(ctx, hostport)
+		found, err := credentials.Credential(store)(ctx, hostport)
+		if err != nil {
+			return auth.EmptyCredential, &Error{Fault: ErrCredentials, Err: err}
+		}
+		return found, nil
 	}
 }
 

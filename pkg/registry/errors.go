@@ -33,6 +33,8 @@ const (
 	// ErrUnauthorized: the registry wants other credentials, or hides that there
 	// is no such repository.
 	ErrUnauthorized Fault = "access denied"
+	// ErrCredentials: what docker login left cannot be read.
+	ErrCredentials Fault = "cannot read credentials"
 	// ErrNotFound: there is no such repository, tag, manifest or blob.
 	ErrNotFound Fault = "not found"
 	// ErrBusy: the registry asked to come back later, each time.
@@ -177,13 +179,16 @@ func transportError(err error) *Error {
 		return &Error{Fault: ErrUnauthorized, Detail: "the registry wants a user name and password; there are none for it"}
 	}
 	var inURL *url.Error
+	if !errors.As(err, &inURL) {
+		return &Error{Fault: ErrFailed, Err: err} // of authentication
+	}
 	for errors.As(err, &inURL) {
 		err = inURL.Err
 	}
 	if errors.Is(err, http.ErrSchemeMismatch) {
 		return &Error{Fault: ErrPlainHTTP, Detail: "it must be allowed explicitly"}
 	}
-	return &Error{Fault: ErrUnreachable, Err: err}
+	return &Error{Fault: ErrUnreachable, Err: err, retry: retryTransport(err)}
 }
 
 // tokenError describes a refusal of the service that hands out tokens.
@@ -195,6 +200,7 @@ func tokenError(refused *errcode.ErrorResponse) *Error {
 	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
 		e.Fault = ErrBusy
 	}
+	e.retry = retryStatus(refused.StatusCode)
 	return e
 }
 

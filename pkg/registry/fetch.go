@@ -19,9 +19,7 @@ import (
 func (c *client) request(ctx context.Context, path string, header http.Header, usable ...int) (*http.Response, error) {
 	resp, err := c.get(ctx, path, header)
 	if err != nil {
-		e := transportError(err)
-		e.retry = e.Fault == ErrBusy || e.Fault == ErrUnreachable && retryTransport(err)
-		return nil, e
+		return nil, transportError(err)
 	}
 	for _, status := range usable {
 		if resp.StatusCode == status {
