@@ -31,6 +31,9 @@ type Session struct {
 	// Signal passes a signal on to the container. If it is nil, a signal
 	// that would end us restores the terminal and ends us.
 	Signal func(os.Signal)
+	// Ready, if set, is called once when signals are handled here, before the
+	// terminal is taken.
+	Ready func()
 
 	raw    rawMode
 	input  *stoppable
@@ -52,6 +55,9 @@ func (s *Session) Run(ctx context.Context) (err error) {
 	defer s.output.close()
 	// Before the terminal is taken, so that no signal finds it raw and ends us.
 	defer s.handleSignals()()
+	if s.Ready != nil {
+		s.Ready()
+	}
 	if err := s.takeTerminal(); err != nil {
 		return err
 	}

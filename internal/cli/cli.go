@@ -1,0 +1,192 @@
+// Package cli is containr's command line: flags to a request, answer to the
+// terminal, hints.
+//
+// # Theory of operation
+//
+// Main builds the tree of commands, runs the one that was named, and turns its
+// error into a message and an exit status. A command is one file: its flags are
+// bound to the fields of a request struct of pkg/engine, its body calls one verb
+// and prints the answer. Decisions are the engine's; grammars of flags are
+// pkg/container's, which the API faces share; terminals are internal/tty's.
+//
+// A message has one line that says what was wrong, beginning with "containr: ",
+// and may have a second one, a hint on what to do. Exit statuses are docker's:
+// those of `run` are the program's own, 128 and the number of the signal that
+// ended it, 127 if the program was not found, 126 if it could not be executed,
+// 125 if containr failed. Other commands fail with 1, and with 125 if they were
+// not understood.
+//
+// Starting has to be fast. So nothing is compiled, opened or read at package
+// level, and a command opens only what it needs.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/pkg/engine"
+)
+
+// Exit statuses of containr itself.
+const (
+	statusFailed = 1   // a command other than run failed
+	statusUsage  = 125 // the command line was not understood, or run failed
+)
+
+// Program is one invocation of containr.
+type Program struct {
+	// Version is what `containr version` prints.
+	Version        string
+	In             *os.File
+	Out, Err       *os.File
+	global         globalFlags
+	interrupted    func() os.Signal
+	stopInterrupts func()
+}
+
+// globalFlags are those that every command takes.
+type globalFlags struct {
+	root      string
+	debug     bool
+	logLevel  string
+	logFormat string
+}
+
+// Main runs the command line and returns the exit status. args do not hold the
+// program's name.
+func (p *Program) Main(args []string) int {
+	ctx := p.handleInterrupts()
+	defer p.stopInterrupts()
+	root := p.NewRoot()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if sig := p.interrupted(); err != nil && sig != nil && errors.Is(err, context.Canceled) {
+		return 128 + int(sig.(syscall.Signal))
+	}
+	return p.report(err)
+}
+
+// handleInterrupts returns a context that ends when we are told to end, so that
+// what was begun is undone. It works until stopInterrupts is called.
+func (p *Program) handleInterrupts() context.Context {
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	first := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	go func() {
+		if sig, ok := <-signals; ok {
+			first <- sig
+			cancel()
+		}
+	}()
+	p.interrupted = func() os.Signal {
+		select {
+		case sig := <-first:
+			return sig
+		default:
+			return nil
+		}
+	}
+	p.stopInterrupts = func() { signal.Stop(signals) }
+	return ctx
+}
+
+// NewRoot builds the tree of commands.
+func (p *Program) NewRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "containr COMMAND",
+		Short: "Run containers, and see how",
+		Long: "Run containers, and see how.\n\nA container is a program of system calls. `containr run` executes it,\n" +
+			"`containr explain run` prints it.",
+		Args:              cobra.ArbitraryArgs,
+		SilenceErrors:     true,
+		SilenceUsage:      true,
+		DisableAutoGenTag: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return cmd.Help()
+		},
+		PersistentPreRunE: func(*cobra.Command, []string) error { return p.global.apply(p.Err) },
+	}
+	root.SetIn(p.In)
+	root.SetOut(p.Out)
+	root.SetErr(p.Err)
+	root.SetFlagErrorFunc(flagError)
+	root.CompletionOptions.HiddenDefaultCmd = true
+	p.global.bind(root)
+	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Containers:"}, &cobra.Group{ID: groupImages, Title: "Images:"})
+	root.AddCommand(
+		p.runCommand(), p.explainCommand(), p.removeCommand(),
+		p.pullCommand(), p.imagesCommand(), p.removeImageCommand(), p.imageCommand(),
+		p.loadCommand(), p.importCommand(), p.tagCommand(),
+		p.versionCommand(),
+	)
+	setHelp(root)
+	return root
+}
+
+// Groups of commands in the help text.
+const (
+	groupRun    = "run"
+	groupImages = "images"
+)
+
+func (g *globalFlags) bind(root *cobra.Command) {
+	f := root.PersistentFlags()
+	f.StringVar(&g.root, "root", "", "keep everything below `DIR` instead of the usual places")
+	f.StringVar(&g.root, "root-dir", "", "the same as --root")
+	f.Lookup("root-dir").Hidden = true
+	f.BoolVarP(&g.debug, "debug", "D", false, "print what is done, step by step")
+	f.StringVar(&g.logLevel, "log-level", "warn", "print messages from `LEVEL` on: debug, info, warn, error")
+	f.StringVar(&g.logFormat, "log-format", "text", "print messages as `FORMAT`: text or json")
+}
+
+// apply sets up the log, which goes to standard error.
+func (g *globalFlags) apply(w io.Writer) error {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(g.logLevel)); err != nil {
+		return usageErrorf("--log-level %s: use debug, info, warn or error", g.logLevel)
+	}
+	if g.debug {
+		level = slog.LevelDebug
+	}
+	o := &slog.HandlerOptions{Level: level}
+	switch g.logFormat {
+	case "text":
+		slog.SetDefault(slog.New(slog.NewTextHandler(w, o)))
+	case "json":
+		slog.SetDefault(slog.New(slog.NewJSONHandler(w, o)))
+	default:
+		return usageErrorf("--log-format %s: use text or json", g.logFormat)
+	}
+	return nil
+}
+
+// engine returns the engine that the global flags ask for.
+func (p *Program) engine() (*engine.Engine, error) {
+	root, err := absolute(p.global.root)
+	return engine.New(engine.Options{Root: root}), err
+}
+
+func (p *Program) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  exactArgs(0),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := fmt.Fprintln(p.Out, "containr", p.Version)
+			return err
+		},
+	}
+}

@@ -1,0 +1,216 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/containr/containr/internal/baseimage"
+	"github.com/containr/containr/internal/spelling"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/registry"
+	"github.com/containr/containr/pkg/runtime"
+)
+
+// usageError is a command line that was not understood.
+type usageError struct {
+	text string
+	hint string
+	err  error
+}
+
+func (e *usageError) Error() string { return e.text }
+func (e *usageError) Unwrap() error { return e.err }
+
+func usageErrorf(format string, args ...any) error {
+	return &usageError{text: fmt.Sprintf(format, args...)}
+}
+
+// statusError is an exit status with an error to report, or, if err is nil,
+// without.
+type statusError struct {
+	status int
+	err    error
+}
+
+func (e *statusError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.err.Error()
+}
+
+func (e *statusError) Unwrap() error { return e.err }
+
+// report prints an error and returns the exit status that it stands for.
+func (p *Program) report(err error) int {
+	if err == nil {
+		return 0
+	}
+	status := statusFailed
+	var usage *usageError
+	var exit *statusError
+	switch {
+	case errors.As(err, &exit):
+		status, err = exit.status, exit.err
+	case errors.As(err, &usage):
+		status = statusUsage
+	}
+	if err != nil {
+		p.print(err)
+	}
+	return status
+}
+
+func (p *Program) print(err error) {
+	text, hint := message(err), hintFor(err)
+	if p.global.logFormat == "json" {
+		attrs := []any{}
+		if hint != "" {
+			attrs = append(attrs, "hint", hint)
+		}
+		slog.Error(text, attrs...)
+		return
+	}
+	fmt.Fprintln(p.Err, "containr: "+text)
+	if hint != "" {
+		fmt.Fprintln(p.Err, "hint: "+hint)
+	}
+}
+
+// message is the error as a person reads it: joined errors one after the other.
+func message(err error) string {
+	if errors.Is(err, context.Canceled) {
+		return "interrupted"
+	}
+	return strings.ReplaceAll(err.Error(), "\n", "\ncontainr: ")
+}
+
+// hints say what to do about an error. The first that fits is printed.
+var hints = []struct {
+	err  error
+	text string
+}{
+	{container.ErrNameInUse, "choose another --name, or remove that container with `containr rm`"},
+	{container.ErrNoCommand, "name a program after the image"},
+	{container.ErrUnknownUser, "use a number, which need not be known to the image"},
+	{container.ErrNewer, "use the containr that made it, or another --root"},
+	{engine.ErrRunning, "`containr rm -f` kills it first"},
+	{registry.ErrUnreachable, "check the registry's name and the network"},
+	{registry.ErrUnauthorized, "log in with `docker login`, or check the name: registries do not tell the two apart"},
+	{registry.ErrPlainHTTP, "`containr pull --plain-http` speaks HTTP"},
+	{registry.ErrNotFound, "check the name and the tag"},
+	{image.ErrPlatform, "choose another one with --platform"},
+	{image.ErrInUse, "`containr rmi -f` removes the image's name all the same"},
+	{image.ErrNotFound, "`containr images` lists what there is; `containr pull` fetches more"},
+	{image.ErrReference, "a name looks like registry.example/path/name:tag, all in small letters"},
+	{baseimage.ErrMissing, "or pull an image from a registry"},
+	{host.ErrOldKernel, "containr needs Linux 5.10"},
+	{fs.ErrPermission, "run as root, or choose a directory of your own with --root"},
+}
+
+func hintFor(err error) string {
+	var usage *usageError
+	if errors.As(err, &usage) && usage.hint != "" {
+		return usage.hint
+	}
+	if hint := runtime.Hint(err); hint != "" {
+		return hint
+	}
+	for _, h := range hints {
+		if errors.Is(err, h.err) {
+			return h.text
+		}
+	}
+	return ""
+}
+
+// unknownCommand is the error for a command that is none.
+func unknownCommand(cmd *cobra.Command, name string) error {
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	e := &usageError{text: fmt.Sprintf("unknown command %q", strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), "containr")+" "+name))}
+	e.hint = fmt.Sprintf("`%s --help` lists the commands", cmd.CommandPath())
+	if near := spelling.Nearest(name, names); near != "" {
+		e.hint = "did you mean " + near + "?"
+	}
+	return e
+}
+
+// flagError puts the errors of the flag parser into our words.
+func flagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var missing *pflag.ValueRequiredError
+	var invalid *pflag.InvalidValueError
+	command := strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), "containr"))
+	switch {
+	case errors.As(err, &unknown):
+		return unknownFlag(cmd, command, unknown)
+	case errors.As(err, &missing):
+		return &usageError{text: fmt.Sprintf("%s: %s needs a value", command, flagName(missing.GetFlag())), err: err}
+	case errors.As(err, &invalid):
+		text := fmt.Sprintf("%s: %s: %v", command, flagName(invalid.GetFlag()), errors.Unwrap(invalid))
+		return &usageError{text: text, err: errors.Unwrap(invalid)}
+	}
+	return &usageError{text: fmt.Sprintf("%s: %v", command, err), err: err}
+}
+
+func flagName(f *pflag.Flag) string { return "--" + f.Name }
+
+func unknownFlag(cmd *cobra.Command, command string, unknown *pflag.NotExistError) error {
+	name := unknown.GetSpecifiedName()
+	e := &usageError{text: fmt.Sprintf("%s: unknown flag --%s", command, name), err: unknown}
+	if unknown.GetSpecifiedShortnames() != "" {
+		e.text = fmt.Sprintf("%s: unknown flag -%s", command, name)
+	}
+	var known []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			known = append(known, f.Name)
+		}
+	})
+	e.hint = fmt.Sprintf("`%s --help` lists the flags", cmd.CommandPath())
+	if near := spelling.Nearest(name, known); near != "" && len(name) > 1 {
+		e.hint = "did you mean --" + near + "?"
+	}
+	return e
+}
+
+// exactArgs, minArgs and rangeArgs check the number of arguments.
+func exactArgs(n int) cobra.PositionalArgs { return rangeArgs(n, n) }
+
+func minArgs(n int) cobra.PositionalArgs { return rangeArgs(n, -1) }
+
+func rangeArgs(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) >= least && (most < 0 || len(args) <= most) {
+			return nil
+		}
+		e := &usageError{text: fmt.Sprintf("%s: too many arguments: %s", cmd.Name(), strings.Join(args, " "))}
+		if len(args) < least {
+			e.text = cmd.Name() + ": an argument is missing"
+		}
+		e.hint = "usage: " + cmd.UseLine()
+		return e
+	}
+}
+
+// absolute makes a path absolute; an empty one stays empty.
+func absolute(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	return filepath.Abs(path)
+}

@@ -1,0 +1,420 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"text/template"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/spf13/cobra"
+
+	"github.com/containr/containr/internal/tty"
+	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/image"
+)
+
+func (p *Program) pullCommand() *cobra.Command {
+	var req engine.PullRequest
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:                   "pull [FLAGS] IMAGE",
+		Short:                 "Fetch an image from a registry",
+		GroupID:               groupImages,
+		Args:                  exactArgs(1),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			progress := p.newProgress(quiet)
+			defer progress.close()
+			req.Name, req.Progress = args[0], progress.event
+			img, err := e.Pull(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			progress.close()
+			_, err = fmt.Fprintln(p.Out, img.Name)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&req.Platform, "platform", "", "fetch the image for `OS/ARCH[/VARIANT]`")
+	cmd.Flags().BoolVar(&req.PlainHTTP, "plain-http", false, "speak HTTP to the registry")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "show no progress")
+	return cmd
+}
+
+// listFlags are those of commands that print a list.
+type listFlags struct {
+	quiet, full, digests bool
+	format               string
+}
+
+func (p *Program) imagesCommand() *cobra.Command {
+	var f listFlags
+	cmd := &cobra.Command{
+		Use:                   "images [FLAGS]",
+		Short:                 "List images",
+		GroupID:               groupImages,
+		Args:                  exactArgs(0),
+		DisableFlagsInUseLine: true,
+		RunE: func(*cobra.Command, []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			listed, err := e.Images()
+			if err != nil {
+				return err
+			}
+			return p.printImages(listed, f)
+		},
+	}
+	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print ids alone")
+	cmd.Flags().BoolVar(&f.full, "no-trunc", false, "print whole ids")
+	cmd.Flags().BoolVar(&f.digests, "digests", false, "print the digest of what each name means")
+	cmd.Flags().StringVar(&f.format, "format", "", "print each as `TEMPLATE` (Go's), or json")
+	return cmd
+}
+
+// imageRow is one line of `images`, and what a template may name.
+type imageRow struct {
+	Repository, Tag, ID, Digest, Platform string
+	Created                               time.Time
+	Size                                  int64
+}
+
+func rows(listed []image.Listed, full bool) []imageRow {
+	var out []imageRow
+	for _, l := range listed {
+		row := imageRow{Repository: "<none>", Tag: "<none>", Digest: l.Target.Digest.String()}
+		if ref, err := image.ParseReference(l.Name); err == nil {
+			row.Repository = strings.TrimSuffix(ref.Familiar(), ":"+ref.Tag)
+			if ref.Tag != "" {
+				row.Tag = ref.Tag
+			}
+		}
+		if len(l.Images) == 0 {
+			row.ID = "<damaged>"
+			out = append(out, row)
+			continue
+		}
+		for _, img := range l.Images {
+			r := row
+			r.ID, r.Size, r.Platform = imageID(img.ConfigDigest.Encoded(), full), img.Size(), img.Platform().String()
+			if img.Config.Created != nil {
+				r.Created = *img.Config.Created
+			}
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// imageID is an id as people read it.
+func imageID(id string, full bool) string {
+	if full || len(id) < 12 {
+		return id
+	}
+	return id[:12]
+}
+
+func (p *Program) printImages(listed []image.Listed, f listFlags) error {
+	images := rows(listed, f.full)
+	switch {
+	case f.quiet:
+		for _, r := range images {
+			if _, err := fmt.Fprintln(p.Out, r.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	case f.format != "":
+		return printEach(p.Out, f.format, images)
+	}
+	w := tabwriter.NewWriter(p.Out, 0, 8, 3, ' ', 0)
+	header := "REPOSITORY\tTAG\tIMAGE ID\tPLATFORM\tCREATED\tSIZE"
+	if f.digests {
+		header = "REPOSITORY\tTAG\tDIGEST\tIMAGE ID\tPLATFORM\tCREATED\tSIZE"
+	}
+	fmt.Fprintln(w, header)
+	for _, r := range images {
+		columns := []string{r.Repository, r.Tag, r.ID, r.Platform, ago(r.Created), units.HumanSize(float64(r.Size))}
+		if f.digests {
+			columns = append(columns[:2:2], append([]string{r.Digest}, columns[2:]...)...)
+		}
+		fmt.Fprintln(w, strings.Join(columns, "\t"))
+	}
+	return w.Flush()
+}
+
+// ago says how long ago something was. Images that are built reproducibly have no
+// time worth the name.
+func ago(t time.Time) string {
+	if t.Unix() <= 0 {
+		return "-"
+	}
+	return units.HumanDuration(time.Since(t)) + " ago"
+}
+
+// printEach prints values by a template of Go's package text/template, one line
+// each, or as JSON.
+func printEach[T any](w io.Writer, format string, values []T) error {
+	if format == "json" {
+		for _, v := range values {
+			if err := printJSONLine(w, v); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	t, err := template.New("--format").Option("missingkey=error").Parse(format)
+	if err != nil {
+		return usageErrorf("--format: %v", err)
+	}
+	for _, v := range values {
+		if err := t.Execute(w, v); err != nil {
+			return usageErrorf("--format: %v", err)
+		}
+		if _, err := fmt.Fprintln(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Program) removeImageCommand() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:                   "rmi [FLAGS] IMAGE...",
+		Short:                 "Remove images",
+		GroupID:               groupImages,
+		Args:                  minArgs(1),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			var failures []error
+			for _, name := range args {
+				removed, err := e.RemoveImage(cmd.Context(), engine.RemoveImageRequest{Name: name, Force: force})
+				if err == nil {
+					err = p.printRemoved(removed)
+				}
+				failures = append(failures, err)
+			}
+			return errors.Join(failures...)
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "remove it though it has several names or containers")
+	return cmd
+}
+
+func (p *Program) printRemoved(r *image.Removed) error {
+	for _, name := range r.Untagged {
+		fmt.Fprintln(p.Out, "Untagged:", name)
+	}
+	for _, blob := range r.Deleted {
+		if _, err := fmt.Fprintln(p.Out, "Deleted:", blob); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *Program) imageCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "image COMMAND",
+		Short:   "Look at images",
+		GroupID: groupImages,
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0])
+			}
+			return cmd.Help()
+		},
+	}
+	cmd.AddCommand(p.imageInspectCommand())
+	return cmd
+}
+
+// inspected is what `image inspect` prints: the names of docker's output for what
+// both have.
+type inspected struct {
+	ID           string `json:"Id"`
+	Name         string
+	Digest       string
+	MediaType    string
+	Created      *time.Time `json:",omitempty"`
+	Author       string     `json:",omitempty"`
+	Os           string
+	Architecture string
+	Variant      string `json:",omitempty"`
+	Size         int64
+	Config       v1.ImageConfig
+	RootFS       v1.RootFS
+	Layers       []v1.Descriptor
+	History      []v1.History      `json:",omitempty"`
+	Annotations  map[string]string `json:",omitempty"`
+}
+
+func inspect(img *image.Image) inspected {
+	c := img.Config
+	out := inspected{
+		ID: img.ConfigDigest.String(), Name: img.Name, Digest: img.Target.Digest.String(), MediaType: img.Target.MediaType,
+		Created: c.Created, Author: c.Author, Os: c.OS, Architecture: c.Architecture, Variant: c.Variant,
+		Size: img.Size(), Config: c.Config, RootFS: c.RootFS, History: c.History, Annotations: img.Manifest.Annotations,
+	}
+	for _, l := range img.Layers {
+		out.Layers = append(out.Layers, l.Descriptor)
+	}
+	return out
+}
+
+func (p *Program) imageInspectCommand() *cobra.Command {
+	var req engine.InspectRequest
+	var format string
+	cmd := &cobra.Command{
+		Use:                   "inspect [FLAGS] IMAGE...",
+		Short:                 "Print what is known about images",
+		Args:                  minArgs(1),
+		DisableFlagsInUseLine: true,
+		RunE: func(_ *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			found := []inspected{}
+			var failures []error
+			for _, name := range args {
+				req.Name = name
+				img, err := e.InspectImage(req)
+				if err != nil {
+					failures = append(failures, err)
+					continue
+				}
+				found = append(found, inspect(img))
+			}
+			if format != "" {
+				failures = append(failures, printEach(p.Out, format, found))
+			} else {
+				failures = append(failures, printJSON(p.Out, found))
+			}
+			return errors.Join(failures...)
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "", "print each as `TEMPLATE` (Go's), or json")
+	cmd.Flags().StringVar(&req.Platform, "platform", "", "the image for `OS/ARCH[/VARIANT]`")
+	return cmd
+}
+
+func (p *Program) loadCommand() *cobra.Command {
+	var req engine.LoadRequest
+	cmd := &cobra.Command{
+		Use:     "load [FLAGS]",
+		Short:   "Take in images from an archive or a directory",
+		GroupID: groupImages,
+		Long: "Take in images from an OCI layout (a directory, or a tar archive of one) or from what\n" +
+			"docker save writes. Without --input the archive is read from standard input.",
+		Args:                  exactArgs(0),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if req.Path == "" && tty.IsTerminal(p.In) {
+				return &usageError{text: "load: standard input is a terminal, not an archive", hint: "name a file with --input"}
+			}
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			req.In = p.In
+			listed, err := e.Load(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			for _, l := range listed {
+				if err := p.printLoaded(l); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&req.Path, "input", "i", "", "read `PATH`")
+	cmd.Flags().StringVar(&req.Name, "name", "", "call an image without a name `NAME`")
+	return cmd
+}
+
+func (p *Program) printLoaded(l image.Listed) error {
+	if l.Name != "" {
+		_, err := fmt.Fprintln(p.Out, "Loaded image:", l.Name)
+		return err
+	}
+	_, err := fmt.Fprintln(p.Out, "Loaded image ID:", l.Target.Digest)
+	return err
+}
+
+func (p *Program) importCommand() *cobra.Command {
+	var req engine.ImportRequest
+	var changes []string
+	cmd := &cobra.Command{
+		Use:     "import [FLAGS] PATH|- [NAME]",
+		Short:   "Make an image of a root file system",
+		GroupID: groupImages,
+		Long: "Make an image of one layer of a root file system: a tar archive, which may be compressed,\n" +
+			"a directory, or - for an archive on standard input.",
+		Args:                  rangeArgs(1, 2),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			for _, c := range changes {
+				if err := applyChange(&req.Config, c); err != nil {
+					return usageErrorf("import: --change: %v", err)
+				}
+			}
+			req.Path, req.In = args[0], nil
+			if args[0] == "-" {
+				req.Path, req.In = "", p.In
+			}
+			if len(args) == 2 {
+				req.Name = args[1]
+			}
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			img, err := e.Import(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(p.Out, img.ConfigDigest)
+			return err
+		},
+	}
+	cmd.Flags().StringArrayVarP(&changes, "change", "c", nil, "set how to run it by an `INSTRUCTION` of a Dockerfile, such as 'CMD [\"sh\"]'")
+	cmd.Flags().StringVarP(&req.Comment, "message", "m", "", "note `TEXT` in the image's history")
+	cmd.Flags().StringVar(&req.Platform, "platform", "", "its programs are for `OS/ARCH[/VARIANT]`")
+	return cmd
+}
+
+func (p *Program) tagCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "tag IMAGE NAME",
+		Short:   "Give an image a further name",
+		GroupID: groupImages,
+		Args:    exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			return e.Tag(cmd.Context(), engine.TagRequest{Source: args[0], Target: args[1]})
+		},
+	}
+}

@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/tty"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/engine"
+)
+
+func (p *Program) runCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "run [FLAGS] IMAGE [COMMAND] [ARG...]",
+		Short:   "Run a program in a new container",
+		GroupID: groupRun,
+		Long: "Run a program in a new container, in the foreground.\n\n" +
+			"Without COMMAND the image says what runs. With --rootfs there is no IMAGE.\n" +
+			"The exit status is the program's; 128 and a signal's number if one ended it; 127 if\n" +
+			"the program was not found, 126 if it could not be executed, 125 if containr failed.",
+		Example: "  containr run --rm base echo hello\n" +
+			"  containr run --rm -it base sh\n" +
+			"  containr run --rm -m 64m --cpus 0.5 -v ./data:/data:ro docker.io/library/debian ls /data",
+		DisableFlagsInUseLine: true,
+	}
+	flags := newRunFlags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		config, err := flags.finish(args)
+		if err != nil {
+			return err
+		}
+		code, err := p.run(cmd.Context(), config, flags)
+		switch {
+		case err != nil && errors.Is(err, context.Canceled):
+			return err
+		case err != nil:
+			return &statusError{engine.ExitStatus(err), err}
+		case code != 0:
+			return &statusError{code, nil}
+		}
+		return nil
+	}
+	return cmd
+}
+
+// run does one run with this process's terminal or streams.
+func (p *Program) run(ctx context.Context, config container.Config, flags *runFlags) (int, error) {
+	if config.TTY && config.Interactive && !tty.IsTerminal(p.In) {
+		return 0, &usageError{text: "run: -t with -i needs a terminal, and standard input is none", hint: "leave out -t, or -i"}
+	}
+	e, err := p.engine()
+	if err != nil {
+		return 0, err
+	}
+	req := engine.RunRequest{Config: config}
+	progress := p.newProgress(false)
+	defer progress.close()
+	req.Progress = progress.event
+	if config.TTY {
+		req.ConsoleSize = p.consoleSize()
+		req.Attach = p.attachTerminal(config.Interactive, flags.detachKeys)
+	} else {
+		streams, err := tty.OpenStreams(config.Interactive, p.In, p.Out, p.Err)
+		if err != nil {
+			return 0, err
+		}
+		defer streams.Close()
+		req.Stdio = [3]*os.File{streams.In, streams.Out, streams.Err}
+		req.Attach = p.attachStreams(streams)
+	}
+	if p.global.debug {
+		req.Traced = p.printTrace
+	}
+	if flags.step {
+		console, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+		if err != nil {
+			return 0, fmt.Errorf("--step needs a terminal to ask on: %w", err)
+		}
+		defer console.Close()
+		req.Before = stepper(console)
+	}
+	exit, err := e.Run(ctx, req)
+	return exit.Code, err
+}
+
+// consoleSize is the size of our terminal, nil if we have none.
+func (p *Program) consoleSize() *specs.Box {
+	for _, f := range []*os.File{p.Out, p.In} {
+		if size, err := tty.WindowSize(f); err == nil && size.Rows > 0 {
+			return &specs.Box{Width: uint(size.Columns), Height: uint(size.Rows)}
+		}
+	}
+	return nil
+}
+
+// attachTerminal connects our terminal with the container's.
+func (p *Program) attachTerminal(interactive bool, keys []byte) func(*engine.Running) (func() error, error) {
+	return func(r *engine.Running) (func() error, error) {
+		s := &tty.Session{Out: p.Out, Master: r.Console, Keys: keys, Detach: p.refuseDetach}
+		s.Signal = func(sig os.Signal) { r.Signal(sig) } // it may have ended
+		if interactive {
+			s.In = p.In
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		s.Ready = p.stopInterrupts // from here on signals are the container's
+		go func() { done <- s.Run(ctx) }()
+		return func() error {
+			cancel()
+			err := <-done
+			if errors.Is(err, unix.EPIPE) {
+				return nil // who read our output has seen enough
+			}
+			return err
+		}, nil
+	}
+}
+
+// refuseDetach answers the detach keys. They are not passed on, as the user does
+// not mean the program with them.
+func (p *Program) refuseDetach() {
+	fmt.Fprint(p.Err, "\r\ncontainr: a container in the foreground cannot be detached from; the keys were not passed on\r\n")
+}
+
+// attachStreams passes signals on and lets go of what only the container needs.
+func (p *Program) attachStreams(streams *tty.Streams) func(*engine.Running) (func() error, error) {
+	return func(r *engine.Running) (func() error, error) {
+		streams.Started()
+		stop := tty.Forward(func(sig os.Signal) { r.Signal(sig) }) // it may have ended
+		p.stopInterrupts()
+		return func() error {
+			stop()
+			streams.Close()
+			return nil
+		}, nil
+	}
+}
+
+func (p *Program) removeCommand() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:     "rm [FLAGS] CONTAINER...",
+		Short:   "Remove containers",
+		GroupID: groupRun,
+		Args:    minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			var failures []error
+			for _, name := range args {
+				record, err := e.Remove(cmd.Context(), engine.RemoveRequest{Container: name, Force: force})
+				if err == nil {
+					_, err = fmt.Fprintln(p.Out, record.Name)
+				}
+				failures = append(failures, err)
+			}
+			return errors.Join(failures...)
+		},
+		DisableFlagsInUseLine: true,
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill it if it runs")
+	return cmd
+}

@@ -1,0 +1,299 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+
+	"github.com/spf13/pflag"
+
+	"github.com/containr/containr/internal/tty"
+	"github.com/containr/containr/pkg/container"
+)
+
+// runFlags collects the flags of `run`. What they mean for the container goes to
+// config as the flags are read; the other fields are about this invocation.
+type runFlags struct {
+	config container.Config
+
+	fileEnv    []string // of --env-file, which comes before that of --env
+	entrypoint string
+	detachKeys []byte
+	step       bool
+
+	set *pflag.FlagSet
+	dir string // the current directory
+}
+
+// newRunFlags binds the flags of `run` to a set.
+func newRunFlags(set *pflag.FlagSet) *runFlags {
+	r := &runFlags{set: set}
+	r.config.Labels, r.config.Annotations, r.config.Sysctls = map[string]string{}, map[string]string{}, map[string]string{}
+	r.detachKeys, _ = tty.ParseKeys(tty.DefaultDetachKeys)
+	set.SortFlags = false
+	set.SetInterspersed(false)
+	r.container()
+	r.process()
+	r.files()
+	r.limits()
+	r.security()
+	r.namespaces()
+	r.names()
+	return r
+}
+
+// binder adds flags of one group of the help text.
+type binder struct {
+	set   *pflag.FlagSet
+	group string
+}
+
+// groupAnnotation is where a flag notes its group.
+const groupAnnotation = "containr_group"
+
+func (b binder) note(name string) {
+	b.set.SetAnnotation(name, groupAnnotation, []string{b.group})
+}
+
+func (b binder) bool(p *bool, name, short, usage string) {
+	b.set.BoolVarP(p, name, short, false, usage)
+	b.note(name)
+}
+
+func (b binder) string(p *string, name, short, usage string) {
+	b.set.StringVarP(p, name, short, "", usage)
+	b.note(name)
+}
+
+// value adds a flag whose values are read by read, each in turn. The first word
+// in backquotes in usage is what the value is called.
+func (b binder) value(name, short, usage string, read func(string) error) {
+	b.set.VarP(&flagValue{read: read}, name, short, usage)
+	b.note(name)
+}
+
+// alias adds a second name for a flag, which the help text does not show.
+func (b binder) alias(name, of string) {
+	f := b.set.Lookup(of)
+	b.set.VarP(f.Value, name, "", f.Usage)
+	b.set.Lookup(name).Hidden = true
+}
+
+// flagValue is a pflag.Value that hands each text to a function.
+type flagValue struct {
+	read func(string) error
+	last string
+}
+
+func (v *flagValue) Set(s string) error { v.last = s; return v.read(s) }
+func (v *flagValue) String() string     { return v.last }
+func (v *flagValue) Type() string       { return "value" }
+
+// add returns a reader that appends what parse makes of each text.
+func add[T any](to *[]T, parse func(string) (T, error)) func(string) error {
+	return func(s string) error {
+		v, err := parse(s)
+		if err == nil {
+			*to = append(*to, v)
+		}
+		return err
+	}
+}
+
+// put returns a reader that keeps what parse makes of the last text.
+func put[T any](to *T, parse func(string) (T, error)) func(string) error {
+	return func(s string) error {
+		v, err := parse(s)
+		if err == nil {
+			*to = v
+		}
+		return err
+	}
+}
+
+// enter returns a reader that puts a pair into a map.
+func enter(to map[string]string, parse func(string) (key, value string, err error)) func(string) error {
+	return func(s string) error {
+		key, value, err := parse(s)
+		if err == nil {
+			to[key] = value
+		}
+		return err
+	}
+}
+
+func text(s string) (string, error) { return s, nil }
+
+// number reads a whole number.
+func number(s string) (int64, error) {
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%q is not a whole number", s)
+	}
+	return n, nil
+}
+
+func (r *runFlags) container() {
+	b, c := binder{r.set, "Container"}, &r.config
+	b.bool(&c.AutoRemove, "rm", "", "remove the container when it ends")
+	b.string(&c.Name, "name", "", "call the container `NAME`")
+	b.bool(&c.Interactive, "interactive", "i", "keep standard input open")
+	b.bool(&c.TTY, "tty", "t", "give the container a terminal")
+	b.value("detach-keys", "", "the `KEYS` that leave a terminal (ctrl-p,ctrl-q)", put(&r.detachKeys, tty.ParseKeys))
+	b.bool(&c.Init, "init", "", "put a small init in front of the program, which reaps orphans and passes signals on")
+	b.string(&c.Pull, "pull", "", "fetch the image `WHEN`: always, missing, never")
+	b.string(&c.Platform, "platform", "", "run the image for `OS/ARCH[/VARIANT]`")
+	b.value("label", "l", "note `KEY[=VALUE]` on the container", enter(c.Labels, container.ParseLabel))
+	b.value("label-file", "", "read labels from `FILE`", r.readLabels)
+	b.value("annotation", "", "put `KEY=VALUE` in the OCI specification", enter(c.Annotations, container.ParseLabel))
+	b.string(&c.StopSignal, "stop-signal", "", "the `SIGNAL` that asks the program to end")
+	b.bool(&r.step, "step", "", "wait for Enter before every step")
+}
+
+func (r *runFlags) process() {
+	b, c := binder{r.set, "Program"}, &r.config
+	b.value("env", "e", "set a variable: `KEY=VALUE`, or KEY to pass on ours", add(&c.Env, r.parseEnv))
+	b.value("env-file", "", "read variables from `FILE`", r.readEnv)
+	b.string(&c.WorkDir, "workdir", "w", "start in the directory `DIR`")
+	b.string(&c.User, "user", "u", "run as `USER[:GROUP]`, names or numbers")
+	b.value("group-add", "", "add `GROUP` to the user's groups", add(&c.GroupAdd, text))
+	b.string(&r.entrypoint, "entrypoint", "", "run `PROGRAM` instead of the image's entrypoint; empty for none")
+	b.value("umask", "", "the `UMASK` of the program, in octal", func(s string) error {
+		n, err := container.ParseUmask(s)
+		c.Umask = &n
+		return err
+	})
+}
+
+func (r *runFlags) files() {
+	b, c := binder{r.set, "Files"}, &r.config
+	volume := func(s string) (container.Mount, error) { return container.ParseVolume(s, r.workingDir()) }
+	mount := func(s string) (container.Mount, error) { return container.ParseMount(s, r.workingDir()) }
+	b.value("volume", "v", "show the host's `SOURCE:TARGET[:ro]` in the container", add(&c.Mounts, volume))
+	b.value("mount", "", "mount `type=bind|tmpfs,target=DIR,...`", add(&c.Mounts, mount))
+	b.value("tmpfs", "", "mount an empty file system in memory: `DIR[:OPTIONS]`", add(&c.Mounts, container.ParseTmpfs))
+	b.bool(&c.ReadOnly, "read-only", "", "make the root file system read-only")
+	b.string(&c.Rootfs, "rootfs", "", "use the directory `DIR` as root file system, without an image")
+	b.value("shm-size", "", "the `SIZE` of /dev/shm (64m)", put(&c.ShmSize, container.ParseSize))
+	b.value("device", "", "show the device `HOST[:CONTAINER][:rwm]`", add(&c.Devices, container.ParseDevice))
+	b.value("device-cgroup-rule", "", "allow devices by `RULE`, such as 'c 13:* rw'", add(&c.DeviceRules, container.ParseDeviceRule))
+}
+
+func (r *runFlags) limits() {
+	b, l := binder{r.set, "Limits"}, &r.config.Resources
+	b.value("memory", "m", "at most `SIZE` of memory", put(&l.Memory, container.ParseSize))
+	b.value("memory-swap", "", "at most `SIZE` of memory and swap together; -1 for no limit", put(&l.MemorySwap, container.ParseMemorySwap))
+	b.value("memory-reservation", "", "keep `SIZE` of memory when it gets scarce", put(&l.MemoryReservation, container.ParseSize))
+	b.value("cpus", "", "at most the time of `NUMBER` CPUs, such as 1.5", put(&l.NanoCPUs, container.ParseCPUs))
+	b.value("cpu-shares", "c", "a `WEIGHT` against other containers (1024)", put(&l.CPUShares, number))
+	b.value("cpu-period", "", "measure CPU time in periods of `MICROSECONDS`", put(&l.CPUPeriod, number))
+	b.value("cpu-quota", "", "`MICROSECONDS` of CPU time in each period", put(&l.CPUQuota, number))
+	b.string(&l.CPUs, "cpuset-cpus", "", "run on the CPUs in `LIST`, such as 0-3,6")
+	b.string(&l.MemoryNodes, "cpuset-mems", "", "use the memory nodes in `LIST`")
+	b.value("pids-limit", "", "at most `NUMBER` processes; -1 for no limit", put(&l.Pids, number))
+	b.value("ulimit", "", "a limit of setrlimit(2): `NAME=SOFT[:HARD]`", add(&r.config.Ulimits, container.ParseUlimit))
+	b.value("oom-score-adj", "", "kill it later or earlier when memory runs out: `NUMBER` from -1000 to 1000", func(s string) error {
+		n, err := number(s)
+		adj := int(n)
+		r.config.OOMScoreAdj = &adj
+		return err
+	})
+	b.string(&r.config.CgroupParent, "cgroup-parent", "", "make the container's cgroup below `PATH`")
+}
+
+func (r *runFlags) security() {
+	b, c := binder{r.set, "Security"}, &r.config
+	b.value("cap-add", "", "give the program `CAPABILITY`, or ALL", add(&c.CapAdd, container.ParseCapability))
+	b.value("cap-drop", "", "take `CAPABILITY`, or ALL, from the program", add(&c.CapDrop, container.ParseCapability))
+	b.value("security-opt", "", "`OPTION`: no-new-privileges, seccomp=unconfined|FILE, systempaths=unconfined, apparmor=PROFILE, label=...", c.Security.Set)
+	b.bool(&c.Privileged, "privileged", "", "give the container all that the host has to give")
+}
+
+func (r *runFlags) namespaces() {
+	b, c := binder{r.set, "Namespaces"}, &r.config
+	n := &c.Namespaces
+	b.string(&n.Network, "network", "", "the container's `NETWORK`: none or host")
+	b.alias("net", "network")
+	b.string(&n.PID, "pid", "", "whose processes it sees: `private or host`")
+	b.string(&n.IPC, "ipc", "", "whose shared memory it sees: `private, host, shareable or none`")
+	b.string(&n.UTS, "uts", "", "whose host name it has: `private or host`")
+	b.string(&n.Cgroup, "cgroupns", "", "whose cgroup names it sees: `private or host`")
+	b.string(&n.User, "userns", "", "whose users it has: `private or host`")
+	b.value("uidmap", "", "map user ids: `CONTAINER:HOST[:SIZE]`", add(&c.UIDMap, container.ParseIDMap))
+	b.value("gidmap", "", "map group ids: `CONTAINER:HOST[:SIZE]`", add(&c.GIDMap, container.ParseIDMap))
+	b.value("sysctl", "", "set a kernel parameter of its namespaces: `NAME=VALUE`", enter(c.Sysctls, container.ParseSysctl))
+}
+
+func (r *runFlags) names() {
+	b, c := binder{r.set, "Names"}, &r.config
+	b.string(&c.Hostname, "hostname", "h", "the container's host `NAME`")
+	b.string(&c.Domainname, "domainname", "", "the container's NIS domain `NAME`")
+	b.value("add-host", "", "put `NAME:IP` in /etc/hosts", add(&c.ExtraHosts, container.ParseHost))
+	b.value("dns", "", "ask the name server `IP`", add(&c.DNS.Servers, container.ParseDNSServer))
+	b.value("dns-search", "", "search names in `DOMAIN`; . for none", add(&c.DNS.Search, container.ParseDNSSearch))
+	b.value("dns-option", "", "put `OPTION` in /etc/resolv.conf", add(&c.DNS.Options, container.ParseDNSOption))
+	b.alias("dns-opt", "dns-option")
+}
+
+func (r *runFlags) workingDir() string {
+	if r.dir == "" {
+		r.dir, _ = os.Getwd() // a relative path then counts from /, and is not found
+	}
+	return r.dir
+}
+
+func (r *runFlags) parseEnv(s string) (string, error) { return container.ParseEnv(s, os.LookupEnv) }
+
+func (r *runFlags) readEnv(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	env, err := container.ParseEnvFile(name, f, os.LookupEnv)
+	r.fileEnv = append(r.fileEnv, env...)
+	return err
+}
+
+func (r *runFlags) readLabels(name string) error {
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	labels, err := container.ParseLabelFile(name, f)
+	for key, value := range labels {
+		if _, said := r.config.Labels[key]; !said {
+			r.config.Labels[key] = value
+		}
+	}
+	return err
+}
+
+// finish returns the configuration that the flags and the arguments after them
+// describe: IMAGE [COMMAND] [ARG...], without IMAGE if --rootfs is given.
+func (r *runFlags) finish(args []string) (container.Config, error) {
+	c := r.config
+	if c.Rootfs == "" {
+		if len(args) == 0 {
+			return c, &usageError{text: "run: no image is named", hint: "usage: containr run [FLAGS] IMAGE [COMMAND] [ARG...]"}
+		}
+		c.Image, args = args[0], args[1:]
+	}
+	c.Args = args
+	c.Env = append(r.fileEnv, c.Env...)
+	if r.set.Changed("entrypoint") {
+		c.Entrypoint = []string{}
+		if r.entrypoint != "" {
+			c.Entrypoint = []string{r.entrypoint}
+		}
+	}
+	var err error
+	if c.Rootfs, err = absolute(c.Rootfs); err != nil {
+		return c, err
+	}
+	if s := &c.Security.Seccomp; *s != container.SeccompUnconfined {
+		*s, err = absolute(*s)
+	}
+	return c, err
+}
