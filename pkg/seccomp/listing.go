@@ -116,6 +116,8 @@ func (in Instruction) question(s state) string {
 	switch {
 	case s.offset == dataArch:
 		return fmt.Sprintf("%s %s %s", left, operator, auditName(in.K))
+	case s.offset == dataNumber && in.Code == opJGE && in.K == x32Bit:
+		return fmt.Sprintf("%s >= %#x (any x32 call)", left, in.K)
 	case s.offset == dataNumber:
 		return fmt.Sprintf("%s %s %s", left, operator, numberText(s.audit, in.K))
 	}
@@ -154,13 +156,13 @@ func auditName(audit uint32) string {
 // numberText renders a number with the name that it has in its ABI, if any.
 func numberText(audit, number uint32) string {
 	a := abiOf(audit, number)
-	switch {
-	case a == X32 && number == x32Bit:
-		return fmt.Sprintf("%#x (any x32 call)", number)
-	case a == X32:
+	if a == X32 {
 		plain := fmt.Sprintf("x32 %d", number&^x32Bit)
-		if number == ^uint32(0) {
+		switch {
+		case number == ^uint32(0):
 			plain = "-1"
+		case number > 1<<31:
+			plain = fmt.Sprintf("%#x", number)
 		}
 		if name, ok := a.Name(number); ok {
 			return fmt.Sprintf("%s (%s)", plain, name)

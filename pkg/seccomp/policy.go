@@ -29,7 +29,11 @@ func Compile(policy *specs.LinuxSeccomp, arch Arch) (*Program, error) {
 	if !arch.valid() || arch == X32 {
 		return nil, fmt.Errorf("seccomp policy: %s is not the native architecture of a kernel", arch)
 	}
-	c := compiler{native: arch}
+	c := compiler{
+		native: arch,
+		rules:  make([]rule, 0, len(policy.Syscalls)+multiplexedCalls),
+		conds:  make([]condition, 0, len(policy.Syscalls)+multiplexedCalls),
+	}
 	flags, err := c.readPolicy(policy)
 	if err != nil {
 		return nil, fmt.Errorf("seccomp policy: %w", err)
@@ -56,6 +60,7 @@ func Check(policy *specs.LinuxSeccomp) error {
 // compiler holds what is known about one policy while it is compiled.
 type compiler struct {
 	native        Arch
+	abis          []Arch // of the filter, in the order of Arch.family
 	defaultAction Action
 	notify        bool // some rule asks for Notify
 	unknown       []string
@@ -184,6 +189,7 @@ func (c *compiler) readArchitectures(listed []specs.Arch) error {
 	}
 	for _, a := range c.native.family() {
 		if a == c.native || slices.Contains(listed, a.OCI()) {
+			c.abis = append(c.abis, a)
 			c.tables[a-1] = &outcomeTable{last: -1}
 		}
 	}
@@ -216,10 +222,7 @@ func (c *compiler) readRule(source int, call *specs.LinuxSyscall) error {
 			c.unknown = append(c.unknown, name)
 			continue
 		}
-		for _, a := range c.native.family() {
-			if c.tables[a-1] == nil {
-				continue
-			}
+		for _, a := range c.abis {
 			if err := c.addCall(a, &callNumbers[row], first, end); err != nil {
 				return fmt.Errorf(".names[%d]: %s: %w", i, name, err)
 			}
@@ -333,6 +336,10 @@ func (c *compiler) addRule(e *entry, index int, wide bool) error {
 	e.rules = int32(len(c.links))
 	return nil
 }
+
+// multiplexedCalls is how many calls have sub-calls in addMultiplexed: most
+// policies have them all.
+const multiplexedCalls = 32
 
 // addMultiplexed enters rules for a call of 32-bit x86 that can also be made
 // through socketcall or ipc: they test the number in the first argument. The

@@ -34,7 +34,11 @@ func Load(r io.Reader, t Target) (*specs.LinuxSeccomp, error) {
 	if err := seccomp.Check(d.everything()); err != nil {
 		return nil, err
 	}
-	return d.policy(t), nil
+	p := d.policy(t)
+	if err := seccomp.Check(p); err != nil {
+		return nil, fmt.Errorf("for this target: %w", err)
+	}
+	return p, nil
 }
 
 // decode reads exactly one document.
