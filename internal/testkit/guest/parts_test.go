@@ -186,11 +186,12 @@ func TestFrames(t *testing.T) {
 }
 
 func TestTailKeepsTheEnd(t *testing.T) {
-	tl := &tail{max: 5}
-	for _, s := range []string{"abc", "defg", "0123456"} {
+	seen := 0
+	tl := &tail{max: 5, word: "cd", seen: func() { seen++ }}
+	for _, s := range []string{"abc", "defg", "cd", "0123456"} {
 		tl.Write([]byte(s))
 	}
-	if tl.String() != "23456" {
-		t.Error(tl.String())
+	if tl.String() != "23456" || seen != 1 {
+		t.Errorf("%s, seen %d times", tl, seen)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -77,6 +78,9 @@ func (m machine) command() *exec.Cmd {
 	return exec.Command(m.qemu, args...)
 }
 
+// panicTime is what a kernel gets to print its last words.
+const panicTime = 2 * time.Second
+
 // run boots the machine, passes on what the program prints, and ends the machine when the program has ended.
 func (m machine) run(ctx context.Context, o Options) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
@@ -87,8 +91,10 @@ func (m machine) run(ctx context.Context, o Options) (Result, error) {
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "wire"), os.NewFile(uintptr(pair[1]), "wire")
 	defer ours.Close()
-	console := &tail{max: 32 << 10}
 	cmd := m.command()
+	console := &tail{max: 32 << 10, word: "Kernel panic"}
+	// A kernel that panics should restart, which ends QEMU; with a lock held it may hang instead.
+	console.seen = func() { time.AfterFunc(panicTime, func() { cmd.Process.Kill() }) }
 	cmd.ExtraFiles = []*os.File{theirs, m.initrd}
 	cmd.Stdout, cmd.Stderr = console, console
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
@@ -217,11 +223,13 @@ func replace(from, host string) error {
 	return os.WriteFile(host, b, fi.Mode().Perm())
 }
 
-// tail keeps the end of what is written to it.
+// tail keeps the end of what is written to it, and tells when it has seen a word for the first time.
 type tail struct {
-	mu  sync.Mutex
-	buf []byte
-	max int
+	mu   sync.Mutex
+	buf  []byte
+	max  int
+	word string
+	seen func()
 }
 
 func (t *tail) Write(b []byte) (int, error) {
@@ -230,6 +238,10 @@ func (t *tail) Write(b []byte) (int, error) {
 	t.buf = append(t.buf, b...)
 	if over := len(t.buf) - t.max; over > 0 {
 		t.buf = append(t.buf[:0], t.buf[over:]...)
+	}
+	if t.seen != nil && bytes.Contains(t.buf, []byte(t.word)) {
+		t.seen()
+		t.seen = nil
 	}
 	return len(b), nil
 }
