@@ -99,6 +99,12 @@ func TestRedirectMovesOutputFiles(t *testing.T) {
 	}
 }
 
+func TestLastVariableStays(t *testing.T) {
+	if got := environment([]string{"A=1", "B=2", "AB=3"}, nil, []string{"C=4", "A=5"}); !slices.Equal(got, []string{"B=2", "AB=3", "C=4", "A=5"}) {
+		t.Error(got)
+	}
+}
+
 func TestModulesResolveInOrder(t *testing.T) {
 	m := wire.Modules{Needs: map[string][]string{"a": {"b", "c"}, "b": {"c"}, "c": nil, "d": {"builtin"}, "x": {"y"}, "y": {"x"}},
 		Aliases: map[string][]string{"fs-a": {"a", "d"}}}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -203,24 +204,30 @@ func deliver(archive []byte, out map[string]string) error {
 	return nil
 }
 
-// replace copies a file to host, or the content of a directory into the directory host. That there is nothing is fine.
+// replace copies a file to host, or the files of a directory into the directory host, over what is there. That there
+// is nothing to copy is fine.
 func replace(from, host string) error {
-	fi, err := os.Stat(from)
-	if os.IsNotExist(err) {
-		return nil
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(host, strings.TrimPrefix(path, from))
+		if d.IsDir() {
+			return os.MkdirAll(to, 0o755)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(to, b, 0o644)
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		_, missing := os.Lstat(from)
+		if missing != nil {
+			return nil
+		}
 	}
-	if err != nil {
-		return err
-	}
-	if fi.IsDir() {
-		// os.CopyFS refuses to overwrite, which is what a directory of coverage data needs: its names are unique.
-		return os.CopyFS(host, os.DirFS(from))
-	}
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(host, b, fi.Mode().Perm())
+	return err
 }
 
 // tail keeps the end of what is written to it, and tells when it has seen a word for the first time.
