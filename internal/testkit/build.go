@@ -20,11 +20,12 @@ func CacheDir() (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
-// Build compiles the main package pkg of this module, statically, for linux on goarch, and returns the path of the
+// Build compiles the main package pkg of this module, statically, for linux on goarch, with flags of the go command
+// such as -cover, and returns the path of the
 // program. The program stays in the cache under a name of its own; when nothing changed the go command only looks
 // (0.2 s). A lock keeps test processes that run at the same time from building the same file twice.
-func Build(pkg, goarch string) (string, error) {
-	return goBuild(pkg, goarch, "build")
+func Build(pkg, goarch string, flags ...string) (string, error) {
+	return goBuild(pkg, goarch, append([]string{"build"}, flags...)...)
 }
 
 // BuildTest compiles the test binary of the package pkg of this module as Build does programs.

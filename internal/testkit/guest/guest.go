@@ -42,6 +42,9 @@ import (
 // Var is set in the environment of every program in a guest, to the kernel's name.
 const Var = "CONTAINR_GUEST"
 
+// CoverVar names the environment variable that makes Run collect coverage data, in the directory that it names.
+const CoverVar = "CONTAINR_TEST_COVERDIR"
+
 // Options say what runs where. Kernel, and Binary or Package, are needed; the rest has defaults.
 type Options struct {
 	// Kernel is the name of one of Kernels.
@@ -62,6 +65,11 @@ type Options struct {
 	// Files are what the guest has besides: guest path to host path of a file or a directory tree. Owners and modes
 	// are kept. Not below /dev, /proc, /run and /sys, which are mount points.
 	Files map[string]string
+	// Programs are main packages to compile for the guest: guest path to import path.
+	Programs map[string]string
+	// CoverDir is a directory of the host for coverage data, as "go tool covdata" reads it: Package and Programs are
+	// compiled with counters for the whole module. Run takes it from the environment: CoverVar.
+	CoverDir string
 	// Out are what to bring back: guest path to host path of a file or a directory. What is not there is left out.
 	Out map[string]string
 	// Packages are Debian packages to unpack into the guest, with all that they depend on. They are not configured.
@@ -128,10 +136,8 @@ func Exec(ctx context.Context, o Options) (Result, error) {
 	if m.files, err = k.files(); err != nil {
 		return Result{}, err
 	}
-	if o.Package != "" {
-		if o.Binary, err = testkit.BuildTest(o.Package, k.Arch); err != nil {
-			return Result{}, err
-		}
+	if err := compile(&o, k); err != nil {
+		return Result{}, err
 	}
 	redirect(&o)
 	m.initrd, err = writeInitrd(o, k, m.files)
@@ -170,6 +176,9 @@ func Run(t testing.TB, o Options) Result {
 	o, err := ForTest(o)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if o.CoverDir == "" {
+		o.CoverDir = os.Getenv(CoverVar)
 	}
 	var out, log bytes.Buffer
 	o.Args = append([]string{"-test.v", "-test.timeout=" + o.withDefaults().Timeout.String()}, o.Args...)

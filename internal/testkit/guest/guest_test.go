@@ -271,3 +271,25 @@ func TestGoTestExec(t *testing.T) {
 		t.Errorf("coverage profile: %v %q", err, b)
 	}
 }
+
+// TestCoverageAndProgramsComeAlong compiles a program for the guest and collects the counters of it and of the tests.
+func TestCoverageAndProgramsComeAlong(t *testing.T) {
+	dir := t.TempDir()
+	Run(t, Options{Kernel: "debian-6.12", Package: module + "internal/testkit", Run: "^TestProbeActs$", CoverDir: dir,
+		Programs: map[string]string{"/usr/lib/containr-test/covered": module + "internal/testkit/cmd/probe"},
+		Env:      []string{testkit.ProbeVar + "=/usr/lib/containr-test/covered"}})
+	out, err := exec.Command("go", "tool", "covdata", "percent", "-i="+dir).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for _, pkg := range []string{"internal/testkit", "internal/testkit/probe"} {
+		covered := false
+		for line := range strings.Lines(string(out)) {
+			f := strings.Fields(line)
+			covered = covered || len(f) > 2 && f[0] == module+pkg && f[2] != "0.0%"
+		}
+		if !covered {
+			t.Errorf("nothing of %s is covered:\n%s", pkg, out)
+		}
+	}
+}

@@ -42,6 +42,47 @@ var baseFiles = map[string]string{
 	"/etc/subgid": "root:100000:65536\n",
 }
 
+// coverPath is where programs leave coverage data in the guest.
+const coverPath = "/out/cover"
+
+// compile builds what the options name by import path.
+func compile(o *Options, k Kernel) error {
+	var flags []string
+	if o.CoverDir != "" {
+		flags = []string{"-cover", "-coverpkg=github.com/containr/containr/..."}
+		o.Env = append(slices.Clone(o.Env), "GOCOVERDIR="+coverPath)
+		o.Out = with(o.Out, coverPath, o.CoverDir)
+		o.dirs = append(o.dirs, coverPath)
+	}
+	for name, pkg := range o.Programs {
+		program, err := testkit.Build(pkg, k.Arch, flags...)
+		if err != nil {
+			return err
+		}
+		o.Files = with(o.Files, name, program)
+	}
+	if o.Package == "" {
+		return nil
+	}
+	var err error
+	o.Binary, err = testkit.BuildTest(o.Package, k.Arch, flags...)
+	if o.CoverDir != "" {
+		o.Args = append(slices.Clone(o.Args), "-test.gocoverdir="+o.CoverDir)
+	}
+	return err
+}
+
+// with returns a copy of m, which may be nil, with one more entry.
+func with(m map[string]string, key, value string) map[string]string {
+	out := map[string]string{key: value}
+	for k, v := range m {
+		if k != key {
+			out[k] = v
+		}
+	}
+	return out
+}
+
 // writeInitrd makes the root file system of the guest in a memfd, which nobody has to remove.
 func writeInitrd(o Options, k Kernel, f files) (*os.File, error) {
 	if err := checkBinary(o.Binary, k); err != nil {
@@ -57,7 +98,7 @@ func writeInitrd(o Options, k Kernel, f files) (*os.File, error) {
 	}
 	var config bytes.Buffer
 	err = wire.Config{
-		Argv: append([]string{programPath}, o.Args...), Env: slices.Concat(baseEnv, []string{Var + "=" + k.Name}, o.Env),
+		Argv: append([]string{programPath}, o.Args...), Env: environment(baseEnv, []string{Var + "=" + k.Name}, o.Env),
 		Dir: o.Dir, Now: time.Now(), Load: bootModules, Modules: f.modules, Out: slices.Sorted(maps.Keys(o.Out)),
 	}.Encode(&config)
 	if err != nil {
@@ -101,6 +142,18 @@ func writeInitrd(o Options, k Kernel, f files) (*os.File, error) {
 	return file, nil
 }
 
+// environment joins lists of variables; of those with the same name the last one stays. A program that finds two may
+// take either.
+func environment(lists ...[]string) []string {
+	var out []string
+	for _, v := range slices.Concat(lists...) {
+		name, _, _ := strings.Cut(v, "=")
+		out = slices.DeleteFunc(out, func(old string) bool { return strings.HasPrefix(old, name+"=") })
+		out = append(out, v)
+	}
+	return out
+}
+
 // checkBinary refuses a program that could not start in the guest, where there is no dynamic linker.
 func checkBinary(binary string, k Kernel) error {
 	if binary == "" {
@@ -134,11 +187,7 @@ func ForTest(o Options) (Options, error) {
 	if err != nil {
 		return o, err
 	}
-	o.Files = maps.Clone(o.Files)
-	if o.Files == nil {
-		o.Files = map[string]string{}
-	}
-	o.Files[probePath] = probe
+	o.Files = with(o.Files, probePath, probe)
 	o.Env = append([]string{testkit.ProbeVar + "=" + probePath}, o.Env...)
 	source := "."
 	if o.Package != "" {

@@ -99,6 +99,12 @@ func TestRedirectMovesOutputFiles(t *testing.T) {
 	}
 }
 
+func TestLastVariableStays(t *testing.T) {
+	if got := environment([]string{"A=1", "B=2", "AB=3"}, nil, []string{"C=4", "A=5"}); !slices.Equal(got, []string{"B=2", "AB=3", "C=4", "A=5"}) {
+		t.Error(got)
+	}
+}
+
 func TestModulesResolveInOrder(t *testing.T) {
 	m := wire.Modules{Needs: map[string][]string{"a": {"b", "c"}, "b": {"c"}, "c": nil, "d": {"builtin"}, "x": {"y"}, "y": {"x"}},
 		Aliases: map[string][]string{"fs-a": {"a", "d"}}}
@@ -186,11 +192,12 @@ func TestFrames(t *testing.T) {
 }
 
 func TestTailKeepsTheEnd(t *testing.T) {
-	tl := &tail{max: 5}
-	for _, s := range []string{"abc", "defg", "0123456"} {
+	seen := 0
+	tl := &tail{max: 5, word: "cd", seen: func() { seen++ }}
+	for _, s := range []string{"abc", "defg", "cd", "0123456"} {
 		tl.Write([]byte(s))
 	}
-	if tl.String() != "23456" {
-		t.Error(tl.String())
+	if tl.String() != "23456" || seen != 1 {
+		t.Errorf("%s, seen %d times", tl, seen)
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -77,6 +79,9 @@ func (m machine) command() *exec.Cmd {
 	return exec.Command(m.qemu, args...)
 }
 
+// panicTime is what a kernel gets to print its last words.
+const panicTime = 2 * time.Second
+
 // run boots the machine, passes on what the program prints, and ends the machine when the program has ended.
 func (m machine) run(ctx context.Context, o Options) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
@@ -87,8 +92,10 @@ func (m machine) run(ctx context.Context, o Options) (Result, error) {
 	}
 	ours, theirs := os.NewFile(uintptr(pair[0]), "wire"), os.NewFile(uintptr(pair[1]), "wire")
 	defer ours.Close()
-	console := &tail{max: 32 << 10}
 	cmd := m.command()
+	console := &tail{max: 32 << 10, word: "Kernel panic"}
+	// A kernel that panics should restart, which ends QEMU; with a lock held it may hang instead.
+	console.seen = func() { time.AfterFunc(panicTime, func() { cmd.Process.Kill() }) }
 	cmd.ExtraFiles = []*os.File{theirs, m.initrd}
 	cmd.Stdout, cmd.Stderr = console, console
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
@@ -197,31 +204,39 @@ func deliver(archive []byte, out map[string]string) error {
 	return nil
 }
 
-// replace copies a file to host, or the content of a directory into the directory host. That there is nothing is fine.
+// replace copies a file to host, or the files of a directory into the directory host, over what is there. That there
+// is nothing to copy is fine.
 func replace(from, host string) error {
-	fi, err := os.Stat(from)
-	if os.IsNotExist(err) {
-		return nil
+	err := filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(host, strings.TrimPrefix(path, from))
+		if d.IsDir() {
+			return os.MkdirAll(to, 0o755)
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(to, b, 0o644)
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		_, missing := os.Lstat(from)
+		if missing != nil {
+			return nil
+		}
 	}
-	if err != nil {
-		return err
-	}
-	if fi.IsDir() {
-		// os.CopyFS refuses to overwrite, which is what a directory of coverage data needs: its names are unique.
-		return os.CopyFS(host, os.DirFS(from))
-	}
-	b, err := os.ReadFile(from)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(host, b, fi.Mode().Perm())
+	return err
 }
 
-// tail keeps the end of what is written to it.
+// tail keeps the end of what is written to it, and tells when it has seen a word for the first time.
 type tail struct {
-	mu  sync.Mutex
-	buf []byte
-	max int
+	mu   sync.Mutex
+	buf  []byte
+	max  int
+	word string
+	seen func()
 }
 
 func (t *tail) Write(b []byte) (int, error) {
@@ -230,6 +245,10 @@ func (t *tail) Write(b []byte) (int, error) {
 	t.buf = append(t.buf, b...)
 	if over := len(t.buf) - t.max; over > 0 {
 		t.buf = append(t.buf[:0], t.buf[over:]...)
+	}
+	if t.seen != nil && bytes.Contains(t.buf, []byte(t.word)) {
+		t.seen()
+		t.seen = nil
 	}
 	return len(b), nil
 }
