@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"encoding/binary"
+	"strconv"
 
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -190,4 +191,48 @@ func (l *limits) devicesV2() {
 		return
 	}
 	l.b.Do("allow devices", linux.DeviceFilter{Cgroup: l.dir, Program: compileDevices(p)}).For(at + "devices")
+}
+
+// ListDeviceProgram writes a compiled filter for a reader, a line for each
+// instruction, in the notation of the comment at the top of this file. Jumps name the
+// number of the instruction that they lead to.
+func ListDeviceProgram(program string) []string {
+	lines := make([]string, 0, len(program)/8)
+	for pc := 0; (pc+1)*8 <= len(program); pc++ {
+		code := []byte(program[pc*8 : pc*8+8])
+		in := instruction{op: code[0], dst: code[1] & 15, src: code[1] >> 4,
+			off: int16(binary.LittleEndian.Uint16(code[2:])), imm: int32(binary.LittleEndian.Uint32(code[4:]))}
+		lines = append(lines, in.list(pc))
+	}
+	return lines
+}
+
+func (in instruction) list(pc int) string {
+	reg := func(prefix string, r uint8) string { return prefix + strconv.Itoa(int(r)) }
+	imm := strconv.FormatUint(uint64(uint32(in.imm)), 10)
+	target := " goto " + strconv.Itoa(pc+1+int(in.off))
+	dst := reg("w", in.dst)
+	switch in.op {
+	case opLoadWord:
+		return reg("r", in.dst) + " = *(u32 *)(" + reg("r", in.src) + " + " + strconv.Itoa(int(in.off)) + ")"
+	case opMove:
+		return dst + " = " + reg("w", in.src)
+	case opMoveImm:
+		return dst + " = " + imm
+	case opAndImm:
+		return dst + " &= " + imm
+	case opShiftImm:
+		return dst + " >>= " + imm
+	case opGoto:
+		return target[1:]
+	case opIfEqual:
+		return "if " + dst + " == " + imm + target
+	case opIfDiffers:
+		return "if " + dst + " != " + imm + target
+	case opIfAnyBit:
+		return "if " + dst + " & " + imm + target
+	case opExit:
+		return "exit"
+	}
+	return "opcode " + strconv.Itoa(int(in.op))
 }

@@ -255,6 +255,20 @@ func TestAllowAllNeedsNoFilter(t *testing.T) {
 	}
 }
 
+// TestDeviceProgramListing shows the program for one rule of each kind.
+func TestDeviceProgramListing(t *testing.T) {
+	program := compileDevices(devicePolicy{rules: []deviceRule{
+		{true, 'c', 1, 3, accessAll},
+		{true, 'b', 8, anyNumber, accessRead},
+		{false, 'b', 8, 1, accessRead | accessMknod},
+	}})
+	var b strings.Builder
+	for i, line := range ListDeviceProgram(program) {
+		fmt.Fprintf(&b, "%2d  %s\n", i, line)
+	}
+	golden(t, "device-program", []byte(b.String()))
+}
+
 // FuzzDeviceProgram: any rules that are taken compile to a program that ends.
 func FuzzDeviceProgram(f *testing.F) {
 	f.Add("c", int64(1), int64(3), "rwm", "b", int64(-1), int64(7), "r")

@@ -28,6 +28,8 @@ type Group struct {
 	paths []string
 	// magic is the file system type that the paths must have.
 	magic int64
+	// patience is how long Remove waits for the kernel.
+	patience time.Duration
 }
 
 // Open returns the group with these directories, which Placement.Paths named. It
@@ -37,7 +39,7 @@ func Open(mode host.CgroupMode, paths []string) *Group {
 	if mode == host.CgroupV2 {
 		magic = unix.CGROUP2_SUPER_MAGIC
 	}
-	return &Group{mode: mode, paths: paths, magic: magic}
+	return &Group{mode: mode, paths: paths, magic: magic, patience: removePatience}
 }
 
 // path finds the directory of a controller; on version 2 it is the only one. The
@@ -189,7 +191,7 @@ const (
 // up to 2 seconds; if processes live on, the error is EBUSY. The remaining directories
 // are removed even if one fails.
 func (g *Group) Remove() error {
-	deadline := time.Now().Add(removePatience)
+	deadline := time.Now().Add(g.patience)
 	var errs []error
 	for _, p := range slices.Backward(g.paths) {
 		errs = append(errs, g.removeTree(p, deadline))
