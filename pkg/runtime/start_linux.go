@@ -374,7 +374,7 @@ func (e *execution) redirect() (func(), error) {
 		}
 	}
 	for i, f := range e.o.Stdio {
-		if f == nil {
+		if f == nil || int(f.Fd()) == i {
 			continue
 		}
 		fd, err := unix.FcntlInt(uintptr(i), unix.F_DUPFD_CLOEXEC, 3)
