@@ -304,8 +304,10 @@ func (n *naive) corners(highest uint32, visit func(seccomp.Call)) {
 		if a == seccomp.X32 {
 			base = x32Bit
 		}
-		numbers := []uint32{base + highest, 0xeffff, 0xf0000, 0xf0001, 0xf0005, 0xf0006, 0xf0007, 0xf0008, 0xf0009,
-			x32Bit - 1, x32Bit, 1 << 31, ^uint32(0) - 1, ^uint32(0)}
+		numbers := []uint32{
+			base + highest, 0xeffff, 0xf0000, 0xf0001, 0xf0005, 0xf0006, 0xf0007, 0xf0008, 0xf0009,
+			x32Bit - 1, x32Bit, 1 << 31, ^uint32(0) - 1, ^uint32(0),
+		}
 		for nr := range highest {
 			numbers = append(numbers, base+nr)
 		}

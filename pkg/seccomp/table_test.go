@@ -52,11 +52,25 @@ func TestNumbers(t *testing.T) {
 		name   string
 		number uint32
 	}{
-		{AMD64, "read", 0}, {AMD64, "uretprobe", 335}, {AMD64, "file_setattr", 469},
-		{I386, "read", 3}, {I386, "umount", 22}, {I386, "umount2", 52}, {I386, "_llseek", 140}, {I386, "file_setattr", 469},
-		{X32, "read", x32Bit}, {X32, "execve", x32Bit | 520}, {X32, "pwritev2", x32Bit | 547}, {X32, "file_setattr", x32Bit | 469},
-		{ARM64, "read", 63}, {ARM64, "newfstatat", 79}, {ARM64, "file_setattr", 469},
-		{ARM, "read", 3}, {ARM, "set_tls", 0xf0005}, {ARM, "arm_fadvise64_64", 270}, {ARM, "file_setattr", 469},
+		{AMD64, "read", 0},
+		{AMD64, "uretprobe", 335},
+		{AMD64, "file_setattr", 469},
+		{I386, "read", 3},
+		{I386, "umount", 22},
+		{I386, "umount2", 52},
+		{I386, "_llseek", 140},
+		{I386, "file_setattr", 469},
+		{X32, "read", x32Bit},
+		{X32, "execve", x32Bit | 520},
+		{X32, "pwritev2", x32Bit | 547},
+		{X32, "file_setattr", x32Bit | 469},
+		{ARM64, "read", 63},
+		{ARM64, "newfstatat", 79},
+		{ARM64, "file_setattr", 469},
+		{ARM, "read", 3},
+		{ARM, "set_tls", 0xf0005},
+		{ARM, "arm_fadvise64_64", 270},
+		{ARM, "file_setattr", 469},
 	} {
 		number, ok := test.arch.Number(test.name)
 		if !ok || number != test.number {
@@ -104,6 +118,7 @@ func TestImportsAreFew(t *testing.T) {
 	allowed := []string{
 		"cmp", "encoding/binary", "errors", "fmt", "slices", "strings",
 		"github.com/opencontainers/runtime-spec/specs-go",
+		"github.com/containr/containr/pkg/plan", "github.com/containr/containr/pkg/plan/linux",
 	}
 	for _, path := range pkg.Imports {
 		if !slices.Contains(allowed, path) {
