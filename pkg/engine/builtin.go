@@ -6,49 +6,35 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/opencontainers/go-digest"
-
 	"github.com/containr/containr/internal/baseimage"
 	"github.com/containr/containr/pkg/image"
 )
 
-// loadBuiltin puts the image that is part of this binary into the store, if name
-// means it and the store has another image, or none, of that name. It reports
-// whether name means the built-in image. The short name is reserved for it; an
-// image of that name in a registry is reached by its full name.
-func (e *Engine) loadBuiltin(ctx context.Context, images *image.Store, name string) (bool, error) {
-	if name != "base" && name != baseimage.Name {
-		return false, nil
-	}
+// isBuiltin reports whether a name means the image that is part of this binary. The
+// short name is reserved for it; an image of that name in a registry is reached by
+// its full name.
+func isBuiltin(name string) bool { return name == "base" || name == baseimage.Name }
+
+// findBuiltin returns the built-in image from the store, where it is put first if
+// the store has another one, or none, of that name.
+func findBuiltin(ctx context.Context, images *image.Store, platform image.Platform) (*image.Image, error) {
 	want, err := baseimage.Digest()
-	if errors.Is(err, baseimage.ErrMissing) {
-		// A binary without it can still run what an image of that name holds.
-		if _, err := images.Resolve(baseimage.Name, image.AnyPlatform); err == nil {
-			return true, nil
-		}
-		return true, fmt.Errorf("image %s: %w", name, err)
+	have, resolveErr := images.Resolve(baseimage.Name, platform)
+	if errors.Is(err, baseimage.ErrMissing) && resolveErr == nil {
+		return have, nil // a binary without it can still run what was loaded by another
 	}
 	if err != nil {
-		return true, fmt.Errorf("built-in image: %w", err)
+		return nil, fmt.Errorf("image %s: %w", baseimage.Name, err)
 	}
-	if have, err := targetDigest(images, baseimage.Name); err == nil && have == want {
-		return true, nil
+	if resolveErr == nil && have.Target.Digest == want {
+		return have, nil
 	}
 	archive, err := baseimage.Archive()
 	if err != nil {
-		return true, fmt.Errorf("built-in image: %w", err)
+		return nil, fmt.Errorf("image %s: %w", baseimage.Name, err)
 	}
-	_, err = images.Load(ctx, bytes.NewReader(archive), image.LoadOptions{Name: baseimage.Name})
-	if err != nil {
-		return true, fmt.Errorf("built-in image: %w", err)
+	if _, err = images.Load(ctx, bytes.NewReader(archive), image.LoadOptions{Name: baseimage.Name}); err != nil {
+		return nil, fmt.Errorf("image %s: %w", baseimage.Name, err)
 	}
-	return true, nil
-}
-
-func targetDigest(images *image.Store, name string) (digest.Digest, error) {
-	img, err := images.Resolve(name, image.AnyPlatform)
-	if err != nil {
-		return "", err
-	}
-	return img.Target.Digest, nil
+	return images.Resolve(baseimage.Name, platform)
 }

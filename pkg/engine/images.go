@@ -234,8 +234,8 @@ func (e *Engine) Tag(ctx context.Context, r TagRequest) error {
 	return images.Tag(ctx, r.Target, img.Target)
 }
 
-// errNoImage tells how to get an image that --pull never kept away.
-var errNoImage = errors.New("it is not in the store, and --pull never forbids to fetch it")
+// errPullNever says why an image that is not there was not fetched.
+var errPullNever = errors.New("and --pull never forbids to fetch it")
 
 // findImage returns the image of a Config: from the store, from this binary, or
 // from a registry, as the pull policy says.
@@ -248,18 +248,16 @@ func (e *Engine) findImage(ctx context.Context, c container.Config, progress fun
 	if err != nil {
 		return nil, err
 	}
-	builtin, err := e.loadBuiltin(ctx, images, c.Image)
-	if err != nil {
-		return nil, err
+	if isBuiltin(c.Image) {
+		return findBuiltin(ctx, images, platform)
 	}
-	if c.Pull != container.PullAlways || builtin {
+	if c.Pull != container.PullAlways {
 		img, err := images.Resolve(c.Image, platform)
-		missing := errors.Is(err, image.ErrNotFound) || errors.Is(err, image.ErrPlatform) && c.Platform != ""
-		if !missing || builtin {
+		if !errors.Is(err, image.ErrNotFound) && !errors.Is(err, image.ErrPlatform) {
 			return img, err
 		}
 		if c.Pull == container.PullNever {
-			return nil, fmt.Errorf("image %s: %w: %w", c.Image, image.ErrNotFound, errNoImage)
+			return nil, fmt.Errorf("image %s: %w: %w", c.Image, err, errPullNever)
 		}
 	}
 	return e.Pull(ctx, PullRequest{Name: c.Image, Platform: c.Platform, Progress: progress})
