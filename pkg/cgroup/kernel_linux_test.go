@@ -364,7 +364,8 @@ func TestMemoryLimitKills(t *testing.T) {
 		t.Errorf("%d kills for lack of memory, error %v, want 1", kills, err)
 	}
 	m := b.usage().Memory
-	if m.Limit != 32<<20 || m.Peak > 32<<20 || m.OOMKills != 1 {
+	// The kernel counts in batches: the peak may pass the limit by some pages.
+	if m.Limit != 32<<20 || m.Peak > 33<<20 || m.OOMKills != 1 {
 		t.Errorf("usage %+v", m)
 	}
 }
