@@ -83,10 +83,10 @@ type lowering struct {
 	Program
 	plan *plan.Plan
 	o    Options
-	// Where things are: addresses of registers, and arguments that had to be
-	// laid out ahead of their instruction.
+	// regs says where registers are. early lists the steps whose arguments are laid
+	// out ahead of their instruction, and words has the result.
 	regs  map[plan.Reg]uint64
-	early map[int][]plan.Arg
+	early []int
 	words map[int][6]uint64
 	code  int // instructions written
 	limit int // instructions that there is room for
@@ -143,6 +143,9 @@ func (l *lowering) inherit() error {
 		if s := &l.plan.Steps[i]; s.Actor != plan.Host {
 			l.args = s.Call.AppendArgs(l.args[:0])
 			l.inheritArgs(l.args)
+			if l.hasOwnRegister(l.args, false) {
+				l.early = append(l.early, i)
+			}
 		}
 	}
 	return nil
@@ -167,22 +170,15 @@ func (l *lowering) inheritReg(r plan.Reg) {
 	l.FDs = append(l.FDs, r)
 }
 
-// placeStructRegisters finds structures that hold a register of the program's
-// own, such as the descriptor in a control message. The interpreter cannot copy,
-// so the register itself must live in the structure: it is laid out first.
+// placeStructRegisters lays out the structures that hold a register of the
+// program's own, such as the descriptor in a control message. The interpreter cannot
+// copy, so the register itself must live in the structure: it is laid out first.
 func (l *lowering) placeStructRegisters() {
-	for i := range l.plan.Steps {
-		s := &l.plan.Steps[i]
-		if s.Actor == plan.Host {
-			continue
-		}
-		args := s.Call.AppendArgs(nil)
-		if !l.hasOwnRegister(args, false) {
-			continue
-		}
+	for _, i := range l.early {
 		var w [6]uint64
-		for k := range args {
-			w[k], _ = l.word(&args[k], true)
+		l.args = l.plan.Steps[i].Call.AppendArgs(l.args[:0])
+		for k := range l.args {
+			w[k], _ = l.word(&l.args[k], true)
 		}
 		if l.words == nil {
 			l.words = make(map[int][6]uint64)

@@ -20,7 +20,6 @@ type preambleCode struct {
 	at     []int // where in data the pointers are
 	entry  int
 	status int
-	cgroup uint64
 	arch   linux.Arch
 }
 
@@ -55,13 +54,6 @@ func preamble(p *Program, memfd int, fds []int, clone *linux.Clone) *preambleCod
 		c.raiseAmbient()
 	}
 	c.exec(memfdReg)
-	if clone != nil && clone.Cgroup != "" {
-		for i, r := range p.FDs {
-			if r == plan.Reg(clone.Cgroup) {
-				c.cgroup = uint64(fds[i])
-			}
-		}
-	}
 	return c
 }
 

@@ -81,7 +81,7 @@ func (proc *Process) launch(clone *linux.Clone, sync int, files map[plan.Reg]int
 		return err
 	}
 	defer unix.Close(memfd)
-	return proc.vfork(clone, preamble(p, memfd, fds, clone))
+	return proc.vfork(clone, preamble(p, memfd, fds, clone), files)
 }
 
 // writeImage puts the program into a memfd. MFD_EXEC is needed where the sysctl
@@ -109,7 +109,7 @@ func writeImage(image []byte) (int, error) {
 // vfork makes the process. The preamble's memory is not Go's, so it stays where
 // it is; it is unmapped when the new process has executed its program and no
 // longer looks at it.
-func (proc *Process) vfork(clone *linux.Clone, pre *preambleCode) error {
+func (proc *Process) vfork(clone *linux.Clone, pre *preambleCode, files map[plan.Reg]int) error {
 	mem, err := unix.Mmap(-1, 0, len(pre.data), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return fmt.Errorf("mmap preamble: %w", err)
@@ -128,7 +128,7 @@ func (proc *Process) vfork(clone *linux.Clone, pre *preambleCode) error {
 		args.flags |= uint64(clone.Flags)
 		if clone.Cgroup != "" {
 			args.flags |= uint64(linux.CloneIntoCgroup)
-			args.cgroup = pre.cgroup
+			args.cgroup = uint64(files[plan.Reg(clone.Cgroup)])
 		}
 	}
 	all, old := ^uint64(0), uint64(0)

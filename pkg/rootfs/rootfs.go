@@ -95,6 +95,7 @@ type builder struct {
 // returns those that make the result the root.
 func Plan(in Input) ([]plan.Step, error) {
 	b := &builder{Builder: plan.Build(plan.Child, plan.RootfsChapter), in: in, fresh: make(map[string]linux.FD)}
+	b.Steps = make([]plan.Step, 0, 12*len(in.Spec.Mounts)+64)
 	mounts, err := b.root()
 	if err != nil {
 		return nil, err

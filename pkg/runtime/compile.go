@@ -55,7 +55,7 @@ func Compile(in Input) (*plan.Plan, error) {
 	if err := checkSpec(in.Spec); err != nil {
 		return nil, err
 	}
-	c := compiler{Input: in}
+	c := compiler{Input: in, steps: make([]plan.Step, 0, typicalSteps)}
 	return c.compile()
 }
 
@@ -65,6 +65,9 @@ type compiler struct {
 	ns    *namespace.Placement
 	steps []plan.Step
 }
+
+// typicalSteps is how many steps a container with the usual mounts has.
+const typicalSteps = 320
 
 // compile is the table of contents of a container.
 func (c *compiler) compile() (*plan.Plan, error) {
@@ -207,7 +210,7 @@ func (c *compiler) birth() error {
 }
 
 func (c *compiler) lateCgroupNamespace() linux.CloneFlags {
-	if len(c.cg.Attach) > 0 {
+	if c.cg.Into == "" && len(c.cg.Attach) > 0 {
 		return c.ns.New & linux.CloneNewcgroup
 	}
 	return 0

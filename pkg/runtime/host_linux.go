@@ -104,8 +104,6 @@ func undoCall(call plan.Call) error {
 	switch c := call.(type) {
 	case linux.RemoveDir:
 		return removeDir(c.Path)
-	case linux.KillCgroup:
-		return killCgroup(c.Path)
 	}
 	return fmt.Errorf("%s: the host has no such action", call.Name())
 }
@@ -123,56 +121,6 @@ func removeDir(path string) error {
 		}
 		time.Sleep(wait)
 	}
-}
-
-// killCgroup ends all processes of a control group.
-func killCgroup(path string) error {
-	err := writeControl(path+"/cgroup.kill", "1")
-	if err == nil || !errors.Is(err, unix.ENOENT) {
-		return err
-	}
-	for wait := time.Millisecond; wait < time.Second; wait *= 2 {
-		pids, err := readPIDs(path + "/cgroup.procs")
-		if err != nil || len(pids) == 0 {
-			return err
-		}
-		for _, pid := range pids {
-			_ = unix.Kill(pid, unix.SIGKILL) // it may be gone
-		}
-		time.Sleep(wait)
-	}
-	return fmt.Errorf("%s: processes keep appearing", path)
-}
-
-func readPIDs(path string) ([]int, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if errors.Is(err, unix.ENOENT) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd)
-	var text []byte
-	for b := make([]byte, 4096); ; {
-		n, err := unix.Read(fd, b)
-		if err != nil {
-			return nil, err
-		}
-		if n == 0 {
-			break
-		}
-		text = append(text, b[:n]...)
-	}
-	var pids []int
-	for _, f := range strings.Fields(string(text)) {
-		pid, err := strconv.Atoi(f)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %q is no process id", path, f)
-		}
-		pids = append(pids, pid)
-	}
-	return pids, nil
 }
 
 // undoCalls makes all inverses, as far as possible, and returns the errors.

@@ -27,8 +27,6 @@ func writeJournal(path string, calls []plan.Call) error {
 		switch c := c.(type) {
 		case linux.RemoveDir:
 			b.WriteString("rmdir " + strconv.Quote(c.Path) + "\n")
-		case linux.KillCgroup:
-			b.WriteString("kill_cgroup " + strconv.Quote(c.Path) + "\n")
 		default:
 			return fmt.Errorf("journal: %s cannot be undone later", c.Name())
 		}
@@ -57,8 +55,6 @@ func readJournal(path string) ([]plan.Call, error) {
 		switch action {
 		case "rmdir":
 			calls = append(calls, linux.RemoveDir{Path: operand})
-		case "kill_cgroup":
-			calls = append(calls, linux.KillCgroup{Path: operand})
 		default:
 			return nil, fmt.Errorf("journal %s: unknown action %q", path, action)
 		}

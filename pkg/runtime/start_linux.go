@@ -39,6 +39,9 @@ type Started struct {
 	PID int
 	// Parent is the keeper's process id, or 0 when the caller is the parent.
 	Parent int
+	// Shared says that a control group of the container was there before it, and
+	// may hold processes of others.
+	Shared bool
 	// Trace has what the plan's steps did, by index, if asked for.
 	Trace []child.Record
 }
@@ -285,7 +288,7 @@ func (e *execution) untilReady() error {
 }
 
 func (e *execution) started() (*Started, error) {
-	s := &Started{PID: e.pid, Trace: e.trace}
+	s := &Started{PID: e.pid, Trace: e.trace, Shared: len(e.undos) < len(e.plan.Undo())}
 	if e.proc.PID != e.pid {
 		s.Parent = e.proc.PID
 	}
@@ -312,15 +315,33 @@ func (e *execution) hostStep(i int) error {
 	if !errors.As(err, &errno) {
 		return err
 	}
-	if s.TolerateAny {
-		return nil
-	}
+	tolerated := s.TolerateAny
 	for _, ok := range s.Tolerate {
-		if plan.Errno(errno) == ok {
-			return nil
-		}
+		tolerated = tolerated || plan.Errno(errno) == ok
+	}
+	if tolerated {
+		return e.forget(s.Undo)
 	}
 	return &StepError{Index: i, Step: *s, Errno: plan.Errno(errno)}
+}
+
+// forget drops the inverse of a step that did nothing: what was there before the
+// container must be there after it.
+func (e *execution) forget(undo plan.Call) error {
+	if undo == nil {
+		return nil
+	}
+	var rest []plan.Call
+	for _, u := range e.undos {
+		if u != undo {
+			rest = append(rest, u)
+		}
+	}
+	e.undos = rest
+	if e.o.Journal == "" {
+		return nil
+	}
+	return writeJournal(e.o.Journal, e.undos)
 }
 
 // undo ends the container's process, if there is one, and makes the inverses.

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/pkg/cgroup"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 )
@@ -46,7 +48,9 @@ type state struct {
 	Created time.Time `json:"created"`
 	Owner   int       `json:"owner"`
 	// Cgroups are the container's control group directories.
-	Cgroups     []string          `json:"cgroups,omitempty"`
+	Cgroups []string `json:"cgroups,omitempty"`
+	// Shared: see Started. What is in such a group is not ours to kill.
+	Shared      bool              `json:"sharedCgroups,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// UserNS: exec has to take on ids in it.
 	UserNS bool `json:"userns,omitempty"`
@@ -200,7 +204,7 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	if err := r.writeState(dir, req, &in, p, s.PID); err != nil {
+	if err := r.writeState(dir, req, &in, p, s); err != nil {
 		_ = unix.Kill(s.PID, unix.SIGKILL)
 		return nil, errors.Join(err, r.Delete(req.ID, true))
 	}
@@ -227,15 +231,15 @@ func (r *Runtime) makeDir(req *CreateRequest, fifo string) (string, error) {
 	return dir, nil
 }
 
-func (r *Runtime) writeState(dir string, req *CreateRequest, in *Input, p *plan.Plan, pid int) error {
-	st := state{Version: specs.Version, ID: req.ID, PID: pid, Bundle: req.Bundle, Rootfs: in.Root, Created: time.Now().UTC(),
+func (r *Runtime) writeState(dir string, req *CreateRequest, in *Input, p *plan.Plan, s *Started) error {
+	st := state{Version: specs.Version, ID: req.ID, PID: s.PID, Shared: s.Shared, Bundle: req.Bundle, Rootfs: in.Root, Created: time.Now().UTC(),
 		Owner: os.Getuid(), Annotations: in.Spec.Annotations, Cgroups: cgroupPaths(p)}
 	st.UserNS = hasNamespace(in.Spec, specs.UserNamespace)
 	var err error
 	if st.Bundle, err = filepath.Abs(req.Bundle); err != nil {
 		return err
 	}
-	st.Start, _ = startTime(pid) // a program that has ended already has none
+	st.Start, _ = startTime(s.PID) // a program that has ended already has none
 	spec, err := json.Marshal(in.Spec)
 	if err != nil {
 		return err
@@ -425,7 +429,7 @@ func signalProcess(pid int, start uint64, signal unix.Signal) error {
 }
 
 func (r *Runtime) killAll(st *state, signal unix.Signal) error {
-	pids, err := readPIDs(filepath.Join(st.Cgroups[0], "cgroup.procs"))
+	pids, err := cgroup.Open(r.Facts.CgroupMode, st.Cgroups).Procs()
 	if err != nil {
 		return err
 	}
@@ -487,10 +491,17 @@ func (r *Runtime) end(st *state, force bool) error {
 			return err
 		}
 	}
-	if len(st.Cgroups) > 0 {
-		return killCgroup(st.Cgroups[0]) // without a process namespace, others may be left
+	if len(st.Cgroups) == 0 || st.Shared {
+		return nil
 	}
-	return nil
+	// Without a process namespace others may be left, and groups that they made.
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	group := cgroup.Open(r.Facts.CgroupMode, st.Cgroups)
+	if err := group.Kill(ctx); err != nil {
+		return err
+	}
+	return group.Remove()
 }
 
 // waitGone waits, ten seconds at most, until a process has ended; its parent need

@@ -160,19 +160,6 @@ func (c DeviceFilter) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.OneOf(8, &bpfNames), plan.String(c.Cgroup), plan.Blob(c.Program))
 }
 
-// KillCgroup ends every process of a cgroup: through cgroup.kill where the
-// kernel has it (v2, Linux 5.14), else one by one until none is left.
-type KillCgroup struct{ Path string }
-
-func (KillCgroup) Name() string { return "kill_cgroup" }
-
-func (c KillCgroup) AppendArgs(dst []plan.Arg) []plan.Arg {
-	return append(dst, plan.String(c.Path))
-}
-
-// Text is the action as a shell command.
-func (c KillCgroup) Text() string { return "echo 1 > " + c.Path + "/cgroup.kill" }
-
 // quote puts text that is not a plain word between quotes.
 func quote(s string) string {
 	for _, r := range s {
