@@ -238,7 +238,7 @@ func TestMachineDiesWithItsStarter(t *testing.T) {
 	defer unix.Close(fd)
 	cmd.Process.Kill()
 	cmd.Wait()
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 60_000)
 	if n != 1 {
 		t.Errorf("the emulator runs on: %v", err)
 	}
