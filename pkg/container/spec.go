@@ -174,9 +174,13 @@ func specLinux(c Config, in Inputs, capabilities []string) (*specs.Linux, error)
 	return linux, nil
 }
 
-// cgroupPath is the container's place in the cgroup tree.
+// cgroupPath is the container's place in the cgroup tree. Without a parent it is
+// left to the runtime, which makes a group that nothing has to stay behind for.
 func cgroupPath(c Config, id string) string {
-	return path.Join("/", orElse(c.CgroupParent, "containr"), id)
+	if c.CgroupParent == "" {
+		return ""
+	}
+	return path.Join("/", c.CgroupParent, id)
 }
 
 // rootPropagation: a bind that is to be shared with the host, or to follow it,
