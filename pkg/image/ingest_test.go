@@ -125,10 +125,12 @@ func follow(t *testing.T, content []byte, finish func(*Writer) error, want error
 		_, outcome = got.ReadFrom(r)
 		ended = true
 	}()
+	start := 0
 	for _, end := range []int{0, 10, len(content)} {
-		if _, err := w.Write(content[got.Len():end]); err != nil {
+		if _, err := w.Write(content[start:end]); err != nil {
 			t.Fatal(err)
 		}
+		start = end
 		synctest.Wait()
 		if ended || !bytes.Equal(got.Bytes(), content[:end]) {
 			t.Fatalf("after %d bytes the follower has %q, ended: %v", end, got.Bytes(), ended)

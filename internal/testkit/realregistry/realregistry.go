@@ -2,7 +2,7 @@
 // images to it.
 //
 // The program is taken from the environment variable CONTAINR_TEST_REGISTRY, or
-// from bin/registry in the source tree. It is installed by
+// from bin/tools/registry in the source tree, where "make tools" installs it:
 //
 //	go install github.com/distribution/distribution/v3/cmd/registry@v3.1.2
 package realregistry
@@ -103,7 +103,7 @@ func program(t testing.TB) string {
 			t.Fatal("there is no go.mod above the working directory")
 		}
 	}
-	path := filepath.Join(dir, "bin", "registry")
+	path := filepath.Join(dir, "bin", "tools", "registry")
 	if _, err := os.Stat(path); err != nil {
 		t.Skipf("skipped: no registry to test with: %s is not set, and %v", Variable, err)
 	}
