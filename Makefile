@@ -1,6 +1,7 @@
 # make            build bin/containr and bin/containr-runtime (static), with the built-in image in them
 # make demo       see a container run, and explained (as root)
-# make test       every test: unit tests, and as root the kernel tests and guests
+# make test       every test: unit tests, and as root the kernel tests and guests (PKG=./pkg/plan for one package)
+# make race       the same with the race detector, which needs a C compiler
 # make cover      the same with coverage over all packages, unit and kernel tests together
 # make lint       gofmt, go vet, staticcheck, and the layering of the packages
 # make golden     write the golden files of the tests anew; look at the diff before you commit it
@@ -11,14 +12,16 @@
 # It needs Go and git. Everything is built without cgo and without a time in it: the same sources make the same bytes.
 
 GO      ?= $(shell command -v go || echo /usr/local/go/bin/go)
+export PATH := $(dir $(GO)):$(PATH)
 GOARCH  := $(shell $(GO) env GOARCH)
+MODULE  := github.com/containr/containr
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 export CGO_ENABLED := 0
 
 # -buildid= and -trimpath keep paths of this machine out, -buildvcs=false the commit, of which VERSION tells.
 BUILD   := $(GO) build -trimpath -buildvcs=false
 STRIP   := -s -w -buildid=
-STAMP   := -X main.version=$(VERSION)
+STAMP   := -X $(MODULE)/internal/cli.Version=$(VERSION) -X $(MODULE)/internal/ocicli.Version=$(VERSION)
 
 # What the tests use, in versions that were tried.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -31,7 +34,7 @@ BASE_ARCHES := amd64 arm64
 BASE_IMAGE  := internal/baseimage/image/base.oci.tar
 PROGRAMS    := bin/containr bin/containr-runtime
 
-.PHONY: all demo test cover lint golden bench tools clean base
+.PHONY: all demo test race cover lint golden bench tools clean base
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -61,10 +64,16 @@ $(BASE_IMAGE): $(BASE_ARCHES:%=.cache/base-%)
 demo: all
 	@scripts/demo
 
+# Tests that miss a tool are left out with a word about it; so a tool that cannot be had does not stop the others.
 test: all
-	@GO='$(GO)' scripts/test
+	@$(MAKE) -s tools || true
+	@GO='$(GO)' scripts/test $(PKG)
+
+race: all
+	@GO='$(GO)' RACE=1 scripts/test $(PKG)
 
 cover: all
+	@$(MAKE) -s tools || true
 	@GO='$(GO)' scripts/coverage
 
 lint:

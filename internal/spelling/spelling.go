@@ -1,5 +1,11 @@
 // Package spelling finds the word that was meant by one that is not known, for
 // error messages.
+//
+// # Theory of operation
+//
+// A mistyped word is near the right one, so the candidate with the smallest edit
+// distance is offered, but none that differs in more than a third: no proposal is
+// better than a wrong one.
 package spelling
 
 // Nearest returns the candidate with the smallest edit distance from word, or ""

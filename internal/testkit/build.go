@@ -48,6 +48,10 @@ func goBuild(pkg, goarch string, command ...string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if os.Getenv("GOCOVERDIR") != "" && command[0] == "build" && strings.Contains(pkg, "/cmd/containr") {
+		// Coverage is measured: the programs that kernel tests start write theirs to that directory.
+		command = append(command, "-cover", "-coverpkg=github.com/containr/containr/...")
+	}
 	// The flags are part of the name: a binary with -cover or -race is another one.
 	name := strings.NewReplacer("/", "-", " ", "", "=", "-", ",", "-").Replace(pkg + "." + strings.Join(command, ".") + "." + goarch)
 	out := filepath.Join(dir, name)

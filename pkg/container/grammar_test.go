@@ -154,12 +154,12 @@ func TestParseVolume(t *testing.T) {
 	ro.ReadOnly = true
 	shared := bind("/a", "/b")
 	shared.ReadOnly, shared.Propagation = true, "rshared"
-	table(t, func(s string) (Mount, error) { return ParseVolume(s, "/work/dir") }, []row[Mount]{
+	table(t, func(s string) (Mount, error) { return ParseVolume(s, "/here/dir") }, []row[Mount]{
 		{in: "/a:/b", want: bind("/a", "/b")},
 		{in: "/a/../c/:/b//d/", want: bind("/c", "/b/d")},
-		{in: ".:/b", want: bind("/work/dir", "/b")},
-		{in: "./x:/b", want: bind("/work/dir/x", "/b")},
-		{in: "../x:/b", want: bind("/work/x", "/b")},
+		{in: ".:/b", want: bind("/here/dir", "/b")},
+		{in: "./x:/b", want: bind("/here/dir/x", "/b")},
+		{in: "../x:/b", want: bind("/here/x", "/b")},
 		{in: "/a:/b:ro", want: ro},
 		{in: "/a:/b:ro,rshared", want: shared},
 		{in: "/a:/b:z,cached", want: bind("/a", "/b")},
@@ -211,7 +211,7 @@ func TestTmpfsOptions(t *testing.T) {
 func TestParseMount(t *testing.T) {
 	table(t, func(s string) (Mount, error) { return ParseMount(s, "/work") }, []row[Mount]{
 		{in: "type=bind,src=/a,dst=/b", want: Mount{Type: MountBind, Source: "/a", Target: "/b"}},
-		{in: "Type=BIND,source=./a,target=/b,readonly", want: Mount{Type: MountBind, Source: "/work/a", Target: "/b", ReadOnly: true}},
+		{in: "Type=BIND,source=./a,target=/b,readonly", want: Mount{Type: MountBind, Source: "/here/a", Target: "/b", ReadOnly: true}},
 		{in: "type=bind,src=/a,destination=/b,ro=false", want: Mount{Type: MountBind, Source: "/a", Target: "/b"}},
 		{in: `type=bind,"src=/a,b",dst=/b`, want: Mount{Type: MountBind, Source: "/a,b", Target: "/b"}},
 		{in: "dst=/b,src=/a,type=bind,bind-propagation=rslave,bind-recursive=disabled,bind-create-src",

@@ -6,6 +6,12 @@
 //	r.Fail(fakeregistry.Fault{Path: "/blobs/", Times: 1, BreakAfter: 1000})
 //	... pull r.Host() + "/library/debian:12" ...
 //	r.Requests()
+//
+// # Theory of operation
+//
+// It is an HTTP server on loopback that keeps blobs and manifests in maps. Every
+// request is written down and then compared with the list of faults: the first
+// one that fits changes the answer, and with none the registry tells the truth.
 package fakeregistry
 
 import (

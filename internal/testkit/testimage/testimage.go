@@ -1,5 +1,11 @@
 // Package testimage makes small container images in memory, for tests.
 //
+// # Theory of operation
+//
+// An image is built from the bottom up: files become a tar stream, the stream a
+// layer, the layers a config and a manifest, and manifests an index. Each is a
+// Blob, content with its digest, so that a test may change a byte of any of them.
+//
 // It knows the formats on its own account and imports nothing of what it helps
 // to test: what both got wrong would otherwise look right.
 package testimage
