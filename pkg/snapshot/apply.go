@@ -56,8 +56,9 @@ type applier struct {
 	limits  Limits
 	opaque  string // attribute of opaque directories
 	lower   *view  // with the layer itself as its top; nil: not known yet
-	writers *writers
+	buf     []byte
 	bytes   int64
+	noted   int64
 	entries int64
 }
 
@@ -114,6 +115,9 @@ func (a *applier) entry(h *tar.Header, data io.Reader) error {
 	if err != nil || mark == markIgnored {
 		return err
 	}
+	if err := a.note(h, name, mark); err != nil {
+		return err
+	}
 	if name == "" {
 		return a.rootEntry(h)
 	}
@@ -132,6 +136,24 @@ func (a *applier) entry(h *tar.Header, data io.Reader) error {
 		return a.whiteout(d, strings.TrimPrefix(base, whiteoutPrefix))
 	}
 	return a.inode(d, base, h, data)
+}
+
+// noteOverhead is the size of a map entry and what it points to, roughly.
+const noteOverhead = 256
+
+// note counts what will be remembered of an entry.
+func (a *applier) note(h *tar.Header, name string, mark mark) error {
+	switch {
+	case h.Typeflag == tar.TypeDir, h.Typeflag == tar.TypeLink, mark == markWhiteout:
+		a.noted += noteOverhead + int64(len(name)+len(h.Linkname))
+		for key, value := range h.PAXRecords {
+			a.noted += int64(len(key) + len(value))
+		}
+	}
+	if a.noted > a.limits.Notes {
+		return &LimitError{"Notes", a.limits.Notes}
+	}
+	return nil
 }
 
 // rootEntry describes the root of the layer, which exists.
@@ -203,6 +225,9 @@ func (a *applier) imply(d *safepath.Dir, base, name string) (string, error) {
 			return a.lower.readlink(n, name)
 		}
 	}
+	if a.noted += int64(len(name)) + noteOverhead; a.noted > a.limits.Notes {
+		return "", &LimitError{"Notes", a.limits.Notes}
+	}
 	a.dirs[name] = &dirNote{meta: implied(), implicit: true}
 	if a.lower == nil {
 		a.assumed[name] = true
@@ -259,41 +284,6 @@ func (a *applier) replaceByOpaque(d *safepath.Dir, base string) error {
 		return err
 	}
 	return d.Setxattr(base, a.opaque, []byte("y"))
-}
-
-// regular makes a file and gives it to the writers.
-func (a *applier) regular(d *safepath.Dir, base string, m meta, h *tar.Header, data io.Reader) error {
-	if a.bytes += h.Size; a.bytes > a.limits.Bytes || h.Size > a.limits.Bytes {
-		return &LimitError{"Bytes", a.limits.Bytes}
-	}
-	a.usage.Bytes += h.Size
-	// Without access for us an unprivileged process could not write; set-id
-	// bits come after the owner.
-	perm := m.mode & 0o777
-	var fd int
-	err := a.place(d, base, func() (err error) {
-		fd, err = d.Create(base, perm)
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return a.writers.add(&file{
-		name:   h.Name,
-		fd:     fd,
-		meta:   m,
-		size:   h.Size,
-		owned:  m.uid == a.maker.uid && m.gid == a.maker.gid,
-		moded:  perm&^a.maker.umask == m.mode,
-		sparse: isSparse(h),
-	}, data)
-}
-
-// isSparse reports whether an archive says that a file has holes. Where they
-// are, the tar reader keeps for itself.
-func isSparse(h *tar.Header) bool {
-	return h.Typeflag == tar.TypeGNUSparse || h.PAXRecords["GNU.sparse.map"] != "" ||
-		h.PAXRecords["GNU.sparse.major"] != "" || h.PAXRecords["GNU.sparse.size"] != ""
 }
 
 // device makes a device node, which is data to us and means something only to

@@ -156,7 +156,7 @@ func (st *Staged) fill(ctx context.Context, diffID digest.Digest, r io.Reader, o
 	return nil
 }
 
-// applyArchive runs an applier and its writers to their end.
+// applyArchive runs an applier to its end.
 func (st *Staged) applyArchive(in io.Reader, limits Limits, parent ChainID) error {
 	a := &applier{
 		layer:  st.layer,
@@ -173,11 +173,7 @@ func (st *Staged) applyArchive(in io.Reader, limits Limits, parent ChainID) erro
 		}
 		defer a.lower.closeFrom(1)
 	}
-	a.writers = newWriters(st.layer.maker)
 	err := a.apply(tar.NewReader(in))
-	if werr := a.writers.wait(); err == nil {
-		err = werr
-	}
 	st.Skipped = a.skipped
 	return err
 }

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/opencontainers/go-digest"
@@ -103,7 +102,7 @@ func (s *Store) collect(ctx context.Context, choose func(all map[ChainID]Info, l
 		return nil, err
 	}
 	err = s.discard(trash, all, doomed, dead)
-	err = errors.Join(err, s.sweep(leased), lock.Release(), trash.close())
+	err = errors.Join(err, s.sweep(), lock.Release(), trash.close())
 	return doomed, err
 }
 
@@ -190,9 +189,8 @@ func (s *Store) discard(trash *workspace, all map[ChainID]Info, doomed []ChainID
 	return nil
 }
 
-// sweep removes short names that lead nowhere, and locks that nobody can hold, as
-// only those who lease a chain take its lock.
-func (s *Store) sweep(leased []ChainID) error {
+// sweep removes short names that lead nowhere.
+func (s *Store) sweep() error {
 	shorts, err := filepath.Glob(filepath.Join(globQuote(s.dir), shortDir, "*"))
 	if err != nil {
 		return err
@@ -201,16 +199,6 @@ func (s *Store) sweep(leased []ChainID) error {
 	for _, link := range shorts {
 		if _, err := os.Stat(link); errors.Is(err, fs.ErrNotExist) {
 			all = append(all, os.Remove(link))
-		}
-	}
-	locks, err := filepath.Glob(filepath.Join(globQuote(s.dir), locksDir, "*"))
-	if err != nil {
-		return err
-	}
-	for _, lock := range locks {
-		chain := ChainID(strings.Replace(filepath.Base(lock), "-", ":", 1))
-		if !slices.Contains(leased, chain) {
-			all = append(all, os.Remove(lock))
 		}
 	}
 	return errors.Join(all...)

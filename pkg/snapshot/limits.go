@@ -12,6 +12,9 @@ type Limits struct {
 	Bytes int64
 	// Entries bounds how many entries the archive has. Default 8 Mi.
 	Entries int64
+	// Notes bounds, in bytes, what must be remembered of a layer until its end: names
+	// and attributes of directories, whiteouts and hard links. Default 256 MiB.
+	Notes int64
 	// Depth bounds how many components a name has. Default 512.
 	Depth int
 	// Name bounds the length of a name in bytes. Default, and at most,
@@ -28,6 +31,9 @@ func (l Limits) defaults() Limits {
 	}
 	if l.Entries == 0 {
 		l.Entries = 8 << 20
+	}
+	if l.Notes == 0 {
+		l.Notes = 256 << 20
 	}
 	if l.Depth == 0 {
 		l.Depth = 512

@@ -7,7 +7,6 @@ import (
 	"io"
 	"runtime"
 
-	"github.com/containr/containr/internal/durable"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 )
@@ -108,11 +107,11 @@ func (u *unpacking) run(ctx context.Context) error {
 // waited for but the parent, whose holder waits only for its own parent and so
 // on: neither goroutines nor processes can wait for each other in a circle.
 func (u *unpacking) layer(ctx context.Context, i int, ready <-chan struct{}) error {
-	lock, err := durable.Acquire(ctx, u.store.chainLock(u.chains[i]), durable.Exclusive)
+	lock, err := u.store.lockChain(ctx, u.chains[i])
 	if err != nil {
 		return err
 	}
-	defer lock.Release()
+	defer lock.Close()
 	if u.store.Has(u.chains[i]) {
 		u.progress(i, StageExists, 0)
 		return nil

@@ -2,14 +2,17 @@ package snapshot
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/safepath"
-	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // lock takes the lock of the store: shared by whoever adds to it, exclusive for
@@ -109,9 +112,43 @@ func abandoned(dir string) (bool, error) {
 	return err == nil, err
 }
 
-// chainLock returns the path of the lock that is held by who unpacks chain. The
-// file may be removed when no lease names the chain.
-func (s *Store) chainLock(chain ChainID) string {
-	d := digest.Digest(chain)
-	return filepath.Join(s.dir, locksDir, d.Algorithm().String()+"-"+d.Encoded())
+// lockChain takes the lock of whoever unpacks chain, and waits for it until ctx ends.
+// Closing the file releases it.
+//
+// It is a lock on one byte of a file without content (F_OFD_SETLK, fcntl(2)), at an
+// offset taken from the chain id: as many locks as there are chains, that die with their
+// holder and leave no files behind.
+func (s *Store) lockChain(ctx context.Context, chain ChainID) (*os.File, error) {
+	path := filepath.Join(s.dir, "chains.lock")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: chainOffset(chain), Len: 1}
+	ticker := time.NewTicker(lockInterval)
+	defer ticker.Stop()
+	for {
+		err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &lock)
+		switch {
+		case err == nil:
+			return f, nil
+		case !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EINTR):
+			return nil, errors.Join(&os.PathError{Op: "lock", Path: path, Err: err}, f.Close())
+		}
+		select {
+		case <-ctx.Done():
+			return nil, errors.Join(context.Cause(ctx), f.Close())
+		case <-ticker.C:
+		}
+	}
+}
+
+// lockInterval is how often a held lock is tried again. Who waits for it waits for a
+// layer to be extracted; a blocking call could not be called off.
+const lockInterval = 10 * time.Millisecond
+
+// chainOffset maps chains to file offsets, which are positive and 63 bits long.
+func chainOffset(chain ChainID) int64 {
+	sum := sha256.Sum256([]byte(chain))
+	return int64(binary.BigEndian.Uint64(sum[:8]) >> 2)
 }
