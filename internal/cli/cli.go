@@ -36,6 +36,8 @@ import (
 	"github.com/containr/containr/pkg/engine"
 )
 
+//go:generate go run ./gendocs ../../docs/cli
+
 // Exit statuses of containr itself.
 const (
 	statusFailed = 1   // a command other than run failed

@@ -77,7 +77,7 @@ func writeFlags(b *strings.Builder, cmd *cobra.Command) {
 	own := cmd.LocalNonPersistentFlags()
 	own.SortFlags = false
 	own.VisitAll(func(f *pflag.Flag) {
-		if group := f.Annotations[groupAnnotation]; group != nil {
+		if group := f.Annotations[GroupAnnotation]; group != nil {
 			add(group[0]+":", f)
 		} else if f.Name != "help" {
 			add("Flags:", f)

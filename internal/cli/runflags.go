@@ -48,11 +48,12 @@ type binder struct {
 	group string
 }
 
-// groupAnnotation is where a flag notes its group.
-const groupAnnotation = "containr_group"
+// GroupAnnotation is where a flag notes its group, for the help text and the
+// reference.
+const GroupAnnotation = "containr_group"
 
 func (b binder) note(name string) {
-	b.set.SetAnnotation(name, groupAnnotation, []string{b.group})
+	b.set.SetAnnotation(name, GroupAnnotation, []string{b.group})
 }
 
 func (b binder) bool(p *bool, name, short, usage string) {

@@ -141,7 +141,7 @@ func (x *execution) do(ctx context.Context) (exit Exit, started bool, err error)
 // start executes the plan. If it fails, the runtime has undone what was done.
 func (x *execution) start() (console *os.File, err error) {
 	req := x.prepared.request()
-	req.Stdio, req.Before, req.Trace = othersThanOurs(x.request.Stdio), x.request.Before, x.request.Traced != nil
+	req.Stdio, req.Before, req.Trace = x.request.Stdio, x.request.Before, x.request.Traced != nil
 	var receiver *os.File
 	if x.config.TTY {
 		if req.Console, receiver, err = socketPair(); err != nil {
@@ -172,17 +172,6 @@ func (x *execution) start() (console *os.File, err error) {
 		return nil, errors.Join(fmt.Errorf("container %s: %w", x.id, err), x.runtime.Delete(x.id, true))
 	}
 	return console, nil
-}
-
-// othersThanOurs leaves out the streams that the container gets anyway, in their
-// place: our own.
-func othersThanOurs(stdio [3]*os.File) [3]*os.File {
-	for i, f := range stdio {
-		if f != nil && f.Fd() == uintptr(i) {
-			stdio[i] = nil
-		}
-	}
-	return stdio
 }
 
 // compile makes the plan that Create will make.

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// TestDocsAreCurrent: docs/cli is what the commands say.
+func TestDocsAreCurrent(t *testing.T) {
+	dir := filepath.Join("..", "..", "..", "docs", "cli")
+	want := pages()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[e.Name()] = string(data)
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("docs/cli is not current; go generate ./internal/cli writes it anew (-want +got):\n%s", diff)
+	}
+}
+
+func TestWriteReplacesOldPages(t *testing.T) {
+	dir := t.TempDir()
+	old := filepath.Join(dir, "containr-gone.md")
+	if err := os.WriteFile(old, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := write(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(old); !os.IsNotExist(err) {
+		t.Errorf("the page of a command that is gone is left: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "containr-image-inspect.md")); err != nil {
+		t.Error(err)
+	}
+}

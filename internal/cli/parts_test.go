@@ -1,0 +1,159 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/creack/pty"
+	"github.com/google/go-cmp/cmp"
+	"github.com/opencontainers/image-spec/specs-go/v1"
+	"pgregory.net/rapid"
+
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// fieldNames lists the names that the fields of a struct have in JSON.
+func fieldNames(v any) []string {
+	var names []string
+	kind := reflect.TypeOf(v)
+	for i := range kind.NumField() {
+		name, _, _ := strings.Cut(kind.Field(i).Tag.Get("json"), ",")
+		names = append(names, name)
+	}
+	return names
+}
+
+func TestSplitWords(t *testing.T) {
+	for in, want := range map[string][]string{
+		"":                          nil,
+		"  \t\n ":                   nil,
+		"run  base":                 {"run", "base"},
+		`run 'a b' "c d"`:           {"run", "a b", "c d"},
+		`a'b'"c"\ d`:                {"abc d"},
+		`'' ""`:                     {"", ""},
+		`"a\"b\n"`:                  {`a"b\n`},
+		`'a\b'`:                     {`a\b`},
+		`-e X="$HOME" -e 'Y=a "b"'`: {"-e", "X=$HOME", "-e", `Y=a "b"`},
+	} {
+		got, err := splitWords(in)
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("%q: %q, error %v; want %q", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"'", `"`, `a "b`, `a\`} {
+		if got, err := splitWords(in); err == nil {
+			t.Errorf("%q was split into %q", in, got)
+		}
+	}
+}
+
+// TestDiffLines: each text can be had back from the whole script, and equal texts
+// differ in nothing.
+func TestDiffLines(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 0, 8)
+		a, b := text.Draw(t, "a"), text.Draw(t, "b")
+		var left, right []string
+		for _, line := range editScript(a, b) {
+			if line[0] != '+' {
+				left = append(left, line[1:])
+			}
+			if line[0] != '-' {
+				right = append(right, line[1:])
+			}
+		}
+		if strings.Join(left, "\n") != strings.Join(a, "\n") || strings.Join(right, "\n") != strings.Join(b, "\n") {
+			t.Errorf("%q and %q: %q", a, b, editScript(a, b))
+		}
+		if out := diffLines(a, a); len(out) != 0 {
+			t.Errorf("%q differs from itself: %q", a, out)
+		}
+	})
+	a := strings.Split("1 2 3 4 5 6 7 8 9 x", " ")
+	b := strings.Split("1 two 3 4 5 6 7 8 9 y", " ")
+	want := strings.Split(" 1,-2,+two, 3, 4,..., 8, 9,-x,+y", ",")
+	if diff := cmp.Diff(want, diffLines(a, b)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestApplyChange(t *testing.T) {
+	var c v1.ImageConfig
+	for _, change := range []string{
+		`CMD ["sh", "-l"]`, "entrypoint exec app", "ENV A=1 B='x y'", "ENV OLD style value", "LABEL k=v",
+		"EXPOSE 80 53/udp", `VOLUME ["/data"]`, "STOPSIGNAL SIGINT", "USER app:app", "WORKDIR /srv",
+	} {
+		if err := applyChange(&c, change); err != nil {
+			t.Errorf("%s: %v", change, err)
+		}
+	}
+	want := v1.ImageConfig{
+		Cmd: []string{"sh", "-l"}, Entrypoint: []string{"/bin/sh", "-c", "exec app"},
+		Env: []string{"A=1", "B=x y", "OLD=style value"}, Labels: map[string]string{"k": "v"},
+		ExposedPorts: map[string]struct{}{"80/tcp": {}, "53/udp": {}}, Volumes: map[string]struct{}{"/data": {}},
+		StopSignal: "SIGINT", User: "app:app", WorkingDir: "/srv",
+	}
+	if diff := cmp.Diff(want, c); diff != "" {
+		t.Error(diff)
+	}
+	for _, change := range []string{"", "CMD", "RUN x", "CMD [1]", "ENV =x", "ENV A", "LABEL 'k", "VOLUME [x]"} {
+		if err := applyChange(&c, change); err == nil {
+			t.Errorf("%q was accepted", change)
+		}
+	}
+}
+
+func TestResult(t *testing.T) {
+	for n, want := range map[int64]string{0: "0", 7: "7", -2: "-1 ENOENT (no such file or directory)", -5000: "-5000"} {
+		if got := result(n); got != want {
+			t.Errorf("%d: %q, want %q", n, got, want)
+		}
+	}
+}
+
+// TestStepper plays a user who makes one step, goes on freely, and one who stops.
+func TestStepper(t *testing.T) {
+	step := &plan.Step{Chapter: "c", Why: "because", Call: linux.Setsid{}}
+	for answers, want := range map[string][]error{
+		"\nc\n": {nil, nil, nil},
+		"\nq\n": {nil, errStopped},
+	} {
+		user, console, err := pty.Open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := bufio.NewReader(user)
+		io.WriteString(user, answers)
+		ask := stepper(console)
+		for i, wantErr := range want {
+			if err := ask(i, step); !errors.Is(err, wantErr) {
+				t.Errorf("%q: step %d: %v, want %v", answers, i, err, wantErr)
+			}
+		}
+		for !strings.Contains(must(lines.ReadString('\n')), "because") {
+		}
+		user.Close()
+		console.Close()
+	}
+}
+
+func must(line string, err error) string {
+	if err != nil {
+		panic(err)
+	}
+	return line
+}
+
+func TestAbsolute(t *testing.T) {
+	t.Chdir("/")
+	for in, want := range map[string]string{"": "", "/a/../b": "/b", "x": "/x"} {
+		if got, err := absolute(in); err != nil || got != want {
+			t.Errorf("%q: %q, error %v; want %q", in, got, err, want)
+		}
+	}
+}
