@@ -1,6 +1,9 @@
 package plan
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Errno is a Linux error number. The numbers are the same on every
 // architecture that containr runs on (include/uapi/asm-generic/errno.h);
@@ -103,4 +106,18 @@ func (e Errno) Name() string {
 		}
 	}
 	return strconv.Itoa(int(e))
+}
+
+// ErrnoByName is the reverse of Name.
+func ErrnoByName(name string) (Errno, error) {
+	for _, t := range errnoText {
+		if t.name == name {
+			return t.e, nil
+		}
+	}
+	n, err := strconv.ParseUint(name, 10, 16)
+	if err != nil {
+		return 0, fmt.Errorf("unknown error name %q", name)
+	}
+	return Errno(n), nil
 }
