@@ -74,8 +74,6 @@ func Zero(kind string) plan.Call {
 		return OpenPidfd{}
 	case "DeviceFilter":
 		return DeviceFilter{}
-	case "KillCgroup":
-		return KillCgroup{}
 	case "Mount":
 		return Mount{}
 	case "Umount":
