@@ -3,7 +3,6 @@ package userland
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -513,6 +512,3 @@ func runPstree(p *Proc) error {
 	}
 	return nil
 }
-
-// fileMissing says whether err is that of a file that is not there.
-func fileMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }

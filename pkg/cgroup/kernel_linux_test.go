@@ -61,7 +61,8 @@ func victim(part string) {
 		fmt.Println("ate")
 		io.Copy(io.Discard, os.Stdin)
 	case "spin":
-		for {
+		for i := 0; i >= 0; {
+			i ^= 1
 		}
 	case "fork": // start so many processes
 		n, _ := strconv.Atoi(arg)

@@ -73,7 +73,7 @@ func validateLabelOption(value string) error {
 	if value == LabelDisable || ok && rest != "" && slices.Contains([]string{"user", "role", "type", "level"}, key) {
 		return nil
 	}
-	return fmt.Errorf("use label=disable or label=user:, role:, type: or level:")
+	return fmt.Errorf("use label=disable or label=user:, role:, type: or level: and a value")
 }
 
 // validateSecurity refuses a confinement that was asked for and that the host

@@ -139,7 +139,7 @@ func checkUnsupported(s *specs.Spec) error {
 }
 
 func hookCount(h *specs.Hooks) int {
-	//nolint:staticcheck // Prestart is deprecated in the specification, yet callers still send it.
+	//lint:ignore SA1019 callers still send prestart hooks, and they must be refused too
 	return len(h.Prestart) + len(h.CreateRuntime) + len(h.CreateContainer) + len(h.StartContainer) + len(h.Poststart) + len(h.Poststop)
 }
 

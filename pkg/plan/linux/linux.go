@@ -28,8 +28,6 @@ type FD string
 // CWD is AT_FDCWD: paths are relative to the working directory.
 const CWD FD = "AT_FDCWD"
 
-const atFdcwd = -100
-
 var cwdName = plan.Names{List: []plan.Name{{Value: ^uint64(99), Name: "AT_FDCWD"}}}
 
 // FDNumber is a descriptor with a fixed number.

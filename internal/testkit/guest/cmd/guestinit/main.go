@@ -37,14 +37,12 @@ func main() {
 		fmt.Fprintln(os.Stderr, "guestinit: not PID 1")
 		os.Exit(2)
 	}
-	if err := boot(); err != nil {
-		fmt.Fprintln(os.Stderr, "guestinit:", err)
-	}
+	fmt.Fprintln(os.Stderr, "guestinit:", boot())
 	unix.Sync()
 	unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
 }
 
-// boot is all that the guest does, in order.
+// boot is all that the guest does, in order. It returns only when it cannot go on.
 func boot() error {
 	if err := switchRoot(); err != nil {
 		return err
