@@ -1,6 +1,11 @@
 // Package realregistry runs the CNCF distribution registry for tests, and pushes
 // images to it.
 //
+// # Theory of operation
+//
+// Start runs the program with a directory of the test's and a free port of the
+// loopback interface, and waits until it answers; the test's end stops it.
+//
 // The program is taken from the environment variable CONTAINR_TEST_REGISTRY, or
 // from bin/tools/registry in the source tree, where "make tools" installs it:
 //
