@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/sys"
 )
 
 // cgroupRoot is where systemd, and everybody after it, mounts control groups.
@@ -77,7 +79,7 @@ func (f *Facts) probeCgroups() error {
 	if err := unix.Statfs(cgroupRoot, &st); err != nil {
 		return nil // no cgroup file system: NoCgroup says it
 	}
-	own, err := os.ReadFile("/proc/self/cgroup")
+	own, err := sys.ReadFile("/proc/self/cgroup", maxProcFile)
 	if err != nil {
 		return err
 	}
@@ -212,9 +214,12 @@ func parseIDRanges(table, name, uid string) []IDRange {
 	return list
 }
 
+// maxProcFile bounds what is read of /proc and /sys, in bytes.
+const maxProcFile = 1 << 20
+
 // readWord reads a small file of /proc or /sys; what cannot be read is "".
 func readWord(path string) string {
-	b, err := os.ReadFile(path)
+	b, err := sys.ReadFile(path, maxProcFile)
 	if err != nil {
 		return ""
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containr/containr/internal/child"
+	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
@@ -64,4 +65,28 @@ func BenchmarkStages(b *testing.B) {
 			}
 		}
 	})
+}
+
+// A container from nothing to nothing, without the start of a process for the
+// runtime itself.
+func BenchmarkCreateDelete(b *testing.B) {
+	testkit.RequireRoot(b)
+	spec := fullSpec()
+	spec.Process.Args = []string{"/probe", "-exit", "0"}
+	spec.Root.Path = testkit.Rootfs(b)
+	facts, err := host.Probe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	r := &Runtime{Root: b.TempDir(), Facts: facts}
+	for b.Loop() {
+		s, err := r.Create(&CreateRequest{ID: "bench", Bundle: b.TempDir(), Spec: spec})
+		if err != nil {
+			b.Fatal(err)
+		}
+		reap(s.PID)
+		if err := r.Delete("bench", false); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

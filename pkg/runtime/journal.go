@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -31,14 +32,14 @@ func writeJournal(path string, calls []plan.Call) error {
 			return fmt.Errorf("journal: %s cannot be undone later", c.Name())
 		}
 	}
-	if err := os.WriteFile(path, []byte(b.String()), 0o600); err != nil {
+	if err := sys.WriteFile(path, []byte(b.String())); err != nil {
 		return fmt.Errorf("journal: %w", err)
 	}
 	return nil
 }
 
 func readJournal(path string) ([]plan.Call, error) {
-	text, err := os.ReadFile(path)
+	text, err := sys.ReadFile(path, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

@@ -8,12 +8,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/cgroup"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
@@ -94,14 +96,7 @@ func LoadSpec(bundle string) (*specs.Spec, error) {
 }
 
 func loadSpec(path string) (*specs.Spec, error) {
-	st, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if st.Size() > maxConfig || !st.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s: not a regular file of at most %d bytes", path, maxConfig)
-	}
-	text, err := os.ReadFile(path)
+	text, err := sys.ReadFile(path, maxConfig)
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +239,7 @@ func (r *Runtime) writeState(dir string, req *CreateRequest, in *Input, p *plan.
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(dir, configFile), spec, 0o600); err != nil {
+	if err := sys.WriteFile(filepath.Join(dir, configFile), spec); err != nil {
 		return err
 	}
 	text, err := json.Marshal(&st)
@@ -252,7 +247,7 @@ func (r *Runtime) writeState(dir string, req *CreateRequest, in *Input, p *plan.
 		return err
 	}
 	tmp := filepath.Join(dir, stateFile+".new")
-	if err := os.WriteFile(tmp, text, 0o600); err != nil {
+	if err := sys.WriteFile(tmp, text); err != nil {
 		return err
 	}
 	return os.Rename(tmp, filepath.Join(dir, stateFile))
@@ -275,7 +270,7 @@ func cgroupPaths(p *plan.Plan) []string {
 // startTime reads field 22 of /proc/PID/stat: the process's start in clock ticks
 // since boot, which tells it from a later one with the same number.
 func startTime(pid int) (uint64, byte) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	text, err := sys.ReadFile("/proc/"+strconv.Itoa(pid)+"/stat", maxConfig)
 	if err != nil {
 		return 0, 0
 	}
@@ -296,7 +291,7 @@ func (r *Runtime) load(id string) (*state, error) {
 	if err := ValidateID(id); err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(filepath.Join(r.Root, id, stateFile))
+	text, err := sys.ReadFile(filepath.Join(r.Root, id, stateFile), maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("container %q: %w", id, ErrNotFound)
 	}
