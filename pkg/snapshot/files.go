@@ -11,9 +11,10 @@ import (
 
 // regular makes a file: four system calls for a small one that belongs to us.
 func (a *applier) regular(d *safepath.Dir, base string, m meta, h *tar.Header, data io.Reader) error {
-	if a.bytes += h.Size; a.bytes > a.limits.Bytes || h.Size > a.limits.Bytes {
+	if h.Size > a.limits.Bytes-a.bytes {
 		return &LimitError{"Bytes", a.limits.Bytes}
 	}
+	a.bytes += h.Size
 	a.usage.Bytes += h.Size
 	perm := m.mode & 0o777 // set-id bits come after the owner
 	var fd int
