@@ -28,6 +28,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -83,11 +84,14 @@ func (p *Program) handleInterrupts() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)
 	first := make(chan os.Signal, 1)
+	stopped := make(chan struct{})
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	go func() {
-		if sig, ok := <-signals; ok {
+		select {
+		case sig := <-signals:
 			first <- sig
 			cancel()
+		case <-stopped:
 		}
 	}()
 	p.interrupted = func() os.Signal {
@@ -98,7 +102,10 @@ func (p *Program) handleInterrupts() context.Context {
 			return nil
 		}
 	}
-	p.stopInterrupts = func() { signal.Stop(signals) }
+	p.stopInterrupts = sync.OnceFunc(func() {
+		signal.Stop(signals)
+		close(stopped)
+	})
 	return ctx
 }
 
