@@ -45,10 +45,11 @@ const (
 	statusUsage  = 125 // the command line was not understood, or run failed
 )
 
+// Version is what `containr version` prints; it is set when the program is linked.
+var Version = "unknown"
+
 // Program is one invocation of containr.
 type Program struct {
-	// Version is what `containr version` prints.
-	Version        string
 	In             *os.File
 	Out, Err       *os.File
 	global         globalFlags
@@ -194,7 +195,7 @@ func (p *Program) versionCommand() *cobra.Command {
 		Short: "Print the version",
 		Args:  exactArgs(0),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(p.Out, "containr", p.Version)
+			_, err := fmt.Fprintln(p.Out, "containr", Version)
 			return err
 		},
 	}
