@@ -1,4 +1,4 @@
-# make            build bin/containr and bin/containr-runtime (static), with the built-in image in them
+# make            build bin/containr, containr-runtime and containr-init (static), with the built-in image in them
 # make demo       see a container run, and explained (as root)
 # make test       every test: unit tests, and as root the kernel tests and guests (PKG=./pkg/plan for one package)
 # make race       the same with the race detector, which needs a C compiler
@@ -32,7 +32,7 @@ BASE_SOURCES := $(shell find cmd/base cmd/mkbase internal/userland internal/base
 
 BASE_ARCHES := amd64 arm64
 BASE_IMAGE  := internal/baseimage/image/base.oci.tar
-PROGRAMS    := bin/containr bin/containr-runtime
+PROGRAMS    := bin/containr bin/containr-runtime bin/containr-init
 
 .PHONY: all demo test race cover lint golden bench tools clean base
 .DELETE_ON_ERROR:

@@ -28,6 +28,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -44,10 +45,11 @@ const (
 	statusUsage  = 125 // the command line was not understood, or run failed
 )
 
+// Version is what `containr version` prints; it is set when the program is linked.
+var Version = "unknown"
+
 // Program is one invocation of containr.
 type Program struct {
-	// Version is what `containr version` prints.
-	Version        string
 	In             *os.File
 	Out, Err       *os.File
 	global         globalFlags
@@ -83,11 +85,14 @@ func (p *Program) handleInterrupts() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)
 	first := make(chan os.Signal, 1)
+	stopped := make(chan struct{})
 	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
 	go func() {
-		if sig, ok := <-signals; ok {
+		select {
+		case sig := <-signals:
 			first <- sig
 			cancel()
+		case <-stopped:
 		}
 	}()
 	p.interrupted = func() os.Signal {
@@ -98,7 +103,10 @@ func (p *Program) handleInterrupts() context.Context {
 			return nil
 		}
 	}
-	p.stopInterrupts = func() { signal.Stop(signals) }
+	p.stopInterrupts = sync.OnceFunc(func() {
+		signal.Stop(signals)
+		close(stopped)
+	})
 	return ctx
 }
 
@@ -187,7 +195,7 @@ func (p *Program) versionCommand() *cobra.Command {
 		Short: "Print the version",
 		Args:  exactArgs(0),
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(p.Out, "containr", p.Version)
+			_, err := fmt.Fprintln(p.Out, "containr", Version)
 			return err
 		},
 	}

@@ -103,6 +103,7 @@ var hints = []struct {
 }{
 	{container.ErrNameInUse, "choose another --name, or remove that container with `containr rm`"},
 	{container.ErrNoCommand, "name a program after the image"},
+	{container.ErrNoInit, "`make` builds containr-init; it belongs beside containr"},
 	{container.ErrUnknownUser, "use a number, which need not be known to the image"},
 	{container.ErrNewer, "use the containr that made it, or another --root"},
 	{engine.ErrRunning, "`containr rm -f` kills it first"},

@@ -15,6 +15,7 @@ import (
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/planjson"
 )
 
 // explainFlags are the flags of `explain` itself.
@@ -78,7 +79,7 @@ func printer(f explainFlags) (func(io.Writer, *engine.Explanation) error, error)
 	case "plan":
 		return func(w io.Writer, x *engine.Explanation) error { return x.Plan.Write(w, zoom) }, nil
 	case "json":
-		return func(w io.Writer, x *engine.Explanation) error { return printJSON(w, x.Plan) }, nil
+		return func(w io.Writer, x *engine.Explanation) error { return planjson.Encode(w, x.Plan) }, nil
 	}
 	return nil, usageErrorf("explain: --as %s: use config, spec, plan or json", f.as)
 }

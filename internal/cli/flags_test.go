@@ -172,7 +172,7 @@ func invokeWith(t *testing.T, in *os.File, args ...string) invocation {
 	out, errs := open("out"), open("err")
 	defer out.Close()
 	defer errs.Close()
-	p := Program{Version: "1.2.3", In: in, Out: out, Err: errs}
+	p := Program{In: in, Out: out, Err: errs}
 	status := p.Main(args)
 	read := func(f *os.File) string {
 		data, err := os.ReadFile(f.Name())
@@ -247,7 +247,7 @@ func TestErrorsAsJSON(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	if got := invoke(t, "version"); got.status != 0 || got.out != "containr 1.2.3\n" || got.err != "" {
+	if got := invoke(t, "version"); got.status != 0 || got.out != "containr "+Version+"\n" || got.err != "" {
 		t.Errorf("%+v", got)
 	}
 }

@@ -72,7 +72,13 @@ func (p *Program) run(ctx context.Context, config container.Config, flags *runFl
 		}
 		defer streams.Close()
 		req.Stdio = [3]*os.File{streams.In, streams.Out, streams.Err}
-		req.Attach = p.attachStreams(streams)
+		signals := newSignalQueue()
+		defer signals.close()
+		req.Starting = func() {
+			signals.open()
+			p.stopInterrupts()
+		}
+		req.Attach = attachStreams(streams, signals)
 	}
 	if p.global.debug {
 		req.Traced = p.printTrace
@@ -129,13 +135,12 @@ func (p *Program) refuseDetach() {
 }
 
 // attachStreams passes signals on and lets go of what only the container needs.
-func (p *Program) attachStreams(streams *tty.Streams) func(*engine.Running) (func() error, error) {
+func attachStreams(streams *tty.Streams, signals *signalQueue) func(*engine.Running) (func() error, error) {
 	return func(r *engine.Running) (func() error, error) {
 		streams.Started()
-		stop := tty.Forward(func(sig os.Signal) { r.Signal(sig) }) // it may have ended
-		p.stopInterrupts()
+		signals.deliver(r)
 		return func() error {
-			stop()
+			signals.close()
 			streams.Close()
 			return nil
 		}, nil

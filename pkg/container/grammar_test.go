@@ -209,7 +209,7 @@ func TestTmpfsOptions(t *testing.T) {
 }
 
 func TestParseMount(t *testing.T) {
-	table(t, func(s string) (Mount, error) { return ParseMount(s, "/work") }, []row[Mount]{
+	table(t, func(s string) (Mount, error) { return ParseMount(s, "/here") }, []row[Mount]{
 		{in: "type=bind,src=/a,dst=/b", want: Mount{Type: MountBind, Source: "/a", Target: "/b"}},
 		{in: "Type=BIND,source=./a,target=/b,readonly", want: Mount{Type: MountBind, Source: "/here/a", Target: "/b", ReadOnly: true}},
 		{in: "type=bind,src=/a,destination=/b,ro=false", want: Mount{Type: MountBind, Source: "/a", Target: "/b"}},

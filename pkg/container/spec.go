@@ -14,6 +14,9 @@ import (
 // ErrNoCommand means that neither the user nor the image names a program.
 var ErrNoCommand = errors.New("no command specified")
 
+// ErrNoInit means that the init program of --init was not found.
+var ErrNoInit = errors.New("the program containr-init is not installed")
+
 // shortID is how many digits of an id stand for it where people read it.
 const shortID = 12
 
@@ -157,7 +160,7 @@ func specLinux(c Config, in Inputs, capabilities []string) (*specs.Linux, error)
 		return nil, err
 	}
 	if c.Init && in.InitPath == "" {
-		return nil, errors.New("--init: this build of containr has no init program")
+		return nil, fmt.Errorf("--init: %w", ErrNoInit)
 	}
 	linux := &specs.Linux{
 		Namespaces:  specNamespaces(c, in.Machine),

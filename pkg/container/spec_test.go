@@ -279,7 +279,7 @@ func TestSpecErrors(t *testing.T) {
 			c.Mounts = []Mount{{Type: MountTmpfs, Target: "/a"}, {Type: MountTmpfs, Target: "/a"}}
 		}), "two mounts on /a"},
 		{"device", with(func(c *Config) { c.Devices = []Device{{Host: "/dev/none", Container: "/dev/none", Access: "r"}} }), "no device there"},
-		{"init", with(func(c *Config) { c.Init = true }), "no init program"},
+		{"init", with(func(c *Config) { c.Init = true }), "containr-init is not installed"},
 		{"init under /dev", with(func(c *Config) { c.Init = true; c.Mounts = []Mount{{Type: MountBind, Source: "/dev", Target: "/dev"}} }), "--init cannot be used"},
 		{"one map", Config{Image: "base", UIDMap: inUserns.UIDMap}, "both --uidmap and --gidmap"},
 		{"maps on the host", func() Config { c := inUserns; c.Namespaces.User = "host"; return c }(), "leave out --userns host"},

@@ -42,11 +42,15 @@ type Options struct {
 	// Run is the directory for what does not. Empty is the usual place if Root
 	// is empty too, else the directory run below Root.
 	Run string
+	// Init is the program that --init puts into containers. Empty looks for
+	// containr-init beside the running program, and in the usual places.
+	Init string
 }
 
 // Engine does the verbs. Its methods may be called by several goroutines.
 type Engine struct {
 	root, run string
+	init      string
 
 	facts      func() (*host.Facts, error)
 	images     func() (*image.Store, error)
@@ -56,7 +60,7 @@ type Engine struct {
 
 // New returns an engine. Nothing is opened or made yet.
 func New(o Options) *Engine {
-	e := &Engine{root: o.Root, run: o.Run}
+	e := &Engine{root: o.Root, run: o.Run, init: o.Init}
 	if e.run == "" {
 		e.run = defaultRun(o.Root)
 	}
@@ -109,6 +113,23 @@ func defaultRun(root string) string {
 		return filepath.Join(dir, "containr")
 	}
 	return filepath.Join(DefaultRoot(), "run")
+}
+
+// findInit returns the path of the init program, "" if there is none.
+func (e *Engine) findInit() string {
+	candidates := []string{e.init}
+	if e.init == "" {
+		candidates = []string{"/usr/libexec/containr/containr-init", "/usr/local/libexec/containr/containr-init"}
+		if self, err := os.Executable(); err == nil {
+			candidates = append([]string{filepath.Join(filepath.Dir(self), "containr-init")}, candidates...)
+		}
+	}
+	for _, path := range candidates {
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+			return path
+		}
+	}
+	return ""
 }
 
 // runtime returns the runtime that makes this engine's containers.

@@ -134,6 +134,9 @@ func (e *Engine) specify(ctx context.Context, p *prepared, machine container.Mac
 	if in.Seccomp, err = e.seccomp(p.config.Security.Seccomp); err != nil {
 		return nil, err
 	}
+	if p.config.Init {
+		in.InitPath = e.findInit()
+	}
 	var img v1.ImageConfig
 	if p.image != nil {
 		img = p.image.Config.Config

@@ -29,6 +29,9 @@ type RunRequest struct {
 	Stdio [3]*os.File
 	// ConsoleSize is the size of the terminal of a container with one.
 	ConsoleSize *specs.Box
+	// Starting, if set, is called just before the container is started: from
+	// then on signals are meant for it.
+	Starting func()
 	// Attach is called when the container runs; what it returns is called when
 	// the program has ended, before anything of the container is taken away.
 	Attach func(*Running) (detach func() error, err error)
@@ -155,6 +158,9 @@ func (x *execution) start() (console *os.File, err error) {
 		if p, err = x.compile(req); err != nil {
 			return nil, err
 		}
+	}
+	if x.request.Starting != nil {
+		x.request.Starting()
 	}
 	s, err := x.runtime.Create(req)
 	if err != nil {
