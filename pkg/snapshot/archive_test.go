@@ -42,6 +42,10 @@ func fifo(name string) entry {
 	return entry{Header: tar.Header{Typeflag: tar.TypeFifo, Name: name, Mode: 0o622}}
 }
 
+func device(kind byte, name string, major, minor int64) entry {
+	return entry{Header: tar.Header{Typeflag: kind, Name: name, Mode: 0o660, Devmajor: major, Devminor: minor}}
+}
+
 func whiteout(name string) entry { return reg(name, "") }
 
 // with changes the header of an entry.
