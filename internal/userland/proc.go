@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"regexp"
 	"strings"
 
@@ -54,6 +55,9 @@ func Usagef(format string, args ...any) error {
 // Main acts as the command that argv[0] names, or, started by the name "base", as the command that argv[1] names. It
 // returns the exit status.
 func Main(argv []string) int {
+	// Where a pids limit stops the Go runtime from starting a thread, its one line
+	// says enough.
+	debug.SetTraceback("none")
 	name := strings.TrimPrefix(filepath.Base(argv[0]), "-")
 	args := argv[1:]
 	if name == "base" {
