@@ -1,6 +1,7 @@
 package shell
 
 import (
+	"bufio"
 	"bytes"
 	"io"
 	"os"
@@ -172,14 +173,13 @@ func TestWaitEndsWithATrappedSignal(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	buf := make([]byte, 100)
-	n, _ := out.Read(buf)
-	if string(buf[:n]) != "ready\n" {
-		t.Fatalf("printed %q", buf[:n])
+	in := bufio.NewReader(out)
+	if line, err := in.ReadString('\n'); line != "ready\n" {
+		t.Fatalf("printed %q, %v", line, err)
 	}
 	start := time.Now()
 	cmd.Process.Signal(syscall.SIGTERM)
-	rest, _ := io.ReadAll(out)
+	rest, _ := io.ReadAll(in)
 	cmd.Wait()
 	if string(rest) != "stopping\n" || cmd.ProcessState.ExitCode() != 3 || time.Since(start) > 30*time.Second {
 		t.Errorf("printed %q, ended with %v", rest, cmd.ProcessState)
