@@ -125,20 +125,15 @@ func Timespec(t time.Time) unix.Timespec {
 }
 
 // Chmod changes the permission bits, set-id bits and sticky bit of base. It
-// refuses a symbolic link with ELOOP: they have no mode. chmod(2) by path would
+// refuses a symbolic link with ENOTSUP: they have no mode. chmod(2) by path would
 // follow it, and fchmodat2(2) came only with Linux 6.6.
 func (d *Dir) Chmod(base string, mode uint32) error {
-	fd, err := d.hold(base)
+	fd, err := d.Open(base, unix.O_PATH)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
 	return d.fail("chmod", base, unix.Chmod(procPath(fd), mode))
-}
-
-// hold returns an O_PATH descriptor of base, which is no symbolic link.
-func (d *Dir) hold(base string) (int, error) {
-	return d.Open(base, unix.O_PATH)
 }
 
 // Setxattr sets an extended attribute of base itself.

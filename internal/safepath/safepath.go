@@ -34,7 +34,7 @@
 // a directory, not a path: swapping components after the lookup changes
 // nothing any more. Where Linux has no such call (extended attributes and
 // the mode of something that must not be opened), the object is held by an
-// O_PATH descriptor and named as /proc/self/fd/N, of which only we decide what
+// O_PATH descriptor and named as /proc/thread-self/fd/N, of which only we decide what
 // it is.
 //
 // The answer to the fifth is [Root.ReadFile]: it looks before it opens, through
@@ -179,7 +179,7 @@ func (r *Root) ReadFile(name string, limit int64) ([]byte, error) {
 // procPath names the object that fd holds, whatever kind it is. Our own /proc
 // is trusted; the tree's is never used.
 func procPath(fd int) string {
-	return "/proc/self/fd/" + strconv.Itoa(fd)
+	return "/proc/thread-self/fd/" + strconv.Itoa(fd)
 }
 
 // busyTries bounds how often a lookup is repeated that the kernel gave up

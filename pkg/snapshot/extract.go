@@ -113,24 +113,30 @@ func (s *Store) stage(ctx context.Context) (*Staged, error) {
 	}, nil
 }
 
-// makeRoot makes the directory that a layer goes into. It must pass nothing on to
-// what is made in it: neither a group, nor a default access control list of the
-// directory that holds the store.
+// makeRoot makes the directory that a layer goes into, and opens it.
 func makeRoot(dir string, mk maker) (*safepath.Root, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	err := unix.Removexattr(dir, "system.posix_acl_default")
-	if err != nil && err != unix.ENODATA && err != unix.ENOTSUP {
-		return nil, &os.PathError{Op: "remove default ACL of", Path: dir, Err: err}
-	}
-	if err := os.Chown(dir, mk.uid, mk.gid); err != nil {
-		return nil, err
-	}
-	if err := os.Chmod(dir, 0o700); err != nil {
+	if err := disinherit(dir, mk); err != nil {
 		return nil, err
 	}
 	return safepath.OpenRoot(dir)
+}
+
+// disinherit takes from a new directory what it has from the one that it was made
+// in, and would pass on: a group and access control lists (acl(5)).
+func disinherit(dir string, mk maker) error {
+	for _, acl := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
+		err := unix.Removexattr(dir, acl)
+		if err != nil && err != unix.ENODATA && err != unix.ENOTSUP {
+			return &os.PathError{Op: "remove " + acl + " of", Path: dir, Err: err}
+		}
+	}
+	if err := os.Chown(dir, mk.uid, mk.gid); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o700)
 }
 
 // fill extracts the archive.

@@ -97,10 +97,11 @@ func newMaker(rootless bool) (maker, error) {
 	return maker{uid: os.Geteuid(), gid: os.Getegid(), umask: umask, rootless: rootless}, err
 }
 
-// readUmask finds the umask of this process. umask(2) could only tell by changing it,
-// which other goroutines would notice.
+// readUmask finds the umask. umask(2) could only tell by changing it, which other
+// goroutines would notice. The thread is asked, not the process: the first thread may
+// have left the others (unshare(2) with CLONE_FS).
 func readUmask() (uint32, error) {
-	status, err := os.ReadFile("/proc/self/status")
+	status, err := os.ReadFile("/proc/thread-self/status")
 	if err != nil {
 		return 0, err
 	}
@@ -108,7 +109,7 @@ func readUmask() (uint32, error) {
 	line, _, _ := strings.Cut(rest, "\n")
 	mask, err := strconv.ParseUint(strings.TrimSpace(line), 8, 32)
 	if err != nil {
-		return 0, fmt.Errorf("umask in /proc/self/status: %w", err)
+		return 0, fmt.Errorf("umask in /proc/thread-self/status: %w", err)
 	}
 	return uint32(mask), nil
 }

@@ -2,7 +2,9 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -72,12 +74,28 @@ func (s *Store) prepare(ctx context.Context, chain ChainID, upper, work string) 
 // overlay shows: that of the topmost layer's root.
 func (s *Store) makeUpper(upper string, top Info) error {
 	err := os.Mkdir(upper, 0o700)
-	if os.IsExist(err) {
+	if errors.Is(err, fs.ErrExist) {
 		return nil
 	}
+	if err == nil {
+		if err = s.dressUpper(upper, top); err != nil {
+			err = errors.Join(err, os.Remove(upper))
+		}
+	}
+	return err
+}
+
+// dressUpper gives upper the metadata of a layer's root.
+func (s *Store) dressUpper(upper string, top Info) error {
+	mk, err := newMaker(s.opts.Rootless)
 	if err != nil {
 		return err
 	}
+	root, err := makeRoot(upper, mk)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
 	v, err := s.openView(nil, []Info{top})
 	if err != nil {
 		return err
@@ -91,13 +109,9 @@ func (s *Store) makeUpper(upper string, top Info) error {
 	if err != nil {
 		return err
 	}
-	mk, err := newMaker(s.opts.Rootless)
+	fd, err := openDir(root, "")
 	if err != nil {
 		return err
-	}
-	fd, err := unix.Open(upper, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return &os.PathError{Op: "open", Path: upper, Err: err}
 	}
 	defer unix.Close(fd)
 	return mk.apply(openInode(fd), m, false, false)
