@@ -3,6 +3,7 @@ package child
 import (
 	"os"
 	"runtime"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -83,5 +84,22 @@ func TestReportsFailure(t *testing.T) {
 	}
 	if code != FailureCode {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// What a program says right before its end is heard, whenever the host listens.
+func TestLastWordsAreHeard(t *testing.T) {
+	for i := range 50 {
+		events, code := run(t, Options{}, func(b *plan.Builder) {
+			b.Do("ready", linux.Write{FD: linux.FD(Sync), Data: MessageReady})
+			b.Do("fails at once", linux.Chdir{Path: "/nowhere"})
+		})
+		kinds := []EventKind{}
+		for _, e := range events {
+			kinds = append(kinds, e.Kind)
+		}
+		if !slices.Equal(kinds, []EventKind{Ready, Failed, Closed}) || code != FailureCode {
+			t.Fatalf("run %d: events %v, exit code %d", i, events, code)
+		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 // Next waits for the program's next message.
 func (proc *Process) Next() (Event, error) {
 	var b [64]byte
+	ended := false
 	for {
 		n, err := unix.Read(proc.sock, b[:])
 		switch {
@@ -23,6 +24,12 @@ func (proc *Process) Next() (Event, error) {
 			continue
 		case err != nil:
 			return Event{}, fmt.Errorf("read sync: %w", err)
+		case n == 0 && !ended:
+			// A reader that is about to sleep looks for messages first and for the
+			// end then. When the last messages and the end both come in between, it
+			// is told of the end alone; the messages are there for the next read.
+			ended = true
+			continue
 		}
 		return proc.program.decode(b[:n])
 	}
