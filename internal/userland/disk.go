@@ -17,6 +17,7 @@ import (
 // mounted is one line of /proc/self/mountinfo (proc(5)).
 type mounted struct {
 	source, point, root, kind string
+	device                    string // major:minor
 	options                   string // of the mount, then of the file system
 }
 
@@ -33,7 +34,7 @@ func mounts() ([]mounted, error) {
 		if len(l) < 6 || len(r) < 3 {
 			return nil, fmt.Errorf("/proc/self/mountinfo: unexpected line %q", line)
 		}
-		all = append(all, mounted{source: unmangle(r[1]), root: unmangle(l[3]), point: unmangle(l[4]), kind: r[0], options: mergeOptions(l[5], r[2])})
+		all = append(all, mounted{source: unmangle(r[1]), root: unmangle(l[3]), point: unmangle(l[4]), kind: r[0], device: l[2], options: mergeOptions(l[5], r[2])})
 	}
 	return all, nil
 }
@@ -190,10 +191,13 @@ func runDf(p *Proc) error {
 	if err != nil {
 		return err
 	}
-	if len(paths) > 0 {
+	switch {
+	case len(paths) > 0:
 		if all, err = p.mountsOf(paths, all); err != nil {
 			return err
 		}
+	case !*every:
+		all = onceEach(all)
 	}
 	show := func(kib uint64) string {
 		switch {
@@ -236,6 +240,22 @@ func runDf(p *Proc) error {
 	last := len(rows[0]) - 1
 	p.table(rows, func(column int) bool { return column >= last-4 && column < last })
 	return nil
+}
+
+// onceEach leaves one mount of every file system: that with the shortest name, in the place of the first. Files that are
+// mounted one by one, as containers have some, would otherwise show their file system again and again.
+func onceEach(all []mounted) []mounted {
+	var kept []mounted
+	for _, m := range all {
+		i := slices.IndexFunc(kept, func(k mounted) bool { return k.device == m.device })
+		switch {
+		case i < 0:
+			kept = append(kept, m)
+		case len(m.point) < len(kept[i].point):
+			kept[i] = m
+		}
+	}
+	return kept
 }
 
 // mountsOf is, for every path, the mount that it lies on.

@@ -7,10 +7,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime/debug"
 	"strings"
+	"syscall"
 
 	"github.com/spf13/pflag"
 )
@@ -72,7 +74,21 @@ func Main(argv []string) int {
 		fmt.Fprintf(os.Stderr, "base: %s: no such command; 'base --list' shows all\n", name)
 		return 127
 	}
+	if os.Getpid() == 1 && name != "sh" {
+		endOnSignals()
+	}
 	return Run(c, args, os.Stdin, os.Stdout, os.Stderr)
+}
+
+// endOnSignals makes process 1 of a container end by the signals that end other processes, with the status that a shell
+// would report. The kernel does not deliver to process 1 what it does not handle (pid_namespaces(7)), and the Go runtime
+// would end it with status 2.
+func endOnSignals() {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM)
+	go func() {
+		os.Exit(128 + int((<-signals).(syscall.Signal)))
+	}()
 }
 
 // Names returns the names of all commands in the order of the table, which is alphabetical.

@@ -56,7 +56,7 @@ func statFormat(format, name string, st *syscall.Stat_t) string {
 		i++
 		if format[i] == '#' && i+1 < len(format) && format[i+1] == 'a' {
 			i++
-			fmt.Fprintf(&out, "%#04o", st.Mode&0o7777)
+			fmt.Fprintf(&out, "%04o", st.Mode&0o7777)
 			continue
 		}
 		out.WriteString(statField(format[i], name, st))

@@ -31,6 +31,8 @@ func (s *shell) call(ctx context.Context, args []string) ([]string, error) {
 		return s.trap(hc, args)
 	case "kill", "newgrp":
 		return external(hc, args), nil
+	case "jobs":
+		return done(hc, s.jobs.list(hc.Stdout)), nil
 	case "umask":
 		return done(hc, umask(hc.Stdout, args[1:])), nil
 	case "ulimit":
@@ -126,16 +128,30 @@ type traps struct {
 	came    chan os.Signal
 	woken   chan struct{} // one token while a signal waits for its action
 	queue   []syscall.Signal
+	first   bool // this is process 1, and signals without a trap end it
 }
 
-func (t *traps) init() {
+// ending are the signals that end a process that does not handle them, and that people send.
+var ending = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM}
+
+// init begins to take signals. A shell that is process 1, and that nobody types at, ends by the signals that end other
+// processes unless they have a trap: the kernel does not deliver to process 1 what it does not handle.
+func (t *traps) init(interactive bool) {
 	t.actions = map[syscall.Signal]string{}
 	t.came = make(chan os.Signal, 16)
 	t.woken = make(chan struct{}, 1)
+	t.first = os.Getpid() == 1 && !interactive
+	if t.first {
+		signal.Notify(t.came, ending...)
+	}
 	go func() {
 		for sig := range t.came {
+			sig := sig.(syscall.Signal)
 			t.mu.Lock()
-			t.queue = append(t.queue, sig.(syscall.Signal))
+			if _, trapped := t.actions[sig]; t.first && !trapped && slices.Contains(ending, os.Signal(sig)) {
+				os.Exit(128 + int(sig))
+			}
+			t.queue = append(t.queue, sig)
 			t.mu.Unlock()
 			select {
 			case t.woken <- struct{}{}:
@@ -222,6 +238,9 @@ func (t *traps) set(action, name string) error {
 	case "-":
 		delete(t.actions, sig)
 		signal.Reset(sig)
+		if t.first && slices.Contains(ending, os.Signal(sig)) {
+			signal.Notify(t.came, sig)
+		}
 	case "":
 		t.actions[sig] = ""
 		signal.Ignore(sig)
@@ -291,6 +310,20 @@ func (j *jobs) ended(id int) {
 		b.running--
 		j.changed.Broadcast()
 	}
+}
+
+// list prints the background commands that run a program now.
+func (j *jobs) list(w io.Writer) error {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for id := 1; id <= j.last; id++ {
+		if b := j.byID[id]; b.running > 0 {
+			if _, err := fmt.Fprintf(w, "[%d] Running %d\n", id, b.pid); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // currentJob is the number of the background command that a command belongs to, or 0.

@@ -124,7 +124,7 @@ func newShell(inv invocation, stdin io.Reader, stdout, stderr io.Writer) (*shell
 	s.interactive = inv.interactive || inv.fromStdin && term.IsTerminal(int(in.Fd()))
 	s.children.pids = map[int]bool{}
 	s.jobs.init()
-	s.traps.init()
+	s.traps.init(s.interactive)
 	params := append(append([]string{}, inv.options...), "--")
 	s.runner, err = interp.New(
 		interp.Interactive(s.interactive),
@@ -263,9 +263,8 @@ func (l lineReader) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// interruptible runs do with a context that SIGINT cancels, and with the signals ignored that must not end a shell that
-// somebody types at.
-func interruptible(do func(ctx context.Context)) {
+// interruptible runs do with a context that SIGINT cancels, and says whether that happened.
+func interruptible(do func(ctx context.Context)) (interrupted bool) {
 	ctx, cancel := context.WithCancel(context.Background())
 	interrupts, done := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(interrupts, syscall.SIGINT)
@@ -279,5 +278,7 @@ func interruptible(do func(ctx context.Context)) {
 	do(ctx)
 	close(done)
 	signal.Stop(interrupts)
+	interrupted = ctx.Err() != nil
 	cancel()
+	return interrupted
 }

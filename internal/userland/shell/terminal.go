@@ -54,8 +54,11 @@ func (s *shell) session(lines *lines, last *error) (ended, exited bool) {
 		if parser.Incomplete() {
 			continue
 		}
-		interruptible(func(ctx context.Context) { exited = s.runAll(ctx, stmts, last) })
-		if exited && !errors.Is(*last, context.Canceled) {
+		interrupted := interruptible(func(ctx context.Context) { exited = s.runAll(ctx, stmts, last) })
+		switch {
+		case interrupted:
+			fmt.Fprintln(s.stderr) // the terminal has shown ^C and left the cursor behind it
+		case exited:
 			return false, true
 		}
 	}
