@@ -16,7 +16,11 @@ func (a *applier) regular(d *safepath.Dir, base string, m meta, h *tar.Header, d
 	}
 	a.bytes += h.Size
 	a.usage.Bytes += h.Size
+	owned := m.uid == a.maker.uid && m.gid == a.maker.gid
 	perm := m.mode & 0o777 // set-id bits come after the owner
+	if !owned || len(m.xattrs) > 0 {
+		perm |= 0o600 // user attributes need it, where we are not root
+	}
 	var fd int
 	err := a.place(d, base, func() (err error) {
 		fd, err = d.Create(base, perm)
@@ -27,7 +31,6 @@ func (a *applier) regular(d *safepath.Dir, base string, m meta, h *tar.Header, d
 	}
 	err = a.fill(fd, data, h.Size, isSparse(h))
 	if err == nil {
-		owned := m.uid == a.maker.uid && m.gid == a.maker.gid
 		err = a.maker.apply(openInode(fd), m, owned, perm&^a.maker.umask == m.mode)
 	}
 	return errors.Join(err, wrap("close", unix.Close(fd)))

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -39,7 +40,14 @@ func newModel() *model {
 	return m
 }
 
-const defaultDirMeta = "0755 0:0 0.000000000"
+// defaultDirMeta is that of a directory that nobody describes: root's, or noted to
+// be so where we cannot make it root's.
+var defaultDirMeta = func() string {
+	if uid := os.Geteuid(); uid != 0 {
+		return fmt.Sprintf(`0755 %d:%d 0.000000000 user.containers.override_stat="0:0:0755"`, uid, os.Getegid())
+	}
+	return "0755 0:0 0.000000000"
+}()
 
 func newModelDir(parent *modelNode, layer int) *modelNode {
 	return &modelNode{kind: tar.TypeDir, meta: defaultDirMeta, children: map[string]*modelNode{}, layer: layer, parent: parent}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containr/containr/internal/safepath"
 	"pgregory.net/rapid"
 )
 
@@ -33,7 +34,7 @@ func drawEntry(t *rapid.T) entry {
 		} else if rapid.Bool().Draw(t, "climbing") {
 			target = "../" + target
 		}
-		return symlink(name, target)
+		return own(symlink(name, target))
 	case 9, 10:
 		return hardlink(name, drawName(t, "target"))
 	case 11:
@@ -50,6 +51,7 @@ func drawEntry(t *rapid.T) entry {
 	} else {
 		e.Uid, e.Gid = os.Geteuid(), os.Getegid()
 		e.Mode &^= 0o2000 // lost where the group of the directory is another
+		e.Mode |= 0o400   // without which only root could copy it
 	}
 	if e.Typeflag != tar.TypeFifo && rapid.Bool().Draw(t, "attribute") {
 		e = e.xattr("user.note", rapid.SampledFrom([]string{"n", "a\x00b"}).Draw(t, "note"))
@@ -95,7 +97,7 @@ func TestLayersEqualModel(t *testing.T) {
 			archives = append(archives, archive(t, entries...))
 		}
 		s := open(t, Options{Rootless: os.Geteuid() != 0, Native: os.Geteuid() != 0})
-		defer os.RemoveAll(s.dir)
+		defer safepath.RemoveAll(s.dir) // which copes with directories closed to their owner
 		chain, err := s.Unpack(t.Context(), layers(archives...), nil)
 		if (err != nil) != (refusal != nil) {
 			rt.Fatalf("unpack: %v; model: %v\n%s", err, refusal, listing(all))
@@ -121,10 +123,12 @@ func TestLayersEqualModel(t *testing.T) {
 func allWays(t *testing.T, s *Store, chain ChainID) map[string]map[string]string {
 	native := *s
 	native.opts.Native = true
-	mounts, err := native.Prepare(t.Context(), chain, t.TempDir()+"/copy", "")
+	copied := t.TempDir() + "/copy"
+	mounts, err := native.Prepare(t.Context(), chain, copied, "")
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer safepath.RemoveAll(copied)
 	ways := map[string]map[string]string{"copy": fingerprintOf(t, mounts[0].Source)}
 	if os.Geteuid() == 0 {
 		ways["overlay"] = mounted(t, s, chain)
