@@ -65,6 +65,9 @@ func (s *Store) prepare(ctx context.Context, chain ChainID, upper, work string) 
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return Mount{}, err
 	}
+	if err := s.admit(all, work); err != nil {
+		return Mount{}, err
+	}
 	return s.overlay(all, "upperdir="+upper, "workdir="+work)
 }
 
@@ -91,7 +94,7 @@ func (s *Store) makeUpper(upper string, top Info) error {
 	if err != nil {
 		return err
 	}
-	mk, err := newMaker(s.opts.Rootless)
+	mk, err := newMaker(s.opts)
 	if err != nil {
 		return err
 	}
