@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/image-spec/specs-go/v1"
@@ -30,6 +32,7 @@ type prepared struct {
 	config container.Config
 	image  *image.Image // nil with --rootfs
 	chain  snapshot.ChainID
+	home   *home
 	place  *container.Reservation
 	spec   *specs.Spec
 }
@@ -46,6 +49,9 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 		return nil, err
 	}
 	if err := checkSources(p.config.Mounts); err != nil {
+		return nil, err
+	}
+	if p.home, err = e.homeOf(p.config); err != nil {
 		return nil, err
 	}
 	if p.config.Rootfs == "" {
@@ -76,7 +82,7 @@ func (e *Engine) findAndUnpack(ctx context.Context, p *prepared, progress func(r
 		return err
 	}
 	p.chain = chainOf(p.image)
-	snapshots, err := e.snapshots()
+	snapshots, err := p.home.snapshots(e)
 	if err != nil {
 		return err
 	}
@@ -128,7 +134,7 @@ func (e *Engine) specify(ctx context.Context, p *prepared, machine container.Mac
 			return nil, err
 		}
 	}
-	if in.Files, err = writeFiles(p, machine); err != nil {
+	if in.Files, err = e.writeFiles(p, machine); err != nil {
 		return nil, err
 	}
 	if in.Seccomp, err = e.seccomp(p.config.Security.Seccomp); err != nil {
@@ -157,35 +163,59 @@ func (e *Engine) rootFS(ctx context.Context, p *prepared) (container.Root, error
 		}
 		return container.Root{Path: p.config.Rootfs}, nil
 	}
-	snapshots, err := e.snapshots()
+	snapshots, err := p.home.snapshots(e)
 	if err != nil {
 		return container.Root{}, err
 	}
-	dir := e.layerDir(p.place.ID)
-	root := container.Root{Path: filepath.Join(p.place.Dir, "rootfs")}
-	for _, d := range []string{dir, root.Path} {
-		if err := os.MkdirAll(d, 0o700); err != nil {
+	layer := p.home.layer(p.place.ID)
+	root := container.Root{Path: filepath.Join(p.home.files(p.place), "rootfs")}
+	for _, d := range []string{filepath.Dir(layer), layer, root.Path} {
+		if err := p.home.makeDir(d); err != nil {
 			return container.Root{}, err
 		}
 	}
-	mounts, err := snapshots.Prepare(ctx, p.chain, filepath.Join(dir, "upper"), filepath.Join(dir, "work"))
+	mounts, err := snapshots.Prepare(ctx, p.chain, filepath.Join(layer, "upper"), filepath.Join(layer, "work"))
 	if err != nil {
 		return container.Root{}, err
 	}
 	for _, m := range mounts {
-		root.Mounts = append(root.Mounts, specs.Mount{Destination: "/", Type: m.Type, Source: m.Source, Options: m.Options})
+		mount, err := specMount(m)
+		if err != nil {
+			return container.Root{}, err
+		}
+		root.Mounts = append(root.Mounts, mount)
 	}
 	return root, nil
 }
 
-// layerDir is where the container's own layer is. It is never in the directory
-// that does not outlive a boot, which is usually in memory.
-func (e *Engine) layerDir(id string) string { return filepath.Join(e.root, "layers", id) }
+// maxMountData is how many bytes of options mount(2) takes, with the closing zero.
+const maxMountData = 4096
+
+// specMount says a snapshot's mount in the words of the specification. Names that
+// count from a directory, as those of long chains do, are completed: the plan's
+// names do not depend on a working directory.
+func specMount(m snapshot.Mount) (specs.Mount, error) {
+	out := specs.Mount{Destination: "/", Type: m.Type, Source: m.Source, Options: slices.Clone(m.Options)}
+	for i, o := range out.Options {
+		lower, ok := strings.CutPrefix(o, "lowerdir=")
+		if ok && m.Dir != "" {
+			names := strings.Split(lower, ":")
+			for j := range names {
+				names[j] = filepath.Join(m.Dir, names[j])
+			}
+			out.Options[i] = "lowerdir=" + strings.Join(names, ":")
+		}
+	}
+	if m.Type == "overlay" && (len(m.Options) == 0 || len(strings.Join(out.Options, ",")) >= maxMountData) {
+		return specs.Mount{}, fmt.Errorf("image has %d layers, whose names are too long together for one mount: use a shorter --root", len(m.Lower))
+	}
+	return out, nil
+}
 
 // userDatabase reads who the image's users are.
 func (e *Engine) userDatabase(p *prepared) (passwd, group []byte, err error) {
 	read := func(name string) ([]byte, error) {
-		snapshots, err := e.snapshots()
+		snapshots, err := p.home.snapshots(e)
 		if err != nil {
 			return nil, err
 		}
@@ -209,13 +239,20 @@ func (e *Engine) userDatabase(p *prepared) (passwd, group []byte, err error) {
 }
 
 // writeFiles makes the files of /etc that tell a container about its network.
-func writeFiles(p *prepared, machine container.Machine) (container.Files, error) {
+func (e *Engine) writeFiles(p *prepared, machine container.Machine) (container.Files, error) {
 	c := p.config
 	ownNetwork := c.Namespaces.Network != container.HostNamespace
+	dir := p.home.files(p.place)
+	if err := p.home.open(e); err != nil {
+		return container.Files{}, err
+	}
+	if err := p.home.makeDir(dir); err != nil {
+		return container.Files{}, err
+	}
 	files := container.Files{
-		Hosts:      filepath.Join(p.place.Dir, "hosts"),
-		Hostname:   filepath.Join(p.place.Dir, "hostname"),
-		ResolvConf: filepath.Join(p.place.Dir, "resolv.conf"),
+		Hosts:      filepath.Join(dir, "hosts"),
+		Hostname:   filepath.Join(dir, "hostname"),
+		ResolvConf: filepath.Join(dir, "resolv.conf"),
 	}
 	var base []byte
 	if !ownNetwork {
@@ -227,7 +264,7 @@ func writeFiles(p *prepared, machine container.Machine) (container.Files, error)
 		files.Hostname:   container.HostnameFile(hostname),
 		files.ResolvConf: container.ResolvConf(readIfThere("/etc/resolv.conf"), c.DNS, ownNetwork),
 	} {
-		if err := os.WriteFile(path, data, 0o644); err != nil {
+		if err := errors.Join(os.WriteFile(path, data, 0o644), p.home.own(path)); err != nil {
 			return container.Files{}, err
 		}
 	}
@@ -288,5 +325,5 @@ func (p *prepared) request() *runtime.CreateRequest {
 // discard takes away what prepare made and the container's own layer with it.
 func (e *Engine) discard(ctx context.Context, p *prepared) error {
 	ctx = context.WithoutCancel(ctx)
-	return errors.Join(p.place.Cancel(ctx), safepath.RemoveAll(e.layerDir(p.place.ID)))
+	return errors.Join(p.place.Cancel(ctx), p.home.removeLayer(p.place.ID))
 }

@@ -41,5 +41,5 @@ func (e *Engine) Remove(ctx context.Context, r RemoveRequest) (container.Record,
 	case err != nil && !errors.Is(err, runtime.ErrNotFound):
 		return container.Record{}, err
 	}
-	return record, e.remove(ctx, record.ID)
+	return record, e.remove(ctx, record)
 }

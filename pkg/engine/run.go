@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/child"
-	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/registry"
@@ -104,7 +103,7 @@ func (e *Engine) Run(ctx context.Context, r RunRequest) (Exit, error) {
 	run := &execution{Engine: e, runtime: rt, prepared: p, request: r, id: record.ID}
 	exit, started, err := run.do(ctx)
 	if !started || p.config.AutoRemove {
-		err = errors.Join(err, e.remove(ctx, record.ID))
+		err = errors.Join(err, e.remove(ctx, record))
 	}
 	return exit, err
 }
@@ -245,13 +244,17 @@ func wait(pid int) (code int, err error) {
 }
 
 // remove deletes the container's record, name and layer.
-func (e *Engine) remove(ctx context.Context, id string) error {
+func (e *Engine) remove(ctx context.Context, record container.Record) error {
 	containers, err := e.containers()
 	if err != nil {
 		return err
 	}
-	err = containers.Remove(context.WithoutCancel(ctx), id)
-	return errors.Join(err, safepath.RemoveAll(e.layerDir(id)))
+	home, err := e.homeOf(record.Config)
+	if err != nil {
+		return err
+	}
+	err = containers.Remove(context.WithoutCancel(ctx), record.ID)
+	return errors.Join(err, home.removeLayer(record.ID))
 }
 
 // ExitStatus is what `run` exits with for an error: 127 if the program was not

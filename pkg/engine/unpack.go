@@ -107,8 +107,16 @@ func (e *Engine) collectSnapshots(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	_, err = snapshots.GC(ctx, func(c snapshot.ChainID) bool { return keep[c] })
-	return err
+	mapped, err := e.mappedSnapshots()
+	if err != nil {
+		return err
+	}
+	for _, s := range append(mapped, snapshots) {
+		if _, err := s.GC(ctx, func(c snapshot.ChainID) bool { return keep[c] }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // neededChains lists the chains of all images, and of all containers, whose images

@@ -161,7 +161,7 @@ func (a *applier) rootEntry(h *tar.Header) error {
 	if h.Typeflag != tar.TypeDir {
 		return fmt.Errorf("%w: the root is not a directory", ErrMalformed)
 	}
-	m, err := newMeta(h)
+	m, err := a.maker.newMeta(h)
 	if err == nil {
 		a.dirs[""] = &dirNote{meta: m}
 	}
@@ -173,7 +173,7 @@ func (a *applier) inode(d *safepath.Dir, base string, h *tar.Header, data io.Rea
 	if h.Typeflag == tar.TypeLink {
 		return a.hardLink(d, base, h.Linkname)
 	}
-	m, err := newMeta(h)
+	m, err := a.maker.newMeta(h)
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (a *applier) missing(d *safepath.Dir, base string) (string, error) {
 		if err := a.replaceByOpaque(d, base); err != nil {
 			return "", err
 		}
-		a.dirs[name] = &dirNote{meta: implied()}
+		a.dirs[name] = &dirNote{meta: a.maker.implied()}
 		return "", nil
 	}
 	return "", fmt.Errorf("%w: %s is used as a directory", ErrMalformed, name)
@@ -228,7 +228,7 @@ func (a *applier) imply(d *safepath.Dir, base, name string) (string, error) {
 	if a.noted += int64(len(name)) + noteOverhead; a.noted > a.limits.Notes {
 		return "", &LimitError{"Notes", a.limits.Notes}
 	}
-	a.dirs[name] = &dirNote{meta: implied(), implicit: true}
+	a.dirs[name] = &dirNote{meta: a.maker.implied(), implicit: true}
 	if a.lower == nil {
 		a.assumed[name] = true
 	}

@@ -81,7 +81,7 @@ func (s *Store) extract(ctx context.Context, diffID digest.Digest, r io.Reader, 
 
 // stage makes an empty layer.
 func (s *Store) stage(ctx context.Context) (*Staged, error) {
-	mk, err := newMaker(s.opts.Rootless)
+	mk, err := newMaker(s.opts)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +105,7 @@ func (s *Store) stage(ctx context.Context) (*Staged, error) {
 			root:    root,
 			held:    held,
 			maker:   mk,
-			dirs:    map[string]*dirNote{"": {meta: implied(), implicit: true}},
+			dirs:    map[string]*dirNote{"": {meta: mk.implied(), implicit: true}},
 			assumed: map[string]bool{},
 			holders: map[string]string{},
 			targets: map[uint64]string{},

@@ -31,7 +31,7 @@ type meta struct {
 
 // newMeta takes an entry's metadata and refuses what Linux cannot hold: silently
 // truncated, 4294967296 would be root, and -1 tells chown(2) to change nothing.
-func newMeta(h *tar.Header) (meta, error) {
+func (mk maker) newMeta(h *tar.Header) (meta, error) {
 	const maxID = math.MaxUint32 - 1
 	if h.Uid < 0 || h.Gid < 0 || h.Uid > maxID || h.Gid > maxID {
 		return meta{}, fmt.Errorf("%w: owner %d:%d is out of range", ErrMalformed, h.Uid, h.Gid)
@@ -47,14 +47,14 @@ func newMeta(h *tar.Header) (meta, error) {
 		m.atime = m.mtime
 	}
 	m.xattrs = xattrs(h.PAXRecords)
-	return m, nil
+	return m, mk.shift.apply(&m)
 }
 
 // implied is the metadata of a directory that nobody describes. The time is fixed,
 // so that the same layers make the same tree.
-func implied() meta {
+func (mk maker) implied() meta {
 	epoch := time.Unix(0, 0)
-	return meta{mode: 0o755, atime: epoch, mtime: epoch}
+	return meta{mode: 0o755, uid: mk.shift.root.uid, gid: mk.shift.root.gid, atime: epoch, mtime: epoch}
 }
 
 const xattrRecord = "SCHILY.xattr."
@@ -90,11 +90,16 @@ type maker struct {
 	uid, gid int
 	umask    uint32
 	rootless bool
+	shift    shift
 }
 
-func newMaker(rootless bool) (maker, error) {
+func newMaker(o Options) (maker, error) {
+	sh, err := newShift(o.UIDMap, o.GIDMap)
+	if err != nil {
+		return maker{}, err
+	}
 	umask, err := readUmask()
-	return maker{uid: os.Geteuid(), gid: os.Getegid(), umask: umask, rootless: rootless}, err
+	return maker{uid: os.Geteuid(), gid: os.Getegid(), umask: umask, rootless: o.Rootless, shift: sh}, err
 }
 
 // readUmask finds the umask. umask(2) could only tell by changing it, which other

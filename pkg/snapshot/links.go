@@ -197,7 +197,7 @@ func (l *layer) settleLink(all, lower *view, link linkNote, copied map[string]bo
 
 // implyForCopy makes a directory that the lower view is known to have.
 func (l *layer) implyForCopy(d *safepath.Dir, base string) (string, error) {
-	l.dirs[join(d.Path(), base)] = &dirNote{meta: implied(), implicit: true}
+	l.dirs[join(d.Path(), base)] = &dirNote{meta: l.maker.implied(), implicit: true}
 	l.usage.Inodes++
 	return "", d.Mkdir(base, 0o700)
 }

@@ -67,6 +67,9 @@ func (s *Store) prepare(ctx context.Context, chain ChainID, upper, work string) 
 	if err := os.MkdirAll(work, 0o700); err != nil {
 		return Mount{}, err
 	}
+	if err := s.admit(all, work); err != nil {
+		return Mount{}, err
+	}
 	return s.overlay(all, "upperdir="+upper, "workdir="+work)
 }
 
@@ -87,7 +90,7 @@ func (s *Store) makeUpper(upper string, top Info) error {
 
 // dressUpper gives upper the metadata of a layer's root.
 func (s *Store) dressUpper(upper string, top Info) error {
-	mk, err := newMaker(s.opts.Rootless)
+	mk, err := newMaker(s.opts)
 	if err != nil {
 		return err
 	}

@@ -63,7 +63,7 @@ func chainsOf(all []Info) []ChainID {
 
 // copyTree copies the tree of the chain all to the new directory dir.
 func (s *Store) copyTree(ctx context.Context, all []Info, dir string) error {
-	mk, err := newMaker(s.opts.Rootless)
+	mk, err := newMaker(s.opts)
 	if err != nil {
 		return err
 	}

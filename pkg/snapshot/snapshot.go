@@ -98,6 +98,9 @@ var (
 	// ErrInUse says that a snapshot cannot be removed, as others build on it or
 	// an unpacking under way needs it.
 	ErrInUse = errors.New("snapshot in use")
+	// ErrUnmapped says that a file's owner has no id in the user namespace that the
+	// snapshot is for.
+	ErrUnmapped = errors.New("owner is not mapped")
 	// ErrMalformed says that an archive contradicts itself or the format.
 	ErrMalformed = errors.New("malformed layer")
 	// ErrDigest says that an archive is not the one that was asked for.
@@ -134,6 +137,12 @@ func ChainIDs(diffIDs []digest.Digest) []ChainID {
 type Options struct {
 	// Rootless tolerates what a user without privileges cannot do, see above.
 	Rootless bool
+	// UIDMap and GIDMap are the maps of the user namespace in which the
+	// snapshots will be mounted, given together with Rootless: the owners that
+	// an archive names are owners in the namespace, and the files get the host's
+	// ids for them. An archive with another owner is refused. A store must always
+	// be opened with the same maps.
+	UIDMap, GIDMap []IDMap
 	// Native makes Prepare and View copy the layers instead of stacking them,
 	// for hosts without overlayfs.
 	Native bool

@@ -107,7 +107,7 @@ func (a *applier) whiteout(d *safepath.Dir, name string) error {
 		return err
 	}
 	if note := a.dirs[join(d.Path(), name)]; note.implicit {
-		*note = dirNote{meta: implied()}
+		*note = dirNote{meta: a.maker.implied()}
 	}
 	return nil
 }

@@ -1,0 +1,157 @@
+package engine
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/internal/safepath"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/snapshot"
+)
+
+// home is where the files of a container's root file system are: the snapshots
+// that it lies on and the container's own layer.
+//
+// For most containers that is the state root itself. A container whose root is
+// another user of the host (--uidmap) needs files of that user's, and may not be
+// let into anything else: it has a home below ROOT/mapped, one for each pair of
+// maps, that belongs to that user, with snapshots whose owners are shifted.
+type home struct {
+	dir      string
+	uid, gid int // of the container's root, if mapped
+	mapped   bool
+
+	uids, gids []snapshot.IDMap
+}
+
+// homeOf finds a container's home.
+func (e *Engine) homeOf(c container.Config) (*home, error) {
+	facts, err := e.facts()
+	if err != nil {
+		return nil, err
+	}
+	if c.Namespaces.User == container.HostNamespace || !facts.Root() {
+		return &home{dir: e.root}, nil
+	}
+	h := &home{mapped: true, uids: idMaps(c.UIDMap), gids: idMaps(c.GIDMap)}
+	name, err := json.Marshal([][]snapshot.IDMap{h.uids, h.gids})
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(name)
+	h.dir = filepath.Join(e.mappedDir(), hex.EncodeToString(sum[:8]))
+	h.uid, h.gid = rootOf(h.uids), rootOf(h.gids)
+	if h.uid < 0 || h.gid < 0 {
+		return nil, errors.New("--uidmap and --gidmap: id 0 of the container must be mapped: its root owns its files")
+	}
+	return h, nil
+}
+
+func (e *Engine) mappedDir() string { return filepath.Join(e.root, "mapped") }
+
+func idMaps(maps []specs.LinuxIDMapping) []snapshot.IDMap {
+	var out []snapshot.IDMap
+	for _, m := range maps {
+		out = append(out, snapshot.IDMap{Container: m.ContainerID, Host: m.HostID, Size: m.Size})
+	}
+	return out
+}
+
+// rootOf returns the host's id of the container's root, -1 if it has none.
+func rootOf(maps []snapshot.IDMap) int {
+	for _, m := range maps {
+		if m.Container == 0 {
+			return int(m.Host)
+		}
+	}
+	return -1
+}
+
+// open makes the home. The state root, else closed to everybody, lets others pass
+// to what they know the name of and may enter: the home alone.
+func (h *home) open(e *Engine) error {
+	if !h.mapped {
+		return nil
+	}
+	if err := os.MkdirAll(h.dir, 0o700); err != nil {
+		return err
+	}
+	for _, dir := range []string{e.root, e.mappedDir()} {
+		if err := os.Chmod(dir, 0o711); err != nil {
+			return err
+		}
+	}
+	return os.Chown(h.dir, h.uid, h.gid)
+}
+
+// snapshots opens the home's snapshot store.
+func (h *home) snapshots(e *Engine) (*snapshot.Store, error) {
+	if !h.mapped {
+		return e.snapshots()
+	}
+	if err := h.open(e); err != nil {
+		return nil, fmt.Errorf("mapped snapshots: %w", err)
+	}
+	return snapshot.Open(filepath.Join(h.dir, "snapshots"), snapshot.Options{Rootless: true, UIDMap: h.uids, GIDMap: h.gids})
+}
+
+// layer is the directory of the container's own layer. It is never in the
+// directory that does not outlive a boot, which is usually in memory.
+func (h *home) layer(id string) string { return filepath.Join(h.dir, "layers", id) }
+
+// own gives a file or directory to the container's root, if that is not our own.
+func (h *home) own(path string) error {
+	if !h.mapped {
+		return nil
+	}
+	return os.Chown(path, h.uid, h.gid)
+}
+
+// makeDir makes a directory that the container's root may enter.
+func (h *home) makeDir(path string) error {
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	return h.own(path)
+}
+
+// files is the directory for the container's generated files: its directory in the
+// store of containers, or, since nobody but us may enter that, its layer's.
+func (h *home) files(place *container.Reservation) string {
+	if h.mapped {
+		return h.layer(place.ID)
+	}
+	return place.Dir
+}
+
+// removeLayer takes away the container's own layer.
+func (h *home) removeLayer(id string) error { return safepath.RemoveAll(h.layer(id)) }
+
+// mappedSnapshots opens the snapshot stores of all mapped homes, to collect what is
+// not needed; nothing can be extracted with them.
+func (e *Engine) mappedSnapshots() ([]*snapshot.Store, error) {
+	entries, err := os.ReadDir(e.mappedDir())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var out []*snapshot.Store
+	for _, entry := range entries {
+		s, err := snapshot.Open(filepath.Join(e.mappedDir(), entry.Name(), "snapshots"), snapshot.Options{Rootless: true})
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, s)
+	}
+	return out, nil
+}
