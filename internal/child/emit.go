@@ -12,6 +12,9 @@ import (
 // to stay beside it, from the user's program; the preamble had to leave them open
 // across one execve.
 func (l *lowering) ownFDs() {
+	if l.o.Alone {
+		return
+	}
 	const setFlags, closeOnExec = 2, 1
 	for i := range 1 + len(l.o.Order) {
 		l.raw("fcntl", -1, 0, uint64(l.FirstFD+i), setFlags, closeOnExec)

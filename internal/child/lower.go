@@ -33,6 +33,9 @@ type Options struct {
 	Trace bool
 	// Pause asks the host before every step.
 	Pause bool
+	// Alone is for a plan that has no host, see Standalone: nobody is told
+	// anything, and nothing is inherited but the standard descriptors.
+	Alone bool
 }
 
 // Program is a lowered plan.
@@ -131,8 +134,11 @@ func newLowering(p *plan.Plan, o Options) *lowering {
 // inherit places the descriptors that the program needs: sync, o.Order, and then
 // every register of the host's that a step mentions.
 func (l *lowering) inherit() error {
-	l.FDs = append(l.FDs, Sync)
-	l.put(l.regs[Sync], 8, uint64(l.o.FirstFD))
+	if l.o.Alone {
+		l.put(l.regs[Sync], 8, ^uint64(0)) // no descriptor: reports go nowhere
+	} else {
+		l.inheritReg(Sync)
+	}
 	for _, r := range l.o.Order {
 		if _, ok := l.o.Values[r]; !ok {
 			return fmt.Errorf("lower: register %q has no value", r)
@@ -190,6 +196,9 @@ func (l *lowering) placeStructRegisters() {
 func (l *lowering) hasOwnRegister(args []plan.Arg, inStruct bool) bool {
 	for i := range args {
 		a := &args[i]
+		if a.Kind == plan.RegHome {
+			return true
+		}
 		if a.Kind == plan.RegArg && inStruct {
 			if _, set := l.regs[plan.Reg(a.Text)]; !set {
 				return true
@@ -326,7 +335,7 @@ func (l *lowering) structure(members []plan.Arg, own bool) uint64 {
 	for i := range members {
 		m := &members[i]
 		switch {
-		case m.Kind == plan.RegArg:
+		case m.Kind == plan.RegArg, m.Kind == plan.RegHome:
 			l.registerMember(plan.Reg(m.Text), p, memberSize(m), own)
 		default:
 			w, _ := l.word(m, own)

@@ -31,6 +31,9 @@ const (
 	RegArg
 	// RegAddr is the address of the register named Text.
 	RegAddr
+	// RegHome, a Struct's member, is where the register named Text lives: the
+	// kernel fills it.
+	RegHome
 	// Null is the null pointer.
 	Null
 )
@@ -103,6 +106,9 @@ func Value(r Reg) Arg { return Arg{Kind: RegArg, Text: string(r)} }
 
 // Address makes a RegAddr argument.
 func Address(r Reg) Arg { return Arg{Kind: RegAddr, Text: string(r)} }
+
+// Home makes a RegHome member.
+func Home(r Reg) Arg { return Arg{Kind: RegHome, Text: string(r)} }
 
 // Nil is the null pointer.
 var Nil = Arg{Kind: Null}

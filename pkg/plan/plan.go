@@ -234,11 +234,7 @@ func (p *Plan) Validate(given ...Reg) error {
 		if s.Result != "" {
 			known[s.Result] = true
 		}
-		for _, a := range buf {
-			if a.Kind == RegAddr {
-				known[Reg(a.Text)] = true // the call fills it
-			}
-		}
+		learnFilled(buf, known)
 	}
 	return nil
 }
@@ -274,6 +270,16 @@ func unknownReg(args []Arg, known map[Reg]bool) (Reg, bool) {
 		}
 	}
 	return "", true
+}
+
+// learnFilled notes the registers that a call fills.
+func learnFilled(args []Arg, known map[Reg]bool) {
+	for _, a := range args {
+		if a.Kind == RegAddr || a.Kind == RegHome {
+			known[Reg(a.Text)] = true
+		}
+		learnFilled(a.List, known)
+	}
 }
 
 // Undo returns the inverses of the plan's host steps, last step first.

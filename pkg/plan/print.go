@@ -62,7 +62,7 @@ func formatArg(b *strings.Builder, a Arg) {
 		b.WriteString("&[" + strconv.FormatUint(a.Num, 10) + "]")
 	case RegArg:
 		b.WriteString(a.Text)
-	case RegAddr:
+	case RegAddr, RegHome:
 		b.WriteString("&" + a.Text)
 	case Null:
 		b.WriteString("NULL")

@@ -152,8 +152,10 @@ func (b *builder) mask(p, pointer string) {
 	b.newFilesystem("tmpfs", "tmpfs", &options{set: linux.AttrReadonly, data: []string{"size=0k", "nr_inodes=2"}}, "empty", pointer)
 	b.Do(p+" "+why, linux.Openat2{Dir: rootReg, Path: p[1:], Flags: linux.OPath | linux.OCloexec, Resolve: linux.ResolveInRoot | linux.ResolveNoMagiclinks}).
 		As("at").Ok(plan.ENOENT, plan.ENOTDIR).For(pointer)
-	b.Do(p+" "+why, linux.MoveMount{From: "null", To: "at"}).Then().Ok(plan.ENOTDIR).As("covered").For(pointer)
-	b.Do(p+" "+why, linux.MoveMount{From: "empty", To: "at"}).Then().Ok(plan.ENOTDIR).For(pointer)
+	// A file over a directory, or the reverse, is EINVAL to move_mount(2): one of the
+	// two fits.
+	b.Do(p+" "+why, linux.MoveMount{From: "null", To: "at"}).Then().Ok(plan.EINVAL, plan.ENOTDIR).As("covered").For(pointer)
+	b.Do(p+" "+why, linux.MoveMount{From: "empty", To: "at"}).Then().Ok(plan.EINVAL, plan.ENOTDIR).For(pointer)
 }
 
 // readonly covers a path with itself, read-only.

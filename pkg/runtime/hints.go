@@ -43,6 +43,7 @@ var hints = [...]struct {
 	{"setresuid", plan.EINVAL, "", "this user id is not mapped in the container's user namespace: see --uidmap"},
 	{"setresgid", plan.EINVAL, "", "this group id is not mapped in the container's user namespace: see --gidmap"},
 	{"move_mount", plan.ENOTDIR, "", "a file cannot be mounted over a directory, nor a directory over a file"},
+	{"move_mount", plan.EINVAL, "at /", "a file cannot be mounted over a directory, nor a directory over a file"},
 	{"openat", plan.ENOTDIR, "", "the root file system must be a directory"},
 	{"openat2", plan.ENOENT, "a kernel parameter", "the kernel has no such parameter: check its name in sysctl -a"},
 	{"openat2", plan.EACCES, "a kernel parameter", "this parameter cannot be written"},

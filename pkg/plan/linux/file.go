@@ -225,6 +225,16 @@ func (c WriteReg) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, c.FD.arg(), plan.Address(c.Value), plan.Number(8))
 }
 
+// Eventfd is eventfd2(2): a counter at 0, on which a read waits until somebody has
+// written a number to it.
+type Eventfd struct{}
+
+func (Eventfd) Name() string { return "eventfd2" }
+
+func (Eventfd) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.Number(0), plan.Flags(uint64(OCloexec), &eventfdNames))
+}
+
 // Chdir is chdir(2).
 type Chdir struct{ Path string }
 

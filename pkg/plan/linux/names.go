@@ -202,6 +202,7 @@ type CloneFlags uint64
 // The clone flags.
 const (
 	CloneVM           CloneFlags = 0x100
+	CloneFiles        CloneFlags = 0x400
 	CloneVfork        CloneFlags = 0x4000
 	CloneParent       CloneFlags = 0x8000
 	ClonePidfd        CloneFlags = 0x1000
@@ -219,6 +220,7 @@ const (
 
 var cloneFlagNames = plan.Names{List: []plan.Name{
 	{Value: 0x100, Name: "CLONE_VM"},
+	{Value: 0x400, Name: "CLONE_FILES"},
 	{Value: 0x4000, Name: "CLONE_VFORK"},
 	{Value: 0x8000, Name: "CLONE_PARENT"},
 	{Value: 0x1000, Name: "CLONE_PIDFD"},
@@ -369,6 +371,7 @@ var (
 	fsopenFlagNames    = plan.Names{List: []plan.Name{{Value: 1, Name: "FSOPEN_CLOEXEC"}}}
 	fsmountFlagNames   = plan.Names{List: []plan.Name{{Value: 1, Name: "FSMOUNT_CLOEXEC"}}}
 	moveMountFlagNames = plan.Names{List: []plan.Name{{Value: 0x4, Name: "MOVE_MOUNT_F_EMPTY_PATH"}, {Value: 0x40, Name: "MOVE_MOUNT_T_EMPTY_PATH"}}}
+	eventfdNames       = plan.Names{List: []plan.Name{{Value: 0x80000, Name: "EFD_CLOEXEC"}}}
 	closeRangeNames    = plan.Names{List: []plan.Name{{Value: 4, Name: "CLOSE_RANGE_CLOEXEC"}}}
 	lastFDName         = plan.Names{List: []plan.Name{{Value: 0xffffffff, Name: "~0U"}}}
 	fcntlNames         = plan.Names{List: []plan.Name{{Value: 2, Name: "F_SETFD"}, {Value: 1030, Name: "F_DUPFD_CLOEXEC"}}}
@@ -376,7 +379,8 @@ var (
 	socketLevelNames   = plan.Names{List: []plan.Name{{Value: 1, Name: "SOL_SOCKET"}}}
 	controlTypeNames   = plan.Names{List: []plan.Name{{Value: 1, Name: "SCM_RIGHTS"}}}
 	signalNames        = plan.Names{List: []plan.Name{{Value: 17, Name: "SIGCHLD"}}}
-	waitNames          = plan.Names{List: []plan.Name{{Value: 0x40000000, Name: "__WALL"}}}
+	waitNames          = plan.Names{List: []plan.Name{{Value: 0x40000000, Name: "__WALL"}, {Value: 4, Name: "WEXITED"}}}
+	waitTypeNames      = plan.Names{List: []plan.Name{{Value: 1, Name: "P_PID"}}}
 	sigmaskNames       = plan.Names{List: []plan.Name{{Value: 2, Name: "SIG_SETMASK"}}}
 	infinityName       = plan.Names{List: []plan.Name{{Value: ^uint64(0), Name: "RLIM64_INFINITY"}}}
 	keyctlNames        = plan.Names{List: []plan.Name{{Value: 1, Name: "KEYCTL_JOIN_SESSION_KEYRING"}}}

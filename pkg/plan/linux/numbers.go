@@ -109,4 +109,6 @@ var numbers = [...]struct {
 	{"mmap", 9, 222},
 	{"faccessat", 269, 48},
 	{"socket", 41, 198},
+	{"waitid", 247, 95},
+	{"eventfd2", 290, 19},
 }

@@ -125,6 +125,38 @@ func (c Wait4) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.Value(c.PID), plan.Address(c.Status), plan.Flags(0x40000000, &waitNames), plan.Nil)
 }
 
+// Waitid is waitid(2) for the end of one process. Status gets si_status of struct
+// siginfo: the exit code, or the number of the signal that ended it. The word after
+// si_status is padding, which the kernel leaves zero.
+type Waitid struct {
+	PID    plan.Reg
+	Status plan.Reg
+}
+
+func (Waitid) Name() string { return "waitid" }
+
+// AppendArgs lays out the 128 bytes of struct siginfo of a 64-bit kernel, with
+// si_status at offset 24.
+func (c Waitid) AppendArgs(dst []plan.Arg) []plan.Arg {
+	const pid, exited = 1, 4
+	zero := plan.Number(0)
+	info := []plan.Arg{zero.Member("si_signo", 4), zero.Member("si_errno", 4), zero.Member("si_code", 8),
+		zero.Member("si_pid", 4), zero.Member("si_uid", 4), plan.Home(c.Status).Member("si_status", 8)}
+	for range 12 {
+		info = append(info, zero.Member("", 8))
+	}
+	return append(dst, plan.OneOf(pid, &waitTypeNames), plan.Value(c.PID), plan.Pointer(info...),
+		plan.Flags(exited, &waitNames), plan.Nil)
+}
+
+// ExitWith is exit_group(2) with the code in a register, of which the kernel takes
+// the low 8 bits.
+type ExitWith struct{ Code plan.Reg }
+
+func (ExitWith) Name() string { return "exit_group" }
+
+func (c ExitWith) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, plan.Value(c.Code)) }
+
 // ExitGroup is exit_group(2).
 type ExitGroup struct{ Code int }
 

@@ -40,6 +40,8 @@ func Zero(kind string) plan.Call {
 		return Write{}
 	case "WriteReg":
 		return WriteReg{}
+	case "Eventfd":
+		return Eventfd{}
 	case "Chdir":
 		return Chdir{}
 	case "Fchdir":
@@ -132,6 +134,10 @@ func Zero(kind string) plan.Call {
 		return Execve{}
 	case "Wait4":
 		return Wait4{}
+	case "Waitid":
+		return Waitid{}
+	case "ExitWith":
+		return ExitWith{}
 	case "ExitGroup":
 		return ExitGroup{}
 	case "UnblockSignals":
