@@ -135,11 +135,10 @@ func newLowering(p *plan.Plan, o Options) *lowering {
 // every register of the host's that a step mentions.
 func (l *lowering) inherit() error {
 	if l.o.Alone {
-		l.put(l.regs[Sync], 8, ^uint64(0))
-		return nil
+		l.put(l.regs[Sync], 8, ^uint64(0)) // no descriptor: reports go nowhere
+	} else {
+		l.inheritReg(Sync)
 	}
-	l.FDs = append(l.FDs, Sync)
-	l.put(l.regs[Sync], 8, uint64(l.o.FirstFD))
 	for _, r := range l.o.Order {
 		if _, ok := l.o.Values[r]; !ok {
 			return fmt.Errorf("lower: register %q has no value", r)
