@@ -37,7 +37,7 @@ import (
 	"github.com/containr/containr/pkg/engine"
 )
 
-//go:generate go run ./gendocs ../../docs/cli
+//go:generate go run ./gendocs ../../docs/cli ../../man
 
 // Exit statuses of containr itself.
 const (

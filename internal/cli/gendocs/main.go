@@ -1,5 +1,6 @@
-// Command gendocs writes the reference of the command line, one file of Markdown
-// for each command, out of the commands themselves: docs/cli is never edited.
+// Command gendocs writes the reference of the command line out of the commands
+// themselves: one file of Markdown for each command, and the manual page. What it
+// writes, docs/cli and man/containr.1, is never edited.
 //
 //	go generate ./internal/cli
 package main
@@ -17,11 +18,15 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: gendocs DIR")
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: gendocs MARKDOWN-DIR MAN-DIR")
 		os.Exit(2)
 	}
-	if err := write(os.Args[1]); err != nil {
+	err := write(os.Args[1])
+	if err == nil {
+		err = os.WriteFile(filepath.Join(os.Args[2], manFileName), []byte(manText()), 0o644)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "gendocs:", err)
 		os.Exit(1)
 	}

@@ -29,6 +29,30 @@ func TestDocsAreCurrent(t *testing.T) {
 	}
 }
 
+// TestManPageIsCurrent: man/containr.1 is what the commands say.
+func TestManPageIsCurrent(t *testing.T) {
+	got, err := os.ReadFile(filepath.Join("..", "..", "..", "man", manFileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(manText(), string(got)); diff != "" {
+		t.Errorf("man/%s is not current; go generate ./internal/cli writes it anew (-want +got):\n%s", manFileName, diff)
+	}
+}
+
+// TestRoffEscapes: what people copy from the page is what the commands take.
+func TestRoffEscapes(t *testing.T) {
+	for in, want := range map[string]string{
+		"--rm":    `\-\-rm`,
+		".rc":     `\&.rc`,
+		`a\b 'c'`: `a\eb \(aqc\(aq`,
+	} {
+		if got := roff(in); got != want {
+			t.Errorf("roff(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
 func TestWriteReplacesOldPages(t *testing.T) {
 	dir := t.TempDir()
 	old := filepath.Join(dir, "containr-gone.md")

@@ -1,0 +1,90 @@
+package docs
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/containr/containr/internal/testkit"
+)
+
+// exampleTime bounds one block.
+const exampleTime = time.Minute
+
+// TestExamples does what the README and the book tell the reader to do.
+func TestExamples(t *testing.T) {
+	testkit.RequireRoot(t)
+	bin, err := filepath.Abs(filepath.Join(root, "bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(bin, "containr")); err != nil {
+		t.Skipf("needs bin/containr, which make builds: %v", err)
+	}
+	all := documents(t)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		found := examples(all[name])
+		if len(found) == 0 || strings.HasPrefix(name, filepath.Join("docs", "cli")) {
+			continue
+		}
+		t.Run(name, func(t *testing.T) {
+			testkit.Leftovers(t)
+			p := newPlace(t, bin)
+			for _, e := range found {
+				t.Run(fmt.Sprintf("line %d", e.line), func(t *testing.T) { p.try(t, e) })
+			}
+		})
+	}
+}
+
+// place is where the blocks of one page are executed.
+type place struct {
+	bin, dir string
+}
+
+func newPlace(t *testing.T, bin string) place {
+	p := place{bin: bin, dir: t.TempDir()}
+	for _, d := range []string{"lib", "run", "work"} {
+		if err := os.Mkdir(filepath.Join(p.dir, d), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return p
+}
+
+// prologue replaces the usual places of state by those of the page, in a mount namespace of the block's own.
+const prologue = `mount --bind "$1/lib" /var/lib && mount --bind "$1/run" /run && cd "$1/work" && exec sh -eu -c "$2"`
+
+func (p place) try(t *testing.T, e example) {
+	for _, program := range e.needs {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("needs %s: %v", program, err)
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), exampleTime)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "sh", "-c", prologue, "sh", p.dir, e.text)
+	cmd.Env = append(os.Environ(), "PATH="+p.bin+":"+os.Getenv("PATH"), "LC_ALL=C", "HOME=/root")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s\nprinted\n%s", err, e.text, out.String())
+	}
+	if !e.tells {
+		return
+	}
+	if miss := mismatch(e.want, out.String()); miss != "" {
+		t.Errorf("the page says something else than\n%s\nprinted, from this line on: %s\nprinted:\n%s", e.text, miss, out.String())
+	}
+}
