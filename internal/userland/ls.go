@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -329,12 +330,12 @@ func humanSize(n int64) string {
 		unit++
 	}
 	if value < 10 {
-		tenths := int64(value*10 + 0.999999)
+		tenths := int64(math.Ceil(value * 10))
 		if tenths < 100 {
 			return fmt.Sprintf("%d.%d%c", tenths/10, tenths%10, "KMGTPE"[unit])
 		}
 	}
-	whole := int64(value + 0.999999)
+	whole := int64(math.Ceil(value))
 	if whole == 1024 && unit < 5 {
 		return fmt.Sprintf("1.0%c", "KMGTPE"[unit+1])
 	}

@@ -179,15 +179,27 @@ func runTail(p *Proc) error {
 		return Usagef("invalid number %q", count)
 	}
 	header := p.headers(len(names) > 1 && !*quiet)
-	p.eachFile(names, func(name string, r io.Reader) error {
+	last := func(name string, r io.Reader) error {
 		header(name)
 		return p.lastPart(r, n, inBytes, strings.HasPrefix(count, "+"))
-	})
-	if *follow || *upper {
-		p.Out.Flush()
-		return p.follow(names, *upper)
 	}
-	return nil
+	if !*follow && !*upper {
+		p.eachFile(names, last)
+		return nil
+	}
+	files := map[string]*os.File{}
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err == nil {
+			files[name] = f
+			err = last(name, f)
+		}
+		if err != nil {
+			p.Warn(err)
+		}
+	}
+	p.Out.Flush()
+	return p.follow(files, *upper)
 }
 
 // lastPart prints the end of r, counted in lines or bytes, from the end or from the start.
@@ -246,39 +258,24 @@ func (p *Proc) lastHeld(r io.Reader, n int64, inBytes bool) error {
 	return err
 }
 
-// follow prints what is appended to the files until a signal ends it. A file that was truncated, or with reopen
-// replaced, is read from its start.
-func (p *Proc) follow(names []string, reopen bool) error {
-	type followed struct {
-		file *os.File
-		at   int64
-	}
-	files := map[string]*followed{}
-	for _, name := range names {
-		if f, err := os.Open(name); err == nil {
-			at, _ := f.Seek(0, io.SeekEnd)
-			files[name] = &followed{f, at}
-		}
-	}
+// follow prints what is appended to the files, each from where it has been read to, until a signal ends it. A file that
+// was truncated, or with reopen replaced, is read from its start.
+func (p *Proc) follow(files map[string]*os.File, reopen bool) error {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGINT, syscall.SIGTERM)
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		for name, f := range files {
-			if now, err := os.Stat(name); reopen && err == nil {
-				if old, err := f.file.Stat(); err == nil && !os.SameFile(now, old) {
-					if next, err := os.Open(name); err == nil {
-						f.file.Close()
-						f.file, f.at = next, 0
-					}
-				}
+			if next := replacement(name, f); reopen && next != nil {
+				f.Close()
+				files[name], f = next, next
 			}
-			if info, err := f.file.Stat(); err == nil && info.Size() < f.at {
-				f.at, _ = f.file.Seek(0, io.SeekStart)
+			at, seekErr := f.Seek(0, io.SeekCurrent)
+			if info, err := f.Stat(); err == nil && seekErr == nil && info.Size() < at {
+				f.Seek(0, io.SeekStart)
 			}
-			n, _ := io.Copy(p.stdout, f.file)
-			f.at += n
+			io.Copy(p.stdout, f)
 		}
 		select {
 		case s := <-stop:
@@ -286,6 +283,22 @@ func (p *Proc) follow(names []string, reopen bool) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// replacement opens the file that now has the name of f, or returns nil if that is still f.
+func replacement(name string, f *os.File) *os.File {
+	now, err := os.Stat(name)
+	if err != nil {
+		return nil
+	}
+	if old, err := f.Stat(); err != nil || os.SameFile(now, old) {
+		return nil
+	}
+	next, err := os.Open(name)
+	if err != nil {
+		return nil
+	}
+	return next
 }
 
 // counts are what wc counts.

@@ -10,6 +10,27 @@ import (
 	"testing"
 )
 
+// commandVar makes the test binary act as the program of the user land: some commands replace their process.
+const commandVar = "CONTAINR_TEST_COMMAND"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(commandVar) != "" {
+		os.Unsetenv(commandVar)
+		os.Exit(Main(os.Args))
+	}
+	os.Exit(m.Run())
+}
+
+// command is a command as a process. Its first word is its name, as a link in /bin would give it.
+func command(t *testing.T, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &exec.Cmd{Path: self, Args: args, Env: append(os.Environ(), commandVar+"=1")}
+}
+
 // run runs a command in this process and returns what it printed, what it complained, and its status.
 func run(t *testing.T, stdin string, args ...string) (stdout, stderr string, status int) {
 	t.Helper()
@@ -170,6 +191,46 @@ var sameAsHost = []struct {
 	{"", []string{"find", "d", "!", "-type", "f", "-name", "e"}},
 	{"", []string{"stat", "-c", "%n %s %a %A %F %h %u %g", "a", "d", "link"}},
 	{"", []string{"echo", "-n", "a", "b"}},
+	{"", []string{"echo", "-e", "a\\tb\\x41\\0101\\\\c\\q"}},
+	{"", []string{"echo", "-e", "stop\\chere"}},
+	{"", []string{"echo", "-x", "y"}},
+	{"", []string{"true"}},
+	{"", []string{"false"}},
+	{"", []string{"cut", "-b", "2-3", "text"}},
+	{"12 a\n3 b\n", []string{"tr", "0-9", "\\060"}},
+	{"", []string{"find", ".", "-size", "+1c", "-name", "b"}},
+	{"", []string{"find", ".", "-size", "-1k", "-type", "f"}},
+	{"", []string{"find", ".", "-perm", "644", "-name", "a"}},
+	{"", []string{"find", ".", "-perm", "/111", "-name", "d"}},
+	{"", []string{"find", ".", "-perm", "-u=rw", "-name", "b"}},
+	{"", []string{"find", ".", "-mmin", "-5", "-name", "a"}},
+	{"", []string{"find", ".", "-mtime", "+1"}},
+	{"", []string{"find", ".", "-iname", "A", "-links", "1", "-user", "0"}},
+	{"", []string{"find", "d", "-name", "deep", "-print0"}},
+	{"", []string{"find", "-name", "a", "-quit"}},
+	{"", []string{"sort", "-f", "text"}},
+	{"", []string{"sort", "-b", "-k", "2,2", "b"}},
+	{"", []string{"uniq", "-i", "text"}},
+	{"x 1\ny 1\n", []string{"uniq", "-f", "1"}},
+	{"", []string{"wc", "-L", "text"}},
+	{"", []string{"wc", "-m", "text"}},
+	{"", []string{"tail", "-c", "+5", "no-newline"}},
+	{"", []string{"head", "-n1", "-q", "a", "b"}},
+	{"", []string{"sed", "-n", "l", "b"}},
+	{"", []string{"sed", "/one/{n;s/^/+/}", "a"}},
+	{"", []string{"sed", "$!N;P;D", "a"}},
+	{"", []string{"sed", "/t/!d;=", "a"}},
+	{"", []string{"sed", "s/e/E/;t;s/$/ (no e)/", "a"}},
+	{"", []string{"sed", "2r b", "a"}},
+	{"", []string{"sed", "x;G", "b"}},
+	{"", []string{"sed", "5Q3", "a"}},
+	{"", []string{"sed", "-s", "1d", "a", "b"}},
+	{"", []string{"sha1sum", "a"}},
+	{"", []string{"arch"}},
+	{"", []string{"ls", "-lS", "--full-time"}},
+	{"", []string{"ls", "-U", "empty"}},
+	{"", []string{"readlink", "-f", "link"}},
+	{"", []string{"strings", "a"}},
 	{"", []string{"printf", "%s-%05d-%x\\n", "a", "42", "255"}},
 	{"", []string{"test", "-f", "a"}},
 	{"", []string{"test", "-d", "a"}},

@@ -22,6 +22,9 @@ import (
 // exec runs a program: the interpreter calls it for every command that is neither a function nor built in.
 func (s *shell) exec(ctx context.Context, args []string) error {
 	hc := interp.HandlerCtx(ctx)
+	if ctx.Err() != nil {
+		return interp.ExitStatus(128 + syscall.SIGINT)
+	}
 	path, err := interp.LookPathDir(hc.Dir, hc.Env, args[0])
 	if err != nil {
 		return notFound(hc, args[0])
@@ -39,6 +42,9 @@ func (s *shell) exec(ctx context.Context, args []string) error {
 	if err != nil {
 		fmt.Fprintf(hc.Stderr, "sh: %s: %v\n", args[0], reason(err))
 		return interp.ExitStatus(126)
+	}
+	if ctx.Err() != nil { // Ctrl-C came before the program did, which has therefore not seen it
+		cmd.Process.Signal(syscall.SIGINT)
 	}
 	s.jobs.started(job, cmd.Process.Pid)
 	err = s.children.wait(cmd)

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -58,11 +59,19 @@ func (s *shell) session(lines *lines, last *error) (ended, exited bool) {
 		switch {
 		case interrupted:
 			fmt.Fprintln(s.stderr) // the terminal has shown ^C and left the cursor behind it
+			*last = s.setStatus(128 + int(syscall.SIGINT))
 		case exited:
 			return false, true
 		}
 	}
 	return !errors.Is(lines.err, errInterrupted), false
+}
+
+// setStatus makes $? what it would be after a command with that status.
+func (s *shell) setStatus(status int) error {
+	return s.runner.Run(context.Background(), &syntax.Stmt{Cmd: &syntax.Subshell{Stmts: []*syntax.Stmt{
+		{Cmd: &syntax.CallExpr{Args: []*syntax.Word{word("exit"), word(strconv.Itoa(status))}}},
+	}}})
 }
 
 // lines reads commands from a terminal with a line editor.
