@@ -156,7 +156,7 @@ func layout(t testing.TB, archives [][]byte) string {
 // the store would add: umask, inherited groups and access lists.
 func TestSurroundingsDoNotMatter(t *testing.T) {
 	needRoot(t)
-	entries := []entry{dir("d", 0o2777), dir("d/e", 0o777), reg("d/e/f", "x"), reg("g", "").with(func(h *tar.Header) { h.Mode = 0o6777 }), fifo("p").with(func(h *tar.Header) { h.Mode = 0o666 })}
+	entries := []entry{dir("d", 0o2777), dir("d/e", 0o777), dir("d/private", 0o700), dir("private", 0o700), reg("d/e/f", "x"), reg("g", "").with(func(h *tar.Header) { h.Mode = 0o6777 }), fifo("p").with(func(h *tar.Header) { h.Mode = 0o666 })}
 	plain := open(t, Options{})
 	want := mounted(t, plain, unpack(t, plain, archive(t, entries...)))
 	base := t.TempDir() + "/store"
