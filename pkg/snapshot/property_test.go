@@ -12,7 +12,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// drawName draws a name with few components of few kinds, so that entries meet.
+// drawName draws a name with few components of few kinds, so that entries
+// meet.
 func drawName(t *rapid.T, label string) string {
 	parts := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "c"}), 1, 3).Draw(t, label)
 	return strings.Join(parts, "/")
@@ -64,8 +65,8 @@ func beside(name, base string) string {
 	return name[:strings.LastIndex(name, "/")+1] + base
 }
 
-// drawLayers draws a few layers and what the model makes of them; err is its refusal
-// of the last one.
+// drawLayers draws a few layers and what the model makes of them; err is its
+// refusal of the last one.
 func drawLayers(t *rapid.T) (all [][]entry, m *model, err error) {
 	m = newModel()
 	for range rapid.IntRange(1, 4).Draw(t, "layers") {
@@ -86,8 +87,8 @@ func drawLayers(t *rapid.T) (all [][]entry, m *model, err error) {
 	return all, m, nil
 }
 
-// Any layers, extracted independently of each other, make the tree that applying them
-// one after another makes; or both ways are refused.
+// Any layers, extracted independently of each other, make the tree that
+// applying them one after another makes; or both ways are refused.
 func TestLayersEqualModel(t *testing.T) {
 	refused, accepted := 0, 0
 	rapid.Check(t, func(rt *rapid.T) {
@@ -107,8 +108,8 @@ func TestLayersEqualModel(t *testing.T) {
 	}
 }
 
-// compareModel unpacks layers and returns how that differs from what the model makes of
-// them.
+// compareModel unpacks layers and returns how that differs from what the model
+// makes of them.
 func compareModel(t *testing.T, all [][]entry, m *model, refusal error) string {
 	t.Helper()
 	var archives [][]byte
@@ -132,8 +133,8 @@ func compareModel(t *testing.T, all [][]entry, m *model, refusal error) string {
 	return ""
 }
 
-// Layers that cannot be extracted independently of those below, as it turns out
-// later, or whose entries depend on each other in odd ways.
+// Layers that cannot be extracted independently of those below, as it turns
+// out later, or whose entries depend on each other in odd ways.
 func TestAssumptionsAreChecked(t *testing.T) {
 	f := func(name string) entry { return own(reg(name, name)) }
 	for name, all := range map[string][][]entry{
