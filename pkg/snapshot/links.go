@@ -66,7 +66,7 @@ func unlessGone(err error) error {
 
 // linkLower links to a file of the lower view, which is known.
 func (a *applier) linkLower(d *safepath.Dir, base, target string) error {
-	name, n, err := a.lower.resolve(target)
+	name, n, err := a.lower.resolve(target, false)
 	if self := join(d.Path(), base); name == self || strings.HasPrefix(name, self+"/") {
 		n = node{} // the link takes the place of its target
 	}
@@ -171,11 +171,11 @@ func (l *layer) holdsPlace(link linkNote) (bool, error) {
 // and for all layers together: if this layer did anything on the way to it,
 // the order of its entries matters.
 func (l *layer) settleLink(all, lower *view, link linkNote, copied map[string]bool) error {
-	name, n, err := lower.resolve(link.target)
+	name, n, err := lower.resolve(link.target, false)
 	if err != nil {
 		return err
 	}
-	seenName, seen, err := all.resolve(link.target)
+	seenName, seen, err := all.resolve(link.target, false)
 	if err != nil {
 		return err
 	}

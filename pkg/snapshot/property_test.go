@@ -30,6 +30,9 @@ func drawEntry(t *rapid.T) entry {
 		e.Mode = rapid.SampledFrom([]int64{0o644, 0o4755, 0o2755, 0o600, 0}).Draw(t, "mode")
 	case 7, 8:
 		target := drawName(t, "target")
+		if rapid.Bool().Draw(t, "detour") {
+			target = drawName(t, "by way of") + "/../" + target
+		}
 		if rapid.Bool().Draw(t, "absolute") {
 			target = "/" + target
 		} else if rapid.Bool().Draw(t, "climbing") {

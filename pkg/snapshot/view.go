@@ -160,8 +160,7 @@ func (v *view) below(name string) (node, error) {
 	if name == "" {
 		return v.belowRoot()
 	}
-	parent := path.Dir("/" + name)[1:]
-	n, err := v.lookup(parent)
+	n, err := v.lookup(parent(name))
 	if err != nil || !n.isDir() {
 		return node{}, err
 	}
@@ -206,46 +205,48 @@ func (v *view) at(n node, name string) (*safepath.Dir, string, error) {
 // maxLinks is how many symbolic links a name may lead through.
 const maxLinks = 40
 
-// resolve finds name as link(2) would inside the tree: links on the way are
-// followed, one at the end is not. It returns the name without links.
-func (v *view) resolve(name string) (string, node, error) {
-	links := 0
-	for {
-		target, rest, n, err := v.firstLink(name)
-		if err != nil || target == "" {
-			return name, n, err
+// resolve finds name as the kernel would inside the tree: links on the way are
+// followed, and one at the end if follow says so. It returns the name without
+// links, also of something that does not exist in its directory.
+func (v *view) resolve(name string, follow bool) (string, node, error) {
+	at, todo, links := "", strings.Split(name, "/"), 0
+	n, err := v.top()
+	for len(todo) > 0 && err == nil {
+		c := todo[0]
+		todo = todo[1:]
+		switch {
+		case c == "" || c == ".":
+			continue
+		case !n.isDir():
+			return "", node{}, nil
+		case c == "..":
+			at = parent(at)
+			n, err = v.lookup(at)
+			continue
+		}
+		at = join(at, c)
+		n, err = v.child(n.dirs, at)
+		if err != nil || !n.isLink() || len(todo) == 0 && !follow {
+			continue
 		}
 		if links++; links > maxLinks {
 			return "", node{}, fmt.Errorf("%s: %w", name, unix.ELOOP)
 		}
-		if name, err = safepath.Clean(target + "/" + rest); err != nil {
-			return "", node{}, err
+		var target string
+		target, err = v.readlink(n, at)
+		todo = append(strings.Split(target, "/"), todo...)
+		at = parent(at)
+		if path.IsAbs(target) {
+			at = ""
+		}
+		if err == nil {
+			n, err = v.lookup(at)
 		}
 	}
+	return at, n, err
 }
 
-// firstLink walks along name up to the first symbolic link that is not its
-// end. It returns the name that the link stands for and what follows it, or
-// the node at the end.
-func (v *view) firstLink(name string) (target, rest string, n node, err error) {
-	n, err = v.top()
-	for done, rest := "", name; rest != "" && err == nil && n.isDir(); {
-		var c string
-		c, rest, _ = strings.Cut(rest, "/")
-		dir := done
-		done = path.Join(done, c)
-		n, err = v.child(n.dirs, done)
-		if err != nil || rest == "" || n.isDir() {
-			continue
-		}
-		if !n.isLink() {
-			return "", "", node{}, nil
-		}
-		target, err = v.readlink(n, done)
-		if !path.IsAbs(target) {
-			target = "/" + dir + "/" + target
-		}
-		return target, rest, node{}, err
-	}
-	return "", "", n, err
+// parent is the directory of a name; that of the root is the root.
+func parent(name string) string {
+	return name[:max(strings.LastIndexByte(name, '/'), 0)]
 }
