@@ -7,8 +7,8 @@ import "golang.org/x/sys/unix"
 const cacheSize = 64
 
 // cache remembers resolved directories by clean name, the least recently used
-// leaving first. The name may lead through symbolic links: therefore everything is
-// forgotten when anything is removed from the tree by us.
+// leaving first. The name may lead through symbolic links: therefore
+// everything is forgotten when anything is removed from the tree by us.
 type cache struct {
 	dirs  map[string]*Dir
 	clock uint64
@@ -17,8 +17,8 @@ type cache struct {
 	parted *Dir
 }
 
-// close gives the descriptor back. Whoever uses d after that gets EBADF and never
-// the next file to have the number.
+// close gives the descriptor back. Whoever uses d after that gets EBADF and
+// never the next file to have the number.
 func (d *Dir) close() {
 	unix.Close(d.fd)
 	d.fd = -1

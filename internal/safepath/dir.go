@@ -77,8 +77,8 @@ func (d *Dir) Link(old *Dir, oldBase, base string) error {
 	return d.fail("link", base, err)
 }
 
-// Mknod makes a device, fifo or socket; mode and dev are those of mknod(2), the
-// umask applies. Making is harmless to the host: nothing is opened.
+// Mknod makes a device, fifo or socket; mode and dev are those of mknod(2),
+// the umask applies. Making is harmless to the host: nothing is opened.
 func (d *Dir) Mknod(base string, mode uint32, dev uint64) error {
 	err := check(base)
 	if err == nil {
@@ -110,23 +110,23 @@ func (d *Dir) Chown(base string, uid, gid int) error {
 	return d.fail("chown", base, unix.Fchownat(d.fd, base, uid, gid, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH))
 }
 
-// Chtimes sets the times of base itself, in nanoseconds as far as the file system
-// keeps them. Times that it cannot represent become its first or last.
+// Chtimes sets the times of base itself, in nanoseconds as far as the file
+// system keeps them. Times that it cannot represent become its first or last.
 func (d *Dir) Chtimes(base string, atime, mtime time.Time) error {
 	ts := []unix.Timespec{Timespec(atime), Timespec(mtime)}
 	return d.fail("set times", base,
 		unix.UtimesNanoAt(d.fd, base, ts, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH))
 }
 
-// Timespec converts a time for utimensat(2) without the overflow of time.Time.UnixNano, which knows only
-// the years 1678 to 2262.
+// Timespec converts a time for utimensat(2) without the overflow of
+// time.Time.UnixNano, which knows only the years 1678 to 2262.
 func Timespec(t time.Time) unix.Timespec {
 	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
 }
 
 // Chmod changes the permission bits, set-id bits and sticky bit of base. It
-// refuses a symbolic link with ENOTSUP: they have no mode. chmod(2) by path would
-// follow it, and fchmodat2(2) came only with Linux 6.6.
+// refuses a symbolic link with ENOTSUP: they have no mode. chmod(2) by path
+// would follow it, and fchmodat2(2) came only with Linux 6.6.
 func (d *Dir) Chmod(base string, mode uint32) error {
 	fd, err := d.Open(base, unix.O_PATH)
 	if err != nil {
@@ -145,8 +145,8 @@ func (d *Dir) Setxattr(base, attr string, value []byte) error {
 	return d.fail("set "+attr+" of", base, err)
 }
 
-// Getxattr returns an extended attribute of base itself; ENODATA if it has none
-// of that name.
+// Getxattr returns an extended attribute of base itself; ENODATA if it has
+// none of that name.
 func (d *Dir) Getxattr(base, attr string) ([]byte, error) {
 	p, err := d.xattrPath(base)
 	if err != nil {
@@ -170,8 +170,8 @@ func (d *Dir) Listxattr(base string) ([]string, error) {
 }
 
 // xattrPath names base for the calls on extended attributes, which have no *at
-// form before Linux 6.13: through the descriptor of its directory, with the last
-// component not followed by the l... calls.
+// form before Linux 6.13: through the descriptor of its directory, with the
+// last component not followed by the l... calls.
 func (d *Dir) xattrPath(base string) (string, error) {
 	if base == "" {
 		return procPath(d.fd) + "/.", nil
@@ -179,8 +179,8 @@ func (d *Dir) xattrPath(base string) (string, error) {
 	return procPath(d.fd) + "/" + base, check(base)
 }
 
-// grow calls get with larger buffers until its result fits. 64 KiB is the limit
-// of Linux for a value and for the list of names (xattr(7)).
+// grow calls get with larger buffers until its result fits. 64 KiB is the
+// limit of Linux for a value and for the list of names (xattr(7)).
 func grow(get func([]byte) (int, error)) ([]byte, error) {
 	for size := 256; ; size *= 16 {
 		buf := make([]byte, size)

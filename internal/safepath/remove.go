@@ -28,9 +28,9 @@ func unlink(dirfd int, base string) error {
 	return err
 }
 
-// RemoveAll removes base with everything below it. It is no error when base does
-// not exist. Symbolic links are removed, never followed; directories without
-// permissions are given some first, which their owner may do.
+// RemoveAll removes base with everything below it. It is no error when base
+// does not exist. Symbolic links are removed, never followed; directories
+// without permissions are given some first, which their owner may do.
 func (d *Dir) RemoveAll(base string) error {
 	if err := check(base); err != nil {
 		return d.fail("remove", base, err)
@@ -57,7 +57,8 @@ func RemoveAll(dir string) error {
 	return r.top.RemoveAll(filepath.Base(dir))
 }
 
-// removeTree removes base of dirfd. Every name is tried as a file first: most are.
+// removeTree removes base of dirfd. Every name is tried as a file first: most
+// are.
 func removeTree(dirfd int, base string) error {
 	err := unlinkWritable(dirfd, base)
 	if err != unix.ENOTEMPTY && err != unix.EEXIST {
@@ -80,9 +81,9 @@ func unlinkWritable(dirfd int, base string) error {
 	return err
 }
 
-// maxOpen is how deep removal descends with one descriptor per level. A tree may
-// be deeper than there are descriptors (or bytes in PATH_MAX): what lies below
-// is first moved up.
+// maxOpen is how deep removal descends with one descriptor per level. A tree
+// may be deeper than there are descriptors (or bytes in PATH_MAX): what lies
+// below is first moved up.
 const maxOpen = 200
 
 // remover removes the content of one tree.
@@ -123,8 +124,8 @@ func (r *remover) remove(fd int, name string, depth int) error {
 	return unlink(fd, name)
 }
 
-// raise moves the directory name of fd up beside the top of the tree and removes
-// it from there.
+// raise moves the directory name of fd up beside the top of the tree and
+// removes it from there.
 func (r *remover) raise(fd int, name string) error {
 	r.moved++
 	up := r.base + ".removed-" + strconv.Itoa(os.Getpid()) + "-" + strconv.Itoa(r.moved)
@@ -134,8 +135,8 @@ func (r *remover) raise(fd int, name string) error {
 	return removeTree(r.dirfd, up)
 }
 
-// openList opens a directory for listing, without following a link. O_DIRECTORY
-// keeps a fifo or device that was swapped in from being opened.
+// openList opens a directory for listing, without following a link.
+// O_DIRECTORY keeps a fifo or device that was swapped in from being opened.
 func openList(dirfd int, base string) (int, error) {
 	flags := unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err := unix.Openat(dirfd, base, flags, 0)

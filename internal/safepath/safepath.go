@@ -30,19 +30,19 @@
 // Things are created, removed and changed by a descriptor of their parent
 // directory ([Dir]) and one last component that has no slash, with calls that
 // do not follow a link there (mkdirat, symlinkat, fchownat with
-// AT_SYMLINK_NOFOLLOW, openat with O_CREAT|O_EXCL and so on). A descriptor names
-// a directory, not a path: swapping components after the lookup changes
-// nothing any more. Where Linux has no such call (extended attributes and
-// the mode of something that must not be opened), the object is held by an
-// O_PATH descriptor and named as /proc/thread-self/fd/N, of which only we decide what
+// AT_SYMLINK_NOFOLLOW, openat with O_CREAT|O_EXCL and so on). A descriptor
+// names a directory, not a path: swapping components after the lookup changes
+// nothing any more. Where Linux has no such call (extended attributes and the
+// mode of something that must not be opened), the object is held by an O_PATH
+// descriptor and named as /proc/thread-self/fd/N, of which only we decide what
 // it is.
 //
-// The answer to the fifth is [Root.ReadFile]: it looks before it opens, through
-// the same O_PATH descriptor, and stops reading at a limit.
+// The answer to the fifth is [Root.ReadFile]: it looks before it opens,
+// through the same O_PATH descriptor, and stops reading at a limit.
 //
 // What this package does not promise: a racing process that may rename
-// directories of the tree can move one, which we hold, to elsewhere, and
-// what is then made in it is made elsewhere. That gives the process nothing: it
+// directories of the tree can move one, which we hold, to elsewhere, and what
+// is then made in it is made elsewhere. That gives the process nothing: it
 // needs the right to write at both places.
 //
 // Resolving costs one openat2 call and one close per directory, not per file:
@@ -64,15 +64,17 @@ import (
 var (
 	// ErrTooLarge is wrapped by ReadFile's error for a file over the limit.
 	ErrTooLarge = errors.New("file is larger than the limit")
-	// ErrNotRegular is wrapped by ReadFile's error for what is no regular file.
+	// ErrNotRegular is wrapped by ReadFile's error for what is no regular
+	// file.
 	ErrNotRegular = errors.New("not a regular file")
 )
 
 // inRoot makes openat2(2) treat a directory as the root of everything.
 const inRoot = unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS
 
-// Root is the top of a tree that is not trusted. It must not be used by several
-// goroutines at once: the directories that it remembers are not locked.
+// Root is the top of a tree that is not trusted. It must not be used by
+// several goroutines at once: the directories that it remembers are not
+// locked.
 type Root struct {
 	top   *Dir
 	cache cache
@@ -95,8 +97,9 @@ func (r *Root) Close() error {
 	return unix.Close(r.top.fd)
 }
 
-// Forget makes the next lookups start afresh. It is needed only by callers whose
-// [Obstacle] does not always give the same answer; no Dir is valid afterwards.
+// Forget makes the next lookups start afresh. It is needed only by callers
+// whose [Obstacle] does not always give the same answer; no Dir is valid
+// afterwards.
 func (r *Root) Forget() { r.cache.clear(nil) }
 
 // Clean returns name as the tree sees it: without leading slash, "." and ".."
@@ -124,9 +127,10 @@ func isClean(name string) bool {
 	return true
 }
 
-// OpenFile opens name inside the tree, following symbolic links inside it, with
-// the flags and mode of open(2); O_CLOEXEC and O_NOCTTY are added. Opening
-// what may be a fifo or device is the caller's decision: see [Root.ReadFile].
+// OpenFile opens name inside the tree, following symbolic links inside it,
+// with the flags and mode of open(2); O_CLOEXEC and O_NOCTTY are added.
+// Opening what may be a fifo or device is the caller's decision: see
+// [Root.ReadFile].
 func (r *Root) OpenFile(name string, flags int, perm uint32) (*os.File, error) {
 	c, err := Clean(name)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 // kernel (path_resolution(7)).
 const maxLinks = 40
 
-// Dir is a directory inside a Root, by descriptor. It stays valid until the Root
-// is closed or has resolved [cacheSize]-1 other directories; it is meant to be
-// asked for again for every use, which costs next to nothing.
+// Dir is a directory inside a Root, by descriptor. It stays valid until the
+// Root is closed or has resolved [cacheSize]-1 other directories; it is meant
+// to be asked for again for every use, which costs next to nothing.
 type Dir struct {
 	root *Root
 	fd   int
@@ -27,13 +27,13 @@ type Dir struct {
 func (d *Dir) Path() string { return d.path }
 
 // Obstacle is called when the component base of d is no directory and no
-// symbolic link, so that a walk cannot go on: mostly because it does not exist.
-// It either makes a directory there and returns "", or returns the target of a
-// symbolic link that shall be followed as if base were one.
+// symbolic link, so that a walk cannot go on: mostly because it does not
+// exist. It either makes a directory there and returns "", or returns the
+// target of a symbolic link that shall be followed as if base were one.
 type Obstacle func(d *Dir, base string) (link string, err error)
 
-// Parent resolves all of name but its last component, which is returned as base
-// and not looked at. The root itself has no parent: EISDIR.
+// Parent resolves all of name but its last component, which is returned as
+// base and not looked at. The root itself has no parent: EISDIR.
 func (r *Root) Parent(name string) (d *Dir, base string, err error) {
 	return r.MakeParent(name, nil)
 }
@@ -52,8 +52,8 @@ func (r *Root) MakeParent(name string, remedy Obstacle) (d *Dir, base string, er
 	return d, base, err
 }
 
-// Dir resolves name, following symbolic links inside the tree. What is not there
-// is given to remedy; without one it is an error (ENOENT or ENOTDIR).
+// Dir resolves name, following symbolic links inside the tree. What is not
+// there is given to remedy; without one it is an error (ENOENT or ENOTDIR).
 func (r *Root) Dir(name string, remedy Obstacle) (*Dir, error) {
 	c, err := Clean(name)
 	if err != nil {
@@ -99,9 +99,9 @@ func (d *Dir) descend(rest string) (*Dir, error) {
 	return &Dir{root: d.root, fd: fd, path: join(d.path, rest)}, nil
 }
 
-// walker is one lookup under way, component by component. It does in user space
-// what RESOLVE_IN_ROOT does in the kernel, where we must know the real path that
-// a link leads to or mend what is missing.
+// walker is one lookup under way, component by component. It does in user
+// space what RESOLVE_IN_ROOT does in the kernel, where we must know the real
+// path that a link leads to or mend what is missing.
 type walker struct {
 	at     *Dir
 	todo   []string // components still to go, the next one last
@@ -119,7 +119,8 @@ func (r *Root) walk(name string, remedy Obstacle) (*Dir, error) {
 		}
 	}
 	if w.at == r.top {
-		// The cache owns what it holds, so that it needs a descriptor of its own.
+		// The cache owns what it holds, so that it needs a descriptor of its
+		// own.
 		return r.top.descend("")
 	}
 	return w.at, nil
@@ -192,8 +193,8 @@ func (w *walker) follow(c, link string) error {
 	return nil
 }
 
-// up goes to the parent by its real path rather than by ".." of a directory that
-// somebody may have moved meanwhile. The parent of the root is the root.
+// up goes to the parent by its real path rather than by ".." of a directory
+// that somebody may have moved meanwhile. The parent of the root is the root.
 func (w *walker) up() error {
 	top := w.at.root.top
 	above, _ := split(w.at.path)

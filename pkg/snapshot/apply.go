@@ -11,19 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// layer is a layer on its way into the store: its tree, and what is known about it
-// beyond that. Names in it lead through no symbolic links.
+// layer is a layer on its way into the store: its tree, and what is known
+// about it beyond that. Names in it lead through no symbolic links.
 type layer struct {
 	root *safepath.Root
-	// held is a directory outside the tree that has a name for each placeholder of
-	// hard links, lest its inode number be used again.
+	// held is a directory outside the tree that has a name for each
+	// placeholder of hard links, lest its inode number be used again.
 	held  *safepath.Root
 	maker maker
 	// dirs has the metadata of all directories, which is applied last.
 	dirs map[string]*dirNote
 	// assumed has the directories that were made because files were put into
-	// them, while the lower view was not known. Where that has a symbolic
-	// link instead, the assumption was wrong.
+	// them, while the lower view was not known. Where that has a symbolic link
+	// instead, the assumption was wrong.
 	assumed    map[string]bool
 	whiteouts  []string
 	links      []linkNote
@@ -41,8 +41,8 @@ type dirNote struct {
 	implicit bool
 }
 
-// linkNote is a hard link to a file that the layer does not have. Its place is kept
-// by an empty file, the placeholder of the target.
+// linkNote is a hard link to a file that the layer does not have. Its place is
+// kept by an empty file, the placeholder of the target.
 type linkNote struct {
 	name   string
 	target string
@@ -78,8 +78,8 @@ func (a *applier) apply(r *tar.Reader) error {
 	}
 }
 
-// doubt adds ErrDependsOnParent to an error that may be due to an assumption about
-// the lower view rather than to the archive.
+// doubt adds ErrDependsOnParent to an error that may be due to an assumption
+// about the lower view rather than to the archive.
 func (a *applier) doubt(err error) error {
 	assuming := a.lower == nil && len(a.assumed)+len(a.links) > 0
 	if assuming && (errors.Is(err, ErrMalformed) || errors.Is(err, unix.ELOOP)) {
@@ -213,8 +213,8 @@ func (a *applier) missing(d *safepath.Dir, base string) (string, error) {
 	return "", fmt.Errorf("%w: %s is used as a directory", ErrMalformed, name)
 }
 
-// imply makes a directory that only files in it speak of, unless the lower view
-// is known to have a symbolic link there.
+// imply makes a directory that only files in it speak of, unless the lower
+// view is known to have a symbolic link there.
 func (a *applier) imply(d *safepath.Dir, base, name string) (string, error) {
 	if a.lower != nil {
 		n, err := a.lower.below(name)
@@ -273,8 +273,8 @@ func (a *applier) directory(d *safepath.Dir, base string, m meta) error {
 	return err
 }
 
-// replaceByOpaque puts a directory in the place of something that hides what the
-// lower view has there. The directory goes on hiding it.
+// replaceByOpaque puts a directory in the place of something that hides what
+// the lower view has there. The directory goes on hiding it.
 func (a *applier) replaceByOpaque(d *safepath.Dir, base string) error {
 	if err := d.Remove(base); err != nil {
 		return err
@@ -287,8 +287,8 @@ func (a *applier) replaceByOpaque(d *safepath.Dir, base string) error {
 }
 
 // device makes a device node, which is data to us and means something only to
-// whoever may open it in a mounted container. Numbers that mknod(2) would cut off are
-// refused: they would make another device.
+// whoever may open it in a mounted container. Numbers that mknod(2) would cut
+// off are refused: they would make another device.
 func (a *applier) device(d *safepath.Dir, base string, m meta, h *tar.Header) error {
 	const majors, minors = 1 << 12, 1 << 20
 	if h.Devmajor < 0 || h.Devminor < 0 || h.Devmajor >= majors || h.Devminor >= minors {

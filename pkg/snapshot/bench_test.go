@@ -11,8 +11,8 @@ import (
 	"github.com/containr/containr/internal/safepath"
 )
 
-// manyFiles is an archive of n files in n/50 directories, with sizes as in a system:
-// most of a few kB, some large.
+// manyFiles is an archive of n files in n/50 directories, with sizes as in a
+// system: most of a few kB, some large.
 func manyFiles(b *testing.B, n int, seed uint64) []byte {
 	b.Helper()
 	r := rand.New(rand.NewPCG(seed, 0))

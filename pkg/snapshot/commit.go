@@ -19,8 +19,8 @@ import (
 )
 
 // Commit makes st the last layer of the chain parent, which must be unpacked,
-// and returns the name of the longer chain. Whether it succeeds or not, st is used
-// up. That the chain exists already is no error. ErrDependsOnParent is
+// and returns the name of the longer chain. Whether it succeeds or not, st is
+// used up. That the chain exists already is no error. ErrDependsOnParent is
 // explained at the top of the package.
 func (s *Store) Commit(ctx context.Context, st *Staged, parent ChainID) (ChainID, error) {
 	chain := Chain(parent, st.DiffID)
@@ -32,8 +32,8 @@ func (s *Store) Commit(ctx context.Context, st *Staged, parent ChainID) (ChainID
 	return chain, nil
 }
 
-// commit holds the lock against removal until the new snapshot is in its place,
-// so that its parent stays.
+// commit holds the lock against removal until the new snapshot is in its
+// place, so that its parent stays.
 func (s *Store) commit(ctx context.Context, st *Staged, parent, chain ChainID) error {
 	lock, err := s.lock(ctx, durable.Shared)
 	if err != nil {
@@ -60,7 +60,7 @@ func (st *Staged) settle(below []Info) error {
 	if err != nil {
 		return err
 	}
-	defer v.closeFrom(1)
+	defer v.close()
 	if err := l.checkAssumed(v); err != nil {
 		return err
 	}
@@ -76,10 +76,10 @@ func (st *Staged) settle(below []Info) error {
 	return l.finishDirs()
 }
 
-// checkAssumed reports whether a directory that was assumed is a symbolic link in the
-// lower view, even one that the layer hides later.
+// checkAssumed reports whether a directory that was assumed is a symbolic link
+// in the lower view, even one that the layer hides later.
 func (l *layer) checkAssumed(v *view) error {
-	lower := view{layers: v.layers[1:], opaque: v.opaque}
+	lower := v.under()
 	for name := range l.assumed {
 		n, err := lower.lookup(name)
 		if err != nil {
@@ -92,8 +92,8 @@ func (l *layer) checkAssumed(v *view) error {
 	return nil
 }
 
-// settleDirs gives directories that no entry describes the metadata of the lower
-// view.
+// settleDirs gives directories that no entry describes the metadata of the
+// lower view.
 func (l *layer) settleDirs(v *view) error {
 	for _, name := range slices.Sorted(maps.Keys(l.dirs)) {
 		note := l.dirs[name]
@@ -151,7 +151,8 @@ func (l *layer) settleWhiteouts(v *view) error {
 		if err == nil {
 			err = l.settleWhiteout(v, d, base, name)
 		}
-		// Where it is gone, a later entry took its place or removed its directory.
+		// Where it is gone, a later entry took its place or removed its
+		// directory.
 		if unlessGone(err) != nil {
 			return err
 		}
@@ -172,8 +173,8 @@ func (l *layer) settleWhiteout(v *view, d *safepath.Dir, base, name string) erro
 	return d.Remove(base)
 }
 
-// finishDirs applies the metadata of directories, each after those in it. Names
-// that are gone, because a later entry replaced them, are passed over.
+// finishDirs applies the metadata of directories, each after those in it.
+// Names that are gone, because a later entry replaced them, are passed over.
 func (l *layer) finishDirs() error {
 	names := slices.Sorted(maps.Keys(l.dirs))
 	slices.Reverse(names)
@@ -195,8 +196,8 @@ func (l *layer) finishDir(name string, m meta) error {
 	return l.maker.apply(openInode(fd), m, owned, m.mode == 0o700)
 }
 
-// openDir opens a directory that can be changed by its descriptor. No component
-// of name may be a symbolic link.
+// openDir opens a directory that can be changed by its descriptor. No
+// component of name may be a symbolic link.
 func openDir(root *safepath.Root, name string) (int, error) {
 	top, err := root.Dir("", nil)
 	if err != nil {
@@ -234,8 +235,9 @@ func (s *Store) publish(st *Staged, parent, chain ChainID) error {
 	return replaceDoubtful(layer, dir, filepath.Join(st.work.dir, "doubtful"))
 }
 
-// replaceDoubtful renames layer to dir. What a power failure made doubtful there
-// goes to aside; what another process has just put there is as good as ours.
+// replaceDoubtful renames layer to dir. What a power failure made doubtful
+// there goes to aside; what another process has just put there is as good as
+// ours.
 func replaceDoubtful(layer, dir, aside string) error {
 	if info, err := readInfo(dir); err != nil || info.doubtful() {
 		if err := os.Rename(dir, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -257,8 +259,9 @@ func writeInfo(dir string, info Info, o durable.Options) error {
 	return durable.WriteFile(filepath.Join(dir, metaFile), append(data, '\n'), o)
 }
 
-// shorten makes a symbolic link in l/ to the layer of chain and returns its name:
-// the first digits of the chain id, as many as make it unique in this store.
+// shorten makes a symbolic link in l/ to the layer of chain and returns its
+// name: the first digits of the chain id, as many as make it unique in this
+// store.
 func (s *Store) shorten(chain ChainID) (string, error) {
 	d := digest.Digest(chain)
 	target := filepath.Join("..", d.Algorithm().String(), d.Encoded(), fsDir)

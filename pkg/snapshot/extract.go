@@ -16,16 +16,16 @@ import (
 
 // ExtractOptions says how one layer is extracted.
 type ExtractOptions struct {
-	// Parent is the chain that the layer will be committed to. It is needed only
-	// after ErrDependsOnParent, and must be unpacked.
+	// Parent is the chain that the layer will be committed to. It is needed
+	// only after ErrDependsOnParent, and must be unpacked.
 	Parent ChainID
-	// Progress is called now and then with the number of bytes of the archive that
-	// were read.
+	// Progress is called now and then with the number of bytes of the archive
+	// that were read.
 	Progress func(bytes int64)
 }
 
-// Staged is an extracted layer that belongs to no chain yet. It ends with Commit
-// or Discard.
+// Staged is an extracted layer that belongs to no chain yet. It ends with
+// Commit or Discard.
 type Staged struct {
 	// DiffID is the digest of the archive.
 	DiffID digest.Digest
@@ -124,8 +124,8 @@ func makeRoot(dir string, mk maker) (*safepath.Root, error) {
 	return safepath.OpenRoot(dir)
 }
 
-// disinherit takes from a new directory what it has from the one that it was made
-// in, and would pass on: a group and access control lists (acl(5)).
+// disinherit takes from a new directory what it has from the one that it was
+// made in, and would pass on: a group and access control lists (acl(5)).
 func disinherit(dir string, mk maker) error {
 	for _, acl := range []string{"system.posix_acl_default", "system.posix_acl_access"} {
 		err := unix.Removexattr(dir, acl)
@@ -177,7 +177,7 @@ func (st *Staged) applyArchive(in io.Reader, limits Limits, parent ChainID) erro
 		if a.lower, err = st.store.openView(&layerTree{root: st.layer.root}, chain); err != nil {
 			return err
 		}
-		defer a.lower.closeFrom(1)
+		defer a.lower.close()
 	}
 	err := a.apply(tar.NewReader(in))
 	st.Skipped = a.skipped

@@ -43,8 +43,8 @@ func isSparse(h *tar.Header) bool {
 		h.PAXRecords["GNU.sparse.major"] != "" || h.PAXRecords["GNU.sparse.size"] != ""
 }
 
-// bufferSize is how much is written by one system call. More is no faster, as the
-// data would leave the processor's cache.
+// bufferSize is how much is written by one system call. More is no faster, as
+// the data would leave the processor's cache.
 const bufferSize = 256 << 10
 
 // fill copies size bytes of data to the new file fd.
@@ -96,7 +96,8 @@ func pwrite(fd int, data []byte, offset int64) error {
 	return nil
 }
 
-// holeSize is the unit in which zeros are left out: a block of most file systems.
+// holeSize is the unit in which zeros are left out: a block of most file
+// systems.
 const holeSize = 4096
 
 var zeros [holeSize]byte

@@ -16,8 +16,9 @@ import (
 )
 
 // GC removes all snapshots but those that keep wants, those they build on and
-// those that an Unpack under way needs; also what killed processes left behind. It
-// returns the chains that were removed. It does not wait for unpacking to end.
+// those that an Unpack under way needs; also what killed processes left
+// behind. It returns the chains that were removed. It does not wait for
+// unpacking to end.
 func (s *Store) GC(ctx context.Context, keep func(ChainID) bool) ([]ChainID, error) {
 	removed, err := s.collect(ctx, func(all map[ChainID]Info, leased []ChainID) ([]ChainID, error) {
 		kept := closure(all, leased, keep)
@@ -35,8 +36,8 @@ func (s *Store) GC(ctx context.Context, keep func(ChainID) bool) ([]ChainID, err
 	return removed, nil
 }
 
-// Remove removes one snapshot, on which no other may build (ErrInUse). It is the
-// caller who knows that it is not mounted.
+// Remove removes one snapshot, on which no other may build (ErrInUse). It is
+// the caller who knows that it is not mounted.
 func (s *Store) Remove(ctx context.Context, chain ChainID) error {
 	_, err := s.collect(ctx, func(all map[ChainID]Info, leased []ChainID) ([]ChainID, error) {
 		if _, ok := all[chain]; !ok {
@@ -58,7 +59,8 @@ func (s *Store) Remove(ctx context.Context, chain ChainID) error {
 	return nil
 }
 
-// closure returns the chains that leased or keep ask for, with those they build on.
+// closure returns the chains that leased or keep ask for, with those they
+// build on.
 func closure(all map[ChainID]Info, leased []ChainID, keep func(ChainID) bool) map[ChainID]bool {
 	kept := make(map[ChainID]bool)
 	mark := func(chain ChainID) {
@@ -106,8 +108,8 @@ func (s *Store) collect(ctx context.Context, choose func(all map[ChainID]Info, l
 	return doomed, err
 }
 
-// survey finds all snapshots, doubtful ones included, the chains that are in use by
-// living processes, and the workspaces of dead ones.
+// survey finds all snapshots, doubtful ones included, the chains that are in
+// use by living processes, and the workspaces of dead ones.
 func (s *Store) survey() (all map[ChainID]Info, leased []ChainID, dead []string, err error) {
 	if all, err = s.everything(); err != nil {
 		return nil, nil, nil, err
@@ -136,8 +138,8 @@ func (s *Store) survey() (all map[ChainID]Info, leased []ChainID, dead []string,
 	return all, leased, dead, nil
 }
 
-// everything finds all directories that stand for a chain, also those that Stat does
-// not admit to. Their Info may be empty.
+// everything finds all directories that stand for a chain, also those that
+// Stat does not admit to. Their Info may be empty.
 func (s *Store) everything() (map[ChainID]Info, error) {
 	dirs, err := filepath.Glob(filepath.Join(globQuote(s.dir), "*", "*"))
 	if err != nil {
@@ -158,8 +160,8 @@ func (s *Store) everything() (map[ChainID]Info, error) {
 	return all, nil
 }
 
-// sortChildrenFirst orders chains so that a crash between two removals leaves no
-// snapshot without the one that it builds on.
+// sortChildrenFirst orders chains so that a crash between two removals leaves
+// no snapshot without the one that it builds on.
 func sortChildrenFirst(chains []ChainID, all map[ChainID]Info) {
 	depth := func(c ChainID) (n int) {
 		for c != "" {
@@ -170,7 +172,8 @@ func sortChildrenFirst(chains []ChainID, all map[ChainID]Info) {
 	slices.SortFunc(chains, func(a, b ChainID) int { return depth(b) - depth(a) })
 }
 
-// discard moves the doomed snapshots and the workspaces of the dead into trash.
+// discard moves the doomed snapshots and the workspaces of the dead into
+// trash.
 func (s *Store) discard(trash *workspace, all map[ChainID]Info, doomed []ChainID, dead []string) error {
 	var dirs []string
 	for _, chain := range doomed {
@@ -206,8 +209,7 @@ func (s *Store) sweep() error {
 
 // Sync flushes the file system that holds the store (syncfs(2), which writes
 // everything that waits there), so that all snapshots outlive a power failure.
-// Call it when there is time; without it they count as missing after a
-// reboot.
+// Call it when there is time; without it they count as missing after a reboot.
 func (s *Store) Sync(ctx context.Context) error {
 	if err := s.sync(ctx); err != nil {
 		return fmt.Errorf("flush snapshots: %w", err)

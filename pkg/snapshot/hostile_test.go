@@ -23,7 +23,8 @@ type hostile struct {
 	below []entry
 	// refused is what the error must wrap; nil: the archive is accepted.
 	refused error
-	// has lists names that the tree must then have, lacks those that it must not.
+	// has lists names that the tree must then have, lacks those that it must
+	// not.
 	has, lacks []string
 }
 
@@ -118,8 +119,8 @@ func makeCanary(t testing.TB) string {
 	return canary
 }
 
-// Whatever an archive says, nothing outside the store changes; and what is refused
-// leaves nothing in it.
+// Whatever an archive says, nothing outside the store changes; and what is
+// refused leaves nothing in it.
 func TestHostileArchives(t *testing.T) {
 	needRoot(t)
 	canary := makeCanary(t)
@@ -152,8 +153,8 @@ func TestHostileArchives(t *testing.T) {
 	}
 }
 
-// rawSparse restores the records that describe a sparse file, which the tar writer
-// refuses to write, from the names that they have in tests.
+// rawSparse restores the records that describe a sparse file, which the tar
+// writer refuses to write, from the names that they have in tests.
 func rawSparse(a []byte) []byte {
 	return bytes.ReplaceAll(a, []byte("XNU.sparse."), []byte("GNU.sparse."))
 }

@@ -12,13 +12,14 @@ type Limits struct {
 	Bytes int64
 	// Entries bounds how many entries the archive has. Default 8 Mi.
 	Entries int64
-	// Notes bounds, in bytes, what must be remembered of a layer until its end: names
-	// and attributes of directories, whiteouts and hard links. Default 256 MiB.
+	// Notes bounds, in bytes, what must be remembered of a layer until its
+	// end: names and attributes of directories, whiteouts and hard links.
+	// Default 256 MiB.
 	Notes int64
 	// Depth bounds how many components a name has. Default 512.
 	Depth int
-	// Name bounds the length of a name in bytes. Default, and at most,
-	// 4095: longer ones could be made, but opened by nobody (PATH_MAX).
+	// Name bounds the length of a name in bytes. Default, and at most, 4095:
+	// longer ones could be made, but opened by nobody (PATH_MAX).
 	Name int
 }
 

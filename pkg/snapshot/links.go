@@ -16,8 +16,8 @@ func (a *applier) hardLink(d *safepath.Dir, base, linkname string) error {
 	if err != nil || target == "" || a.limits.name(target) != nil {
 		return fmt.Errorf("%w: hard link to %.200q", ErrMalformed, linkname)
 	}
-	// What is there goes first: removing it forgets directories, and one
-	// of them would be the target's.
+	// What is there goes first: removing it forgets directories, and one of
+	// them would be the target's.
 	if _, err := d.Lstat(base); err == nil {
 		if err := d.RemoveAll(base); err != nil {
 			return err
@@ -43,8 +43,8 @@ func (a *applier) hardLink(d *safepath.Dir, base, linkname string) error {
 	return nil
 }
 
-// linkTarget looks for the target of a hard link in this layer; old is nil if it is
-// not there.
+// linkTarget looks for the target of a hard link in this layer; old is nil if
+// it is not there.
 func (a *applier) linkTarget(target string) (old *safepath.Dir, base string, st unix.Stat_t, err error) {
 	old, base, err = a.root.Parent(target)
 	if err == nil {
@@ -66,7 +66,7 @@ func unlessGone(err error) error {
 
 // linkLower links to a file of the lower view, which is known.
 func (a *applier) linkLower(d *safepath.Dir, base, target string) error {
-	name, n, err := a.lower.resolve(target)
+	name, n, err := a.lower.resolve(target, false)
 	if self := join(d.Path(), base); name == self || strings.HasPrefix(name, self+"/") {
 		n = node{} // the link takes the place of its target
 	}
@@ -96,7 +96,8 @@ func checkTarget(n node, target string) error {
 	return nil
 }
 
-// copyUp copies the file n, found in v at name, to the same name in this layer.
+// copyUp copies the file n, found in v at name, to the same name in this
+// layer.
 func (l *layer) copyUp(v *view, name string, n node, remedy safepath.Obstacle) error {
 	d, base, err := l.root.MakeParent(name, remedy)
 	if err != nil {
@@ -115,7 +116,8 @@ func (l *layer) copyUp(v *view, name string, n node, remedy safepath.Obstacle) e
 	return copyFile(l.maker, from, fromBase, n.st, m, d, base)
 }
 
-// deferLink keeps the place of a hard link whose target must be in the lower view.
+// deferLink keeps the place of a hard link whose target must be in the lower
+// view.
 func (a *applier) deferLink(d *safepath.Dir, base, target string) error {
 	held, err := a.held.Dir("", nil)
 	if err != nil {
@@ -140,10 +142,11 @@ func (a *applier) deferLink(d *safepath.Dir, base, target string) error {
 	return d.Link(held, name, base)
 }
 
-// settleLinks replaces the placeholders of hard links by links to copies of the
-// files that they stand for, as overlayfs copies up a file that is linked to.
+// settleLinks replaces the placeholders of hard links by links to copies of
+// the files that they stand for, as overlayfs copies up a file that is linked
+// to.
 func (l *layer) settleLinks(v *view) error {
-	lower := &view{layers: v.layers[1:], opaque: v.opaque}
+	lower := v.under()
 	copied := map[string]bool{}
 	for _, link := range l.links {
 		if err := l.settleLink(v, lower, link, copied); err != nil {
@@ -164,15 +167,15 @@ func (l *layer) holdsPlace(link linkNote) (bool, error) {
 	return err == nil && st.Ino == link.inode, unlessGone(err)
 }
 
-// settleLink settles one link. The target must be the same for the lower view and
-// for all layers together: if this layer did anything on the way to it, the
-// order of its entries matters.
+// settleLink settles one link. The target must be the same for the lower view
+// and for all layers together: if this layer did anything on the way to it,
+// the order of its entries matters.
 func (l *layer) settleLink(all, lower *view, link linkNote, copied map[string]bool) error {
-	name, n, err := lower.resolve(link.target)
+	name, n, err := lower.resolve(link.target, false)
 	if err != nil {
 		return err
 	}
-	seenName, seen, err := all.resolve(link.target)
+	seenName, seen, err := all.resolve(link.target, false)
 	if err != nil {
 		return err
 	}

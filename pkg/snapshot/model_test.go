@@ -14,8 +14,8 @@ import (
 )
 
 // model is a root file system in memory to which layers are applied one after
-// another, entry by entry: what unpacking must be equal to. It shares no
-// code and no idea (independent layers, placeholders) with the package.
+// another, entry by entry: what unpacking must be equal to. It shares no code
+// and no idea (independent layers, placeholders) with the package.
 type model struct {
 	root  *modelNode
 	layer int // number of the layer being applied
@@ -40,8 +40,8 @@ func newModel() *model {
 	return m
 }
 
-// defaultDirMeta is that of a directory that nobody describes: root's, or noted to
-// be so where we cannot make it root's.
+// defaultDirMeta is that of a directory that nobody describes: root's, or
+// noted to be so where we cannot make it root's.
 var defaultDirMeta = func() string {
 	if uid := os.Geteuid(); uid != 0 {
 		return fmt.Sprintf(`0755 %d:%d 0.000000000 user.containers.override_stat="0:0:0755"`, uid, os.Getegid())

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Mount is one mount, as data for mount(2) or for fsopen(2) and fsconfig(2). The
-// snapshotter mounts nothing itself.
+// Mount is one mount, as data for mount(2) or for fsopen(2) and fsconfig(2).
+// The snapshotter mounts nothing itself.
 type Mount struct {
 	Type    string   // "overlay", "bind" or "tmpfs"
 	Source  string   // for a bind the directory
@@ -23,8 +23,8 @@ type Mount struct {
 	// them one by one (fsconfig(2) "lowerdir+", Linux 6.7) or by descriptor.
 	Lower []string
 	// Dir is the working directory that the names in the lowerdir option are
-	// relative to, "" if they are absolute. It is set for long chains, as mount(2)
-	// takes at most a page of options.
+	// relative to, "" if they are absolute. It is set for long chains, as
+	// mount(2) takes at most a page of options.
 	Dir string
 }
 
@@ -32,9 +32,9 @@ type Mount struct {
 // terminating zero, where pages are smallest.
 const maxMountData = 4096
 
-// Prepare returns what to mount so that the tree of chain appears and changes to
-// it go to upper. The directories upper and work are made if need be; they must
-// be on one file system, and for this mount only. The chain must not be
+// Prepare returns what to mount so that the tree of chain appears and changes
+// to it go to upper. The directories upper and work are made if need be; they
+// must be on one file system, and for this mount only. The chain must not be
 // removed while it is mounted.
 func (s *Store) Prepare(ctx context.Context, chain ChainID, upper, work string) ([]Mount, error) {
 	m, err := s.prepare(ctx, chain, upper, work)
@@ -103,7 +103,7 @@ func (s *Store) dressUpper(upper string, top Info) error {
 	if err != nil {
 		return err
 	}
-	defer v.closeFrom(0)
+	defer v.close()
 	n, err := v.top()
 	if err != nil {
 		return err
@@ -161,10 +161,10 @@ func lowers(all []Info) []Info {
 
 // overlay stacks the layers of a chain.
 //
-// index=off: layers are shared by many overlays, which the index, meant to keep
-// hard links together on copy up, cannot have. redirect_dir and metacopy would put
-// references to other layers into the upper directory, which then is no
-// layer any more; with userxattr they are off anyway.
+// index=off: layers are shared by many overlays, which the index, meant to
+// keep hard links together on copy up, cannot have. redirect_dir and metacopy
+// would put references to other layers into the upper directory, which then is
+// no layer any more; with userxattr they are off anyway.
 func (s *Store) overlay(all []Info, more ...string) (Mount, error) {
 	m := Mount{Type: "overlay", Source: "overlay"}
 	var short []string

@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// drivers are the ways to present a chain; each must pass the tests of
-// this file.
+// drivers are the ways to present a chain; each must pass the tests of this
+// file.
 var drivers = map[string]Options{
 	"overlay": {Rootless: os.Geteuid() != 0},
 	"native":  {Rootless: os.Geteuid() != 0, Native: true},
 }
 
-// Prepare gives each container a tree of its own; what one changes, no other and no
-// view sees.
+// Prepare gives each container a tree of its own; what one changes, no other
+// and no view sees.
 func TestPrepareIsPrivate(t *testing.T) {
 	needRoot(t)
 	for name, o := range drivers {
@@ -98,8 +98,8 @@ func TestNoLayers(t *testing.T) {
 	}
 }
 
-// Chains of any length fit into the page of options that mount(2) takes, and the
-// same mount can be made directory by directory.
+// Chains of any length fit into the page of options that mount(2) takes, and
+// the same mount can be made directory by directory.
 func TestLongChains(t *testing.T) {
 	needRoot(t)
 	s := open(t, Options{})

@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// flatDir, in the directory of a snapshot, is the tree of its whole chain, made
-// when a native store is first asked for it.
+// flatDir, in the directory of a snapshot, is the tree of its whole chain,
+// made when a native store is first asked for it.
 const flatDir = "flat"
 
 // flat returns the directory with the tree of the chain all, top first.
@@ -24,9 +24,9 @@ func (s *Store) flat(ctx context.Context, all []Info) (string, error) {
 	return dir, s.copyOnce(ctx, all, dir)
 }
 
-// copyOnce makes dir a copy of the tree of the chain all, unless dir exists. It is
-// made elsewhere in the store and renamed if that is the same file system, so
-// that nobody sees half a tree.
+// copyOnce makes dir a copy of the tree of the chain all, unless dir exists.
+// It is made elsewhere in the store and renamed if that is the same file
+// system, so that nobody sees half a tree.
 func (s *Store) copyOnce(ctx context.Context, all []Info, dir string) error {
 	if _, err := os.Lstat(dir); !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -44,8 +44,8 @@ func (s *Store) copyOnce(ctx context.Context, all []Info, dir string) error {
 	case errors.Is(err, unix.EEXIST), errors.Is(err, unix.ENOTEMPTY):
 		err = nil // another process was faster
 	case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EACCES):
-		// Another file system; or moving a directory, which writes to it, is not
-		// allowed by its own mode to an unprivileged owner.
+		// Another file system; or moving a directory, which writes to it, is
+		// not allowed by its own mode to an unprivileged owner.
 		if err = s.copyTree(ctx, all, dir); err != nil {
 			err = errors.Join(err, safepath.RemoveAll(dir))
 		}
@@ -76,7 +76,7 @@ func (s *Store) copyTree(ctx context.Context, all []Info, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer v.closeFrom(0)
+	defer v.close()
 	top, err := v.top()
 	if err != nil {
 		return err
@@ -103,8 +103,8 @@ type copier struct {
 	links map[inodeID]string // where a file with several names was copied to
 }
 
-// dir copies what is in the directory n, which exists in the copy, and then gives it its
-// metadata.
+// dir copies what is in the directory n, which exists in the copy, and then
+// gives it its metadata.
 func (c *copier) dir(name string, n node) error {
 	names, err := c.view.names(n, name)
 	if err != nil {

@@ -87,8 +87,8 @@ func TestEqualsUmoci(t *testing.T) {
 	compareBut(t, fingerprintOf(t, rootfs), mounted(t, s, chain), impliedTimes)
 }
 
-// impliedTimes lets the times of directories differ that no entry describes, or not in
-// the last layer that puts something into them.
+// impliedTimes lets the times of directories differ that no entry describes,
+// or not in the last layer that puts something into them.
 func impliedTimes(name, line string) string {
 	if strings.HasPrefix(line, "04") {
 		fields := strings.SplitN(line, " ", 4)
@@ -152,11 +152,11 @@ func layout(t testing.TB, archives [][]byte) string {
 	return base
 }
 
-// What an archive says about files holds whatever the process and the directory of
-// the store would add: umask, inherited groups and access lists.
+// What an archive says about files holds whatever the process and the
+// directory of the store would add: umask, inherited groups and access lists.
 func TestSurroundingsDoNotMatter(t *testing.T) {
 	needRoot(t)
-	entries := []entry{dir("d", 0o2777), dir("d/e", 0o777), reg("d/e/f", "x"), reg("g", "").with(func(h *tar.Header) { h.Mode = 0o6777 }), fifo("p").with(func(h *tar.Header) { h.Mode = 0o666 })}
+	entries := []entry{dir("d", 0o2777), dir("d/e", 0o777), dir("d/private", 0o700), dir("private", 0o700), reg("d/e/f", "x"), reg("g", "").with(func(h *tar.Header) { h.Mode = 0o6777 }), fifo("p").with(func(h *tar.Header) { h.Mode = 0o666 })}
 	plain := open(t, Options{})
 	want := mounted(t, plain, unpack(t, plain, archive(t, entries...)))
 	base := t.TempDir() + "/store"
@@ -169,7 +169,8 @@ func TestSurroundingsDoNotMatter(t *testing.T) {
 	if err := unix.Chmod(base, 0o2777); err != nil {
 		t.Fatal(err)
 	}
-	// A default access list: user::rwx, user 42 rwx, group::rwx, mask rwx, other::rwx.
+	// A default access list: user::rwx, user 42 rwx, group::rwx, mask rwx,
+	// other::rwx.
 	acl := "\x02\x00\x00\x00" + "\x01\x00\x07\x00\xff\xff\xff\xff" + "\x02\x00\x07\x00\x2a\x00\x00\x00" +
 		"\x04\x00\x07\x00\xff\xff\xff\xff" + "\x10\x00\x07\x00\xff\xff\xff\xff" + "\x20\x00\x07\x00\xff\xff\xff\xff"
 	if err := unix.Setxattr(base, "system.posix_acl_default", []byte(acl), 0); err != nil {

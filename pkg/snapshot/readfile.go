@@ -6,9 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 
-	"github.com/containr/containr/internal/safepath"
 	"golang.org/x/sys/unix"
 )
 
@@ -39,8 +37,8 @@ func (s *Store) readFile(chain ChainID, name string, limit int64) ([]byte, error
 	if err != nil {
 		return nil, err
 	}
-	defer v.closeFrom(0)
-	name, n, err := v.follow(name)
+	defer v.close()
+	name, n, err := v.resolve(name, true)
 	switch {
 	case err != nil:
 		return nil, err
@@ -62,27 +60,4 @@ func (s *Store) readFile(chain ChainID, name string, limit int64) ([]byte, error
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	return io.ReadAll(io.LimitReader(f, limit))
-}
-
-// follow is resolve that also follows a symbolic link at the end.
-func (v *view) follow(name string) (string, node, error) {
-	name, err := safepath.Clean(name)
-	for links := 0; err == nil; links++ {
-		var n node
-		if name, n, err = v.resolve(name); err != nil || !n.isLink() {
-			return name, n, err
-		}
-		if links > maxLinks {
-			return "", node{}, unix.ELOOP
-		}
-		var target string
-		if target, err = v.readlink(n, name); err != nil {
-			break
-		}
-		if !path.IsAbs(target) {
-			target = path.Join("/", path.Dir(name), target)
-		}
-		name, err = safepath.Clean(target)
-	}
-	return "", node{}, err
 }

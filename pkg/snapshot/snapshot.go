@@ -5,23 +5,23 @@
 //
 // A layer is a tar archive of changes; its diff id is the digest of the
 // uncompressed archive. A chain is a sequence of layers, each changing what
-// those before it made; its [ChainID] is a digest over their diff ids (OCI image
-// specification, "Layer ChainID"). A snapshot is what the store keeps for a
-// chain: one directory with the changes of its last layer, and the name of the
-// chain below. The lower view of a layer is the tree that the chain below it
-// makes.
+// those before it made; its [ChainID] is a digest over their diff ids (OCI
+// image specification, "Layer ChainID"). A snapshot is what the store keeps
+// for a chain: one directory with the changes of its last layer, and the name
+// of the chain below. The lower view of a layer is the tree that the chain
+// below it makes.
 //
 // # Theory of operation
 //
-// overlayfs shows a stack of directories as one tree. The changes of a layer fit
-// into one directory of the stack: what is removed becomes a whiteout (a
+// overlayfs shows a stack of directories as one tree. The changes of a layer
+// fit into one directory of the stack: what is removed becomes a whiteout (a
 // character device 0:0), a directory that hides everything below it carries
-// the attribute "overlay.opaque". A layer therefore needs nothing of the layers
-// below it to be extracted, and all layers of an image are extracted at the same
-// time, each into a directory of its own ([Store.Extract]).
+// the attribute "overlay.opaque". A layer therefore needs nothing of the
+// layers below it to be extracted, and all layers of an image are extracted at
+// the same time, each into a directory of its own ([Store.Extract]).
 //
-// Nearly nothing, that is. Four things depend on the chain below, and are written
-// down during extraction to be settled when the layer joins its chain
+// Nearly nothing, that is. Four things depend on the chain below, and are
+// written down during extraction to be settled when the layer joins its chain
 // ([Store.Commit]), which happens in order and takes little time:
 //
 //   - directories that the archive does not mention but puts files into: they must
@@ -31,26 +31,28 @@
 //   - whiteouts of what is not there: they are removed, as overlayfs lists them as
 //     broken names in directories that only one layer has;
 //   - a directory that is not mentioned and is a symbolic link in the lower view
-//     ("lib/x" where lib leads to usr/lib). Where the link leads decides
-//     what earlier and later entries meet, so the layer is extracted once more, with the lower
-//     view at hand ([ErrDependsOnParent]). Images rarely have such layers.
+//     ("lib/x" where lib leads to usr/lib). Where the link leads decides what
+//     earlier and later entries meet, so the layer is extracted once more, with
+//     the lower view at hand ([ErrDependsOnParent]). Few images have such layers.
 //
-// Within one layer, one goroutine reads (inflates, if the reader does that) and
-// hashes the archive, ahead of another that applies it entry by entry, so that
-// later entries win over earlier ones. Writing the files in more goroutines was
-// measured to be no faster on two processors. Directories get their owner, mode
-// and times last, as making files in them changes and needs those.
+// Within one layer, one goroutine reads (inflates, if the reader does that)
+// and hashes the archive, ahead of another that applies it entry by entry, so
+// that later entries win over earlier ones. Writing the files in more
+// goroutines was measured to be no faster on two processors. Directories get
+// their owner, mode and times last, as making files in them changes and needs
+// those.
 //
 // Order of calls on a file: write (clears set-id bits and capabilities), chown
 // (clears them too), attributes, chmod, times.
 //
 // # Hostile archives
 //
-// All that an archive says is data, applied through [safepath]: no name leaves the
-// layer's directory, no link is followed out of it, and nothing but regular files
-// that we have just made (O_EXCL) and directories is ever opened. [Limits] bounds
-// what an archive may cost. The archive must have the digest that the image's
-// configuration promises. A failed extraction leaves nothing behind.
+// All that an archive says is data, applied through [safepath]: no name leaves
+// the layer's directory, no link is followed out of it, and nothing but
+// regular files that we have just made (O_EXCL) and directories is ever
+// opened. [Limits] bounds what an archive may cost. The archive must have the
+// digest that the image's configuration promises. A failed extraction leaves
+// nothing behind.
 //
 // # On disk
 //
@@ -61,18 +63,20 @@
 //	lock                    shared: adding; exclusive: removing
 //	chains.lock             one byte per chain, locked by who unpacks that
 //
-// A snapshot is made in staging and renamed, complete, to its place. What a killed process leaves
-// in staging is recognised by its lock being free, and removed by [Store.GC].
-// Snapshots are not flushed to the disk when they are made, as that takes longer than
-// making them; after a reboot one that was never flushed ([Store.Sync]) counts
-// as missing, because a power failure may have emptied its files.
+// A snapshot is made in staging and renamed, complete, to its place. What a
+// killed process leaves in staging is recognised by its lock being free, and
+// removed by [Store.GC]. Snapshots are not flushed to the disk when they are
+// made, as that takes longer than making them; after a reboot one that was
+// never flushed ([Store.Sync]) counts as missing, because a power failure may
+// have emptied its files.
 //
 // # Without root
 //
-// With [Options].Rootless, overlayfs keeps its attributes as user.overlay.*; owners
-// that cannot be set are recorded in the attribute [OwnerXattr] (regular files and
-// directories, others drop it), attributes that need privilege are dropped, and
-// device nodes are left out, hiding what has their name in lower layers.
+// With [Options].Rootless, overlayfs keeps its attributes as user.overlay.*;
+// owners that cannot be set are recorded in the attribute [OwnerXattr]
+// (regular files and directories, others drop it), attributes that need
+// privilege are dropped, and device nodes are left out, hiding what has their
+// name in lower layers.
 package snapshot
 
 import (
@@ -95,8 +99,8 @@ import (
 var (
 	// ErrNotFound says that the store has no snapshot of a chain.
 	ErrNotFound = errors.New("snapshot not found")
-	// ErrInUse says that a snapshot cannot be removed, as others build on it or
-	// an unpacking under way needs it.
+	// ErrInUse says that a snapshot cannot be removed, as others build on it
+	// or an unpacking under way needs it.
 	ErrInUse = errors.New("snapshot in use")
 	// ErrUnmapped says that a file's owner has no id in the user namespace that the
 	// snapshot is for.
@@ -105,8 +109,8 @@ var (
 	ErrMalformed = errors.New("malformed layer")
 	// ErrDigest says that an archive is not the one that was asked for.
 	ErrDigest = errors.New("layer does not have its digest")
-	// ErrDependsOnParent says that a layer can only be extracted with its parent
-	// named in [ExtractOptions].
+	// ErrDependsOnParent says that a layer can only be extracted with its
+	// parent named in [ExtractOptions].
 	ErrDependsOnParent = errors.New("layer writes through a symbolic link of the layers below it")
 )
 
@@ -132,8 +136,8 @@ func ChainIDs(diffIDs []digest.Digest) []ChainID {
 	return chains
 }
 
-// Options says how a store works. The zero value is an overlayfs store of root.
-// A store must always be opened with the same Rootless.
+// Options says how a store works. The zero value is an overlayfs store of
+// root. A store must always be opened with the same Rootless.
 type Options struct {
 	// Rootless tolerates what a user without privileges cannot do, see above.
 	Rootless bool
@@ -185,8 +189,8 @@ type Info struct {
 	DiffID digest.Digest `json:"diffID"`
 	Parent ChainID       `json:"parent,omitempty"`
 	Usage
-	// OpaqueRoot says that the layer hides everything below it, which overlayfs
-	// cannot express at the root of a layer.
+	// OpaqueRoot says that the layer hides everything below it, which
+	// overlayfs cannot express at the root of a layer.
 	OpaqueRoot bool      `json:"opaqueRoot,omitempty"`
 	Created    time.Time `json:"created"`
 	// Short is the name of the link to the layer's directory in l/.
@@ -196,8 +200,9 @@ type Info struct {
 	UnsyncedBoot string `json:"unsyncedBoot,omitempty"`
 }
 
-// Usage is what the last layer of a chain holds, without those below it, as the
-// entries of its archive sum up (an entry that replaces an earlier one counts too).
+// Usage is what the last layer of a chain holds, without those below it, as
+// the entries of its archive sum up (an entry that replaces an earlier one
+// counts too).
 type Usage struct {
 	Bytes  int64 `json:"size"`   // sum of the sizes of regular files
 	Inodes int64 `json:"inodes"` // files of every kind, hard links counted once
@@ -225,8 +230,8 @@ func (s *Store) Usage(chain ChainID) (Usage, error) {
 	return info.Usage, err
 }
 
-// Stat describes a snapshot. The error wraps ErrNotFound if there is none, or one
-// that a reboot has made doubtful.
+// Stat describes a snapshot. The error wraps ErrNotFound if there is none, or
+// one that a reboot has made doubtful.
 func (s *Store) Stat(chain ChainID) (Info, error) {
 	dir, err := s.path(chain)
 	if err != nil {
@@ -258,8 +263,8 @@ func (i Info) doubtful() bool {
 	return i.UnsyncedBoot != "" && i.UnsyncedBoot != bootID()
 }
 
-// bootID names this boot of the machine (random(4)); all boots are one where it
-// cannot be read.
+// bootID names this boot of the machine (random(4)); all boots are one where
+// it cannot be read.
 var bootID = sync.OnceValue(func() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -288,7 +293,8 @@ func (s *Store) fs(i Info) string {
 	return filepath.Join(s.dir, d.Algorithm().String(), d.Encoded(), fsDir)
 }
 
-// List describes all snapshots. Those that are removed meanwhile may be missing.
+// List describes all snapshots. Those that are removed meanwhile may be
+// missing.
 func (s *Store) List() ([]Info, error) {
 	var all []Info
 	dirs, err := filepath.Glob(filepath.Join(globQuote(s.dir), "*", "*", metaFile))

@@ -45,7 +45,8 @@ func newStream(ctx context.Context, r io.Reader, algorithm digest.Algorithm, lim
 	return s
 }
 
-// fill reads until the end of r, an error, the limit or the end of the context.
+// fill reads until the end of r, an error, the limit or the end of the
+// context.
 func (s *stream) fill(r io.Reader) {
 	defer close(s.full)
 	for total := int64(0); s.err == nil; {
@@ -69,9 +70,9 @@ func (s *stream) fill(r io.Reader) {
 	}
 }
 
-// readBlock fills block as far as r goes. Unlike io.ReadFull it leaves the error
-// as it is, so that a source that ends too early (io.ErrUnexpectedEOF) is not
-// confused with one whose end is not at the end of a block.
+// readBlock fills block as far as r goes. Unlike io.ReadFull it leaves the
+// error as it is, so that a source that ends too early (io.ErrUnexpectedEOF)
+// is not confused with one whose end is not at the end of a block.
 func readBlock(r io.Reader, block []byte) ([]byte, error) {
 	n := 0
 	for n < len(block) {
@@ -110,8 +111,8 @@ func (s *stream) next() error {
 	return nil
 }
 
-// finish reads what follows the archive, which belongs to its digest, and returns
-// that.
+// finish reads what follows the archive, which belongs to its digest, and
+// returns that.
 func (s *stream) finish() (digest.Digest, error) {
 	for {
 		switch err := s.next(); err {

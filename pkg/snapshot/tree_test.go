@@ -175,8 +175,8 @@ func (m Mount) mount(target string) error {
 	return nil
 }
 
-// mounted returns the fingerprint of what chain looks like when it is mounted for
-// writing.
+// mounted returns the fingerprint of what chain looks like when it is mounted
+// for writing.
 func mounted(t testing.TB, s *Store, chain ChainID) map[string]string {
 	t.Helper()
 	base := t.TempDir()

@@ -15,10 +15,10 @@ import (
 type Layer struct {
 	// DiffID is the digest of the uncompressed archive.
 	DiffID digest.Digest
-	// Open returns the uncompressed archive. It may wait until the layer has been
-	// fetched, but not for another layer to be unpacked. It is called once, and
-	// rarely a second time (ErrDependsOnParent); not at all if the layer is
-	// unpacked already. Closing must stop a read that is under way.
+	// Open returns the uncompressed archive. It may wait until the layer has
+	// been fetched, but not for another layer to be unpacked. It is called
+	// once, and rarely a second time (ErrDependsOnParent); not at all if the
+	// layer is unpacked already. Closing must stop a read that is under way.
 	Open func(ctx context.Context) (io.ReadCloser, error)
 }
 
@@ -37,8 +37,8 @@ type Progress func(layer int, stage Stage, bytes int64)
 
 // Unpack makes sure that the chain of layers, the base first, is unpacked, and
 // returns its id. What exists is not unpacked again, also if another process
-// is doing it at this moment. Layers are extracted at the same time, GOMAXPROCS of
-// them at once. progress may be nil.
+// is doing it at this moment. Layers are extracted at the same time,
+// GOMAXPROCS of them at once. progress may be nil.
 func (s *Store) Unpack(ctx context.Context, layers []Layer, progress Progress) (ChainID, error) {
 	if len(layers) == 0 {
 		return "", nil
@@ -75,8 +75,8 @@ type unpacking struct {
 	slots    chan struct{} // one per extraction under way
 }
 
-// run unpacks what is missing: each layer in a goroutine, which waits for the one
-// before it to be committed.
+// run unpacks what is missing: each layer in a goroutine, which waits for the
+// one before it to be committed.
 func (u *unpacking) run(ctx context.Context) error {
 	first := 0
 	for first < len(u.chains) && u.store.Has(u.chains[first]) {
@@ -138,8 +138,8 @@ func (u *unpacking) layer(ctx context.Context, i int, ready <-chan struct{}) err
 	return nil
 }
 
-// again reports whether layer i, refused with err, may be accepted when its parent
-// is known.
+// again reports whether layer i, refused with err, may be accepted when its
+// parent is known.
 func (u *unpacking) again(err error, i int) bool {
 	return i > 0 && errors.Is(err, ErrDependsOnParent)
 }
@@ -151,7 +151,8 @@ func (u *unpacking) parent(i int) ChainID {
 	return u.chains[i-1]
 }
 
-// onParent extracts layer i once more, with its parent at hand, and commits it.
+// onParent extracts layer i once more, with its parent at hand, and commits
+// it.
 func (u *unpacking) onParent(ctx context.Context, i int) error {
 	staged, err := u.extract(ctx, i, u.parent(i))
 	if err == nil {

@@ -11,11 +11,12 @@ import (
 )
 
 // view shows a stack of layers as one tree, by the rules of overlayfs
-// (Documentation/filesystems/overlayfs.rst), without mounting it. Layer 0 is on
-// top. Names given to its methods lead through no symbolic links, unless they
-// say otherwise.
+// (Documentation/filesystems/overlayfs.rst), without mounting it. Layer 0 is
+// on top. Names given to its methods lead through no symbolic links, unless
+// they say otherwise.
 type view struct {
 	layers []layerTree
+	lent   int    // how many layers belong to somebody else
 	opaque string // name of the attribute that marks opaque directories
 }
 
@@ -40,17 +41,18 @@ func isWhiteout(st unix.Stat_t) bool {
 	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
 }
 
-// openView opens the snapshots in chain, top first, below the tree on top, if
-// that is not nil. The caller closes the view, and on itself.
-func (s *Store) openView(top *layerTree, chain []Info) (*view, error) {
+// openView opens the snapshots in chain, top first, below the tree over, if
+// that is not nil. It must be closed, which leaves over open.
+func (s *Store) openView(over *layerTree, chain []Info) (*view, error) {
 	v := &view{opaque: s.opaqueXattr()}
-	if top != nil {
-		v.layers = append(v.layers, *top)
+	if over != nil {
+		v.layers = append(v.layers, *over)
+		v.lent = 1
 	}
 	for _, info := range chain {
 		root, err := safepath.OpenRoot(s.fs(info))
 		if err != nil {
-			v.closeFrom(boolInt(top != nil))
+			v.close()
 			return nil, err
 		}
 		v.layers = append(v.layers, layerTree{root, info.OpaqueRoot})
@@ -58,18 +60,16 @@ func (s *Store) openView(top *layerTree, chain []Info) (*view, error) {
 	return v, nil
 }
 
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
-}
-
-// closeFrom closes all layers but the first n.
-func (v *view) closeFrom(n int) {
-	for _, l := range v.layers[n:] {
+// close closes the layers that the view has opened.
+func (v *view) close() {
+	for _, l := range v.layers[v.lent:] {
 		l.root.Close()
 	}
+}
+
+// under is the view without its top layer; it needs no closing.
+func (v *view) under() *view {
+	return &view{layers: v.layers[1:], opaque: v.opaque}
 }
 
 // top is the root of the view.
@@ -153,14 +153,14 @@ func (v *view) lookup(name string) (node, error) {
 	return n, err
 }
 
-// below finds what the layers under the top one have at name, as far as the top
-// one lets them be seen there: nothing below an opaque or removed directory.
+// below finds what the layers under the top one have at name, as far as the
+// top one lets them be seen there: nothing below an opaque or removed
+// directory.
 func (v *view) below(name string) (node, error) {
 	if name == "" {
 		return v.belowRoot()
 	}
-	parent := path.Dir("/" + name)[1:]
-	n, err := v.lookup(parent)
+	n, err := v.lookup(parent(name))
 	if err != nil || !n.isDir() {
 		return node{}, err
 	}
@@ -170,14 +170,13 @@ func (v *view) below(name string) (node, error) {
 	return v.child(n.dirs, name)
 }
 
-// belowRoot is the root of the layers under the top one. It exists also when the
-// top one hides all that is in it.
+// belowRoot is the root of the layers under the top one. It exists also when
+// the top one hides all that is in it.
 func (v *view) belowRoot() (node, error) {
 	if len(v.layers) < 2 {
 		return node{}, nil
 	}
-	under := view{layers: v.layers[1:], opaque: v.opaque}
-	n, err := under.top()
+	n, err := v.under().top()
 	n.layer++
 	for i := range n.dirs {
 		n.dirs[i]++
@@ -206,46 +205,48 @@ func (v *view) at(n node, name string) (*safepath.Dir, string, error) {
 // maxLinks is how many symbolic links a name may lead through.
 const maxLinks = 40
 
-// resolve finds name as link(2) would inside the tree: links on the way are
-// followed, one at the end is not. It returns the name without links.
-func (v *view) resolve(name string) (string, node, error) {
-	links := 0
-	for {
-		target, rest, n, err := v.firstLink(name)
-		if err != nil || target == "" {
-			return name, n, err
+// resolve finds name as the kernel would inside the tree: links on the way are
+// followed, and one at the end if follow says so. It returns the name without
+// links, also of something that does not exist in its directory.
+func (v *view) resolve(name string, follow bool) (string, node, error) {
+	at, todo, links := "", strings.Split(name, "/"), 0
+	n, err := v.top()
+	for len(todo) > 0 && err == nil {
+		c := todo[0]
+		todo = todo[1:]
+		switch {
+		case c == "" || c == ".":
+			continue
+		case !n.isDir():
+			return "", node{}, nil
+		case c == "..":
+			at = parent(at)
+			n, err = v.lookup(at)
+			continue
+		}
+		at = join(at, c)
+		n, err = v.child(n.dirs, at)
+		if err != nil || !n.isLink() || len(todo) == 0 && !follow {
+			continue
 		}
 		if links++; links > maxLinks {
 			return "", node{}, fmt.Errorf("%s: %w", name, unix.ELOOP)
 		}
-		if name, err = safepath.Clean(target + "/" + rest); err != nil {
-			return "", node{}, err
+		var target string
+		target, err = v.readlink(n, at)
+		todo = append(strings.Split(target, "/"), todo...)
+		at = parent(at)
+		if path.IsAbs(target) {
+			at = ""
+		}
+		if err == nil {
+			n, err = v.lookup(at)
 		}
 	}
+	return at, n, err
 }
 
-// firstLink walks along name up to the first symbolic link that is not its end. It
-// returns the name that the link stands for and what follows it, or the node at the
-// end.
-func (v *view) firstLink(name string) (target, rest string, n node, err error) {
-	n, err = v.top()
-	for done, rest := "", name; rest != "" && err == nil && n.isDir(); {
-		var c string
-		c, rest, _ = strings.Cut(rest, "/")
-		dir := done
-		done = path.Join(done, c)
-		n, err = v.child(n.dirs, done)
-		if err != nil || rest == "" || n.isDir() {
-			continue
-		}
-		if !n.isLink() {
-			return "", "", node{}, nil
-		}
-		target, err = v.readlink(n, done)
-		if !path.IsAbs(target) {
-			target = "/" + dir + "/" + target
-		}
-		return target, rest, node{}, err
-	}
-	return "", "", n, err
+// parent is the directory of a name; that of the root is the root.
+func parent(name string) string {
+	return name[:max(strings.LastIndexByte(name, '/'), 0)]
 }

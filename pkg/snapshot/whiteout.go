@@ -12,8 +12,8 @@ import (
 // In an archive, an empty file ".wh.NAME" says that NAME of the lower view is
 // gone, and ".wh..wh..opq" that everything in its directory is (OCI image
 // specification, "Whiteouts"). Both concern lower layers only: what the same
-// layer has stays, whatever the order of the entries. Other names that begin with
-// ".wh..wh." are left over from aufs and mean nothing.
+// layer has stays, whatever the order of the entries. Other names that begin
+// with ".wh..wh." are left over from aufs and mean nothing.
 const (
 	whiteoutPrefix = ".wh."
 	aufsPrefix     = ".wh..wh."
@@ -75,8 +75,8 @@ func (s *Store) opaqueXattr() string {
 	return "trusted.overlay.opaque"
 }
 
-// makeOpaque makes d hide the content of the lower directory, of which it keeps
-// the metadata unless an entry gives another.
+// makeOpaque makes d hide the content of the lower directory, of which it
+// keeps the metadata unless an entry gives another.
 func (a *applier) makeOpaque(d *safepath.Dir) error {
 	if d.Path() == "" {
 		a.opaqueRoot = true

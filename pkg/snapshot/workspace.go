@@ -15,8 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// lock takes the lock of the store: shared by whoever adds to it, exclusive for
-// whoever removes. It is held for moments only, never while a layer is extracted.
+// lock takes the lock of the store: shared by whoever adds to it, exclusive
+// for whoever removes. It is held for moments only, never while a layer is
+// extracted.
 func (s *Store) lock(ctx context.Context, kind durable.Kind) (*durable.Lock, error) {
 	return durable.Acquire(ctx, filepath.Join(s.dir, "lock"), kind)
 }
@@ -42,8 +43,8 @@ func (s *Store) newWorkspace(ctx context.Context, lease []ChainID) (*workspace, 
 	return s.newWorkspaceLocked(lease)
 }
 
-// newWorkspaceLocked is newWorkspace for a caller who holds the lock of the store, so
-// that nobody takes the new directory for abandoned.
+// newWorkspaceLocked is newWorkspace for a caller who holds the lock of the
+// store, so that nobody takes the new directory for abandoned.
 func (s *Store) newWorkspaceLocked(lease []ChainID) (*workspace, error) {
 	dir, err := os.MkdirTemp(filepath.Join(s.dir, stagingDir), "")
 	if err != nil {
@@ -94,8 +95,8 @@ func readLease(dir string) ([]ChainID, error) {
 	return lease, json.Unmarshal(data, &lease)
 }
 
-// abandoned reports whether the owner of the workspace at dir is dead. The caller
-// holds the lock of the store exclusively.
+// abandoned reports whether the owner of the workspace at dir is dead. The
+// caller holds the lock of the store exclusively.
 func abandoned(dir string) (bool, error) {
 	f, err := os.Open(dir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -112,12 +113,12 @@ func abandoned(dir string) (bool, error) {
 	return err == nil, err
 }
 
-// lockChain takes the lock of whoever unpacks chain, and waits for it until ctx ends.
-// Closing the file releases it.
+// lockChain takes the lock of whoever unpacks chain, and waits for it until
+// ctx ends. Closing the file releases it.
 //
-// It is a lock on one byte of a file without content (F_OFD_SETLK, fcntl(2)), at an
-// offset taken from the chain id: as many locks as there are chains, that die with their
-// holder and leave no files behind.
+// It is a lock on one byte of a file without content (F_OFD_SETLK, fcntl(2)),
+// at an offset taken from the chain id: as many locks as there are chains,
+// that die with their holder and leave no files behind.
 func (s *Store) lockChain(ctx context.Context, chain ChainID) (*os.File, error) {
 	path := filepath.Join(s.dir, "chains.lock")
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
@@ -143,11 +144,12 @@ func (s *Store) lockChain(ctx context.Context, chain ChainID) (*os.File, error) 
 	}
 }
 
-// lockInterval is how often a held lock is tried again. Who waits for it waits for a
-// layer to be extracted; a blocking call could not be called off.
+// lockInterval is how often a held lock is tried again. Who waits for it waits
+// for a layer to be extracted; a blocking call could not be called off.
 const lockInterval = 10 * time.Millisecond
 
-// chainOffset maps chains to file offsets, which are positive and 63 bits long.
+// chainOffset maps chains to file offsets, which are positive and 63 bits
+// long.
 func chainOffset(chain ChainID) int64 {
 	sum := sha256.Sum256([]byte(chain))
 	return int64(binary.BigEndian.Uint64(sum[:8]) >> 2)
