@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -390,7 +391,7 @@ func TestInit(t *testing.T) {
 
 func TestExplainLeavesNothing(t *testing.T) {
 	p := newPlace(t)
-	for _, as := range []string{"config", "spec", "plan", "json"} {
+	for _, as := range []string{"config", "spec", "plan", "words", "json"} {
 		got := p.containr("explain", "--as", as, "run", "--name", "xx", "--rootfs", p.tree, "/probe")
 		if got.status != 0 || got.out == "" || got.err != "" {
 			t.Errorf("%s: %+v", as, got)
@@ -408,6 +409,32 @@ func TestExplainLeavesNothing(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	if got := p.containr("explain", "run", "--rootfs", p.tree); got.status != 125 {
+		t.Errorf("%+v", got)
+	}
+	p.expectNothingLeft()
+}
+
+func TestExplainedProgramIsTheContainer(t *testing.T) {
+	p := newPlace(t)
+	if got := p.containr("import", p.tree, "tree:1"); got.status != 0 {
+		t.Fatalf("%+v", got)
+	}
+	got := p.containr("explain", "--as", "elf", "run", "--rm", "--name", "alone", "--hostname", "alone", "tree:1", "/probe", "-report")
+	if got.status != 0 || !strings.Contains(got.err, "container alone") {
+		t.Fatalf("status %d: %s", got.status, got.err)
+	}
+	program := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(program, []byte(got.out), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(program).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := testkit.Report(t, out); r.PID != 1 || r.Hostname != "alone" || r.Status.Seccomp != 2 {
+		t.Errorf("PID %d, host name %s, seccomp %d", r.PID, r.Hostname, r.Status.Seccomp)
+	}
+	if got := p.containr("rm", "alone"); got.status != 0 {
 		t.Errorf("%+v", got)
 	}
 	p.expectNothingLeft()
