@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/plan"
@@ -31,7 +32,9 @@ func (p *Program) explainCommand() *cobra.Command {
 		GroupID: groupRun,
 		Long: "Print what a run would do, call by call, each with its reason, without doing it.\n\n" +
 			"What follows is the command line of `containr run`. The image is fetched if the run\n" +
-			"would fetch it, since the plan depends on it; nothing else is made or left.",
+			"would fetch it, since the plan depends on it; nothing else is made or left. --as elf writes\n" +
+			"a program that makes the container by itself; the files that it needs are kept, as a\n" +
+			"container that has not run.",
 		Example: "  containr explain run --rm base true\n" +
 			"  containr explain --zoom chapters run -m 64m base true\n" +
 			"  containr explain --as spec run --read-only base true\n" +
@@ -47,41 +50,81 @@ func (p *Program) explainCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().SetInterspersed(false)
-	cmd.Flags().StringVar(&f.zoom, "zoom", "steps", "how close to look: `LEVEL` chapters or steps")
-	cmd.Flags().StringVar(&f.as, "as", "plan", "what to print: `FORM` config, spec, plan or json")
+	cmd.Flags().StringVar(&f.zoom, "zoom", "steps", "how close to look: `LEVEL` chapters, steps or words")
+	cmd.Flags().StringVar(&f.as, "as", "plan", "what to print: `FORM` config, spec, plan, words, json or elf")
 	cmd.Flags().StringVar(&f.diff, "diff", "", "compare with another `COMMAND`, which is one word in quotes")
 	return cmd
 }
 
 func (p *Program) explain(ctx context.Context, f explainFlags, args []string) error {
-	print, err := printer(f)
+	form, err := formOf(f)
+	switch {
+	case err != nil:
+		return err
+	case f.diff != "" && form.keep:
+		return usageErrorf("explain: --diff does not go with --as %s", f.as)
+	case f.diff != "":
+		return p.explainDiff(ctx, f.diff, args, form)
+	case form.binary && tty.IsTerminal(p.Out):
+		return &usageError{text: "explain: --as " + f.as + " writes a program, and standard output is a terminal", hint: "add >FILE"}
+	}
+	return p.explainOne(ctx, p.Out, args, container.NewID(), form)
+}
+
+// form is one way to print an explanation.
+type form struct {
+	name  string
+	write func(p *Program, w io.Writer, x *engine.Explanation) error
+	// keep says that what is printed is of use only while the container's
+	// files exist: they are kept, as those of a container that never ran.
+	keep bool
+	// binary says that it is nothing for a terminal.
+	binary bool
+}
+
+// forms are the values of --as. --zoom chooses between the first three.
+var forms = []form{
+	{name: "chapters", write: func(_ *Program, w io.Writer, x *engine.Explanation) error { return x.Plan.Write(w, plan.Chapters) }},
+	{name: "plan", write: func(_ *Program, w io.Writer, x *engine.Explanation) error { return x.Plan.Write(w, plan.Steps) }},
+	{name: "words", write: func(_ *Program, w io.Writer, x *engine.Explanation) error { return x.WriteWords(w) }},
+	{name: "config", write: func(_ *Program, w io.Writer, x *engine.Explanation) error { return printJSON(w, x.Config) }},
+	{name: "spec", write: func(_ *Program, w io.Writer, x *engine.Explanation) error { return printJSON(w, x.Spec) }},
+	{name: "json", write: func(_ *Program, w io.Writer, x *engine.Explanation) error { return planjson.Encode(w, x.Plan) }},
+	{name: "elf", write: (*Program).writeELF, keep: true, binary: true},
+}
+
+// formOf finds the form that the flags ask for.
+func formOf(f explainFlags) (form, error) {
+	name := f.as
+	if f.as == "plan" {
+		switch f.zoom {
+		case "chapters", "words":
+			name = f.zoom
+		case "steps":
+		default:
+			return form{}, usageErrorf("explain: --zoom %s: use chapters, steps or words", f.zoom)
+		}
+	}
+	for _, x := range forms {
+		if x.name == name {
+			return x, nil
+		}
+	}
+	return form{}, usageErrorf("explain: --as %s: use config, spec, plan, words, json or elf", f.as)
+}
+
+// writeELF writes the plan as a program, and says on standard error what it leaves
+// out and which container's files it uses.
+func (p *Program) writeELF(w io.Writer, x *engine.Explanation) error {
+	omitted, err := x.WriteELF(w)
 	if err != nil {
 		return err
 	}
-	if f.diff != "" {
-		return p.explainDiff(ctx, f.diff, args, print)
+	for _, s := range omitted {
+		fmt.Fprintf(p.Err, "left out: %s: %s\n", s.Chapter, s.Why)
 	}
-	return p.explainOne(ctx, p.Out, args, container.NewID(), print)
-}
-
-// printer chooses what to print of an explanation.
-func printer(f explainFlags) (func(io.Writer, *engine.Explanation) error, error) {
-	zooms := map[string]plan.Zoom{"chapters": plan.Chapters, "steps": plan.Steps}
-	zoom, ok := zooms[f.zoom]
-	if !ok {
-		return nil, usageErrorf("explain: --zoom %s: use chapters or steps", f.zoom)
-	}
-	switch f.as {
-	case "config":
-		return func(w io.Writer, x *engine.Explanation) error { return printJSON(w, x.Config) }, nil
-	case "spec":
-		return func(w io.Writer, x *engine.Explanation) error { return printJSON(w, x.Spec) }, nil
-	case "plan":
-		return func(w io.Writer, x *engine.Explanation) error { return x.Plan.Write(w, zoom) }, nil
-	case "json":
-		return func(w io.Writer, x *engine.Explanation) error { return planjson.Encode(w, x.Plan) }, nil
-	}
-	return nil, usageErrorf("explain: --as %s: use config, spec, plan or json", f.as)
+	_, err = fmt.Fprintf(p.Err, "its files are those of container %s: containr rm removes them\n", x.Name)
+	return err
 }
 
 func printJSON(w io.Writer, v any) error {
@@ -99,7 +142,7 @@ func printJSONLine(w io.Writer, v any) error {
 }
 
 // explainOne explains one command line of run.
-func (p *Program) explainOne(ctx context.Context, w io.Writer, args []string, id string, print func(io.Writer, *engine.Explanation) error) error {
+func (p *Program) explainOne(ctx context.Context, w io.Writer, args []string, id string, form form) error {
 	config, err := parseRun(args)
 	if err != nil {
 		return err
@@ -110,7 +153,7 @@ func (p *Program) explainOne(ctx context.Context, w io.Writer, args []string, id
 	}
 	progress := p.newProgress(false)
 	defer progress.close()
-	req := engine.ExplainRequest{Config: config, ID: id, Progress: progress.event}
+	req := engine.ExplainRequest{Config: config, ID: id, Keep: form.keep, Progress: progress.event}
 	if config.TTY {
 		req.ConsoleSize = p.consoleSize()
 	}
@@ -118,7 +161,7 @@ func (p *Program) explainOne(ctx context.Context, w io.Writer, args []string, id
 	if err != nil {
 		return err
 	}
-	return print(w, x)
+	return form.write(p, w, x)
 }
 
 // parseRun reads `run ...` as the command run would.
@@ -141,7 +184,7 @@ func parseRun(args []string) (container.Config, error) {
 
 // explainDiff prints the lines in which two explanations differ, with those in
 // common around them. Both have the same id, so that only meaning differs.
-func (p *Program) explainDiff(ctx context.Context, first string, args []string, print func(io.Writer, *engine.Explanation) error) error {
+func (p *Program) explainDiff(ctx context.Context, first string, args []string, form form) error {
 	second := args
 	if len(args) == 1 {
 		words, err := splitWords(args[0])
@@ -160,7 +203,7 @@ func (p *Program) explainDiff(ctx context.Context, first string, args []string, 
 		if len(command) > 0 && command[0] != "run" {
 			command = append([]string{"run"}, command...)
 		}
-		if err := p.explainOne(ctx, &texts[i], command, id, print); err != nil {
+		if err := p.explainOne(ctx, &texts[i], command, id, form); err != nil {
 			return err
 		}
 	}

@@ -211,6 +211,7 @@ func TestUsageErrors(t *testing.T) {
 		{"explain run --memry 5m base", "run: unknown flag --memry", "did you mean --memory?"},
 		{"explain --zoom wide run base", "explain: --zoom wide: use", ""},
 		{"explain --as poem run base", "explain: --as poem: use", ""},
+		{"explain --as elf --diff 'run base' 'run base'", "explain: --diff does not go with --as elf", ""},
 		{"explain --diff 'run \"base' 'run base'", "explain: --diff", ""},
 		{"pull", "pull: an argument is missing", "usage: containr pull"},
 		{"tag one", "tag: an argument is missing", "usage: containr tag"},

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -324,9 +326,72 @@ func TestImagesFromATree(t *testing.T) {
 	p.expectNothingLeft()
 }
 
+func TestMappedUsers(t *testing.T) {
+	p := newPlace(t)
+	// The way to the state root must be open, as for every user of the host.
+	for dir := p.root; dir != "/"; dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o001 == 0 {
+			if err := os.Chmod(dir, info.Mode().Perm()|0o011); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if got := p.containr("import", p.tree, "tree:1"); got.status != 0 {
+		t.Fatalf("%+v", got)
+	}
+	got := p.containr("run", "--rm", "--uidmap", "0:100000:65536", "--gidmap", "0:200000:65536", "tree:1", "/probe", "-report", "-try", "create:/x", "-try", "open-rw:/etc/hosts", "-ls", "/etc")
+	if got.status != 0 {
+		t.Fatalf("%+v", got)
+	}
+	r := testkit.Report(t, []byte(got.out))
+	if r.UID.Real != 0 || len(strings.Fields(r.UIDMap)) != 3 || strings.Fields(r.UIDMap)[1] != "100000" || strings.Fields(r.GIDMap)[1] != "200000" {
+		t.Errorf("user %v, maps %q and %q", r.UID, r.UIDMap, r.GIDMap)
+	}
+	for _, try := range r.Tries {
+		if !try.OK {
+			t.Errorf("%+v", try)
+		}
+	}
+	if got := p.containr("rmi", "tree:1"); got.status != 0 {
+		t.Errorf("%+v", got)
+	}
+	left, err := filepath.Glob(filepath.Join(p.root, "mapped", "*", "snapshots", "sha256", "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("snapshots are left: %v, error %v", left, err)
+	}
+	p.expectNothingLeft()
+}
+
+func TestInit(t *testing.T) {
+	init, err := testkit.Build("github.com/containr/containr/cmd/containr-init", runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := filepath.Join(filepath.Dir(self), "containr-init") // go test runs us in a directory of its own
+	testkit.AddProgram(t, filepath.Dir(self), init, "containr-init")
+	defer os.Remove(beside)
+	p := newPlace(t)
+	r := p.report("--init", "-report")
+	if r.PID == 1 || r.PPID != 1 {
+		t.Errorf("PID %d, parent %d; want the init as parent", r.PID, r.PPID)
+	}
+	for program, want := range map[string]int{"-exit 6": 6, "-signal KILL": 128 + 9} {
+		if got := p.run("--init", append([]string{"/probe"}, strings.Fields(program)...)...); got.status != want {
+			t.Errorf("%s: %+v, want %d", program, got, want)
+		}
+	}
+	if got := p.run("--init", "/none"); got.status != 127 {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestExplainLeavesNothing(t *testing.T) {
 	p := newPlace(t)
-	for _, as := range []string{"config", "spec", "plan", "json"} {
+	for _, as := range []string{"config", "spec", "plan", "words", "json"} {
 		got := p.containr("explain", "--as", as, "run", "--name", "xx", "--rootfs", p.tree, "/probe")
 		if got.status != 0 || got.out == "" || got.err != "" {
 			t.Errorf("%s: %+v", as, got)
@@ -344,6 +409,32 @@ func TestExplainLeavesNothing(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	if got := p.containr("explain", "run", "--rootfs", p.tree); got.status != 125 {
+		t.Errorf("%+v", got)
+	}
+	p.expectNothingLeft()
+}
+
+func TestExplainedProgramIsTheContainer(t *testing.T) {
+	p := newPlace(t)
+	if got := p.containr("import", p.tree, "tree:1"); got.status != 0 {
+		t.Fatalf("%+v", got)
+	}
+	got := p.containr("explain", "--as", "elf", "run", "--rm", "--name", "alone", "--hostname", "alone", "tree:1", "/probe", "-report")
+	if got.status != 0 || !strings.Contains(got.err, "container alone") {
+		t.Fatalf("status %d: %s", got.status, got.err)
+	}
+	program := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(program, []byte(got.out), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(program).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := testkit.Report(t, out); r.PID != 1 || r.Hostname != "alone" || r.Status.Seccomp != 2 {
+		t.Errorf("PID %d, host name %s, seccomp %d", r.PID, r.Hostname, r.Status.Seccomp)
+	}
+	if got := p.containr("rm", "alone"); got.status != 0 {
 		t.Errorf("%+v", got)
 	}
 	p.expectNothingLeft()

@@ -3,11 +3,14 @@ package engine
 import (
 	"context"
 	"errors"
+	"io"
+	goruntime "runtime"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
 	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/runtime"
 )
@@ -18,6 +21,9 @@ type ExplainRequest struct {
 	// ID is the id that the container would have; empty makes one up. Two
 	// explanations with the same id can be compared.
 	ID string
+	// Keep leaves the container, which has not run, where it was prepared, so
+	// that its plan can be executed by other means.
+	Keep bool
 	// ConsoleSize: see RunRequest.
 	ConsoleSize *specs.Box
 	// Progress, if set, is told how a pull goes on.
@@ -26,6 +32,8 @@ type ExplainRequest struct {
 
 // Explanation is a run that did not happen, at each stage of its making.
 type Explanation struct {
+	// ID and Name are the container's.
+	ID, Name string
 	// Config has the defaults filled in.
 	Config container.Config
 	Spec   *specs.Spec
@@ -35,10 +43,13 @@ type Explanation struct {
 // Explain does what Run does up to the first step of the plan, and takes it back.
 // The image is fetched and unpacked if Run would do that, since the plan depends
 // on it; this stays.
-func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (_ *Explanation, err error) {
+func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (*Explanation, error) {
 	rt, err := e.runtime()
 	if err != nil {
 		return nil, err
+	}
+	if r.Keep {
+		r.Config.AutoRemove = false // nobody will be there to see it end
 	}
 	id := r.ID
 	if id == "" {
@@ -48,14 +59,41 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (_ *Explanation,
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, e.discard(ctx, p)) }()
 	in, err := rt.Input(p.request())
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, e.discard(ctx, p))
 	}
 	pl, err := runtime.Compile(in)
+	if err == nil && r.Keep {
+		err = p.keep()
+	}
+	if err != nil || !r.Keep {
+		err = errors.Join(err, e.discard(ctx, p))
+	}
 	if err != nil {
 		return nil, err
 	}
-	return &Explanation{Config: p.config, Spec: p.spec, Plan: pl}, nil
+	return &Explanation{ID: id, Name: p.place.Name, Config: p.config, Spec: p.spec, Plan: pl}, nil
+}
+
+// keep writes the record of a container that has not run.
+func (p *prepared) keep() error {
+	record, err := p.record()
+	if err == nil {
+		_, err = p.place.Commit(record)
+	}
+	return err
+}
+
+// WriteWords prints the program that a run would load into its child, instruction by
+// instruction.
+func (x *Explanation) WriteWords(w io.Writer) error {
+	return runtime.WriteWords(w, x.Plan, linux.Arch(goruntime.GOARCH), 0)
+}
+
+// WriteELF writes an executable file that makes the container without any runtime.
+// It needs the files of a container that was kept. The steps that it leaves out, what
+// only the host can do, are returned.
+func (x *Explanation) WriteELF(w io.Writer) (omitted []plan.Step, err error) {
+	return runtime.WriteELF(w, x.Plan)
 }
