@@ -12,6 +12,7 @@ import (
 
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
 func TestContainerSeesItsOwnWorld(t *testing.T) {
@@ -266,5 +267,25 @@ func TestMountTargetsStayInside(t *testing.T) {
 	}
 	if diff := before.Diff(testkit.Fingerprint(t, outside)); len(diff) > 0 {
 		t.Errorf("outside changed: %v", diff)
+	}
+}
+
+// A container may be ahead of its keeper: here it has ended before the keeper tells
+// its process id.
+func TestKeeperThatIsLate(t *testing.T) {
+	testkit.Leftovers(t)
+	p := compileInput(t, Input{ID: "test", Spec: exampleSpec("/probe", "-exit", "0"), Root: testkit.Rootfs(t),
+		ExitFile: filepath.Join(t.TempDir(), "exit"), Rootless: true}) // without control groups nothing makes the two wait for each other
+	wait := slices.IndexFunc(p.Steps, func(s plan.Step) bool { return s.Call.Name() == "wait4" })
+	tell := slices.IndexFunc(p.Steps, func(s plan.Step) bool { _, ok := s.Call.(linux.WriteReg); return ok })
+	late := p.Steps[wait]
+	p.Steps = slices.Insert(slices.Delete(p.Steps, wait, wait+1), tell, late)
+	s, err := Start(p, StartOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	reap(s.Parent)
+	if s.PID == 0 || s.PID == s.Parent {
+		t.Errorf("%+v", s)
 	}
 }

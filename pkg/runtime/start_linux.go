@@ -75,6 +75,8 @@ type execution struct {
 	trace []child.Record
 	began time.Time
 	undos []plan.Call
+	// early is what the container said before its keeper told its process id.
+	early []child.Event
 }
 
 // run walks the list once. Where the child's part begins it is lowered and started;
@@ -169,17 +171,22 @@ func (e *execution) order() []plan.Reg {
 
 func (e *execution) setPID(pid int) { e.pid, e.regs[namespace.PID] = pid, pid }
 
-// born waits until the keeper tells the container's process id.
+// born waits until the keeper tells the container's process id. Container and keeper
+// run at the same time, so the container may be ahead with what it has to say.
 func (e *execution) born() error {
-	ev, err := e.next()
-	if err != nil {
-		return err
+	for {
+		ev, err := e.receive()
+		switch {
+		case err != nil:
+			return err
+		case ev.Kind == child.Born:
+			e.setPID(ev.PID)
+			return nil
+		case ev.Kind == child.Closed:
+			return KilledError{}
+		}
+		e.early = append(e.early, ev)
 	}
-	if ev.Kind != child.Born {
-		return KilledError{}
-	}
-	e.setPID(ev.PID)
-	return nil
 }
 
 // hostBlock makes consecutive host steps after the birth. Unless all are eager it
@@ -227,6 +234,16 @@ func (e *execution) cause(err error) error {
 // next returns the child's next event that is not a pause; pauses are answered. A
 // failure of the child is returned as a StepError.
 func (e *execution) next() (child.Event, error) {
+	if len(e.early) > 0 {
+		ev := e.early[0]
+		e.early = e.early[1:]
+		return ev, nil
+	}
+	return e.receive()
+}
+
+// receive is next without what came early.
+func (e *execution) receive() (child.Event, error) {
 	for {
 		ev, err := e.proc.Next()
 		if err != nil {
