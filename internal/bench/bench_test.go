@@ -1,0 +1,137 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"testing"
+	"time"
+)
+
+// The programs that make builds keep to their budgets. Only what make has built is
+// looked at: another build has other flags and no built-in image in it.
+func TestSizes(t *testing.T) {
+	for _, b := range budgets {
+		info, err := os.Stat(filepath.Join("..", "..", "bin", b.name))
+		if errors.Is(err, fs.ErrNotExist) {
+			t.Skipf("skipped: %v: run make first", err)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() > b.bytes {
+			t.Errorf("%s has %d bytes, its budget is %d", b.name, info.Size(), b.bytes)
+		}
+	}
+}
+
+func TestSummarize(t *testing.T) {
+	for _, c := range []struct {
+		values []float64
+		want   statistic
+	}{
+		{nil, statistic{}},
+		{[]float64{3}, statistic{3, 3, 3}},
+		{[]float64{4, 1}, statistic{1, 2.5, 4}},
+		{[]float64{5, 1, 9}, statistic{1, 5, 9}},
+		{[]float64{10, 9, 8, 7, 6, 5, 4, 3, 2, 1}, statistic{1, 5.5, 10}},
+	} {
+		if got := summarize(c.values); got != c.want {
+			t.Errorf("summarize(%v) = %v, want %v", c.values, got, c.want)
+		}
+	}
+}
+
+// Ratios are taken round by round: here each round's is 1/2 or 1/4, while the medians'
+// would be another.
+func TestRatiosArePairs(t *testing.T) {
+	ms := func(walls ...int) (s []sample) {
+		for _, w := range walls {
+			s = append(s, sample{wall: time.Duration(w) * time.Millisecond})
+		}
+		return s
+	}
+	table := raceTable("", "", []*contestant{{name: "ours", samples: ms(1, 10, 100)}, {name: "peer", samples: ms(4, 20, 200)}})
+	if got := table.rows[1][6]; got != "0.50" {
+		t.Errorf("ratio %s, want 0.50", got)
+	}
+	if got := table.rows[0][6]; got != "" {
+		t.Errorf("our ratio to ourselves is %q, want none", got)
+	}
+}
+
+func TestRaceTurnsTheOrder(t *testing.T) {
+	var order []string
+	var list []*contestant
+	for _, name := range []string{"a", "b"} {
+		list = append(list, &contestant{name: name, turn: func(int) (sample, error) {
+			order = append(order, name)
+			return sample{}, nil
+		}})
+	}
+	if err := race(context.Background(), options{rounds: 2, warmUp: 1}, list); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"a", "b", "b", "a", "a", "b"}; !slices.Equal(order, want) {
+		t.Errorf("order %v, want %v", order, want)
+	}
+	if n := len(list[0].samples); n != 2 {
+		t.Errorf("%d samples count, want 2 without the warm-up's", n)
+	}
+}
+
+func TestRaceEndsWithContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	c := &contestant{name: "a", turn: func(int) (sample, error) { cancel(); return sample{}, nil }}
+	if err := race(ctx, options{rounds: 5}, []*contestant{c}); !errors.Is(err, context.Canceled) || len(c.samples) != 1 {
+		t.Errorf("error %v after %d samples, want context.Canceled after 1", err, len(c.samples))
+	}
+}
+
+func TestMeasure(t *testing.T) {
+	s, err := cmd("/bin/true").measure()
+	if err != nil || s.wall <= 0 {
+		t.Errorf("true: %v, %v", s, err)
+	}
+	if _, err := cmd("/bin/false").measure(); err == nil {
+		t.Error("a command that fails is no measurement, but there was no error")
+	}
+}
+
+func TestBetween(t *testing.T) {
+	doc := []byte("above\n" + beginMark + "old\n" + endMark + "below\n")
+	got, err := between(doc, []byte("new\n"))
+	if want := "above\n" + beginMark + "new\n" + endMark + "below\n"; err != nil || string(got) != want {
+		t.Errorf("between = %q, %v, want %q", got, err, want)
+	}
+	if _, err := between([]byte("above\n"+endMark+beginMark), nil); err == nil {
+		t.Error("marks in the wrong order are no marks, but there was no error")
+	}
+}
+
+// The payload does what it is measured for: it ends with status 0.
+func TestPayload(t *testing.T) {
+	own, ok := code[runtime.GOARCH]
+	if !ok {
+		t.Skipf("skipped: there is no payload for %s", runtime.GOARCH)
+	}
+	path := filepath.Join(t.TempDir(), "true")
+	if err := os.WriteFile(path, program(own.machine, own.exit), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := cmd(path).measure(); err != nil {
+		t.Error(err)
+	}
+	for arch, c := range code {
+		f, err := elf.NewFile(bytes.NewReader(program(c.machine, c.hold)))
+		if err != nil || f.Machine != c.machine || f.Entry != f.Progs[0].Vaddr+64+56 {
+			t.Errorf("%s: not a program: %v, %v", arch, f, err)
+		}
+	}
+}

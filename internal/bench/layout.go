@@ -1,0 +1,143 @@
+package main
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/specs-go"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// layout is an OCI image layout with one image, whose layers are the parts of a root
+// file system.
+type layout struct {
+	dir      string
+	manifest v1.Descriptor
+	// compressed and plain are the bytes of all layers, as stored and as tar streams.
+	compressed, plain int64
+}
+
+// blob returns the path of a blob. A digest that is none leads to no file.
+func (l *layout) blob(d string) string {
+	return filepath.Join(l.dir, "blobs", "sha256", filepath.Base(strings.TrimPrefix(d, "sha256:")))
+}
+
+// layerOf says which of three layers a path belongs to: what is shared, the rest of
+// /usr, everything else.
+func layerOf(name string) int {
+	name = strings.TrimPrefix(name, "./")
+	switch {
+	case strings.HasPrefix(name, "usr/share/"):
+		return 2
+	case strings.HasPrefix(name, "usr/"):
+		return 1
+	}
+	return 0
+}
+
+// makeLayout packs the root file system in a tar file as an image of three layers,
+// since pulls of real images are of several.
+func makeLayout(dir, rootfs, tag string) (*layout, error) {
+	l := &layout{dir: dir}
+	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
+		return nil, err
+	}
+	manifest := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest}
+	config := v1.Image{Platform: v1.Platform{OS: "linux", Architecture: runtime.GOARCH}, RootFS: v1.RootFS{Type: "layers"}}
+	for layer := range 3 {
+		d, diffID, err := l.writeLayer(rootfs, layer)
+		if err != nil {
+			return nil, err
+		}
+		manifest.Layers = append(manifest.Layers, d)
+		config.RootFS.DiffIDs = append(config.RootFS.DiffIDs, diffID)
+	}
+	var err error
+	if manifest.Config, err = l.writeJSON(v1.MediaTypeImageConfig, config); err != nil {
+		return nil, err
+	}
+	if l.manifest, err = l.writeJSON(v1.MediaTypeImageManifest, manifest); err != nil {
+		return nil, err
+	}
+	named := l.manifest
+	named.Annotations = map[string]string{v1.AnnotationRefName: tag}
+	index, err := json.Marshal(v1.Index{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{named}})
+	if err != nil {
+		return nil, err
+	}
+	return l, errors.Join(os.WriteFile(filepath.Join(dir, v1.ImageIndexFile), index, 0o644),
+		os.WriteFile(filepath.Join(dir, v1.ImageLayoutFile), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o644))
+}
+
+// writeLayer writes one part of the root file system as a compressed layer.
+func (l *layout) writeLayer(rootfs string, layer int) (d v1.Descriptor, diffID digest.Digest, err error) {
+	in, err := os.Open(rootfs)
+	if err != nil {
+		return d, "", err
+	}
+	defer in.Close()
+	out, err := os.Create(filepath.Join(l.dir, "layer"))
+	if err != nil {
+		return d, "", err
+	}
+	defer out.Close()
+	stored, plain := digest.Canonical.Digester(), digest.Canonical.Digester()
+	zip := gzip.NewWriter(io.MultiWriter(out, stored.Hash()))
+	size, err := copyPart(io.MultiWriter(zip, plain.Hash()), in, layer)
+	if err := errors.Join(err, zip.Close()); err != nil {
+		return d, "", err
+	}
+	info, err := out.Stat()
+	if err != nil {
+		return d, "", err
+	}
+	d = v1.Descriptor{MediaType: v1.MediaTypeImageLayerGzip, Digest: stored.Digest(), Size: info.Size()}
+	l.compressed, l.plain = l.compressed+d.Size, l.plain+size
+	return d, plain.Digest(), os.Rename(out.Name(), l.blob(d.Digest.String()))
+}
+
+// copyPart copies the entries of one layer and returns the bytes of the files in it.
+func copyPart(w io.Writer, r io.Reader, layer int) (size int64, err error) {
+	in, out := tar.NewReader(r), tar.NewWriter(w)
+	for {
+		h, err := in.Next()
+		if errors.Is(err, io.EOF) {
+			return size, out.Close()
+		}
+		if err != nil {
+			return size, err
+		}
+		if layerOf(h.Name) != layer {
+			continue
+		}
+		if h.Typeflag == tar.TypeLink && layerOf(h.Linkname) != layer {
+			return size, fmt.Errorf("%s is a link to %s in another layer", h.Name, h.Linkname)
+		}
+		if err := out.WriteHeader(h); err != nil {
+			return size, err
+		}
+		n, err := io.Copy(out, in)
+		if err != nil {
+			return size, err
+		}
+		size += n
+	}
+}
+
+func (l *layout) writeJSON(mediaType string, document any) (v1.Descriptor, error) {
+	text, err := json.Marshal(document)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	d := v1.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(text), Size: int64(len(text))}
+	return d, os.WriteFile(l.blob(d.Digest.String()), text, 0o644)
+}

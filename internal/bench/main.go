@@ -1,0 +1,171 @@
+// Command bench measures containr beside its peers and writes the figures down.
+//
+// # Theory of operation
+//
+// What is measured are whole processes, from fork to wait, as somebody who types the
+// command meets them. A comparison is a race (race.go): in every round each program
+// takes its turn, in an order that changes from round to round, so that what else the
+// machine does meets all of them alike. A round's times are compared pair by pair, and
+// the tables show the medians of times and of ratios (report.go).
+//
+// All programs run in a mount namespace of the benchmark's own (private.go), where the
+// empty unified hierarchy of a hybrid layout of control groups is unmounted, because
+// crun refuses such a layout. The host's mounts stay as they are.
+//
+// There are four sections, each in its file: runtimes.go compares containr-runtime with
+// runc and crun, engines.go containr with docker and containerd, images.go the pulling
+// and unpacking of an image, and programs.go start-up times and sizes. A peer that is
+// not installed is left out and named as such.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// bench is one run of the benchmark.
+type bench struct {
+	ctx context.Context
+	// bin has our programs; dir is the benchmark's own, on disk, and state a
+	// directory in it that is in memory.
+	bin, dir, state string
+	// crun is a crun besides the one in PATH; empty for none.
+	crun string
+	// debian is an archive with the root file system of Debian.
+	debian string
+	// divisor makes the numbers of rounds smaller, to try the benchmark out.
+	divisor int
+	missing []string
+}
+
+// section is a part of the document.
+type section struct {
+	name string
+	run  func(*bench) ([]table, error)
+}
+
+var sections = []section{
+	{"runtimes", (*bench).runtimes},
+	{"engines", (*bench).engines},
+	{"images", (*bench).images},
+	{"programs", (*bench).programs},
+}
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	b := &bench{}
+	doc := flag.String("doc", "", "write the tables into `FILE`, between its markers, instead of printing them")
+	only := flag.String("only", "", "measure this `SECTION` only: runtimes, engines, images or programs")
+	flag.StringVar(&b.bin, "bin", "bin", "`DIR` with containr and containr-runtime")
+	flag.StringVar(&b.crun, "crun", os.Getenv("CONTAINR_BENCH_CRUN"), "a further crun to compare with")
+	flag.StringVar(&b.debian, "debian", "", "root file system of Debian, a tar `FILE`")
+	flag.IntVar(&b.divisor, "divisor", 1, "divide the number of rounds by `N`, to try it out")
+	flag.Parse()
+	if os.Geteuid() != 0 {
+		return errors.New("containers of root are measured: run it as root")
+	}
+	if os.Getenv(privateVariable) == "" {
+		return enterPrivate()
+	}
+	if err := makePrivate(); err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
+	defer stop()
+	b.ctx = ctx
+	tables, err := b.measure(*only)
+	if err != nil {
+		return err
+	}
+	return writeReport(*doc, b.report(tables))
+}
+
+// measure runs the sections in a fresh directory and leaves nothing behind.
+func (b *bench) measure(only string) (tables []table, err error) {
+	if b.bin, err = filepath.Abs(b.bin); err != nil {
+		return nil, err
+	}
+	if b.dir, err = os.MkdirTemp("/var/tmp", "containr-bench-"); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(b.dir)) }()
+	b.state = filepath.Join(b.dir, "state")
+	if err := errors.Join(os.Mkdir(b.state, 0o755), unix.Mount("tmpfs", b.state, "tmpfs", 0, "mode=755")); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, unix.Unmount(b.state, unix.MNT_DETACH), removeGroups()) }()
+	for _, s := range sections {
+		if only != "" && only != s.name {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "%s ...\n", s.name)
+		more, err := s.run(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.name, err)
+		}
+		tables = append(tables, more...)
+	}
+	return tables, nil
+}
+
+// rounds is how often something is measured that is measured n times in earnest.
+func (b *bench) rounds(n int) int { return max(n/b.divisor, 2) }
+
+// path returns the path of one of our programs.
+func (b *bench) path(program string) string { return filepath.Join(b.bin, program) }
+
+// lacks notes that a peer is not there.
+func (b *bench) lacks(peer string) { b.missing = append(b.missing, peer) }
+
+// privateVariable is set in the environment of the benchmark's second process.
+const privateVariable = "CONTAINR_BENCH_PRIVATE"
+
+// enterPrivate runs this program again in a mount namespace of its own, in which Go
+// makes all mounts private, and ends with its exit status.
+func enterPrivate() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	signal.Ignore(unix.SIGINT, unix.SIGTERM) // they reach the whole process group, and it is the other who cleans up
+	pid, err := syscall.ForkExec(self, os.Args, &syscall.ProcAttr{
+		Env: append(os.Environ(), privateVariable+"=1"), Files: []uintptr{0, 1, 2},
+		Sys: &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS},
+	})
+	if err != nil {
+		return fmt.Errorf("a mount namespace: %w", err)
+	}
+	status, _, err := wait(pid)
+	if err == nil && status != 0 {
+		os.Exit(status)
+	}
+	return err
+}
+
+// makePrivate takes an empty unified hierarchy away from beside those of version 1.
+func makePrivate() error {
+	const unified = groupRoot + "/unified"
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || !strings.Contains(string(mounts), " "+unified+" ") {
+		return err
+	}
+	if err := unix.Unmount(unified, unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("umount %s: %w", unified, err)
+	}
+	return nil
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// sample is one measurement.
+type sample struct {
+	wall time.Duration
+	// cpu is user and system time of the process and of the children that it
+	// waited for. What a daemon does for it does not count.
+	cpu time.Duration
+}
+
+// contestant is one program in a race.
+type contestant struct {
+	name string
+	// turn does the work once and returns what was measured of it.
+	turn    func(round int) (sample, error)
+	samples []sample
+}
+
+// options say how a race is run.
+type options struct {
+	rounds int
+	// warmUp is how many rounds come before those that count.
+	warmUp int
+	// before, if set, is called before every turn.
+	before func() error
+}
+
+// race lets the contestants take turns. The order is turned by one in every round.
+func race(ctx context.Context, o options, contestants []*contestant) error {
+	for round := -o.warmUp; round < o.rounds; round++ {
+		for i := range contestants {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			c := contestants[(i+round+o.warmUp)%len(contestants)]
+			if o.before != nil {
+				if err := o.before(); err != nil {
+					return err
+				}
+			}
+			s, err := c.turn(round + o.warmUp)
+			if err != nil {
+				return fmt.Errorf("%s: %w", c.name, err)
+			}
+			if round >= 0 {
+				c.samples = append(c.samples, s)
+			}
+		}
+	}
+	return nil
+}
+
+// command is a program with its arguments, to be run many times.
+type command struct {
+	argv []string
+	env  []string
+	// status is the exit status that it must have.
+	status int
+}
+
+// cmd makes a command with our own environment.
+func cmd(argv ...string) command { return command{argv: argv, env: os.Environ()} }
+
+// measure runs the command, with nothing on its standard input and output, and times
+// it from before the fork until it has been waited for. Standard error goes to a file,
+// which is part of the error if the command fails.
+func (c command) measure() (sample, error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return sample{}, err
+	}
+	defer null.Close()
+	log, err := os.CreateTemp("", "containr-bench-log-")
+	if err != nil {
+		return sample{}, err
+	}
+	defer log.Close()
+	defer os.Remove(log.Name())
+	attr := &syscall.ProcAttr{Env: c.env, Files: []uintptr{null.Fd(), null.Fd(), log.Fd()}}
+
+	begin := time.Now()
+	pid, err := syscall.ForkExec(c.argv[0], c.argv, attr)
+	if err != nil {
+		return sample{}, fmt.Errorf("%s: %w", c.argv[0], err)
+	}
+	status, usage, err := wait(pid)
+	s := sample{wall: time.Since(begin)}
+	if err != nil {
+		return s, err
+	}
+	s.cpu = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	if status != c.status {
+		said, _ := os.ReadFile(log.Name()) // only for the message
+		return s, fmt.Errorf("%s: exit status %d, want %d: %s", strings.Join(c.argv, " "), status, c.status, said)
+	}
+	return s, nil
+}
+
+// all runs commands one after another and adds up what they took.
+func all(commands ...command) (sum sample, err error) {
+	for _, c := range commands {
+		s, err := c.measure()
+		if err != nil {
+			return sum, err
+		}
+		sum.wall, sum.cpu = sum.wall+s.wall, sum.cpu+s.cpu
+	}
+	return sum, nil
+}
+
+// wait waits for a child and returns its exit status, 128 and the signal if one ended it.
+func wait(pid int) (status int, usage unix.Rusage, err error) {
+	var ws unix.WaitStatus
+	for {
+		_, err = unix.Wait4(pid, &ws, 0, &usage)
+		if !errors.Is(err, unix.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return 0, usage, fmt.Errorf("wait for process %d: %w", pid, err)
+	}
+	if ws.Signaled() {
+		return 128 + int(ws.Signal()), usage, nil
+	}
+	return ws.ExitStatus(), usage, nil
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// table is a table of the document.
+type table struct {
+	title, text string
+	head        []string
+	rows        [][]string
+}
+
+// statistic sums up numbers that are in no order.
+type statistic struct{ min, median, p90 float64 }
+
+func summarize(values []float64) statistic {
+	s := slices.Sorted(slices.Values(values))
+	n := len(s)
+	if n == 0 {
+		return statistic{}
+	}
+	return statistic{min: s[0], median: (s[(n-1)/2] + s[n/2]) / 2, p90: s[min(n-1, n*9/10)]}
+}
+
+// raceTable shows a race's times, and what the first contestant, which is ours, took
+// of the time of each other one: the median over the rounds of the ratio in the round.
+func raceTable(title, text string, contestants []*contestant) table {
+	t := table{title: title, text: text, head: []string{"", "n", "median ms", "min", "p90", "CPU ms", "ours / this"}}
+	ours := contestants[0]
+	for _, c := range contestants {
+		var wall, cpu, ratio []float64
+		for i, s := range c.samples {
+			wall = append(wall, milliseconds(s.wall))
+			cpu = append(cpu, milliseconds(s.cpu))
+			ratio = append(ratio, milliseconds(ours.samples[i].wall)/milliseconds(s.wall))
+		}
+		w := summarize(wall)
+		row := []string{c.name, fmt.Sprint(len(wall)), number(w.median), number(w.min), number(w.p90), number(summarize(cpu).median), ""}
+		if c != ours {
+			row[6] = fmt.Sprintf("%.2f", summarize(ratio).median)
+		}
+		t.rows = append(t.rows, row)
+	}
+	return t
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// number prints milliseconds with the digits that mean something.
+func number(ms float64) string {
+	if ms >= 100 {
+		return fmt.Sprintf("%.0f", ms)
+	}
+	return fmt.Sprintf("%.2f", ms)
+}
+
+// write appends the table as Markdown whose columns stand in line.
+func (t table) write(out *bytes.Buffer) {
+	fmt.Fprintf(out, "### %s\n\n", t.title)
+	if t.text != "" {
+		fmt.Fprintf(out, "%s\n\n", t.text)
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
+	line := func(cells []string) { fmt.Fprintln(w, "| "+strings.Join(cells, "\t| ")+"\t|") }
+	line(t.head)
+	rule := make([]string, len(t.head))
+	for i := range rule {
+		rule[i] = "---:"
+	}
+	rule[0] = "---"
+	line(rule)
+	for _, row := range t.rows {
+		line(row)
+	}
+	w.Flush() // a bytes.Buffer takes everything
+	out.WriteByte('\n')
+}
+
+// The markers in the document that the figures stand between.
+const (
+	beginMark = "<!-- figures: written by make bench -->\n"
+	endMark   = "<!-- end of figures -->\n"
+)
+
+// report makes the text between the markers.
+func (b *bench) report(tables []table) []byte {
+	var out bytes.Buffer
+	out.WriteByte('\n')
+	b.machine().write(&out)
+	for _, t := range tables {
+		t.write(&out)
+	}
+	return out.Bytes()
+}
+
+// machine says where and with what the figures were taken.
+func (b *bench) machine() table {
+	var u unix.Utsname
+	_ = unix.Uname(&u) // it has no way to fail
+	t := table{title: "Machine and programs", head: []string{"", ""}}
+	t.rows = [][]string{
+		{"taken", time.Now().UTC().Format("2006-01-02 15:04 UTC")},
+		{"processor", fmt.Sprintf("%s, %d cores", processor(), runtime.NumCPU())},
+		{"kernel", unix.ByteSliceToString(u.Release[:])},
+		{"control groups", groupVersion()},
+	}
+	for _, p := range b.versions() {
+		t.rows = append(t.rows, []string{p[0], p[1]})
+	}
+	if len(b.missing) > 0 {
+		t.rows = append(t.rows, []string{"not there, so not measured", strings.Join(b.missing, ", ")})
+	}
+	return t
+}
+
+func processor() string {
+	text, _ := os.ReadFile("/proc/cpuinfo") // an unknown one is named so
+	for line := range strings.Lines(string(text)) {
+		if key, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(key) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return "unknown " + runtime.GOARCH
+}
+
+func groupVersion() string {
+	dirs, _ := groupDirs("")
+	if len(dirs) == 1 {
+		return "version 2"
+	}
+	return fmt.Sprintf("version 1, %d hierarchies", len(dirs))
+}
+
+// writeReport prints the figures, or puts them between the markers of a document.
+func writeReport(doc string, figures []byte) error {
+	if doc == "" {
+		_, err := os.Stdout.Write(figures)
+		return err
+	}
+	text, err := os.ReadFile(doc)
+	if err != nil {
+		return err
+	}
+	text, err = between(text, figures)
+	if err != nil {
+		return fmt.Errorf("%s: %w", doc, err)
+	}
+	return os.WriteFile(doc, text, 0o644)
+}
+
+// between replaces what stands between the markers.
+func between(text, figures []byte) ([]byte, error) {
+	head, rest, found := bytes.Cut(text, []byte(beginMark))
+	_, tail, ended := bytes.Cut(rest, []byte(endMark))
+	if !found || !ended {
+		return nil, errors.New("the marks that the figures stand between are missing")
+	}
+	return bytes.Join([][]byte{head, []byte(beginMark), figures, []byte(endMark), tail}, nil), nil
+}

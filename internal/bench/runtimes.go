@@ -1,0 +1,227 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ociRuntime is an OCI runtime. All of them take the same command line.
+type ociRuntime struct {
+	// name is for the tables, id for its containers.
+	name, id, path, root string
+	// passing and staying are the bundles of a program that ends at once, and of
+	// one that does not.
+	passing, staying string
+}
+
+// command is one call of the runtime.
+func (r *ociRuntime) command(args ...string) command {
+	return cmd(append([]string{r.path, "--root", r.root}, args...)...)
+}
+
+// ociRuntimes lists ours, which comes first, and its peers.
+func (b *bench) ociRuntimes() ([]*ociRuntime, error) {
+	list := []*ociRuntime{{name: "containr-runtime", id: "containr", path: b.path("containr-runtime")}}
+	if b.crun != "" {
+		list = append(list, &ociRuntime{name: "crun " + numberOf(b.crun), id: "newcrun", path: b.crun})
+	}
+	for _, peer := range []string{"crun", "runc"} {
+		path, err := exec.LookPath(peer)
+		if err != nil {
+			b.lacks(peer)
+			continue
+		}
+		list = append(list, &ociRuntime{name: peer + " " + numberOf(path), id: peer, path: path})
+	}
+	for _, r := range list {
+		r.root = filepath.Join(b.state, r.id)
+		var err error
+		if r.passing, err = b.makeBundle(r.id, "/true"); err != nil {
+			return nil, err
+		}
+		if r.staying, err = b.makeBundle(r.id+"-stays", "/hold"); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// runtimes compares the OCI runtimes.
+func (b *bench) runtimes() ([]table, error) {
+	list, err := b.ociRuntimes()
+	if err != nil {
+		return nil, err
+	}
+	// The containers of create are orphans when create ends. They become ours, so
+	// that it is known when they have ended.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) }() // it did not fail before
+	warm, err := newWarmer()
+	if err != nil {
+		return nil, err
+	}
+	var tables []table
+	for _, measure := range []func([]*ociRuntime, *warmer) (table, error){b.runHot, b.runCold, b.steps, b.execs, b.memory} {
+		t, err := measure(list, warm)
+		if err != nil {
+			return nil, err
+		}
+		tables = append(tables, t)
+	}
+	return tables, nil
+}
+
+// runs makes a contestant of each runtime that runs a container from start to end.
+func runs(list []*ociRuntime) (contestants []*contestant) {
+	for _, r := range list {
+		turn := func(int) (sample, error) { return r.command("run", "--bundle", r.passing, r.id).measure() }
+		contestants = append(contestants, &contestant{name: r.name, turn: turn})
+	}
+	return contestants
+}
+
+func (b *bench) runHot(list []*ociRuntime, warm *warmer) (table, error) {
+	c := runs(list)
+	err := race(b.ctx, options{rounds: b.rounds(200), warmUp: 3, before: warm.warm}, c)
+	return raceTable("Runtime: run, hot", "`containr-runtime run` of a full container whose program ends at once: "+
+		"six namespaces, seven mounts, fourteen capabilities, docker's masked paths and filter, a control group. One after another, "+
+		"each just after something else has entered a control group.", c), err
+}
+
+// coldPause is long enough for the kernel to forget that control groups were busy.
+const coldPause = 120 * time.Millisecond
+
+func (b *bench) runCold(list []*ociRuntime, _ *warmer) (table, error) {
+	c := runs(list)
+	pause := func() error {
+		timer := time.NewTimer(coldPause)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+		case <-b.ctx.Done():
+		}
+		return nil
+	}
+	err := race(b.ctx, options{rounds: b.rounds(60), warmUp: 2, before: pause}, c)
+	return raceTable("Runtime: run, cold", fmt.Sprintf("The same after %v of silence, when entering a control group has to wait for the kernel: "+
+		"what a person sees who types the command.", coldPause), c), err
+}
+
+// steps measures create, start and delete, which callers such as podman and
+// containerd use, added up. Between start and delete the program has ended.
+func (b *bench) steps(list []*ociRuntime, warm *warmer) (table, error) {
+	var c []*contestant
+	for _, r := range list {
+		c = append(c, &contestant{name: r.name, turn: func(int) (sample, error) { return r.createStartDelete(b.dir) }})
+	}
+	err := race(b.ctx, options{rounds: b.rounds(100), warmUp: 3, before: warm.warm}, c)
+	return raceTable("Runtime: create, start, delete", "Three processes, their times added.", c), err
+}
+
+func (r *ociRuntime) createStartDelete(dir string) (sample, error) {
+	pid, made, err := r.create(dir, r.passing)
+	if err != nil {
+		return made, err
+	}
+	started, err := r.command("start", r.id).measure()
+	if err != nil {
+		return started, err
+	}
+	if _, _, err := wait(pid); err != nil {
+		return made, err
+	}
+	deleted, err := r.command("delete", r.id).measure()
+	return sample{made.wall + started.wall + deleted.wall, made.cpu + started.cpu + deleted.cpu}, err
+}
+
+// create makes a container and returns its process id.
+func (r *ociRuntime) create(dir, bundle string) (pid int, s sample, err error) {
+	file := filepath.Join(dir, r.id+".pid")
+	if s, err = r.command("create", "--bundle", bundle, "--pid-file", file, r.id).measure(); err != nil {
+		return 0, s, err
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return 0, s, err
+	}
+	pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
+	return pid, s, err
+}
+
+// destroy ends a container and reaps its process.
+func (r *ociRuntime) destroy(pid int) error {
+	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		return fmt.Errorf("kill %d: %w", pid, err)
+	}
+	_, _, err := wait(pid)
+	_, gone := r.command("delete", "--force", r.id).measure()
+	return errors.Join(err, gone)
+}
+
+func (b *bench) execs(list []*ociRuntime, warm *warmer) (t table, err error) {
+	var c []*contestant
+	for _, r := range list {
+		pid, _, err := r.create(b.dir, r.staying)
+		if err != nil {
+			return t, err
+		}
+		defer func() { err = errors.Join(err, r.destroy(pid)) }()
+		if _, err := r.command("start", r.id).measure(); err != nil {
+			return t, err
+		}
+		c = append(c, &contestant{name: r.name, turn: func(int) (sample, error) { return r.command("exec", r.id, "/true").measure() }})
+	}
+	err = race(b.ctx, options{rounds: b.rounds(100), warmUp: 3, before: warm.warm}, c)
+	return raceTable("Runtime: exec", "A program that ends at once, in a container that runs.", c), err
+}
+
+// memory measures what a container keeps for itself that has been created and waits
+// for its start.
+func (b *bench) memory(list []*ociRuntime, _ *warmer) (table, error) {
+	t := table{title: "Runtime: memory of a created container", head: []string{"", "n", "private kB"},
+		text: "Private pages of the process that waits for its start (`/proc/PID/smaps_rollup`), median."}
+	for _, r := range list {
+		var values []float64
+		for range b.rounds(6) {
+			kB, err := r.createdMemory(b.dir)
+			if err != nil {
+				return t, fmt.Errorf("%s: %w", r.name, err)
+			}
+			values = append(values, kB)
+		}
+		t.rows = append(t.rows, []string{r.name, fmt.Sprint(len(values)), fmt.Sprintf("%.0f", summarize(values).median)})
+	}
+	return t, nil
+}
+
+func (r *ociRuntime) createdMemory(dir string) (kB float64, err error) {
+	pid, _, err := r.create(dir, r.passing)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, r.destroy(pid)) }()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) == 3 && strings.HasPrefix(fields[0], "Private_") && fields[0] != "Private_Hugetlb:" {
+			n, err := strconv.ParseFloat(fields[1], 64)
+			if err != nil {
+				return 0, err
+			}
+			kB += n
+		}
+	}
+	return kB, nil
+}
