@@ -74,7 +74,7 @@ race: all
 
 cover: all
 	@$(MAKE) -s tools || true
-	@GO='$(GO)' scripts/coverage
+	@GO='$(GO)' scripts/coverage $(PKG)
 
 lint:
 	@GO='$(GO)' STATICCHECK='$(STATICCHECK)' scripts/lint

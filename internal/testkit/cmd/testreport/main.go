@@ -87,9 +87,10 @@ func (s *summary) decide(e event, key string) {
 	if e.Test == "" {
 		s.packages++
 		s.broken = s.broken || e.Action == "fail"
-		for _, line := range output {
+		for line := range strings.Lines(strings.Join(output, "")) { // long lines come in pieces
 			if e.Action == "fail" || strings.HasPrefix(line, "ok") || strings.HasPrefix(line, "---") {
-				io.WriteString(s.out, line)
+				line, _, _ = strings.Cut(line, " of statements in ") // a list of all packages
+				fmt.Fprintln(s.out, strings.TrimSuffix(line, "\n"))
 			}
 		}
 		return
