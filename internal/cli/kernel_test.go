@@ -133,6 +133,7 @@ func TestExitStatuses(t *testing.T) {
 		{"", []string{"/probe", "-exit", "7"}, 7, ""},
 		{"", []string{"/probe", "-signal", "KILL"}, 0, ""}, // PID 1 cannot kill itself
 		{"--pid host", []string{"/probe", "-signal", "KILL"}, 128 + 9, ""},
+		{"-m 24m --memory-swap 24m", []string{"/probe", "-alloc", "200M"}, 128 + 9, "memory limit"},
 		{"", []string{"/none"}, 127, "no such file"},
 		{"", []string{"none"}, 127, "PATH"},
 		{"", []string{"/plain"}, 126, "permission denied"},

@@ -92,6 +92,9 @@ func (p *Program) run(ctx context.Context, config container.Config, flags *runFl
 		req.Before = stepper(console)
 	}
 	exit, err := e.Run(ctx, req)
+	if err == nil && exit.OOMKilled {
+		p.print(&usageError{text: "the program reached the container's memory limit and was killed", hint: "raise it with -m"})
+	}
 	return exit.Code, err
 }
 

@@ -76,6 +76,8 @@ type Exit struct {
 	// Code is the program's exit status, or 128 and the number of the signal
 	// that ended it.
 	Code int
+	// OOMKilled says that the container's memory limit ended it.
+	OOMKilled bool
 }
 
 // Run runs a container in the foreground. With Config.AutoRemove nothing of it
@@ -136,8 +138,19 @@ func (x *execution) do(ctx context.Context) (exit Exit, started bool, err error)
 		return Exit{}, true, errors.Join(err, x.kill())
 	}
 	code, err := x.attended(ctx)
-	ended := container.State{Status: container.Exited, Started: begun, Finished: time.Now().UTC(), ExitCode: code}
-	return Exit{ID: x.id, Code: code}, true, errors.Join(err, x.setState(ctx, ended))
+	exit = Exit{ID: x.id, Code: code, OOMKilled: x.oomKilled(code)}
+	ended := container.State{Status: container.Exited, Started: begun, Finished: time.Now().UTC(), ExitCode: code, OOMKilled: exit.OOMKilled}
+	return exit, true, errors.Join(err, x.setState(ctx, ended))
+}
+
+// oomKilled finds out whether SIGKILL came from the memory limit. The answer is
+// worth no error: without it the exit status still says what happened.
+func (x *execution) oomKilled(code int) bool {
+	if code != 128+int(unix.SIGKILL) || x.config.Resources.Memory == 0 {
+		return false
+	}
+	kills, err := x.runtime.OOMKills(x.id)
+	return err == nil && kills > 0
 }
 
 // start executes the plan. If it fails, the runtime has undone what was done.
