@@ -18,6 +18,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
 // Kernel is a Linux version; only the two leading numbers count.
@@ -159,3 +161,10 @@ const (
 	// File: anything else; it must be bound over a file.
 	File
 )
+
+// Source is what a bind needs to know of its source.
+type Source struct {
+	Kind FileKind
+	// Mount are the attributes of the mount that it lies on.
+	Mount linux.MountFlags
+}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
 // cgroupRoot is where systemd, and everybody after it, mounts control groups.
@@ -224,6 +225,23 @@ func readWord(path string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
+}
+
+// Look looks at the source of a bind.
+func Look(path string) Source {
+	s := Source{Kind: Kind(path)}
+	var st unix.Statfs_t
+	if s.Kind == Missing || unix.Statfs(path, &st) != nil {
+		return s
+	}
+	// The flags of statfs(2) are those of mount(2), but for one.
+	const same = linux.MsReadonly | linux.MsNosuid | linux.MsNodev | linux.MsNoexec | linux.MsNoatime | linux.MsNodiratime
+	s.Mount = linux.MountFlags(st.Flags) & same
+	const noSymfollow = 0x2000
+	if st.Flags&noSymfollow != 0 {
+		s.Mount |= linux.MsNosymfollow
+	}
+	return s
 }
 
 // Kind looks at a path of the host.

@@ -59,9 +59,19 @@ func (b *builder) name(prefix string) linux.FD {
 
 // bind plans a bind of a host path: a detached copy of the mount it lies on.
 func (b *builder) bind(m *specs.Mount, o *options, dest, pointer string) error {
-	kind := b.in.Sources[m.Source]
-	if kind == host.Missing {
+	source := b.in.Sources[m.Source]
+	if source.Kind == host.Missing {
 		return fmt.Errorf("%w: %s", ErrSource, m.Source)
+	}
+	old := !b.in.Facts.HasMountSetattr()
+	if old && o.recSet|o.recClear != 0 {
+		return fmt.Errorf("recursive mount attributes need Linux 5.12, this is %s", b.in.Facts.Kernel)
+	}
+	reg := b.name("bind")
+	if old && source.Kind == host.File {
+		b.boundFile(m.Source, reg, o, source.Mount, pointer)
+		b.attach(reg, dest, false, pointer)
+		return nil
 	}
 	flags := linux.OpenTreeClone | linux.OpenTreeCloexec
 	why := "a host path to show inside"
@@ -69,14 +79,13 @@ func (b *builder) bind(m *specs.Mount, o *options, dest, pointer string) error {
 		flags |= linux.AtRecursive
 		why = "a host path to show inside, with the mounts below it"
 	}
-	reg := b.name("bind")
 	b.Do(why, linux.OpenTree{Dir: linux.CWD, Path: m.Source, Flags: flags}).As(plan.Reg(reg)).For(pointer)
-	if b.in.Facts.HasMountSetattr() {
+	if !old {
 		b.setattr(reg, o, pointer)
 	}
-	b.attach(reg, dest, kind == host.Directory, pointer)
-	if !b.in.Facts.HasMountSetattr() {
-		return b.remount(reg, o, kind, pointer)
+	b.attach(reg, dest, source.Kind == host.Directory, pointer)
+	if old {
+		b.remount(reg, o, source.Mount, pointer)
 	}
 	return nil
 }
@@ -95,27 +104,31 @@ func (b *builder) setattr(reg linux.FD, o *options, pointer string) {
 	}
 }
 
-// remount does what setattr does, on kernels before 5.12: after attaching, through
-// the working directory. A file cannot be a working directory; it is reached as
-// the descriptor's link in our own procfs.
-func (b *builder) remount(reg linux.FD, o *options, kind host.FileKind, pointer string) error {
-	if o.recSet|o.recClear != 0 {
-		return fmt.Errorf("recursive mount attributes need Linux 5.12, this is %s", b.in.Facts.Kernel)
-	}
-	if o.set == 0 && o.propagation == 0 {
-		return nil
-	}
-	if kind != host.Directory {
-		return fmt.Errorf("attributes of a bound file need Linux 5.12, this is %s", b.in.Facts.Kernel)
-	}
-	b.chdir(reg)
-	if o.set != 0 {
-		b.Do("its attributes", linux.Mount{Target: ".", Flags: linux.MsBind | linux.MsRemount | o.mountFlags()}).For(pointer)
+// remount does what setattr does, on kernels before 5.12, for a directory that is
+// attached already and whose mount has some attributes.
+func (b *builder) remount(reg linux.FD, o *options, has linux.MountFlags, pointer string) {
+	if o.remountFlags(has) != has {
+		b.chdir(reg)
+		b.Do("its attributes", linux.Mount{Target: ".", Flags: linux.MsBind | linux.MsRemount | o.remountFlags(has)}).For(pointer)
 	}
 	if o.propagation != 0 {
+		b.chdir(reg)
 		b.Do("whether mounts made below it are passed on", linux.Mount{Target: ".", Flags: o.propagation}).For(pointer)
 	}
-	return nil
+}
+
+// boundFile does the same for a file, which is then yet to be attached: what it opens
+// is a mount with a place in the tree, which attaching moves.
+func (b *builder) boundFile(source string, reg linux.FD, o *options, has linux.MountFlags, pointer string) {
+	const why = "a host file to show inside: a mount of its own, at its own place as yet"
+	b.Do(why, linux.Mount{Source: source, Target: source, Flags: linux.MsBind}).For(pointer)
+	if o.remountFlags(has) != has {
+		b.Do("its attributes", linux.Mount{Target: source, Flags: linux.MsBind | linux.MsRemount | o.remountFlags(has)}).For(pointer)
+	}
+	if o.propagation != 0 {
+		b.Do("whether mounts made below it are passed on", linux.Mount{Target: source, Flags: o.propagation}).For(pointer)
+	}
+	b.Do(why, linux.OpenTree{Dir: linux.CWD, Path: source, Flags: linux.OpenTreeCloexec}).As(plan.Reg(reg)).For(pointer)
 }
 
 // chdir goes to a descriptor's directory if it is not there already.
@@ -265,7 +278,7 @@ func (b *builder) unifiedCgroup(o *options, dest, pointer string) error {
 	}
 	b.attach(reg, dest, true, pointer)
 	if !b.in.Facts.HasMountSetattr() {
-		return b.remount(reg, o, host.Directory, pointer)
+		b.remount(reg, o, 0, pointer)
 	}
 	return nil
 }

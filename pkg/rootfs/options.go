@@ -105,7 +105,15 @@ func (o *options) kind(name string) bool {
 }
 
 // mountFlags are the attributes as flags of mount(2).
-func (o *options) mountFlags() linux.MountFlags {
+func (o *options) mountFlags() linux.MountFlags { return attrFlags(o.set | o.recSet) }
+
+// remountFlags are those for a mount that has some already: a remount takes away
+// what it does not repeat.
+func (o *options) remountFlags(has linux.MountFlags) linux.MountFlags {
+	return has&^attrFlags(o.clear) | o.mountFlags()
+}
+
+func attrFlags(attrs linux.MountAttrs) linux.MountFlags {
 	var flags linux.MountFlags
 	for _, p := range [...]struct {
 		attr linux.MountAttrs
@@ -115,7 +123,7 @@ func (o *options) mountFlags() linux.MountFlags {
 		{linux.AttrNoexec, linux.MsNoexec}, {linux.AttrNoatime, linux.MsNoatime}, {linux.AttrNodiratime, linux.MsNodiratime},
 		{linux.AttrStrictatime, linux.MsStrictatime}, {linux.AttrNosymfollow, linux.MsNosymfollow},
 	} {
-		if (o.set|o.recSet)&p.attr != 0 {
+		if attrs&p.attr != 0 {
 			flags |= p.flag
 		}
 	}

@@ -23,8 +23,11 @@
 // below "root" is not.
 //
 // mount_setattr(2) came with Linux 5.12. On older kernels attributes of binds are
-// set by a remount after attaching, through the working directory and ".", so that
-// no path inside the tree is walked there either.
+// set by a remount, which needs a mount with a place in the tree. A directory is
+// remounted after attaching, through the working directory and ".", so that no path
+// inside the tree is walked there either. A file cannot be the working directory: it
+// is bound over itself first, at its own place in the child's copy of the host's
+// tree, remounted there, and then moved.
 package rootfs
 
 import (
@@ -61,7 +64,7 @@ type Input struct {
 	// is just a directory to attach it to.
 	Root string
 	// Sources tells for every source of a bind what it is.
-	Sources map[string]host.FileKind
+	Sources map[string]host.Source
 	Cgroups []CgroupMount
 	// UserNS says that the child is in a user namespace: device nodes cannot be
 	// made there and are bound from the host instead.

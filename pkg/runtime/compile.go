@@ -28,7 +28,7 @@ type Input struct {
 	// Root is the host directory of the root file system, absolute.
 	Root string
 	// Sources tells what the sources of binds are; see Probe.
-	Sources map[string]host.FileKind
+	Sources map[string]host.Source
 	// ExitFile is the host file that a keeper writes the exit status to; empty
 	// for a container without a keeper.
 	ExitFile string

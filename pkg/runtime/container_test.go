@@ -9,8 +9,10 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/internal/testkit/procfs"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -151,16 +153,53 @@ func TestBinds(t *testing.T) {
 	testkit.Leftovers(t)
 	dir := t.TempDir()
 	testkit.WriteFile(t, filepath.Join(dir, "file"), "text", 0o644)
-	spec := exampleSpec("/probe", "-try", "write:/data/file", "-try", "write:/ro/file", "-try", "read:/deep/er/file")
+	spec := exampleSpec("/probe", "-try", "write:/data/file", "-try", "write:/ro/file", "-try", "read:/deep/er/file",
+		"-try", "write:/one/file", "-try", "write:/another/file")
 	spec.Mounts = append(spec.Mounts,
 		specs.Mount{Destination: "/data", Type: "bind", Source: dir, Options: []string{"rbind", "rprivate"}},
 		specs.Mount{Destination: "/ro", Type: "bind", Source: dir, Options: []string{"rbind", "ro"}},
-		specs.Mount{Destination: "/deep/er/file", Type: "bind", Source: filepath.Join(dir, "file"), Options: []string{"bind"}})
+		specs.Mount{Destination: "/deep/er/file", Type: "bind", Source: filepath.Join(dir, "file"), Options: []string{"bind"}},
+		specs.Mount{Destination: "/one/file", Type: "bind", Source: filepath.Join(dir, "file"), Options: []string{"bind", "ro", "rprivate"}},
+		specs.Mount{Destination: "/another/file", Type: "bind", Source: filepath.Join(dir, "file"), Options: []string{"bind", "rw", "rprivate"}})
 	r := probe(t, spec)
-	want := []string{"", "EROFS", ""}
+	want := []string{"", "EROFS", "", "EROFS", ""}
 	for i, try := range r.Tries {
 		if try.Errno != want[i] {
 			t.Errorf("try %+v: want %q", try, want[i])
+		}
+	}
+}
+
+// A bind keeps what its source has, unless the options say otherwise.
+func TestBindsKeepAttributes(t *testing.T) {
+	testkit.Leftovers(t)
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOATIME, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(dir, 0)
+	testkit.WriteFile(t, filepath.Join(dir, "file"), "text", 0o644)
+	root := testkit.Rootfs(t)
+	testkit.WriteFile(t, filepath.Join(root, "file"), "", 0o644)
+	if err := os.Mkdir(filepath.Join(root, "dir"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, spec := range map[string]*specs.Spec{"plain": exampleSpec("/probe"), "user namespace": userSpec()} {
+		spec.Mounts = append(spec.Mounts,
+			specs.Mount{Destination: "/dir", Type: "bind", Source: dir, Options: []string{"bind", "ro"}},
+			specs.Mount{Destination: "/file", Type: "bind", Source: filepath.Join(dir, "file"), Options: []string{"bind", "ro"}})
+		r, err := runPlan(t, compileInput(t, Input{ID: "test", Spec: spec, Root: root}))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		mounts := procfs.Mounts(testkit.Report(t, r.out).Mounts)
+		for _, point := range []string{"/dir", "/file"} {
+			m, _ := mounts.At(point)
+			for _, option := range []string{"ro", "nosuid", "nodev", "noatime"} {
+				if !slices.Contains(m.Options, option) {
+					t.Errorf("%s, %s: %v: not %s", name, point, m, option)
+				}
+			}
 		}
 	}
 }

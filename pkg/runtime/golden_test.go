@@ -12,6 +12,7 @@ import (
 
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -44,6 +45,8 @@ func goldenInputs() map[string]Input {
 	joined.Linux.Namespaces[4].Path = "/proc/42/ns/net"
 	bound := exampleSpec("/bin/sh")
 	bound.Mounts = append(bound.Mounts, specs.Mount{Destination: "/data", Type: "bind", Source: "/srv", Options: []string{"rbind", "ro", "rprivate"}})
+	bound.Mounts = append(bound.Mounts, specs.Mount{Destination: "/etc/hosts", Type: "bind", Source: "/c/hosts", Options: []string{"bind", "ro"}})
+	sources := map[string]host.Source{"/srv": {Kind: host.Directory, Mount: linux.MsNosuid}, "/c/hosts": {Kind: host.File}}
 	user := userSpec()
 	user.Process.User.UID = 1000
 	oldKernel, newKernel := host.Kernel{Major: 5, Minor: 10}, host.Kernel{Major: 6, Minor: 12}
@@ -56,8 +59,8 @@ func goldenInputs() map[string]Input {
 		"create":   root(Input{Spec: exampleSpec("sh"), Facts: paperFacts(host.CgroupV2, newKernel), StartFifo: "/run/start"}),
 		"join":     root(Input{Spec: joined, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"user":     root(Input{Spec: user, Facts: paperFacts(host.CgroupV2, newKernel)}),
-		"bind":     root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: map[string]host.FileKind{"/srv": host.Directory}}),
-		"bind-old": root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, oldKernel), Sources: map[string]host.FileKind{"/srv": host.Directory}}),
+		"bind":     root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
+		"bind-old": root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, oldKernel), Sources: sources}),
 	}
 }
 

@@ -108,8 +108,8 @@ func loadSpec(path string) (*specs.Spec, error) {
 }
 
 // Probe looks at the host paths that a configuration binds, for Input.Sources.
-func Probe(spec *specs.Spec) map[string]host.FileKind {
-	var kinds map[string]host.FileKind
+func Probe(spec *specs.Spec) map[string]host.Source {
+	var sources map[string]host.Source
 	for i := range spec.Mounts {
 		m := &spec.Mounts[i]
 		bound := m.Type == "bind"
@@ -117,13 +117,13 @@ func Probe(spec *specs.Spec) map[string]host.FileKind {
 			bound = bound || o == "bind" || o == "rbind"
 		}
 		if bound {
-			if kinds == nil {
-				kinds = make(map[string]host.FileKind)
+			if sources == nil {
+				sources = make(map[string]host.Source)
 			}
-			kinds[m.Source] = host.Kind(m.Source)
+			sources[m.Source] = host.Look(m.Source)
 		}
 	}
-	return kinds
+	return sources
 }
 
 // Input returns what Compile needs for a request; it looks at the host, and changes
@@ -163,7 +163,7 @@ func (r *Runtime) Input(req *CreateRequest) (Input, error) {
 
 // resolveSources makes relative sources of binds absolute, as the specification
 // wants them: they count from the bundle.
-func resolveSources(spec *specs.Spec, bundle string) map[string]host.FileKind {
+func resolveSources(spec *specs.Spec, bundle string) map[string]host.Source {
 	for i := range spec.Mounts {
 		m := &spec.Mounts[i]
 		if m.Type == "bind" && !filepath.IsAbs(m.Source) {
