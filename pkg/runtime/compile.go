@@ -346,6 +346,11 @@ func (c *compiler) attach() error {
 	return nil
 }
 
+// inheritedSignals are those that a Go program leaves ignored when it was started so:
+// HUP and INT, those of job control, and two that C libraries keep for themselves.
+// CLONE_CLEAR_SIGHAND resets handlers, not what is ignored.
+var inheritedSignals = [...]int{1, 2, 18, 20, 21, 22, 32, 33}
+
 func (c *compiler) privileges() error {
 	b := plan.Build(plan.Child, plan.ProgramChapter)
 	umask := uint32(0o22)
@@ -353,6 +358,9 @@ func (c *compiler) privileges() error {
 		umask = *u
 	}
 	b.Do("the usual mask for new files", linux.Umask{Mask: umask}).For("/process/user/umask")
+	for _, n := range inheritedSignals {
+		b.Do("a signal that the caller ignores is not ignored here", linux.DefaultAction{Signal: n})
+	}
 	if p := c.Spec.Linux.Personality; p != nil {
 		persona, err := personality(p)
 		if err != nil {

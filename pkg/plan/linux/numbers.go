@@ -107,6 +107,7 @@ var numbers = [...]struct {
 	{"seccomp", 317, 277},
 	{"ioprio_set", 251, 30},
 	{"mmap", 9, 222},
+	{"rt_sigaction", 13, 134},
 	{"faccessat", 269, 48},
 	{"socket", 41, 198},
 	{"waitid", 247, 95},

@@ -173,3 +173,14 @@ func (UnblockSignals) Name() string { return "rt_sigprocmask" }
 func (UnblockSignals) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.OneOf(2, &sigmaskNames), plan.Pointer(plan.Number(0).Member("", 8)), plan.Nil, plan.Number(8))
 }
+
+// DefaultAction is rt_sigaction(2) with SIG_DFL.
+type DefaultAction struct{ Signal int }
+
+func (DefaultAction) Name() string { return "rt_sigaction" }
+
+func (c DefaultAction) AppendArgs(dst []plan.Arg) []plan.Arg {
+	zero := plan.Number(0)
+	action := plan.Pointer(zero.Member("sa_handler", 8), zero.Member("sa_flags", 8), zero.Member("sa_restorer", 8), zero.Member("sa_mask", 8))
+	return append(dst, plan.OneOf(uint64(c.Signal), &signalNames), action, plan.Nil, plan.Number(8))
+}

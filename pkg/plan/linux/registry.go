@@ -124,6 +124,8 @@ func Zero(kind string) plan.Call {
 		return Setsid{}
 	case "Umask":
 		return Umask{}
+	case "DefaultAction":
+		return DefaultAction{}
 	case "Sethostname":
 		return Sethostname{}
 	case "Setdomainname":
