@@ -415,6 +415,56 @@ func TestExplainLeavesNothing(t *testing.T) {
 	p.expectNothingLeft()
 }
 
+// TestKilledInTheForeground: a container outlives the containr that ran it, and when
+// it has ended the next command that stumbles over it takes it away.
+func TestKilledInTheForeground(t *testing.T) {
+	program, err := testkit.Build("github.com/containr/containr/cmd/containr", runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlace(t)
+	out, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	cmd := exec.Command(program, "--root", p.root, "run", "--rm", "--name", "web", "--rootfs", p.tree, "/probe", "-wait-signal", "TERM")
+	cmd.Stdout = w
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if _, err := out.Read(make([]byte, 1)); err != nil { // it waits
+		t.Fatal(err)
+	}
+	cmd.Process.Kill()
+	cmd.Wait()
+	if got := p.run("--name web", "/probe"); got.status != 125 || !strings.Contains(got.err, "in use") {
+		t.Errorf("it still runs: %+v", got)
+	}
+	states, err := filepath.Glob(filepath.Join(p.root, "run", "containers", "*", "state.json"))
+	if err != nil || len(states) != 1 {
+		t.Fatalf("states %v, error %v", states, err)
+	}
+	var state struct{ PID int }
+	data, err := os.ReadFile(states[0])
+	if err == nil {
+		err = json.Unmarshal(data, &state)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Kill(state.PID, unix.SIGTERM)
+	io.Copy(io.Discard, out) // until it has ended
+	if got := p.containr("rm", "-f", "web"); got.status != 0 && !strings.Contains(got.err, "no such container") {
+		t.Errorf("%+v", got)
+	}
+	if got := p.run("--name web", "/probe", "-exit", "2"); got.status != 2 {
+		t.Errorf("%+v", got)
+	}
+	p.expectNothingLeft()
+}
+
 func TestExplainedProgramIsTheContainer(t *testing.T) {
 	p := newPlace(t)
 	if got := p.containr("import", p.tree, "tree:1"); got.status != 0 {

@@ -78,6 +78,7 @@ const (
 	specFile   = "spec.json"
 	stateFile  = "state.json"
 	lockFile   = "lock"
+	attendFile = "attended"
 )
 
 // ErrNewer means that a record was written by a containr with a newer layout.

@@ -391,6 +391,17 @@ func (s *Store) Update(ctx context.Context, id string, change func(*State) error
 	return nil
 }
 
+// Attend marks the container with this full id as looked after by this process, until
+// the lock is released or the process dies: it waits for its end, and takes away what
+// must not stay. The error wraps durable.ErrLocked if another process attends to it.
+func (s *Store) Attend(id string) (*durable.Lock, error) {
+	dir, err := s.Dir(id)
+	if err != nil {
+		return nil, err
+	}
+	return durable.TryAcquire(filepath.Join(dir, attendFile), durable.Exclusive)
+}
+
 // Sweep removes what crashes left: directories without a record that nobody is
 // making. It returns their ids.
 func (s *Store) Sweep(ctx context.Context) ([]string, error) {

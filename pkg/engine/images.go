@@ -115,6 +115,9 @@ func (e *Engine) RemoveImage(ctx context.Context, r RemoveImageRequest) (*image.
 	if err != nil {
 		return nil, err
 	}
+	if err := e.recover(ctx); err != nil {
+		return nil, err
+	}
 	o := image.RemoveOptions{Force: r.Force}
 	if !r.Force {
 		used, err := e.usedImages()

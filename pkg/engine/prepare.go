@@ -63,7 +63,15 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 	if err != nil {
 		return nil, err
 	}
-	if p.place, err = containers.Reserve(ctx, id, p.config.Name, p.config.AutoRemove); err != nil {
+	p.place, err = containers.Reserve(ctx, id, p.config.Name, p.config.AutoRemove)
+	if errors.Is(err, container.ErrNameInUse) {
+		// Perhaps by a container that nobody has taken away.
+		if recoverErr := e.recover(ctx); recoverErr != nil {
+			return nil, errors.Join(err, recoverErr)
+		}
+		p.place, err = containers.Reserve(ctx, id, p.config.Name, p.config.AutoRemove)
+	}
+	if err != nil {
 		return nil, err
 	}
 	if p.spec, err = e.specify(ctx, p, machine, o); err != nil {

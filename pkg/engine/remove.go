@@ -26,6 +26,9 @@ func (e *Engine) Remove(ctx context.Context, r RemoveRequest) (container.Record,
 	if err != nil {
 		return container.Record{}, err
 	}
+	if err := e.recover(ctx); err != nil {
+		return container.Record{}, err
+	}
 	record, err := containers.Get(r.Container)
 	if err != nil {
 		return container.Record{}, err

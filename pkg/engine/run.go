@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/child"
+	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/registry"
@@ -95,6 +96,12 @@ func (e *Engine) Run(ctx context.Context, r RunRequest) (Exit, error) {
 	if err != nil {
 		return Exit{}, err
 	}
+	// Before anybody can find it, so that nobody takes it for a leftover.
+	attended, err := e.attend(p.place.ID)
+	if err != nil {
+		return Exit{}, errors.Join(err, e.discard(ctx, p))
+	}
+	defer attended.Release()
 	record, err := p.record()
 	if err == nil {
 		record, err = p.place.Commit(record)
@@ -108,6 +115,14 @@ func (e *Engine) Run(ctx context.Context, r RunRequest) (Exit, error) {
 		err = errors.Join(err, e.remove(ctx, record))
 	}
 	return exit, err
+}
+
+func (e *Engine) attend(id string) (*durable.Lock, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return nil, err
+	}
+	return containers.Attend(id)
 }
 
 // execution is one run from the first step of its plan to the last.
