@@ -24,12 +24,12 @@ var code = map[string]struct {
 		[]byte{0x31, 0xff, 0xb8, 60, 0, 0, 0, 0x0f, 0x05},  // exit(0)
 		[]byte{0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7}}, // again: pause(); goto again
 	"arm64": {elf.EM_AARCH64,
-		words(0xd2800000, 0xd2800ba8, 0xd4000001), // exit(0)
-		words(0xd2800000, 0xd2800001, 0xd2800002, 0xd2800003, 0xd2800928, // again: ppoll(NULL, 0, NULL, NULL)
+		instructions(0xd2800000, 0xd2800ba8, 0xd4000001), // exit(0)
+		instructions(0xd2800000, 0xd2800001, 0xd2800002, 0xd2800003, 0xd2800928, // again: ppoll(NULL, 0, NULL, NULL)
 			0xd4000001, 0x17fffffa)}, // goto again
 }
 
-func words(list ...uint32) (b []byte) {
+func instructions(list ...uint32) (b []byte) {
 	for _, w := range list {
 		b = binary.LittleEndian.AppendUint32(b, w)
 	}

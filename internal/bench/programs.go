@@ -35,7 +35,7 @@ func (b *bench) programs() ([]table, error) {
 
 // sizes lists the sizes of our programs beside their budgets.
 func (b *bench) sizes() (table, error) {
-	t := table{title: "Sizes", head: []string{"", "bytes", "budget"},
+	t := table{title: "Sizes", rule: numbers, head: []string{"", "bytes", "budget"},
 		text: "The budgets are kept by a test. `containr` holds the built-in image for every architecture."}
 	for _, p := range budgets {
 		info, err := os.Stat(b.path(p.name))

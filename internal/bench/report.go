@@ -18,8 +18,16 @@ import (
 type table struct {
 	title, text string
 	head        []string
-	rows        [][]string
+	// rule is what stands below the heads of all columns but the first.
+	rule string
+	rows [][]string
 }
+
+// Rules: numbers stand on the right, words on the left.
+const (
+	numbers = "---:"
+	words   = "---"
+)
 
 // statistic sums up numbers that are in no order.
 type statistic struct{ min, median, p90 float64 }
@@ -36,7 +44,7 @@ func summarize(values []float64) statistic {
 // raceTable shows a race's times, and what the first contestant, which is ours, took
 // of the time of each other one: the median over the rounds of the ratio in the round.
 func raceTable(title, text string, contestants []*contestant) table {
-	t := table{title: title, text: text, head: []string{"", "n", "median ms", "min", "p90", "CPU ms", "ours / this"}}
+	t := table{title: title, text: text, rule: numbers, head: []string{"", "n", "median ms", "min", "p90", "CPU ms", "ours / this"}}
 	ours := contestants[0]
 	for _, c := range contestants {
 		var wall, cpu, ratio []float64
@@ -74,11 +82,10 @@ func (t table) write(out *bytes.Buffer) {
 	w := tabwriter.NewWriter(out, 0, 0, 1, ' ', 0)
 	line := func(cells []string) { fmt.Fprintln(w, "| "+strings.Join(cells, "\t| ")+"\t|") }
 	line(t.head)
-	rule := make([]string, len(t.head))
-	for i := range rule {
-		rule[i] = "---:"
+	rule := []string{"---"}
+	for range t.head[1:] {
+		rule = append(rule, t.rule)
 	}
-	rule[0] = "---"
 	line(rule)
 	for _, row := range t.rows {
 		line(row)
@@ -108,7 +115,7 @@ func (b *bench) report(tables []table) []byte {
 func (b *bench) machine() table {
 	var u unix.Utsname
 	_ = unix.Uname(&u) // it has no way to fail
-	t := table{title: "Machine and programs", head: []string{"", ""}}
+	t := table{title: "Machine and programs", rule: words, head: []string{"", ""}}
 	t.rows = [][]string{
 		{"taken", time.Now().UTC().Format("2006-01-02 15:04 UTC")},
 		{"processor", fmt.Sprintf("%s, %d cores", processor(), runtime.NumCPU())},

@@ -188,7 +188,7 @@ func (b *bench) execs(list []*ociRuntime, warm *warmer) (t table, err error) {
 // memory measures what a container keeps for itself that has been created and waits
 // for its start.
 func (b *bench) memory(list []*ociRuntime, _ *warmer) (table, error) {
-	t := table{title: "Runtime: memory of a created container", head: []string{"", "n", "private kB"},
+	t := table{title: "Runtime: memory of a created container", rule: numbers, head: []string{"", "n", "private kB"},
 		text: "Private pages of the process that waits for its start (`/proc/PID/smaps_rollup`), median."}
 	for _, r := range list {
 		var values []float64

@@ -24,8 +24,8 @@ func (c Clone) AppendArgs(dst []plan.Arg) []plan.Arg {
 		flags |= CloneIntoCgroup
 		cgroup = c.Cgroup.arg()
 	}
-	if c.Silent {
-		signal = 0
+	if c.Silent || c.Flags&CloneParent != 0 {
+		signal = 0 // a sibling ends with the signal of the caller; clone3 takes no other
 	}
 	zero := plan.Number(0)
 	args := plan.Pointer(
