@@ -327,8 +327,11 @@ func (p *prepared) record() (container.Record, error) {
 
 // request is what the runtime is asked for.
 func (p *prepared) request() *runtime.CreateRequest {
-	return &runtime.CreateRequest{ID: p.place.ID, Bundle: p.place.Dir, Spec: p.spec}
+	return &runtime.CreateRequest{ID: p.place.ID, Bundle: p.place.Dir, Spec: p.spec, ExitFile: exitFile(p.place.Dir)}
 }
+
+// exitFile is where the keeper of the container in dir leaves the exit status.
+func exitFile(dir string) string { return filepath.Join(dir, "exit") }
 
 // discard takes away what prepare made and the container's own layer with it.
 func (e *Engine) discard(ctx context.Context, p *prepared) error {

@@ -80,9 +80,16 @@ func (e *Engine) finish(ctx context.Context, containers *container.Store, rt *ru
 	if r.Config.AutoRemove {
 		return e.remove(ctx, r)
 	}
+	dir, err := containers.Dir(r.ID)
+	if err != nil {
+		return err
+	}
+	code, err := runtime.ReadExit(exitFile(dir))
 	return containers.Update(ctx, r.ID, func(st *container.State) error {
-		st.Status, st.PID, st.Finished = container.Exited, 0, time.Now().UTC()
-		st.Error = "nobody saw its end: the containr that ran it was killed"
+		st.Status, st.PID, st.Finished, st.ExitCode = container.Exited, 0, time.Now().UTC(), code
+		if err != nil {
+			st.Error = "nobody saw its end: containr and the container's keeper were killed"
+		}
 		return nil
 	})
 }

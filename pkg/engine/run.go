@@ -56,6 +56,8 @@ type Running struct {
 	Console *os.File
 
 	pidfd int
+	// keeper is the container's parent, which is our child.
+	keeper int
 }
 
 // Signal sends a signal to the first process. One that has ended is no error.
@@ -196,13 +198,15 @@ func (x *execution) start() (console *os.File, err error) {
 	if x.request.Traced != nil {
 		x.request.Traced(p, s.Trace)
 	}
-	x.running = Running{ID: x.id, Name: x.place.Name, PID: s.PID}
+	x.running = Running{ID: x.id, Name: x.place.Name, PID: s.PID, keeper: s.Parent}
 	x.running.pidfd, err = unix.PidfdOpen(s.PID, 0)
 	if err == nil && receiver != nil {
 		console, err = receiveFile(receiver)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("container %s: %w", x.id, err), x.runtime.Delete(x.id, true))
+		err = errors.Join(fmt.Errorf("container %s: %w", x.id, err), x.runtime.Delete(x.id, true))
+		_, _ = wait(s.Parent, exitFile(x.place.Dir)) // it has nothing to say about a container that was killed
+		return nil, err
 	}
 	return console, nil
 }
@@ -243,7 +247,7 @@ func (x *execution) attended(ctx context.Context) (code int, err error) {
 			detach = func() error { return nil }
 		}
 	}
-	code, waitErr := wait(x.running.PID)
+	code, waitErr := wait(x.running.keeper, exitFile(x.place.Dir))
 	err = errors.Join(err, waitErr, detach())
 	if err == nil && ctx.Err() != nil && code == 128+int(unix.SIGKILL) {
 		err = context.Cause(ctx)
@@ -253,22 +257,18 @@ func (x *execution) attended(ctx context.Context) (code int, err error) {
 
 func (x *execution) kill() error { return x.running.Signal(unix.SIGKILL) }
 
-// wait reaps the container's first process, whose parent we are.
-func wait(pid int) (code int, err error) {
-	var status unix.WaitStatus
+// wait waits for the container's keeper, which ends after the container, and reads
+// the exit status that it has left.
+func wait(keeper int, file string) (code int, err error) {
 	for {
-		_, err := unix.Wait4(pid, &status, 0, nil)
+		_, err := unix.Wait4(keeper, nil, 0, nil)
 		if err == nil {
-			break
+			return runtime.ReadExit(file)
 		}
 		if !errors.Is(err, unix.EINTR) {
-			return 0, fmt.Errorf("wait for process %d: %w", pid, err)
+			return 0, fmt.Errorf("wait for the keeper, process %d: %w", keeper, err)
 		}
 	}
-	if status.Signaled() {
-		return 128 + int(status.Signal()), nil
-	}
-	return status.ExitStatus(), nil
 }
 
 // remove deletes the container's record, name and layer.

@@ -166,6 +166,7 @@ func (p *Placement) planMaps(spec *specs.Spec, f *host.Facts) error {
 	b = plan.Build(plan.Child, plan.NamespaceChapter)
 	b.Do("group 0 exists now", linux.Setresgid{})
 	b.Do("user 0 exists now", linux.Setresuid{})
+	b.Do("its files in /proc belong to it again, which the change of user took away", linux.Prctl{Option: linux.PrSetDumpable, Arg2: 1})
 	p.Join = append(b.Steps, p.Join...)
 	return nil
 }

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -572,4 +573,22 @@ func (r *Runtime) Exec(req *ExecRequest) (*Started, error) {
 		reap(s.Parent) // the runner has ended
 	}
 	return s, err
+}
+
+// ReadExit reads the exit status that a container's keeper has left: the program's, or
+// 128 and the number of the signal that ended it. It fails when the keeper has not
+// written it: the container runs, or the keeper was killed.
+func ReadExit(path string) (int, error) {
+	text, err := sys.ReadFile(path, 8)
+	if err != nil {
+		return 0, err
+	}
+	if len(text) != 8 {
+		return 0, fmt.Errorf("%s: the exit status is not there", path)
+	}
+	status := unix.WaitStatus(binary.LittleEndian.Uint32(text))
+	if status.Signaled() {
+		return 128 + int(status.Signal()), nil
+	}
+	return status.ExitStatus(), nil
 }
