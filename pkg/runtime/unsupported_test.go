@@ -34,7 +34,7 @@ func TestUnsupportedIsRefused(t *testing.T) {
 			spec := exampleSpec("/bin/sh")
 			ask(spec)
 			_, err := Compile(Input{ID: "x", Root: "/rootfs", Spec: spec, Facts: paperFacts(host.CgroupV2, host.Kernel{Major: 6, Minor: 12}),
-				Sources: map[string]host.FileKind{"/srv": host.Directory}})
+				Sources: map[string]host.Source{"/srv": {Kind: host.Directory}}})
 			if err == nil || !strings.Contains(err.Error(), field) || !strings.Contains(err.Error(), "not supported") {
 				t.Errorf("error %v: want one that names %s and says that it is not supported", err, field)
 			}
