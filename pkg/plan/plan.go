@@ -16,7 +16,7 @@
 //     files ("mkdir", "write"), which have inverses.
 //   - Child is the process that becomes the container's first program. Its
 //     calls are system calls and nothing else; they are lowered to a few
-//     thousand bytes that a 256-byte interpreter executes.
+//     thousand bytes that an interpreter of some 300 bytes executes.
 //   - Keeper is the container's parent when somebody must outlive containr to
 //     see it end. It runs the same interpreter.
 //
