@@ -313,15 +313,7 @@ func (c *compiler) enter() error {
 	}
 	b := plan.Build(plan.Child, plan.RootfsChapter)
 	b.Do("nothing of the host stays open: really closed, before any path is walked", linux.CloseRange{First: keep})
-	cwd := c.Spec.Process.Cwd
-	b.Do("the program's working directory", linux.Chdir{Path: cwd}).Ok(plan.ENOENT).For("/process/cwd")
-	for i := 1; i <= len(cwd); i++ {
-		if i == len(cwd) || cwd[i] == '/' {
-			b.Do("it is not in the image: made", linux.Mkdirat{Dir: linux.CWD, Path: cwd[:i], Mode: 0o755}).Else().Ok(plan.EEXIST).For("/process/cwd")
-		}
-	}
-	b.Do("it is not in the image: made", linux.Chdir{Path: cwd}).Else().For("/process/cwd")
-	b.Do("a working directory outside of the root would be a way out: the kernel says ENOENT", linux.Getcwd{}).Ok(plan.ERANGE)
+	makeWorkdir(b, c.Spec.Process.Cwd)
 	b.In(plan.NamespaceChapter)
 	if c.Spec.Hostname != "" {
 		b.Do("its own host name", linux.Sethostname{Hostname: c.Spec.Hostname}).For("/hostname")
@@ -331,6 +323,38 @@ func (c *compiler) enter() error {
 	}
 	c.add(b.Steps)
 	return nil
+}
+
+// openWorkdir looks a working directory up. The process still has all its privileges
+// here, so links of procfs would lead it to where the program could not go by itself:
+// through a descriptor (CVE-2024-21626), or, where it sees processes of others, to
+// their root and working directories. They are not followed.
+func openWorkdir(path string) linux.Openat2 {
+	return linux.Openat2{Dir: linux.CWD, Path: path, Flags: linux.OPath | linux.ODirectory | linux.OCloexec, Resolve: linux.ResolveNoMagiclinks}
+}
+
+// makeWorkdir plans the change to the working directory, which is made if it is not
+// there.
+func makeWorkdir(b *plan.Builder, cwd string) {
+	const pointer, missing = "/process/cwd", "it is not in the image: made"
+	b.Do("the program's working directory", openWorkdir(cwd)).As("cwd").Ok(plan.ENOENT).For(pointer)
+	parent, path := linux.CWD, ""
+	for name := range strings.SplitSeq(cwd, "/") {
+		if name == "" {
+			continue
+		}
+		path += "/" + name
+		b.Do(missing, linux.Mkdirat{Dir: parent, Path: name, Mode: 0o755}).Else().Ok(plan.EEXIST).For(pointer)
+		b.Do(missing, openWorkdir(path)).Else().As("cwd").For(pointer)
+		parent = "cwd"
+	}
+	changeToWorkdir(b, pointer)
+}
+
+func changeToWorkdir(b *plan.Builder, pointer string) {
+	b.Do("the program starts there", linux.Fchdir{FD: "cwd"}).For(pointer)
+	b.Do("only the program's own place of it is kept", linux.Close{FD: "cwd"}).For(pointer)
+	b.Do("a directory that is deleted already is no place to start in: the kernel says ENOENT", linux.Getcwd{}).Ok(plan.ERANGE).For(pointer)
 }
 
 // attach plans the entering of control groups of version 1. The kernel may need

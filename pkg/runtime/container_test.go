@@ -246,22 +246,6 @@ func TestProgramErrors(t *testing.T) {
 	}
 }
 
-// A working directory that is a descriptor of the host's must never be entered
-// (CVE-2024-21626), whatever its number.
-func TestWorkingDirectoryThroughDescriptor(t *testing.T) {
-	testkit.Leftovers(t)
-	for fd := range 16 {
-		spec := exampleSpec("/probe")
-		spec.Process.Cwd = "/proc/self/fd/" + string([]byte("0123456789abcdef")[fd:fd+1])
-		if fd > 9 {
-			spec.Process.Cwd = "/proc/self/fd/1" + string([]byte("0123456789")[fd-10:fd-9])
-		}
-		if step := stepError(t, spec); step.Step.Call.Name() != "chdir" && step.Step.Call.Name() != "getcwd" && step.Step.Call.Name() != "mkdirat" {
-			t.Errorf("%s: %v", spec.Process.Cwd, step)
-		}
-	}
-}
-
 // /proc/self/exe before the execve is the memfd, never the host's binary
 // (CVE-2019-5736).
 func TestProgramThatIsTheRuntime(t *testing.T) {

@@ -141,8 +141,8 @@ func (c *execCompiler) terminalExec() error {
 func (c *execCompiler) enterExec() error {
 	b := plan.Build(plan.Child, plan.RootfsChapter)
 	b.Do("nothing of the host stays open: really closed, before any path is walked", linux.CloseRange{First: 3 + c.PreserveFDs + 1})
-	b.Do("the working directory", linux.Chdir{Path: c.Spec.Process.Cwd}).For("/cwd")
-	b.Do("a working directory outside of the root would be a way out: the kernel says ENOENT", linux.Getcwd{}).Ok(plan.ERANGE)
+	b.Do("the working directory", openWorkdir(c.Spec.Process.Cwd)).As("cwd").For("/cwd")
+	changeToWorkdir(b, "/cwd")
 	c.add(b.Steps)
 	limits, err := security.Limits(security.Input{Process: withoutScore(c.Spec.Process), Facts: c.Facts})
 	c.add(limits)

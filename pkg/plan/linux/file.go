@@ -249,9 +249,10 @@ func (Fchdir) Name() string { return "fchdir" }
 
 func (c Fchdir) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, c.FD.arg()) }
 
-// Getcwd is getcwd(2). It fails with ENOENT when the working directory cannot be
-// reached from the root, and with ERANGE, which is harmless, when the name does
-// not fit.
+// Getcwd is getcwd(2). It fails with ENOENT when the working directory is deleted, and
+// with ERANGE, which is harmless, when the name does not fit. For one that cannot be
+// reached from the root the kernel has a name too, "(unreachable)/...": the ENOENT that
+// the manual page promises is the C library's.
 type Getcwd struct{}
 
 func (Getcwd) Name() string { return "getcwd" }
