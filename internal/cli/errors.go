@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/baseimage"
 	"github.com/containr/containr/internal/spelling"
@@ -117,6 +118,7 @@ var hints = []struct {
 	{image.ErrReference, "a name looks like registry.example/path/name:tag, all in small letters"},
 	{baseimage.ErrMissing, "or pull an image from a registry"},
 	{host.ErrOldKernel, "containr needs Linux 5.10"},
+	{unix.ENOSPC, "the disk is full: make room, for instance with `containr rmi`, or choose another one with --root"},
 	{fs.ErrPermission, "run as root, or choose a directory of your own with --root"},
 }
 

@@ -271,7 +271,8 @@ func wait(keeper int, file string) (code int, err error) {
 	}
 }
 
-// remove deletes the container's record, name and layer.
+// remove deletes the container's record, name and layer. What is gone already is no
+// error.
 func (e *Engine) remove(ctx context.Context, record container.Record) error {
 	containers, err := e.containers()
 	if err != nil {
@@ -282,6 +283,9 @@ func (e *Engine) remove(ctx context.Context, record container.Record) error {
 		return err
 	}
 	err = containers.Remove(context.WithoutCancel(ctx), record.ID)
+	if errors.Is(err, container.ErrNotFound) {
+		err = nil // somebody else removes it at the same time
+	}
 	return errors.Join(err, home.removeLayer(record.ID))
 }
 

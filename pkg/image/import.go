@@ -30,7 +30,7 @@ type ImportRequest struct {
 // fails, no name has changed and what was stored is collected. Errors wrap
 // ErrInvalid if the stream is not a whole tar archive with at least one file.
 func (s *Store) Import(ctx context.Context, r ImportRequest) (*Image, error) {
-	listed, err := s.load(ctx, LoadOptions{Name: r.Name}, func(lease *Lease) ([]named, error) {
+	listed, err := s.load(ctx, "import", LoadOptions{Name: r.Name}, func(lease *Lease) ([]named, error) {
 		target, err := lease.importImage(ctx, r)
 		return []named{{target: target}}, err
 	})

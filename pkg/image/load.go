@@ -54,7 +54,7 @@ func (s *Store) LoadPath(ctx context.Context, path string, o LoadOptions) ([]Lis
 // Errors wrap ErrInvalid, ErrCorrupt, ErrLimit, ErrNotFound for a part that is
 // missing, or those of r.
 func (s *Store) Load(ctx context.Context, r io.Reader, o LoadOptions) ([]Listed, error) {
-	return s.load(ctx, o, func(lease *Lease) ([]named, error) {
+	return s.load(ctx, "load", o, func(lease *Lease) ([]named, error) {
 		uncompressed, err := newDecompressor(contextReader{ctx, r}, o.Limits)
 		if err != nil {
 			return nil, err
@@ -87,8 +87,9 @@ type named struct {
 	target v1.Descriptor
 }
 
-// load lets fetch bring blobs into the store, and then names the images.
-func (s *Store) load(ctx context.Context, o LoadOptions, fetch func(*Lease) ([]named, error)) ([]Listed, error) {
+// load lets fetch bring blobs into the store, and then names the images. Errors
+// begin with verb.
+func (s *Store) load(ctx context.Context, verb string, o LoadOptions, fetch func(*Lease) ([]named, error)) ([]Listed, error) {
 	lease, err := s.Lease(ctx)
 	if err != nil {
 		return nil, err
@@ -98,7 +99,7 @@ func (s *Store) load(ctx context.Context, o LoadOptions, fetch func(*Lease) ([]n
 	if err != nil {
 		lease.Close()
 		_, gcErr := s.GC(context.WithoutCancel(ctx))
-		return nil, errors.Join(fmt.Errorf("load: %w", err), gcErr)
+		return nil, errors.Join(fmt.Errorf("%s: %w", verb, err), gcErr)
 	}
 	return loaded, nil
 }
@@ -181,7 +182,7 @@ func (s *Store) loadLayout(ctx context.Context, dir string, o LoadOptions) ([]Li
 		return nil, err
 	}
 	defer root.Close()
-	return s.load(ctx, o, func(lease *Lease) ([]named, error) {
+	return s.load(ctx, "load", o, func(lease *Lease) ([]named, error) {
 		l := layout{lease: lease, root: root}
 		return l.copy(ctx)
 	})

@@ -310,8 +310,8 @@ func TestImportRefusesWhatIsNoRootFileSystem(t *testing.T) {
 		want error
 		text string
 	}{
-		"empty":   {nil, ErrInvalid, "load: root file system archive holds no files: invalid image"},
-		"no tar":  {bytes.Repeat([]byte("garbage "), 200), ErrInvalid, "load: root file system is not a whole tar archive: invalid image: archive/tar: invalid tar header"},
+		"empty":   {nil, ErrInvalid, "import: root file system archive holds no files: invalid image"},
+		"no tar":  {bytes.Repeat([]byte("garbage "), 200), ErrInvalid, "import: root file system is not a whole tar archive: invalid image: archive/tar: invalid tar header"},
 		"cut off": {good[:515], ErrInvalid, ""},
 	} {
 		s := newStore(t)
@@ -325,7 +325,7 @@ func TestImportRefusesWhatIsNoRootFileSystem(t *testing.T) {
 	}
 	s := newStore(t)
 	_, err := s.Import(t.Context(), ImportRequest{Dir: "/nonexistent"})
-	expectError(t, err, os.ErrNotExist, "load: pack /nonexistent: no such file or directory")
+	expectError(t, err, os.ErrNotExist, "import: pack /nonexistent: no such file or directory")
 	_, err = s.Import(t.Context(), ImportRequest{Name: "BAD", Tar: bytes.NewReader(good)})
 	expectError(t, err, ErrReference, "")
 	expectBlobs(t, s)

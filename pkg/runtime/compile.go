@@ -489,7 +489,7 @@ func findProgram(p *specs.Process, check bool) []plan.Step {
 	run := func(path string) linux.Execve { return linux.Execve{Path: path, Args: p.Args, Env: p.Env} }
 	const pointer = "/process/args/0"
 	if strings.Contains(name, "/") {
-		b.Do("is the program there, may it be executed?", linux.Faccessat{Dir: linux.CWD, Path: name, Mode: linux.XOK}).For(pointer)
+		b.Do("the program has to be there, and executable", linux.Faccessat{Dir: linux.CWD, Path: name, Mode: linux.XOK}).For(pointer)
 		if !check {
 			b.Do("become the program", run(name)).For(pointer)
 		}

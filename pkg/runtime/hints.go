@@ -52,6 +52,7 @@ var hints = [...]struct {
 	{"openat2", plan.ELOOP, "", "too many symbolic links on the way, or one that must not be followed"},
 	{"echo", plan.EBUSY, "hand controllers", "the control group above has processes of its own; on version 2 only leaves may have them"},
 	{"echo", plan.ENOENT, "limit memory", "the kernel does not count swap: boot with swapaccount=1, or leave out --memory-swap"},
+	{"echo", plan.ERANGE, "pin to CPUs", "this machine has no CPU, or no memory node, of that number"},
 	{"echo", plan.EBUSY, "", "a control group in use refuses the new limit"},
 	{"echo", plan.EINVAL, "", "the kernel refuses this value"},
 	{"attach", plan.ENOSPC, "", "the cpuset of this control group has no CPUs or memory nodes"},

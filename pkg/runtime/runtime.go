@@ -56,8 +56,8 @@ type StepError struct {
 // Error says the reason, the call and the errno.
 func (e *StepError) Error() string {
 	call := plan.Format(e.Step.Call)
-	if _, ok := e.Program(); ok {
-		call = e.Step.Call.Name()
+	if path, ok := e.Program(); ok {
+		call = e.Step.Call.Name() + " " + path // without arguments and environment
 	}
 	return fmt.Sprintf("%s: %s: %s: %s", e.Step.Chapter, e.Step.Why, call, e.Errno.Error())
 }

@@ -1,0 +1,107 @@
+package cli_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"strconv"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+// commands are those that scripts have besides testscript's own.
+var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
+	"exits":    exits,
+	"signal":   sendSignal,
+	"status":   status,
+	"fifo":     makeFIFO,
+	"await":    await,
+	"registry": serveRegistry,
+	"archive":  writeArchive,
+}
+
+// exits STATUS PROGRAM [ARG...] runs a program, which must end with this status.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits STATUS PROGRAM [ARG...]")
+	}
+	want := number(ts, args[0])
+	err := ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		got = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if got != want {
+		ts.Fatalf("exit status %d, want %d (%v)", got, want, err)
+	}
+}
+
+func number(ts *testscript.TestScript, s string) int {
+	n, err := strconv.Atoi(s)
+	ts.Check(err)
+	return n
+}
+
+// ended is where signal leaves the program for status.
+var ended = map[*testscript.TestScript]*exec.Cmd{}
+
+// signal NAME sends a signal to the program in the background.
+func sendSignal(ts *testscript.TestScript, neg bool, args []string) {
+	running := ts.BackgroundCmds()
+	if neg || len(args) != 1 || len(running) != 1 {
+		ts.Fatalf("usage: signal NAME, with one program in the background")
+	}
+	number := unix.SignalNum("SIG" + args[0])
+	if number == 0 {
+		ts.Fatalf("unknown signal %s", args[0])
+	}
+	ended[ts] = running[0]
+	ts.Check(running[0].Process.Signal(number))
+}
+
+// status STATUS checks how the program ended that was signalled last and waited for.
+func status(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 || ended[ts] == nil || ended[ts].ProcessState == nil {
+		ts.Fatalf("usage: status STATUS, after signal and wait")
+	}
+	if got := ended[ts].ProcessState.ExitCode(); got != number(ts, args[0]) {
+		ts.Fatalf("exit status %d, want %s", got, args[0])
+	}
+	delete(ended, ts)
+}
+
+// fifo NAME makes a named pipe, through which a container can say that it is ready.
+func makeFIFO(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: fifo NAME")
+	}
+	ts.Check(unix.Mkfifo(ts.MkAbs(args[0]), 0o666))
+	ts.Check(os.Chmod(ts.MkAbs(args[0]), 0o666)) // past the umask
+}
+
+// patience is how long a script waits for something that comes in a fraction of a second on an idle machine.
+const patience = 30 * time.Second
+
+// await NAME waits until something is written to a named pipe, and takes it as standard output.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await NAME")
+	}
+	// Open for writing too, the pipe has no end before somebody has written.
+	pipe, err := os.OpenFile(ts.MkAbs(args[0]), os.O_RDWR|unix.O_NONBLOCK, 0)
+	ts.Check(err)
+	defer pipe.Close()
+	ts.Check(pipe.SetReadDeadline(time.Now().Add(patience)))
+	text := make([]byte, 4096)
+	n, err := pipe.Read(text)
+	if err != nil {
+		ts.Fatalf("nothing came through %s: %v", args[0], err)
+	}
+	ts.Stdout().Write(text[:n])
+}

@@ -1,0 +1,157 @@
+package cli_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/containr/containr/internal/baseimage"
+	"github.com/containr/containr/internal/testkit/fakeregistry"
+	"github.com/containr/containr/internal/testkit/testimage"
+)
+
+// faults are the lies that a registry in a script can be told to tell.
+var faults = map[string]fakeregistry.Fault{
+	"wrong-digest":  {Path: "/blobs/", Body: []byte("not what the digest says")},
+	"wrong-content": {Path: "/manifests/", Body: []byte(`{"schemaVersion": 2}`)},
+	"truncated":     {Path: "/blobs/", Truncate: 20},
+	"broken":        {Path: "/blobs/", BreakAfter: 20},
+	"endless":       {Path: "/blobs/", Endless: true},
+	"endless-index": {Path: "/manifests/", Endless: true},
+	"refused":       {Path: "/v2/", Status: 403},
+	"failing":       {Path: "/v2/", Status: 500},
+}
+
+// registry [FAULT...] starts a registry, and sets $REGISTRY to its host and port. It has
+//
+//	base:latest   the built-in image, for both architectures
+//	app:1         one small layer, which is no runnable image
+//	arm:latest    an image for linux/arm64 alone
+func serveRegistry(ts *testscript.TestScript, neg bool, args []string) {
+	if neg {
+		ts.Fatalf("usage: registry [FAULT...]")
+	}
+	r := fakeregistry.New(ts.Value(testKey{}).(*testing.T), fakeregistry.Options{})
+	for _, name := range args {
+		fault, ok := faults[name]
+		if !ok {
+			ts.Fatalf("unknown fault %s", name)
+		}
+		r.Fail(fault)
+	}
+	base := baseContent(ts)
+	r.PushBlobs(base.blobs...)
+	for _, m := range base.blobs {
+		r.PushManifest("base", m.Digest.Encoded(), m)
+	}
+	r.PushManifest("base", "latest", base.index)
+	r.Push("app", "1", testimage.Build(testimage.Options{}))
+	r.PushIndex("arm", "latest", testimage.Build(testimage.Options{Platform: v1.Platform{OS: "linux", Architecture: "arm64"}}))
+	ts.Setenv("REGISTRY", r.Host())
+}
+
+// content is an image as blobs, whatever they are, and its index.
+type content struct {
+	index testimage.Blob
+	blobs []testimage.Blob
+}
+
+// baseContent takes the built-in image apart, once.
+var baseContent = func() func(*testscript.TestScript) content {
+	read := sync.OnceValues(readBase)
+	return func(ts *testscript.TestScript) content {
+		c, err := read()
+		ts.Check(err)
+		return c
+	}
+}()
+
+func readBase() (content, error) {
+	archive, err := baseimage.Archive()
+	if err != nil {
+		return content{}, err
+	}
+	var c content
+	var layout v1.Index
+	byDigest := map[digest.Digest][]byte{}
+	for tr := tar.NewReader(bytes.NewReader(archive)); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return c, err
+		}
+		data, err := io.ReadAll(tr)
+		if err != nil {
+			return c, err
+		}
+		switch name, isBlob := strings.CutPrefix(h.Name, "blobs/sha256/"); {
+		case isBlob && name != "":
+			byDigest[digest.Digest("sha256:"+name)] = data
+		case h.Name == v1.ImageIndexFile:
+			if err := json.Unmarshal(data, &layout); err != nil {
+				return c, err
+			}
+		}
+	}
+	for d, data := range byDigest {
+		blob := testimage.NewBlob(mediaType(data), data)
+		if c.blobs = append(c.blobs, blob); d == layout.Manifests[0].Digest {
+			c.index = testimage.NewBlob(layout.Manifests[0].MediaType, data)
+		}
+	}
+	return c, nil
+}
+
+// mediaType is what a manifest says that it is, nothing for other blobs.
+func mediaType(data []byte) string {
+	var document struct {
+		MediaType string `json:"mediaType"`
+	}
+	json.Unmarshal(data, &document) // layers are no JSON
+	return document.MediaType
+}
+
+// archive KIND FILE writes an archive to try commands with:
+//
+//	oci        the built-in image, in the OCI layout
+//	truncated  the first half of that
+//	docker     a small image named app:1, as docker save writes it
+func writeArchive(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: archive KIND FILE")
+	}
+	data, err := baseimage.Archive()
+	ts.Check(err)
+	switch args[0] {
+	case "oci":
+	case "truncated":
+		data = data[:len(data)/2]
+	case "docker":
+		data = dockerArchive()
+	default:
+		ts.Fatalf("unknown archive %s", args[0])
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data, 0o644))
+}
+
+// dockerArchive is an image as docker save writes it, with one layer.
+func dockerArchive() []byte {
+	image := testimage.Build(testimage.Options{Compress: "none", Config: v1.ImageConfig{Cmd: []string{"/hello"}}})
+	list := `[{"Config": "config.json", "RepoTags": ["app:1"], "Layers": ["layer.tar"]}]`
+	return testimage.Tar(
+		testimage.File{Name: "manifest.json", Body: list},
+		testimage.File{Name: "config.json", Body: string(image.Config.Data)},
+		testimage.File{Name: "layer.tar", Body: string(image.Layers[0].Data)},
+	)
+}
