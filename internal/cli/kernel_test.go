@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -353,6 +354,7 @@ func TestMappedUsers(t *testing.T) {
 			t.Errorf("%+v", try)
 		}
 	}
+	p.expectClosedToOthers()
 	if got := p.containr("rmi", "tree:1"); got.status != 0 {
 		t.Errorf("%+v", got)
 	}
@@ -361,6 +363,36 @@ func TestMappedUsers(t *testing.T) {
 		t.Errorf("snapshots are left: %v, error %v", left, err)
 	}
 	p.expectNothingLeft()
+}
+
+// expectClosedToOthers checks that no user of the host, not even one whose ids are a
+// container's, can change what root works with, or get to set-user-ID programs of
+// images (CVE-2021-41091, CVE-2021-41103).
+func (p place) expectClosedToOthers() {
+	p.t.Helper()
+	err := filepath.WalkDir(p.root, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		if name := d.Name(); name == "fs" || name == "upper" || name == "work" {
+			return filepath.SkipDir // of an image or a container
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		passage := path == p.root || path == filepath.Join(p.root, "mapped")
+		if uid := info.Sys().(*syscall.Stat_t).Uid; uid != 0 || info.Mode()&0o022 != 0 || info.Mode()&0o007 != 0 && !(passage && info.Mode()&0o006 == 0) {
+			p.t.Errorf("%s: owner %d, mode %v", path, uid, info.Mode())
+		}
+		if info.Mode()&0o007 == 0 && info.Mode()&0o070 == 0 {
+			return filepath.SkipDir
+		}
+		return nil
+	})
+	if err != nil {
+		p.t.Error(err)
+	}
 }
 
 func TestInit(t *testing.T) {

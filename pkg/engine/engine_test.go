@@ -138,7 +138,7 @@ func TestHomes(t *testing.T) {
 	if err := a.open(e); err != nil {
 		t.Fatal(err)
 	}
-	for dir, want := range map[string]os.FileMode{e.root: 0o711, e.mappedDir(): 0o711, a.dir: 0o700} {
+	for dir, want := range map[string]os.FileMode{e.root: 0o711, e.mappedDir(): 0o711, a.dir: 0o710} {
 		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: mode %v, error %v; want %v", dir, info.Mode(), err, want)
 		}

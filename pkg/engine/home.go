@@ -23,7 +23,13 @@ import (
 // For most containers that is the state root itself. A container whose root is
 // another user of the host (--uidmap) needs files of that user's, and may not be
 // let into anything else: it has a home below ROOT/mapped, one for each pair of
-// maps, that belongs to that user, with snapshots whose owners are shifted.
+// maps, with snapshots whose owners are shifted.
+//
+// That other user may be somebody who is logged in, whose subordinate ids these are.
+// So every directory in which we make or change something as root stays ours: the
+// container's root, by its group, may pass and no more. Else a symbolic link in the
+// right place would have us write to, or give away, any file of the host. What the
+// user does own (the upper directory, the generated files) we do not look into.
 type home struct {
 	dir      string
 	uid, gid int // of the container's root, if mapped
@@ -89,7 +95,18 @@ func (h *home) open(e *Engine) error {
 			return err
 		}
 	}
-	return os.Chown(h.dir, h.uid, h.gid)
+	return h.admit(h.dir)
+}
+
+// admit lets the container's root pass through a directory, and nobody else.
+func (h *home) admit(dir string) error {
+	if !h.mapped {
+		return nil
+	}
+	if err := os.Lchown(dir, os.Geteuid(), h.gid); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o710)
 }
 
 // snapshots opens the home's snapshot store.
@@ -107,20 +124,20 @@ func (h *home) snapshots(e *Engine) (*snapshot.Store, error) {
 // directory that does not outlive a boot, which is usually in memory.
 func (h *home) layer(id string) string { return filepath.Join(h.dir, "layers", id) }
 
-// own gives a file or directory to the container's root, if that is not our own.
+// own gives a file to the container's root, if that is not our own.
 func (h *home) own(path string) error {
 	if !h.mapped {
 		return nil
 	}
-	return os.Chown(path, h.uid, h.gid)
+	return os.Lchown(path, h.uid, h.gid)
 }
 
-// makeDir makes a directory that the container's root may enter.
+// makeDir makes a directory that the container's root may pass through.
 func (h *home) makeDir(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
 	}
-	return h.own(path)
+	return h.admit(path)
 }
 
 // files is the directory for the container's generated files: its directory in the

@@ -87,21 +87,27 @@ func (s *shift) capability(value string) string {
 	return string(binary.LittleEndian.AppendUint32(data, uint32(s.root.uid)))
 }
 
-// admit lets the root of the user namespace into the directories that lead to the
-// snapshots, and into work: overlayfs is mounted with its rights. They are closed to
-// all others.
+// admit gives work to the root of the user namespace, with whose rights overlayfs is
+// mounted, and lets it pass, by its group, through the directories that lead to the
+// snapshots. Those stay ours, since we write to them, and are closed to all others.
 func (s *Store) admit(all []Info, work string) error {
 	sh, err := newShift(s.opts.UIDMap, s.opts.GIDMap)
 	if err != nil || !sh.shifts() {
 		return err
 	}
-	dirs := []string{work, s.dir, filepath.Join(s.dir, shortDir)}
+	if err := os.Lchown(work, sh.root.uid, sh.root.gid); err != nil {
+		return err
+	}
+	dirs := []string{s.dir, filepath.Join(s.dir, shortDir)}
 	for _, info := range all {
 		dir := filepath.Dir(s.fs(info))
 		dirs = append(dirs, filepath.Dir(dir), dir)
 	}
 	for _, dir := range dirs {
-		if err := os.Chown(dir, sh.root.uid, sh.root.gid); err != nil {
+		if err := os.Lchown(dir, os.Geteuid(), sh.root.gid); err != nil {
+			return err
+		}
+		if err := os.Chmod(dir, 0o710); err != nil {
 			return err
 		}
 	}
