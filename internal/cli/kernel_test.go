@@ -530,3 +530,26 @@ func TestDebugTracesTheSteps(t *testing.T) {
 		t.Errorf("status %d, output %q, trace:\n%s", got.status, got.out, got.err)
 	}
 }
+
+// A reader of the messages that goes away, as head does, must not keep containr from
+// taking the container away.
+func TestReaderOfMessagesGoesAway(t *testing.T) {
+	p := newPlace(t)
+	program, err := testkit.Build("github.com/containr/containr/cmd/containr", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	reader.Close()
+	defer writer.Close()
+	cmd := exec.Command(program, "--root", p.root, "--debug", "run", "--rm", "--rootfs", p.tree, "/probe", "-exit", "4")
+	cmd.Stderr = writer
+	_ = cmd.Run() // its exit status is the program's or ours
+	if cmd.ProcessState.ExitCode() < 0 {
+		t.Errorf("ended by a signal: %v", cmd.ProcessState)
+	}
+	p.expectNothingLeft()
+}

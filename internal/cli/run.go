@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
@@ -58,6 +59,11 @@ func (p *Program) run(ctx context.Context, config container.Config, flags *runFl
 	if err != nil {
 		return 0, err
 	}
+	// A reader that goes away must not end us before the container is gone: with this,
+	// a write to it fails and does nothing worse.
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, unix.SIGPIPE)
+	defer signal.Stop(broken)
 	req := engine.RunRequest{Config: config}
 	progress := p.newProgress(false)
 	defer progress.close()
