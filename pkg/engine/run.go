@@ -55,6 +55,7 @@ type Running struct {
 	// closes it after detach.
 	Console *os.File
 
+	// pidfd is open on the first process; -1 if it was too quick for that.
 	pidfd int
 	// keeper is the container's parent, which is our child.
 	keeper int
@@ -65,6 +66,9 @@ func (r *Running) Signal(sig os.Signal) error {
 	number, ok := sig.(syscall.Signal)
 	if !ok {
 		return fmt.Errorf("signal %v: not a number", sig)
+	}
+	if r.pidfd < 0 {
+		return nil
 	}
 	err := unix.PidfdSendSignal(r.pidfd, number, nil, 0)
 	if errors.Is(err, unix.ESRCH) {
@@ -145,7 +149,9 @@ func (x *execution) do(ctx context.Context) (exit Exit, started bool, err error)
 		return Exit{}, false, err
 	}
 	defer func() { err = errors.Join(err, x.runtime.Delete(x.id, true)) }()
-	defer unix.Close(x.running.pidfd)
+	if x.running.pidfd >= 0 {
+		defer unix.Close(x.running.pidfd)
+	}
 	if console != nil {
 		defer console.Close()
 		x.running.Console = console
@@ -200,6 +206,9 @@ func (x *execution) start() (console *os.File, err error) {
 	}
 	x.running = Running{ID: x.id, Name: x.place.Name, PID: s.PID, keeper: s.Parent}
 	x.running.pidfd, err = unix.PidfdOpen(s.PID, 0)
+	if errors.Is(err, unix.ESRCH) { // it has ended already, and its keeper has reaped it
+		x.running.pidfd, err = -1, nil
+	}
 	if err == nil && receiver != nil {
 		console, err = receiveFile(receiver)
 	}

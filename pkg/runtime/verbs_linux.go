@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -194,6 +195,11 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 	dir, err := r.makeDir(req, in.StartFifo)
 	if err != nil {
 		return nil, err
+	}
+	if req.ExitFile != "" {
+		if err := sys.WriteFile(req.ExitFile, noStatus); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		}
 	}
 	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Stdio: req.Stdio,
 		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before})
@@ -575,6 +581,10 @@ func (r *Runtime) Exec(req *ExecRequest) (*Started, error) {
 	return s, err
 }
 
+// noStatus is what an exit file holds while the container runs. It takes the place
+// that the keeper will need, so that a disk that is full by then does not matter.
+var noStatus = []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+
 // ReadExit reads the exit status that a container's keeper has left: the program's, or
 // 128 and the number of the signal that ended it. It fails when the keeper has not
 // written it: the container runs, or the keeper was killed.
@@ -583,7 +593,7 @@ func ReadExit(path string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	if len(text) != 8 {
+	if len(text) != len(noStatus) || bytes.Equal(text[:4], noStatus[:4]) {
 		return 0, fmt.Errorf("%s: the exit status is not there", path)
 	}
 	status := unix.WaitStatus(binary.LittleEndian.Uint32(text))
