@@ -20,9 +20,11 @@ import (
 	"github.com/containr/containr/internal/testkit"
 	testprobe "github.com/containr/containr/internal/testkit/probe"
 	"github.com/containr/containr/internal/testkit/procfs"
+	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 	"github.com/containr/containr/pkg/plan/planjson"
+	"github.com/containr/containr/pkg/plan/shell"
 )
 
 // The containers that are made in other ways than by Start, and must be the same.
@@ -74,6 +76,55 @@ func byHandSpecs(t *testing.T) map[string]*specs.Spec {
 		s.Process.Env = []string{"PATH=/nothing:/", "EMPTY=", "QUOTE='\"$(id)\n", "odd.name=1", "PWD=/x", "UID=7", "LC_ALL=xx", "BASH_ENV=/y", "LD_PRELOAD=/z", "SHLVL=5"}
 		s.Process.Args = append(s.Process.Args, "-try", "read:it's \\ $x `id`\n", "-ls", "/")
 	})
+	add("odd", func(s *specs.Spec) {
+		s.Mounts = append(s.Mounts,
+			specs.Mount{Destination: "/it's \"odd\" \\ $(x)\n\xff*", Type: "tmpfs", Source: "a b"},
+			specs.Mount{Destination: "/-v", Type: "tmpfs", Source: "tmpfs"})
+		s.Process.Cwd = "/it's \"odd\" \\ $(x)\n\xff*/and more"
+		s.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
+		s.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 7}
+	})
+	add("shared", func(s *specs.Spec) { s.Linux.RootfsPropagation = "shared" })
+	add("recursive", func(s *specs.Spec) {
+		source := t.TempDir()
+		mountForTest(t, source, "", 0)
+		for i, below := range []string{"a b", "c"} {
+			dir := filepath.Join(source, below)
+			testkit.WriteFile(t, filepath.Join(dir, "file"), "text", 0o644)
+			mountForTest(t, dir, "tmpfs", []uintptr{unix.MS_NOSUID | unix.MS_NOATIME, unix.MS_RDONLY}[i])
+		}
+		s.Mounts = append(s.Mounts,
+			specs.Mount{Destination: "/all", Type: "bind", Source: source, Options: []string{"rbind", "rro", "rslave"}},
+			specs.Mount{Destination: "/one", Type: "bind", Source: filepath.Join(source, "a b"), Options: []string{"bind", "noexec"}},
+			specs.Mount{Destination: "/two", Type: "bind", Source: filepath.Join(source, "c"), Options: []string{"bind", "relatime"}})
+		s.Linux.ReadonlyPaths = append(s.Linux.ReadonlyPaths, "/one")
+	})
+	add("overlay", func(s *specs.Spec) {
+		dir, lower := t.TempDir(), byHandRoot(t)
+		for _, name := range []string{"upper", "work"} {
+			if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s.Mounts = append([]specs.Mount{{Destination: "/", Type: "overlay", Source: "overlay",
+			Options: []string{"lowerdir=" + lower, "upperdir=" + dir + "/upper", "workdir=" + dir + "/work"}}}, s.Mounts...)
+		s.Mounts[0].Options = append(s.Mounts[0].Options, "nodev")
+	})
+	add("joined", func(s *specs.Spec) {
+		ns := otherContainer(t)
+		s.Hostname = ""
+		for i := range s.Linux.Namespaces {
+			n := &s.Linux.Namespaces[i]
+			switch n.Type {
+			case specs.NetworkNamespace:
+				n.Path = ns + "net"
+			case specs.IPCNamespace:
+				n.Path = ns + "ipc"
+			case specs.UTSNamespace:
+				n.Path = ns + "uts"
+			}
+		}
+	})
 	add("nothing", func(s *specs.Spec) {
 		s.Mounts, s.Linux.MaskedPaths, s.Linux.ReadonlyPaths, s.Hostname = nil, nil, nil, ""
 		s.Mounts = []specs.Mount{{Destination: "/proc", Type: "proc", Source: "proc"}}
@@ -87,6 +138,48 @@ func byHandSpecs(t *testing.T) map[string]*specs.Spec {
 		s.Linux.GIDMappings = []specs.LinuxIDMapping{{ContainerID: 0, HostID: 100000, Size: 1000}, {ContainerID: 1000, HostID: 200000, Size: 1000}}
 	})
 	return list
+}
+
+// mountForTest mounts a tmpfs, or without a type the directory itself, for the time of
+// the test.
+func mountForTest(t *testing.T, dir, kind string, flags uintptr) {
+	t.Helper()
+	source := dir
+	if kind == "" {
+		flags |= unix.MS_BIND
+	} else {
+		source = kind
+	}
+	if err := unix.Mount(source, dir, kind, flags, ""); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// otherContainer starts a process in namespaces of its own and returns the directory
+// with its namespaces.
+func otherContainer(t *testing.T) string {
+	t.Helper()
+	cmd := exec.Command("unshare", "--net", "--ipc", "--uts", "sh", "-c", "echo ready; exec sleep 1000")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill() // it is still there
+		_ = cmd.Wait()         // killed
+	})
+	if _, err := out.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("/proc/%d/ns/", cmd.Process.Pid)
 }
 
 // byHandRoot is the fixture with a few things that the containers above ask for.
@@ -157,7 +250,8 @@ func mountLines(ms procfs.Mounts) []string {
 		for _, p := range m.Propagation {
 			propagation, _, _ = strings.Cut(p, ":")
 		}
-		super := slices.DeleteFunc(slices.Clone(m.Super), func(o string) bool { return strings.HasPrefix(o, "seclabel") })
+		// An overlay has a number of its own only the first time that it is mounted.
+		super := slices.DeleteFunc(slices.Clone(m.Super), func(o string) bool { return o == "uuid=on" })
 		lines = append(lines, fmt.Sprintf("%s type %s source %q root %s (%s) super (%s) %s", m.Point, m.Type, m.Source, m.Root,
 			strings.Join(m.Options, ","), strings.Join(super, ","), propagation))
 	}
@@ -397,6 +491,135 @@ func TestEveryPlanSurvivesJSON(t *testing.T) {
 		}
 		if !reflect.DeepEqual(p, back) {
 			t.Errorf("%s: the plan has changed", name)
+		}
+	}
+}
+
+// runScript runs the plan's script.
+func runScript(t *testing.T, p *plan.Plan) result {
+	t.Helper()
+	text, err := shell.Script(p, shell.Options{Name: t.Name()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "script")
+	testkit.WriteFile(t, path, text, 0o755)
+	r := runFile(t, exec.Command("timeout", "--verbose", "60", "bash", path))
+	if t.Failed() {
+		t.Log(text)
+	}
+	return r
+}
+
+// A script of the tools of util-linux builds the container that Start builds.
+func TestScriptIsTheContainer(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.Leftovers(t)
+	for name, spec := range byHandSpecs(t) {
+		t.Run(name, func(t *testing.T) {
+			p := compileInput(t, Input{ID: "test", Spec: spec, Root: byHandRoot(t)})
+			compareScript(t, p)
+		})
+	}
+}
+
+// compareScript runs the plan, and then its script. The keyring is the caller's in the
+// script's container: util-linux has no tool for it.
+func compareScript(t *testing.T, p *plan.Plan, except ...string) {
+	t.Helper()
+	r, err := runPlan(t, p)
+	if err != nil || r.code != 0 {
+		t.Fatalf("%v %d %s", err, r.code, r.out)
+	}
+	want := observe(t, testkit.Report(t, r.out))
+	got := runScript(t, p)
+	if got.code != 0 {
+		t.Fatalf("exit code %d: %s", got.code, got.out)
+	}
+	observe(t, testkit.Report(t, got.out)).compare(t, want, append(except, "keyring")...)
+}
+
+// The same on version 2 of control groups, which this machine may have beside version 1.
+func TestScriptOnUnifiedControlGroups(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.Leftovers(t)
+	facts, err := host.Probe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const mount = "/sys/fs/cgroup/unified"
+	if facts.CgroupMode == host.CgroupV1 {
+		if _, err := os.Stat(mount + "/cgroup.procs"); err != nil {
+			t.Skipf("no version 2 of control groups: %v", err)
+		}
+		facts.CgroupMode = host.CgroupV2
+		facts.Hierarchies = []host.Hierarchy{{Path: mount, Own: "/"}}
+	}
+	spec := exampleSpec("/probe")
+	p, err := Compile(Input{ID: "test", Spec: spec, Root: testkit.Rootfs(t), Facts: facts})
+	if err != nil {
+		t.Fatal(err)
+	}
+	compareScript(t, p)
+}
+
+// A filter that the shell's setpriv cannot load is missed aloud, and nothing else is
+// another.
+func TestScriptWithSystemCallFilter(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.Leftovers(t)
+	spec := exampleSpec("/probe")
+	spec.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow,
+		Syscalls: []specs.LinuxSyscall{{Names: []string{"sethostname"}, Action: specs.ActErrno}}}
+	compareScript(t, compileInput(t, Input{ID: "test", Spec: spec, Root: testkit.Rootfs(t)}), "seccomp")
+}
+
+// The script ends as its program does, and leaves nothing when it cannot go on.
+func TestScriptEndsLikeItsProgram(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.Leftovers(t)
+	for _, c := range []struct {
+		args []string
+		code int
+	}{
+		{[]string{"/probe", "-exit", "7"}, 7},
+		{[]string{"/missing"}, 127},
+		{[]string{"missing"}, 127},
+	} {
+		p := compileInput(t, Input{ID: "test", Spec: exampleSpec(c.args...), Root: testkit.Rootfs(t)})
+		if r := runScript(t, p); r.code != c.code {
+			t.Errorf("%q: exit code %d, want %d", c.args, r.code, c.code)
+		}
+	}
+	spec := exampleSpec("/probe")
+	spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/etc/passwd/x", Type: "tmpfs"})
+	if r := runScript(t, compileInput(t, Input{ID: "test", Spec: spec, Root: testkit.Rootfs(t)})); r.code == 0 || r.code == 124 {
+		t.Errorf("a mount that cannot be made: exit code %d", r.code)
+	}
+}
+
+// No step is forgotten: the reason of each stands in the script, over a command or
+// over the word why there is none; and the result is a script.
+func TestScriptNamesEveryStep(t *testing.T) {
+	for name, in := range goldenInputs() {
+		p, err := Compile(in)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := shell.Script(p, shell.Options{Name: name})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		for i := range p.Steps {
+			if s := &p.Steps[i]; !strings.Contains(text, "# "+s.Why) && !strings.Contains(text, "; "+s.Why) {
+				t.Errorf("%s: step %d (%s: %s) is not in the script", name, i+1, s.Why, s)
+			}
+		}
+		cmd := exec.Command("bash", "-n")
+		cmd.Stdin = strings.NewReader(text)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s\n%s", name, err, out, text)
 		}
 	}
 }

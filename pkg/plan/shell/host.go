@@ -1,0 +1,224 @@
+package shell
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// birth is what is known about the making of the container's first process.
+type birth struct {
+	step *plan.Step
+	// nsenter and unshare are the options for namespaces to join and to make.
+	nsenter, unshare []string
+	fork             bool
+	// cgroup is the directory of version 2 that the process is to be in before
+	// it has a cgroup namespace.
+	cgroup string
+	// lateCgroup asks for that namespace once the process is in its groups.
+	lateCgroup bool
+	// setsid and identity are the reasons of such steps.
+	setsid, identity []string
+}
+
+// The kinds of namespaces and their options, which unshare and nsenter share.
+var namespaceOptions = [...]struct {
+	flag   linux.CloneFlags
+	option string
+}{
+	{linux.CloneNewuser, "--user"}, {linux.CloneNewns, "--mount"}, {linux.CloneNewuts, "--uts"}, {linux.CloneNewipc, "--ipc"},
+	{linux.CloneNewnet, "--net"}, {linux.CloneNewpid, "--pid"}, {linux.CloneNewcgroup, "--cgroup"}, {linux.CloneNewtime, "--time"},
+}
+
+// clone interprets the birth.
+func (w *writer) clone(s *plan.Step, c linux.Clone) error {
+	if w.born {
+		return errors.New("a second process is born")
+	}
+	w.born, w.birth.step = true, s
+	if c.Cgroup != "" {
+		v, ok := w.regs[plan.Reg(c.Cgroup)]
+		if !ok || v.file == "" {
+			return errors.New("it is not known which control group it is born into")
+		}
+		w.birth.cgroup = v.file
+	}
+	rest := c.Flags &^ (linux.CloneParent | linux.CloneIntoCgroup)
+	for _, n := range namespaceOptions {
+		if rest&n.flag == 0 {
+			continue
+		}
+		rest &^= n.flag
+		if n.flag == linux.CloneNewcgroup && c.Cgroup != "" {
+			w.birth.lateCgroup = true
+			continue
+		}
+		w.birth.unshare = append(w.birth.unshare, n.option)
+	}
+	if rest != 0 {
+		return fmt.Errorf("unknown clone flags %#x", uint64(rest))
+	}
+	if c.Flags&linux.CloneNewns == 0 {
+		return errors.New("without a mount namespace the host's mounts would be changed")
+	}
+	w.userNS = c.Flags&linux.CloneNewuser != 0
+	w.birth.fork = c.Flags&(linux.CloneNewpid|linux.CloneNewtime) != 0
+	return nil
+}
+
+// join makes a namespace one that the process is born in. Mounts and ids cannot be
+// joined: the script would lose its tools or its rights with them.
+func (w *writer) join(s *plan.Step, c linux.Setns) error {
+	v, ok := w.regs[plan.Reg(c.FD)]
+	if !ok || v.file == "" {
+		return errors.New("it is not known which namespace it joins")
+	}
+	for _, n := range namespaceOptions {
+		if c.Flags != n.flag {
+			continue
+		}
+		if n.flag == linux.CloneNewns || n.flag == linux.CloneNewuser {
+			return errors.New("a script would lose its tools or its rights by joining it")
+		}
+		w.host.remember(s.Why)
+		w.birth.nsenter = append(w.birth.nsenter, n.option+"="+Quote(v.file))
+		return nil
+	}
+	return errors.New("several namespaces at once")
+}
+
+// unshare knows the late cgroup namespace.
+func (w *writer) unshare(s *plan.Step, c linux.Unshare) error {
+	if c.Flags != linux.CloneNewcgroup {
+		return errors.New("only a cgroup namespace can be made late")
+	}
+	w.final.wrap(s, "unshare --cgroup --")
+	return nil
+}
+
+// keeper explains the keeper's steps: the script itself is the parent.
+func (w *writer) keeper(s *plan.Step) error {
+	if c, ok := s.Call.(linux.Setns); ok {
+		return w.join(s, c)
+	}
+	w.host.note(s, "the script is the container's parent, and ends with its exit status")
+	return nil
+}
+
+// hostStep interprets a step of the host: before the birth by the script, after it by
+// the helper.
+func (w *writer) hostStep(s *plan.Step) error {
+	if c, ok := s.Call.(linux.OpenHost); ok {
+		w.regs[s.Result] = value{file: c.Path}
+		if c.Flags&linux.OWronly != 0 || s.Result == startRegister {
+			w.host.note(s, "the script waits for the program, and starts it at once")
+		} else {
+			w.host.remember(s.Why)
+		}
+		return nil
+	}
+	section := &w.host
+	if w.born {
+		section = &w.helper
+	}
+	text, err := w.hostCommand(s)
+	if err != nil {
+		return err
+	}
+	if text == "" {
+		section.note(s, "a shell cannot load eBPF; bpftool, of the kernel's sources, could")
+		return nil
+	}
+	section.add(s, lines(s, []command{{text: text, tolerant: strings.HasPrefix(text, "[ ")}})...)
+	if s.Undo != nil {
+		return w.later(s)
+	}
+	return nil
+}
+
+// hostCommand is the command for a host action, or "" for the one that has none.
+func (w *writer) hostCommand(s *plan.Step) (string, error) {
+	switch c := s.Call.(type) {
+	case linux.MakeDir:
+		if tolerates(s, plan.EEXIST) {
+			return fmt.Sprintf("[ -d %s ] || mkdir -- %s", Quote(c.Path), Quote(c.Path)), nil
+		}
+		return "mkdir -- " + Quote(c.Path), nil
+	case linux.WriteFile:
+		return redirected(s, echo(c.Data, Quote(c.Path))), nil
+	case linux.CopyFile:
+		return fmt.Sprintf("grep -q '[^[:space:]]' %s || cat %s > %s", Quote(c.To), Quote(c.From), Quote(c.To)), nil
+	case linux.Attach:
+		return redirected(s, `echo "$pid" > `+Quote(c.Path)), nil
+	case linux.WriteProc:
+		if c.File == "" || strings.ContainsAny(c.File, "/\"$`\\") {
+			return "", fmt.Errorf("a file %q of a process", c.File)
+		}
+		return redirected(s, "printf %s "+Quote(c.Data)+` > "/proc/$pid/`+c.File+`"`), nil
+	case linux.MapIDs:
+		text := Quote(c.Program) + ` "$pid"`
+		for _, n := range c.Map {
+			text += " " + strconv.FormatUint(uint64(n), 10)
+		}
+		return text, nil
+	case linux.DeviceFilter:
+		return "", nil
+	}
+	return "", errors.New("there is no command for it")
+}
+
+// redirected puts a command with a redirection into braces where its error is
+// tolerated: the shell reports a file that it cannot open before the command is there
+// to be silenced.
+func redirected(s *plan.Step, text string) string {
+	if s.TolerateAny || len(s.Tolerate) > 0 {
+		return "{ " + text + "; }"
+	}
+	return text
+}
+
+// later notes the inverse of a host step, to be made when the script ends.
+func (w *writer) later(s *plan.Step) error {
+	w.undo = true
+	switch c := s.Undo.(type) {
+	case linux.RemoveDir:
+		w.uses["remove"] = true
+		w.host.add(s, "undo+=("+Quote("remove "+Quote(c.Path))+")")
+	default:
+		return fmt.Errorf("there is no command to undo it (%s)", s.Undo.Name())
+	}
+	return nil
+}
+
+// hostGroup interprets a host step with those that depend on it.
+func (w *writer) hostGroup(i, end int) (int, error) {
+	s := &w.steps[i]
+	section := &w.host
+	if w.born {
+		section = &w.helper
+	}
+	var then, otherwise []string
+	head, err := w.hostCommand(s)
+	if err != nil || head == "" {
+		return end, errors.Join(err, errors.New("steps depend on it"))
+	}
+	for k := i + 1; k < end; k++ {
+		text, err := w.hostCommand(&w.steps[k])
+		if err != nil || text == "" || w.steps[k].Undo != nil {
+			return end, errors.Join(err, errors.New("a step that depends on another"))
+		}
+		list := lines(&w.steps[k], []command{{text: text}})
+		if w.steps[k].When == plan.Then {
+			then = append(then, list...)
+		} else {
+			otherwise = append(otherwise, list...)
+		}
+	}
+	w.rememberAll(section, i, end)
+	section.add(s, conditional(head+" 2>/dev/null", then, otherwise)...)
+	return end, nil
+}
