@@ -563,3 +563,20 @@ func TestParsersNeverPanic(t *testing.T) {
 		}
 	})
 }
+
+// A group file of the greatest size that is read, with very many groups, costs neither
+// minutes nor more groups than the kernel takes (CVE-2026-47262).
+func TestResolveUserWithVeryManyGroups(t *testing.T) {
+	var group strings.Builder
+	for gid := 100000; group.Len() < 8<<20; gid++ {
+		fmt.Fprintf(&group, "g:x:%d:root\n", gid)
+	}
+	_, _, err := ResolveUser("", []byte("root:x:0:0:::\n"), []byte(group.String()), nil)
+	if err == nil || !strings.Contains(err.Error(), "65536") {
+		t.Errorf("error %v: want one that names the limit", err)
+	}
+	twice := []byte("a:x:5:root\nb:x:5:root\nc:x:0:root\n")
+	if u, _, err := ResolveUser("root", []byte("root:x:0:0:::\n"), twice, nil); err != nil || !slices.Equal(u.AdditionalGids, []uint32{0, 5}) {
+		t.Errorf("%v, error %v", u, err)
+	}
+}

@@ -19,6 +19,9 @@ var ErrUnknownUser = errors.New("unknown user or group")
 // would take more, but many programs read ids into signed 32-bit numbers.
 const MaxID = 1<<31 - 1
 
+// maxGroups is NGROUPS_MAX of setgroups(2).
+const maxGroups = 65536
+
 // ResolveUser finds out who user[:group] is, given the contents of the image's
 // passwd(5) and group(5) files.
 //
@@ -57,7 +60,9 @@ func ResolveUser(user string, passwd, group []byte, groupAdd []string) (u specs.
 		}
 		u.AdditionalGids = append(u.AdditionalGids, gid)
 	}
-	u.AdditionalGids = unique(u.AdditionalGids)
+	if u.AdditionalGids = unique(u.AdditionalGids); len(u.AdditionalGids) > maxGroups {
+		return specs.User{}, "", fmt.Errorf("user %q is in %d groups: the kernel takes %d", user, len(u.AdditionalGids), maxGroups)
+	}
 	return u, who.home, nil
 }
 
@@ -176,12 +181,12 @@ func parseID(what, s string) (id uint32, isNumber bool, err error) {
 	return uint32(n), true, nil
 }
 
+// unique keeps the first of equal ids. A group file may name very many.
 func unique(ids []uint32) []uint32 {
-	var out []uint32
-	for _, id := range ids {
-		if !slices.Contains(out, id) {
-			out = append(out, id)
-		}
-	}
-	return out
+	seen := make(map[uint32]bool, len(ids))
+	return slices.DeleteFunc(ids, func(id uint32) bool {
+		again := seen[id]
+		seen[id] = true
+		return again
+	})
 }

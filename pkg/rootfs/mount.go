@@ -29,6 +29,8 @@ func (b *builder) mount(m *specs.Mount, pointer string) error {
 	switch {
 	case dest == "/":
 		return fmt.Errorf("only the first mount may be the root")
+	case dest == "/proc" && m.Type != "proc" && m.Source != "/proc":
+		return fmt.Errorf("programs trust what /proc says: only a proc file system may be mounted there")
 	case o.bind || m.Type == "bind":
 		return b.bind(m, o, dest, pointer)
 	case m.Type == "cgroup" || m.Type == "cgroup2":
@@ -39,7 +41,11 @@ func (b *builder) mount(m *specs.Mount, pointer string) error {
 	}
 	reg := b.name("mnt")
 	b.newFilesystem(m.Type, m.Source, o, plan.Reg(reg), pointer)
+	// An image that has a link in the place of /proc wants it to be somewhere else than
+	// where its name says (CVE-2019-19921, CVE-2023-27561).
+	b.noLinks = m.Type == "proc" || m.Type == "sysfs"
 	b.attach(reg, dest, true, pointer)
+	b.noLinks = false
 	switch {
 	case m.Type == "tmpfs":
 		b.fresh[dest] = reg
@@ -182,7 +188,8 @@ const (
 )
 
 // lookup resolves a path inside the root to a descriptor, and makes what is
-// missing of it. Symbolic links are followed, but never out of the root.
+// missing of it. Symbolic links are followed, but never out of the root, and with
+// noLinks not at all.
 func (b *builder) lookup(dest string, dir bool, pointer string) linux.FD {
 	at := linux.FD("at")
 	rel := strings.TrimPrefix(dest, "/")
@@ -191,8 +198,12 @@ func (b *builder) lookup(dest string, dir bool, pointer string) linux.FD {
 	if dir {
 		flags |= linux.ODirectory
 	}
+	resolve := linux.ResolveInRoot | linux.ResolveNoMagiclinks
+	if b.noLinks {
+		resolve |= linux.ResolveNoSymlinks
+	}
 	open := func(p string, flags linux.OpenFlags) linux.Openat2 {
-		return linux.Openat2{Dir: rootReg, Path: p, Flags: flags, Resolve: linux.ResolveInRoot | linux.ResolveNoMagiclinks}
+		return linux.Openat2{Dir: rootReg, Path: p, Flags: flags, Resolve: resolve}
 	}
 	b.Do(why, open(rel, flags)).As("at").Ok(plan.ENOENT).For(pointer)
 	parent := linux.FD(rootReg)

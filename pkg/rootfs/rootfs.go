@@ -91,6 +91,7 @@ type builder struct {
 	// proc and sys are our own procfs and sysfs, if mounted at their usual places.
 	proc, sys linux.FD
 	cwd       linux.FD // where the last fchdir went
+	noLinks   bool     // see lookup
 	n         int
 }
 

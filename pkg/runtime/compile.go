@@ -290,12 +290,44 @@ func (c *compiler) kernel() error {
 		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigCreate})
 		b.Do(why, linux.Fsmount{FS: "fs", Attrs: linux.AttrNosuid | linux.AttrNodev | linux.AttrNoexec}).As(security.Proc)
 		for _, key := range sortedKeys(c.Spec.Linux.Sysctl) {
+			if err := c.checkSysctl(key); err != nil {
+				return err
+			}
 			c.sysctl(b, key, c.Spec.Linux.Sysctl[key])
 		}
 		c.add(b.Steps)
 	}
 	c.add(limits)
 	return nil
+}
+
+// namespaced are the kernel parameters that belong to a namespace, by name or, where
+// they end in a point, by its beginning. All others are the host's.
+var namespaced = []struct {
+	kind  specs.LinuxNamespaceType
+	names []string
+}{
+	{specs.NetworkNamespace, []string{"net."}},
+	{specs.IPCNamespace, []string{"fs.mqueue.", "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem",
+		"kernel.shmall", "kernel.shmmax", "kernel.shmmni", "kernel.shm_rmid_forced"}},
+	{specs.UTSNamespace, []string{"kernel.domainname"}},
+}
+
+// checkSysctl refuses a kernel parameter that is not the container's own.
+func (c *compiler) checkSysctl(key string) error {
+	dotted := strings.ReplaceAll(key, "/", ".")
+	for _, n := range namespaced {
+		for _, name := range n.names {
+			if dotted != name && !(strings.HasSuffix(name, ".") && strings.HasPrefix(dotted, name)) {
+				continue
+			}
+			if !hasNamespace(c.Spec, n.kind) {
+				return fmt.Errorf("/linux/sysctl/%s: it would be changed for the host: the container has no %s namespace of its own", key, n.kind)
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("/linux/sysctl/%s: it belongs to the host, not to a namespace", key)
 }
 
 func (c *compiler) sysctl(b *plan.Builder, key, value string) {
@@ -314,6 +346,9 @@ func (c *compiler) enter() error {
 	b := plan.Build(plan.Child, plan.RootfsChapter)
 	b.Do("nothing of the host stays open: really closed, before any path is walked", linux.CloseRange{First: keep})
 	makeWorkdir(b, c.Spec.Process.Cwd)
+	if c.ns.New&linux.CloneNewpid == 0 {
+		b.Do("processes that are not the container's see this one: they may not look into it", linux.Prctl{Option: linux.PrSetDumpable})
+	}
 	b.In(plan.NamespaceChapter)
 	if c.Spec.Hostname != "" {
 		b.Do("its own host name", linux.Sethostname{Hostname: c.Spec.Hostname}).For("/hostname")

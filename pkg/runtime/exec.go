@@ -20,6 +20,8 @@ type ExecInput struct {
 	ID string
 	// Target is the process id of the container's first process.
 	Target int
+	// TargetStart is when it was started; see linux.OpenPidfd.
+	TargetStart uint64
 	// Spec is the container's configuration, and Process the new process.
 	Spec    *specs.Spec
 	Process *specs.Process
@@ -73,7 +75,7 @@ func (c *execCompiler) flags() linux.CloneFlags {
 
 func (c *execCompiler) open() error {
 	b := plan.Build(plan.Host, plan.NamespaceChapter)
-	b.Do("the container's first process stands for its namespaces", linux.OpenPidfd{PID: c.in.Target}).As(target)
+	b.Do("the container's first process stands for its namespaces", linux.OpenPidfd{PID: c.in.Target, Start: c.in.TargetStart}).As(target)
 	if c.Facts.CgroupMode == host.CgroupV2 && len(c.in.Cgroups) > 0 {
 		b.In(plan.CgroupChapter).Do("the container's limits hold for the new process", linux.OpenHost{
 			Path: c.in.Cgroups[0], Flags: linux.ODirectory | linux.OPath | linux.OCloexec}).As("cgroup")

@@ -49,6 +49,8 @@ var hints = [...]struct {
 	{"openat2", plan.EACCES, "a kernel parameter", "this parameter cannot be written"},
 	{"openat2", plan.ELOOP, "working directory", "links of /proc, which lead to other places than their names say, are not followed on the way to a working directory"},
 	{"openat2", plan.ENOTDIR, "working directory", "a part of the path is a file, not a directory"},
+	{"openat2", plan.ELOOP, "where /proc is", "the image has a symbolic link in the place of /proc, so that it would not be where programs look for it"},
+	{"openat2", plan.ELOOP, "where /sys is", "the image has a symbolic link in the place of /sys, so that it would not be where programs look for it"},
 	{"openat2", plan.ELOOP, "", "too many symbolic links on the way, or one that must not be followed"},
 	{"echo", plan.EBUSY, "hand controllers", "the control group above has processes of its own; on version 2 only leaves may have them"},
 	{"echo", plan.ENOENT, "limit memory", "the kernel does not count swap: boot with swapaccount=1, or leave out --memory-swap"},

@@ -41,15 +41,25 @@ func (e *execution) host(call plan.Call) (int, error) {
 		}
 		return fd, err
 	case linux.OpenPidfd:
-		fd, err := unix.PidfdOpen(c.PID, 0)
-		if err == nil {
-			e.files = append(e.files, fd)
-		}
-		return fd, err
+		return e.openPidfd(c)
 	case linux.DeviceFilter:
 		return 0, attachDeviceFilter(c)
 	}
 	return 0, undoCall(call)
+}
+
+// openPidfd looks at the start time after opening: from then on the number may go to
+// somebody else, the descriptor may not.
+func (e *execution) openPidfd(c linux.OpenPidfd) (int, error) {
+	fd, err := unix.PidfdOpen(c.PID, 0)
+	if err != nil {
+		return 0, err
+	}
+	e.files = append(e.files, fd)
+	if t, _ := startTime(c.PID); c.Start != 0 && t != c.Start {
+		return 0, unix.ESRCH
+	}
+	return fd, nil
 }
 
 // writeControl writes a control file in one write(2): the kernel acts on each.

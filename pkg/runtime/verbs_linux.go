@@ -570,7 +570,7 @@ func (r *Runtime) Exec(req *ExecRequest) (*Started, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, Spec: spec, Process: req.Process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs})
+	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: req.Process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs})
 	if err != nil {
 		return nil, err
 	}

@@ -80,8 +80,11 @@ func Plan(in Input, ready, filter []plan.Step) ([]plan.Step, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := plan.Build(plan.Child, plan.PrivilegeChapter)
 	p := in.Process
+	if err := checkUser(&p.User); err != nil {
+		return nil, err
+	}
+	b := plan.Build(plan.Child, plan.PrivilegeChapter)
 	const pointer = "/process/capabilities/bounding"
 	for n := range uint64(in.Facts.LastCapability + 1) {
 		if p.Capabilities != nil && caps.bounding&(1<<n) == 0 {
@@ -112,6 +115,27 @@ func Plan(in Input, ready, filter []plan.Step) ([]plan.Step, error) {
 	b.Add(ready)
 	b.Add(filter)
 	return b.Steps, nil
+}
+
+const (
+	// unchanged is the id -1, which to setresuid(2) means: stay who you are.
+	unchanged = ^uint32(0)
+	// maxGroups is NGROUPS_MAX of setgroups(2).
+	maxGroups = 65536
+)
+
+// checkUser refuses what would leave the process root, or would not fit. Groups that
+// cannot exist the kernel refuses itself.
+func checkUser(u *specs.User) error {
+	switch {
+	case u.UID == unchanged:
+		return fmt.Errorf("/process/user/uid: %d is not a user id", u.UID)
+	case u.GID == unchanged:
+		return fmt.Errorf("/process/user/gid: %d is not a group id", u.GID)
+	case len(u.AdditionalGids) > maxGroups:
+		return fmt.Errorf("/process/user/additionalGids: %d groups, the kernel takes %d", len(u.AdditionalGids), maxGroups)
+	}
+	return nil
 }
 
 // identity plans groups, group and user.

@@ -137,7 +137,14 @@ func (c OpenHost) AppendArgs(dst []plan.Arg) []plan.Arg {
 }
 
 // OpenPidfd opens the pidfd of a process by number, pidfd_open(2), Linux 5.3.
-type OpenPidfd struct{ PID int }
+//
+// Start is when the process was started, in clock ticks since boot as in field 22 of
+// /proc/PID/stat, or 0 if any will do. Another process that has the number by now is
+// ESRCH.
+type OpenPidfd struct {
+	PID   int
+	Start uint64
+}
 
 func (OpenPidfd) Name() string { return "pidfd_open" }
 

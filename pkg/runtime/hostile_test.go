@@ -1,0 +1,181 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/plan"
+)
+
+// refused compiles a configuration that must be refused, with a message that has want
+// in it.
+func refused(t *testing.T, spec *specs.Spec, want string) {
+	t.Helper()
+	facts, err := host.Probe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Compile(Input{ID: "test", Spec: spec, Root: "/x", Facts: facts, Sources: Probe(spec)})
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("error %v: want one with %q", err, want)
+	}
+	if len(spec.Linux.Sysctl) > 0 {
+		return
+	}
+	_, err = CompileExec(ExecInput{ID: "test", Target: 1, Spec: exampleSpec("/x"), Process: spec.Process, Facts: facts})
+	if strings.HasPrefix(want, "/process") && (err == nil || !strings.Contains(err.Error(), want)) {
+		t.Errorf("exec: error %v: want one with %q", err, want)
+	}
+}
+
+// The id -1 tells the kernel to change nothing, so it would run the program as root.
+func TestIDThatMeansUnchangedIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		user specs.User
+		want string
+	}{
+		{specs.User{UID: 1<<32 - 1}, "/process/user/uid"},
+		{specs.User{UID: 1000, GID: 1<<32 - 1}, "/process/user/gid"},
+		{specs.User{AdditionalGids: make([]uint32, 65537)}, "/process/user/additionalGids"},
+	} {
+		spec := exampleSpec("/probe")
+		spec.Process.User = c.user
+		refused(t, spec, c.want)
+	}
+}
+
+// Kernel parameters that no namespace holds are the host's, and so are those of a
+// namespace that the container shares with it.
+func TestKernelParametersOfTheHostAreRefused(t *testing.T) {
+	for _, key := range []string{"kernel.core_pattern", "kernel/core_pattern", "kernel.modprobe", "vm.overcommit_memory", "fs.protected_hardlinks",
+		"kernel.msgmaxx", "network", "net", "", "../../self/attr", "net/../kernel/core_pattern/.", "kernel.hostname"} {
+		spec := exampleSpec("/probe")
+		spec.Linux.Sysctl = map[string]string{key: "1"}
+		if !strings.HasPrefix(key, "net/") { // that is but a parameter that does not exist: "." is read as "/"
+			refused(t, spec, "/linux/sysctl/"+key)
+			continue
+		}
+		testkit.RequireRoot(t)
+		if step := stepError(t, spec); step.Step.Call.Name() != "openat2" {
+			t.Errorf("%s: %v", key, step)
+		}
+	}
+	for kind, key := range map[specs.LinuxNamespaceType]string{specs.NetworkNamespace: "net.ipv4.ip_forward", specs.IPCNamespace: "kernel.sem", specs.UTSNamespace: "kernel.domainname"} {
+		spec := exampleSpec("/probe")
+		spec.Hostname = ""
+		spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == kind })
+		spec.Linux.Sysctl = map[string]string{key: "1"}
+		refused(t, spec, "no "+string(kind)+" namespace")
+	}
+}
+
+// What is at /proc must be the kernel's: everything that masks, labels and checks
+// relies on it (CVE-2019-16884).
+func TestOnlyProcfsIsMountedOverProc(t *testing.T) {
+	dir := t.TempDir()
+	for _, m := range []specs.Mount{
+		{Destination: "/proc", Type: "bind", Source: dir, Options: []string{"rbind"}},
+		{Destination: "/proc/", Type: "none", Source: dir, Options: []string{"bind"}},
+		{Destination: "/x/../proc/.", Type: "tmpfs", Source: "tmpfs"},
+		{Destination: "/proc", Type: "overlay", Source: "proc"},
+	} {
+		spec := exampleSpec("/probe")
+		spec.Mounts = append(spec.Mounts, m)
+		refused(t, spec, "only a proc file system")
+	}
+}
+
+// An image with a link in the place of /proc or /sys is refused, wherever it leads
+// (CVE-2019-19921, CVE-2023-27561, CVE-2023-28642).
+func TestLinkInThePlaceOfProcIsRefused(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.Leftovers(t)
+	for _, name := range []string{"proc", "sys"} {
+		for _, target := range []string{"/etc", "bin", "/dev/shm", "/proc", "../../../../tmp", "/nowhere"} {
+			root := testkit.Rootfs(t)
+			if err := errors.Join(os.Remove(filepath.Join(root, name)), os.Symlink(target, filepath.Join(root, name))); err != nil {
+				t.Fatal(err)
+			}
+			_, err := runPlan(t, compileInput(t, Input{ID: "test", Spec: exampleSpec("/probe", "-exit", "0"), Root: root}))
+			var step *StepError
+			if !errors.As(err, &step) || step.Errno != plan.ELOOP || !strings.Contains(Hint(err), "/"+name) {
+				t.Errorf("/%s -> %s: %v, hint %q", name, target, err, Hint(err))
+			}
+		}
+	}
+}
+
+// A container that waits for its start, with all its privileges dropped but with
+// descriptors of the runtime's, is not open to its peers, where those see it.
+func TestWaitingContainerIsClosedToItsPeers(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.Leftovers(t)
+	peers := func(args ...string) *specs.Spec {
+		s := exampleSpec(append([]string{"/probe"}, args...)...)
+		s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace })
+		return s
+	}
+	fifo := filepath.Join(t.TempDir(), "start")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := compileInput(t, Input{ID: "waits", Spec: peers("-exit", "0"), Root: testkit.Rootfs(t), StartFifo: fifo})
+	s, err := Start(p, StartOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = unix.Kill(s.PID, unix.SIGKILL)
+		reap(s.PID)
+		if err := undoCalls(p.Undo()); err != nil {
+			t.Error(err)
+		}
+	}()
+	dir := fmt.Sprintf("/proc/%d/", s.PID)
+	r := probe(t, peers("-try", "ptrace:"+strconv.Itoa(s.PID), "-try", "open:"+dir+"fd/3", "-try", "open:"+dir+"mem", "-try", "open:"+dir+"root", "-try", "open-rw:"+dir+"exe"))
+	for _, try := range r.Tries {
+		if try.OK || try.Errno != "EPERM" && try.Errno != "EACCES" {
+			t.Errorf("%+v", try)
+		}
+	}
+	if len(r.Tries) != 5 {
+		t.Errorf("%d answers", len(r.Tries))
+	}
+}
+
+// A process that has taken over the number of a container's first process is never
+// joined: it may be in the host's namespaces.
+func TestExecNeverJoinsALaterProcess(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.Leftovers(t)
+	facts, err := host.Probe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	start, _ := startTime(os.Getpid())
+	p, err := CompileExec(ExecInput{ID: "test", Target: os.Getpid(), TargetStart: start + 1, Facts: facts,
+		Spec: exampleSpec("/probe"), Process: exampleSpec("/bin/true").Process})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Start(p, StartOptions{})
+	if err == nil {
+		reap(s.Parent)
+		reap(s.PID)
+	}
+	var step *StepError
+	if !errors.As(err, &step) || step.Errno != plan.ESRCH || step.Step.Call.Name() != "pidfd_open" {
+		t.Errorf("error %v: want no such process", err)
+	}
+}
