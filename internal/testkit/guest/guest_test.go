@@ -20,16 +20,30 @@ import (
 
 const module = "github.com/containr/containr/"
 
-// kernelPackages are the packages whose tests assert on kernel state: they run in every kernel.
-var kernelPackages = []string{"internal/testkit"}
+// kernelTests are those that assert on kernel state. Every test run has each generation of kernels, and the other
+// architecture; the kernels between them have a part.
+var kernelTests = []struct {
+	pkg     string
+	options Options
+	// kernels are those of every test run.
+	kernels []string
+}{
+	{"internal/testkit", Options{}, []string{"debian-5.10", "debian-6.1", "debian-6.12", "debian-6.12-arm64"}},
+	{"internal/child", Options{}, []string{"debian-6.12", "debian-6.12-arm64"}},
+	{"pkg/cgroup", Options{}, []string{"debian-5.10", "debian-6.12", "debian-6.12-arm64"}},
+	{"pkg/runtime", Options{
+		Packages: []string{"strace"},
+		Programs: map[string]string{runtimePath: module + "cmd/containr-runtime"},
+		Env:      []string{"CONTAINR_TEST_RUNTIME=" + runtimePath},
+		Timeout:  5 * time.Minute,
+	}, []string{"debian-5.10", "debian-6.12", "debian-6.12-arm64"}},
+}
 
-// defaultKernels are those of every test run: each generation, and the other architecture.
-var defaultKernels = []string{"debian-5.10", "debian-6.1", "debian-6.12", "debian-6.12-arm64"}
+// runtimePath is where the tests find the runtime's command line.
+const runtimePath = "/usr/lib/containr-test/containr-runtime"
 
-// TestKernels runs the kernel tests of the project on other kernels. CONTAINR_TEST_KERNELS chooses which: names
-// between commas, or "all".
-func TestKernels(t *testing.T) {
-	kernels := defaultKernels
+// chosen returns the kernels to test on: CONTAINR_TEST_KERNELS has names between commas, or "all".
+func chosen(kernels []string) []string {
 	if list := os.Getenv("CONTAINR_TEST_KERNELS"); list == "all" {
 		kernels = nil
 		for _, k := range Kernels {
@@ -38,10 +52,17 @@ func TestKernels(t *testing.T) {
 	} else if list != "" {
 		kernels = strings.Split(list, ",")
 	}
-	for _, k := range kernels {
-		for _, p := range kernelPackages {
-			t.Run(k+"/"+strings.ReplaceAll(p, "/", "."), func(t *testing.T) {
-				Run(t, Options{Kernel: k, Package: module + p})
+	return kernels
+}
+
+// TestKernels runs the kernel tests of the project on other kernels.
+func TestKernels(t *testing.T) {
+	for _, test := range kernelTests {
+		for _, k := range chosen(test.kernels) {
+			t.Run(k+"/"+strings.ReplaceAll(test.pkg, "/", "."), func(t *testing.T) {
+				o := test.options
+				o.Kernel, o.Package = k, module+test.pkg
+				Run(t, o)
 			})
 		}
 	}
