@@ -201,6 +201,17 @@ func TestBindsKeepAttributes(t *testing.T) {
 	}
 }
 
+// stepError runs a container that must fail and returns the failed step.
+func stepError(t *testing.T, spec *specs.Spec) *StepError {
+	t.Helper()
+	_, err := runPlan(t, compileExample(t, spec))
+	var step *StepError
+	if !errors.As(err, &step) {
+		t.Fatalf("error %v: want a StepError", err)
+	}
+	return step
+}
+
 func TestProgramErrors(t *testing.T) {
 	testkit.Leftovers(t)
 	root := func(t *testing.T) string {
