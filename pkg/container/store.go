@@ -402,6 +402,16 @@ func (s *Store) Attend(id string) (*durable.Lock, error) {
 	return durable.TryAcquire(filepath.Join(dir, attendFile), durable.Exclusive)
 }
 
+// Await is Attend that waits until no other process attends to the container, or ctx
+// ends.
+func (s *Store) Await(ctx context.Context, id string) (*durable.Lock, error) {
+	dir, err := s.Dir(id)
+	if err != nil {
+		return nil, err
+	}
+	return durable.Acquire(ctx, filepath.Join(dir, attendFile), durable.Exclusive)
+}
+
 // Sweep removes what crashes left: directories without a record that nobody is
 // making. It returns their ids.
 func (s *Store) Sweep(ctx context.Context) ([]string, error) {

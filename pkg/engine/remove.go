@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"time"
 
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/runtime"
@@ -44,5 +46,19 @@ func (e *Engine) Remove(ctx context.Context, r RemoveRequest) (container.Record,
 	case err != nil && !errors.Is(err, runtime.ErrNotFound):
 		return container.Record{}, err
 	}
-	return record, e.remove(ctx, record)
+	// The containr that ran it writes down how it ended; only then is it ours alone.
+	waiting, cancel := context.WithTimeout(ctx, endTime)
+	defer cancel()
+	attended, err := containers.Await(waiting, record.ID)
+	if err == nil {
+		err = e.remove(ctx, record)
+		attended.Release()
+	}
+	if r.Force && (errors.Is(err, container.ErrNotFound) || errors.Is(err, fs.ErrNotExist)) {
+		err = nil // it was to go away by itself
+	}
+	return record, err
 }
+
+// endTime is how long the end of a container that was killed may take.
+const endTime = 10 * time.Second
