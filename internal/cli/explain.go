@@ -17,6 +17,7 @@ import (
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/planjson"
+	"github.com/containr/containr/pkg/plan/shell"
 )
 
 // explainFlags are the flags of `explain` itself.
@@ -90,6 +91,7 @@ var forms = []form{
 	{name: "config", write: func(_ *Program, w io.Writer, x *engine.Explanation) error { return printJSON(w, x.Config) }},
 	{name: "spec", write: func(_ *Program, w io.Writer, x *engine.Explanation) error { return printJSON(w, x.Spec) }},
 	{name: "json", write: func(_ *Program, w io.Writer, x *engine.Explanation) error { return planjson.Encode(w, x.Plan) }},
+	{name: "shell", write: (*Program).writeShell, keep: true},
 	{name: "elf", write: (*Program).writeELF, keep: true, binary: true},
 }
 
@@ -110,7 +112,7 @@ func formOf(f explainFlags) (form, error) {
 			return x, nil
 		}
 	}
-	return form{}, usageErrorf("explain: --as %s: use config, spec, plan, words, json or elf", f.as)
+	return form{}, usageErrorf("explain: --as %s: use config, spec, plan, words, json, shell or elf", f.as)
 }
 
 // writeELF writes the plan as a program, and says on standard error what it leaves
@@ -122,6 +124,19 @@ func (p *Program) writeELF(w io.Writer, x *engine.Explanation) error {
 	}
 	for _, s := range omitted {
 		fmt.Fprintf(p.Err, "left out: %s: %s\n", s.Chapter, s.Why)
+	}
+	_, err = fmt.Fprintf(p.Err, "its files are those of container %s: containr rm removes them\n", x.Name)
+	return err
+}
+
+// writeShell writes the plan as a script that builds the same container by hand.
+func (p *Program) writeShell(w io.Writer, x *engine.Explanation) error {
+	script, err := shell.Script(x.Plan, shell.Options{Name: x.Name})
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, script); err != nil {
+		return err
 	}
 	_, err = fmt.Fprintf(p.Err, "its files are those of container %s: containr rm removes them\n", x.Name)
 	return err
