@@ -18,11 +18,12 @@ type filesystem struct {
 	made         bool
 }
 
-// bind is a detached copy of a mount, with what is to become of it once attached.
+// bind is a detached copy of a mount, with what is to become of it once attached; or,
+// with moved, a mount that has a place already.
 type bind struct {
-	source    path
-	recursive bool
-	changes   []linux.MountSetattr
+	source           path
+	recursive, moved bool
+	changes          []linux.MountSetattr
 }
 
 // mountCommand interprets the calls of mounting.
@@ -78,14 +79,11 @@ func (w *writer) fsconfig(c linux.Fsconfig) error {
 }
 
 func (w *writer) openTree(s *plan.Step, c linux.OpenTree) error {
-	if c.Flags&linux.OpenTreeClone == 0 {
-		return errors.New("it copies nothing")
-	}
 	source, err := w.at(c.Dir, c.Path)
 	if err != nil {
 		return err
 	}
-	w.regs[s.Result] = value{bind: &bind{source: source, recursive: c.Flags&linux.AtRecursive != 0}}
+	w.regs[s.Result] = value{bind: &bind{source: source, recursive: c.Flags&linux.AtRecursive != 0, moved: c.Flags&linux.OpenTreeClone == 0}}
 	return nil
 }
 
@@ -246,6 +244,9 @@ func newMount(kind, source string, options []string, at path) []command {
 
 func (w *writer) bindTo(b *bind, to path) []command {
 	list := run("mount --%sbind -- %s %s", recursively(b.recursive), b.source, to)
+	if b.moved {
+		list = run("mount --move -- %s %s", b.source, to)
+	}
 	for _, c := range b.changes {
 		list = append(list, w.change(c, to)...)
 	}
