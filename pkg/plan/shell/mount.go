@@ -78,12 +78,13 @@ func (w *writer) fsconfig(c linux.Fsconfig) error {
 }
 
 func (w *writer) openTree(s *plan.Step, c linux.OpenTree) error {
-	if c.Flags&linux.OpenTreeClone == 0 {
-		return errors.New("it copies nothing")
-	}
 	source, err := w.at(c.Dir, c.Path)
 	if err != nil {
 		return err
+	}
+	if c.Flags&linux.OpenTreeClone == 0 {
+		w.regs[s.Result] = value{moved: source}
+		return nil
 	}
 	w.regs[s.Result] = value{bind: &bind{source: source, recursive: c.Flags&linux.AtRecursive != 0}}
 	return nil
@@ -206,6 +207,10 @@ func (w *writer) attach(i int, c linux.MoveMount) ([]command, error) {
 		list = v.fs.mount(to)
 	case v.bind != nil:
 		list = w.bindTo(v.bind, to)
+	case !v.moved.empty():
+		list = run("mount --move -- %s %s", v.moved, to)
+	default:
+		return nil, fmt.Errorf("%q is no mount", from)
 	}
 	switch {
 	case from == "root":
