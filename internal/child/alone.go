@@ -184,10 +184,22 @@ func dieTogether(b *plan.Builder) {
 	b.Do("without its parent nobody would know of it: end together", linux.Prctl{Option: linux.PrSetPdeathsig, Arg2: sigkill})
 }
 
+// resetSignals undoes what whoever starts the program may ignore; a plan with a host
+// does it only for what a Go program passes on.
+func resetSignals(b *plan.Builder) {
+	const sigkill, sigstop, last = 9, 19, 64
+	for n := 1; n <= last; n++ {
+		if n != sigkill && n != sigstop {
+			b.Do("a signal that the caller ignores is not ignored here", linux.DefaultAction{Signal: n})
+		}
+	}
+}
+
 // child takes over the child's steps but for those that need what is gone.
 func (a *aloneness) child() {
 	b := plan.Build(plan.Child, plan.NamespaceChapter)
 	dieTogether(b)
+	resetSignals(b)
 	if len(a.maps) > 0 {
 		a.waitForMaps(b)
 	}
@@ -195,7 +207,7 @@ func (a *aloneness) child() {
 	headGone := false
 	for i := range a.from {
 		s := a.from[i]
-		if s.Actor != plan.Child {
+		if _, reset := s.Call.(linux.DefaultAction); reset || s.Actor != plan.Child {
 			continue
 		}
 		if s.When == plan.Always {

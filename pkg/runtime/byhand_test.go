@@ -623,3 +623,22 @@ func TestScriptNamesEveryStep(t *testing.T) {
 		}
 	}
 }
+
+// Signals that the caller ignores are not ignored in the container, however it is made.
+func TestByHandResetsSignals(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.Leftovers(t)
+	p := compileInput(t, Input{ID: "test", Spec: exampleSpec("/probe"), Root: testkit.Rootfs(t)})
+	text, err := shell.Script(p, shell.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := filepath.Join(t.TempDir(), "script")
+	testkit.WriteFile(t, script, text, 0o755)
+	for _, program := range []string{script, writeELF(t, p, "program")} {
+		got := runFile(t, exec.Command("sh", "-c", `trap "" HUP INT QUIT TSTP; exec "$0"`, program))
+		if r := testkit.Report(t, got.out); got.code != 0 || r.Signals.Ignored != 0 || r.Signals.Blocked != 0 {
+			t.Errorf("%s: exit code %d, signals %+v", filepath.Base(program), got.code, r.Signals)
+		}
+	}
+}

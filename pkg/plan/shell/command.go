@@ -64,6 +64,9 @@ func (w *writer) without(s *plan.Step) error {
 			return nil
 		}
 		return errors.New("nobody knows what it waits for")
+	case linux.DefaultAction:
+		w.final.reason(s, "--default-signal")
+		w.final.signals = true
 	case linux.SetCloexec, linux.Close:
 		w.explain(s, "the last shell closes all descriptors")
 	default:
@@ -130,6 +133,12 @@ func (w *writer) fileCommand(i int) ([]command, error) {
 		at, err := w.place(c.FD)
 		return run("cd %s", at), err
 	case linux.Chdir:
+		if w.pivoted && c.Path != "/" {
+			return nil, errors.New("a path inside the new root, which is not followed link by link")
+		}
+		if w.pivoted {
+			return run(`cd "$root"`), nil
+		}
 		return run("cd %s", Quote(c.Path)), nil
 	case linux.Write:
 		return w.write(s, c)
@@ -275,7 +284,10 @@ func (w *writer) lookup(i, end int, c linux.Openat2) error {
 		}
 	}
 	w.rememberAll(&w.inside, i, end)
-	find := fmt.Sprintf("inside %s %s", how, Quote(c.Path))
+	find := fmt.Sprintf("inside %s %s", how, Quote(strings.TrimPrefix(c.Path, "/")))
+	if c.Resolve&linux.ResolveNoSymlinks != 0 {
+		find += " nolinks"
+	}
 	if how != "find" {
 		w.inside.add(s, find, variable+"=$found")
 		return nil
@@ -289,23 +301,5 @@ func (w *writer) lookup(i, end int, c linux.Openat2) error {
 		return nil
 	}
 	w.inside.add(s, conditional(find, append([]string{variable + "=$found"}, then...), nil)...)
-	return nil
-}
-
-// workingDirectory interprets the change to the program's directory after the root was
-// entered: the shell goes there before, by its name outside.
-func (w *writer) workingDirectory(i, end int, c linux.Chdir) error {
-	s := &w.steps[i]
-	if c.Path == "/" && end == i+1 {
-		w.inside.add(s, `cd "$root"`)
-		return nil
-	}
-	w.rememberAll(&w.inside, i, end)
-	w.uses["inside"] = true
-	how := "find"
-	if end > i+1 {
-		how = "dir"
-	}
-	w.inside.add(s, fmt.Sprintf("inside %s %s", how, Quote(strings.TrimPrefix(c.Path, "/"))), `cd "$found"`)
 	return nil
 }

@@ -18,12 +18,11 @@ type filesystem struct {
 	made         bool
 }
 
-// bind is a detached copy of a mount, with what is to become of it once attached; or,
-// with moved, a mount that has a place already.
+// bind is a detached copy of a mount, with what is to become of it once attached.
 type bind struct {
-	source           path
-	recursive, moved bool
-	changes          []linux.MountSetattr
+	source    path
+	recursive bool
+	changes   []linux.MountSetattr
 }
 
 // mountCommand interprets the calls of mounting.
@@ -83,7 +82,11 @@ func (w *writer) openTree(s *plan.Step, c linux.OpenTree) error {
 	if err != nil {
 		return err
 	}
-	w.regs[s.Result] = value{bind: &bind{source: source, recursive: c.Flags&linux.AtRecursive != 0, moved: c.Flags&linux.OpenTreeClone == 0}}
+	if c.Flags&linux.OpenTreeClone == 0 {
+		w.regs[s.Result] = value{moved: source}
+		return nil
+	}
+	w.regs[s.Result] = value{bind: &bind{source: source, recursive: c.Flags&linux.AtRecursive != 0}}
 	return nil
 }
 
@@ -204,6 +207,10 @@ func (w *writer) attach(i int, c linux.MoveMount) ([]command, error) {
 		list = v.fs.mount(to)
 	case v.bind != nil:
 		list = w.bindTo(v.bind, to)
+	case !v.moved.empty():
+		list = run("mount --move -- %s %s", v.moved, to)
+	default:
+		return nil, fmt.Errorf("%q is no mount", from)
 	}
 	switch {
 	case from == "root":
@@ -244,9 +251,6 @@ func newMount(kind, source string, options []string, at path) []command {
 
 func (w *writer) bindTo(b *bind, to path) []command {
 	list := run("mount --%sbind -- %s %s", recursively(b.recursive), b.source, to)
-	if b.moved {
-		list = run("mount --move -- %s %s", b.source, to)
-	}
 	for _, c := range b.changes {
 		list = append(list, w.change(c, to)...)
 	}

@@ -27,7 +27,9 @@ type final struct {
 	// env has the variables that the shell cannot set, exports the others, and
 	// lost those that bash keeps for itself.
 	env, exports, lost []string
-	args               []string
+	// signals says that ignored signals are to be reset.
+	signals bool
+	args    []string
 }
 
 // reason notes once why an option is there.
@@ -112,6 +114,10 @@ func (w *writer) prctl(s *plan.Step, c linux.Prctl) error {
 		f.reason(s, "--bounding-set")
 	case c.Option == linux.PrCapbsetDrop:
 		w.explain(s, fmt.Sprintf("capability %d has no name yet", c.Arg2))
+	case c.Option == linux.PrSetDumpable && c.Arg2 == 1:
+		w.explain(s, "it is so after an execve")
+	case c.Option == linux.PrSetDumpable:
+		w.explain(s, "util-linux has none; until the program starts, others of its user may look into the shell")
 	case c.Option == linux.PrSetKeepcaps:
 		f.reason(s, "setpriv does that by itself")
 	case c.Option == linux.PrSetNoNewPrivs:
@@ -197,6 +203,10 @@ func (f *final) commands() []string {
 	if setpriv != "setpriv" {
 		parts = append(parts, setpriv+" --")
 	}
-	parts = append(parts, strings.TrimSpace("env -i "+words(f.env...)), `bash -p -c "$last" `+words(f.args...))
+	env := "env -i"
+	if f.signals {
+		env += " --default-signal"
+	}
+	parts = append(parts, strings.TrimSpace(env+" "+words(f.env...)), `bash -p -c "$last" `+words(f.args...))
 	return []string{"exec " + strings.Join(parts, " \\\n    ")}
 }

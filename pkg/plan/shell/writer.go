@@ -91,8 +91,10 @@ type value struct {
 	place path
 	// fs is a file system in the making, or a mount of it.
 	fs *filesystem
-	// bind is a copy of a mount that is not attached yet.
-	bind *bind
+	// bind is a copy of a mount that is not attached yet, and moved a mount that
+	// is to be moved.
+	bind  *bind
+	moved path
 	// file is a host file to join or to write to.
 	file string
 }
@@ -214,12 +216,8 @@ func (w *writer) group(i, end int) error {
 	s := &w.steps[i]
 	switch c := s.Call.(type) {
 	case linux.Openat2:
-		if c.Resolve&linux.ResolveInRoot != 0 {
+		if c.Resolve&linux.ResolveInRoot != 0 || w.pivoted && c.Dir == linux.CWD {
 			return w.lookup(i, end, c)
-		}
-	case linux.Chdir:
-		if w.pivoted {
-			return w.workingDirectory(i, end, c)
 		}
 	case linux.Faccessat:
 		return w.search(i, end, c)
@@ -279,7 +277,7 @@ func (w *writer) emit(s *plan.Step, list []command) {
 func toldElsewhere(s *plan.Step) bool {
 	switch s.Call.(type) {
 	case linux.Prctl, linux.Capset, linux.Setgroups, linux.Setresuid, linux.Setresgid, linux.Prlimit, linux.Seccomp, linux.Ioprio, linux.Personality,
-		linux.Setns, linux.Unshare, linux.Setsid, linux.Execve, linux.Umount, linux.CloseRange, linux.Sethostname, linux.Setdomainname, linux.LinkUp:
+		linux.Setns, linux.Unshare, linux.Setsid, linux.Execve, linux.Umount, linux.CloseRange, linux.DefaultAction, linux.Sethostname, linux.Setdomainname, linux.LinkUp:
 		return true
 	}
 	return false
