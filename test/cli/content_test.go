@@ -31,16 +31,12 @@ var faults = map[string]fakeregistry.Fault{
 	"failing":       {Path: "/v2/", Status: 500},
 }
 
-// registry [FAULT...] starts a registry, and sets $REGISTRY to its host and port. It has
-//
-//	base:latest   the built-in image, for both architectures
-//	app:1         one small layer, which is no runnable image
-//	arm:latest    an image for linux/arm64 alone
+// registry [FAULT...] starts a registry, and sets $REGISTRY to its host and port.
 func serveRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	if neg {
 		ts.Fatalf("usage: registry [FAULT...]")
 	}
-	r := fakeregistry.New(ts.Value(testKey{}).(*testing.T), fakeregistry.Options{})
+	r := newRegistry(ts.Value(testKey{}).(*testing.T))
 	for _, name := range args {
 		fault, ok := faults[name]
 		if !ok {
@@ -48,7 +44,21 @@ func serveRegistry(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		r.Fail(fault)
 	}
-	base := baseContent(ts)
+	ts.Setenv("REGISTRY", r.Host())
+}
+
+// newRegistry starts a registry that has
+//
+//	base:latest   the built-in image, for both architectures
+//	app:1         one small layer, which is no runnable image
+//	arm:latest    an image for linux/arm64 alone
+func newRegistry(t *testing.T) *fakeregistry.Registry {
+	t.Helper()
+	base, err := baseContent()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := fakeregistry.New(t, fakeregistry.Options{})
 	r.PushBlobs(base.blobs...)
 	for _, m := range base.blobs {
 		r.PushManifest("base", m.Digest.Encoded(), m)
@@ -56,7 +66,7 @@ func serveRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	r.PushManifest("base", "latest", base.index)
 	r.Push("app", "1", testimage.Build(testimage.Options{}))
 	r.PushIndex("arm", "latest", testimage.Build(testimage.Options{Platform: v1.Platform{OS: "linux", Architecture: "arm64"}}))
-	ts.Setenv("REGISTRY", r.Host())
+	return r
 }
 
 // content is an image as blobs, whatever they are, and its index.
@@ -66,14 +76,7 @@ type content struct {
 }
 
 // baseContent takes the built-in image apart, once.
-var baseContent = func() func(*testscript.TestScript) content {
-	read := sync.OnceValues(readBase)
-	return func(ts *testscript.TestScript) content {
-		c, err := read()
-		ts.Check(err)
-		return c
-	}
-}()
+var baseContent = sync.OnceValues(readBase)
 
 func readBase() (content, error) {
 	archive, err := baseimage.Archive()

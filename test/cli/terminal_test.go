@@ -1,0 +1,409 @@
+package cli_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/internal/testkit/probe"
+	"github.com/containr/containr/internal/testkit/procfs"
+)
+
+// terminal is a terminal with containr at it, and the test in the place of the person.
+type terminal struct {
+	t      *testing.T
+	root   string // the state root
+	cmd    *exec.Cmd
+	master *os.File // what the person types on and looks at
+	slave  *os.File // kept open, so that the terminal outlives the program
+	before unix.Termios
+	output chan []byte
+	seen   []byte // came, but has not been expected yet
+}
+
+// newTerminal makes a terminal in a state of its own, and watches what is left at the end of the test.
+func newTerminal(t *testing.T) *terminal {
+	t.Helper()
+	requireMachine(t)
+	testkit.Leftovers(t)
+	root := filepath.Join(t.TempDir(), "root")
+	t.Cleanup(func() {
+		defer removeContainers(t, root)
+		for _, path := range leftIn(root) {
+			t.Errorf("left in the state root: %s", path)
+		}
+	})
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { master.Close(); slave.Close() })
+	x := &terminal{t: t, root: root, master: master, slave: slave, output: make(chan []byte)}
+	x.resize(24, 80)
+	x.before = x.state()
+	return x
+}
+
+// removeContainers takes away what a test that failed left behind.
+func removeContainers(t *testing.T, root string) {
+	names, _ := filepath.Glob(filepath.Join(root, "names", "*"))
+	for _, name := range names {
+		rm := exec.Command("containr", "rm", "-f", filepath.Base(name))
+		rm.Env = append(os.Environ(), rootVar+"="+root)
+		out, err := rm.CombinedOutput()
+		t.Logf("%v: %s (%v)", rm.Args, out, err)
+	}
+}
+
+// state is how the terminal is set: echo, line editing, signals.
+func (x *terminal) state() unix.Termios {
+	x.t.Helper()
+	s, err := unix.IoctlGetTermios(int(x.slave.Fd()), unix.TCGETS)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return *s
+}
+
+func (x *terminal) resize(rows, columns uint16) {
+	x.t.Helper()
+	if err := pty.Setsize(x.master, &pty.Winsize{Rows: rows, Cols: columns}); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// containr starts a command at the terminal, as a shell would.
+func (x *terminal) containr(args ...string) {
+	x.t.Helper()
+	x.cmd = exec.Command("containr", args...)
+	x.cmd.Env = append(os.Environ(), rootVar+"="+x.root)
+	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = x.slave, x.slave, x.slave
+	x.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
+	if err := x.cmd.Start(); err != nil {
+		x.t.Fatal(err)
+	}
+	go func() {
+		defer close(x.output)
+		for {
+			part := make([]byte, 4096)
+			n, err := x.master.Read(part)
+			if n > 0 {
+				x.output <- part[:n]
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	x.t.Cleanup(func() {
+		x.cmd.Process.Kill()
+		x.cmd.Wait()
+		x.slave.Close() // the last one: the reader sees the end
+		for range x.output {
+		}
+	})
+}
+
+func (x *terminal) types(text string) {
+	x.t.Helper()
+	if _, err := x.master.WriteString(text); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+// expect waits until the text appears, and returns what came before it.
+func (x *terminal) expect(text string) string {
+	x.t.Helper()
+	late := time.After(patience)
+	for {
+		if before, after, ok := bytes.Cut(x.seen, []byte(text)); ok {
+			x.seen = after
+			return string(before)
+		}
+		select {
+		case part, ok := <-x.output:
+			if !ok {
+				x.t.Fatalf("the terminal was closed before %q; it shows %q", text, x.seen)
+			}
+			x.seen = append(x.seen, part...)
+		case <-late:
+			x.t.Fatalf("no %q; the terminal shows %q", text, x.seen)
+		}
+	}
+}
+
+// ends waits for containr and checks its exit status, and that the terminal is what it was.
+func (x *terminal) ends(status int) {
+	x.t.Helper()
+	ended := make(chan struct{})
+	go func() { x.cmd.Wait(); close(ended) }()
+	late := time.After(patience)
+	for running := true; running; {
+		select {
+		case <-ended:
+			running = false
+		case part := <-x.output:
+			x.seen = append(x.seen, part...)
+		case <-late:
+			x.t.Fatalf("containr does not end; the terminal shows %q", x.seen)
+		}
+	}
+	if got := x.cmd.ProcessState.ExitCode(); got != status {
+		x.t.Errorf("containr ended with %d (%v), want %d; the terminal shows %q", got, x.cmd.ProcessState, status, x.seen)
+	}
+	if after := x.state(); after != x.before {
+		x.t.Errorf("containr left the terminal changed:\n  %+v\nwas\n  %+v", after, x.before)
+	}
+}
+
+// container returns the id of process 1 of the only container, as the host counts.
+func (x *terminal) container() int {
+	x.t.Helper()
+	files, _ := filepath.Glob(filepath.Join(x.root, "run/containers/*/state.json"))
+	kept, _ := filepath.Glob(filepath.Join(x.root, "containers/*/state.json"))
+	files = append(files, kept...)
+	if len(files) != 1 {
+		x.t.Fatalf("%d containers, want 1: %v", len(files), files)
+	}
+	data, err := os.ReadFile(files[0])
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	var state struct{ PID int }
+	if err := json.Unmarshal(data, &state); err != nil || state.PID == 0 {
+		x.t.Fatalf("no process in %s: %v", data, err)
+	}
+	return state.PID
+}
+
+func TestTerminalIsRawAndThenAsItWas(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "--rm", "-it", "base", "sh")
+	x.expect("# ")
+	s := x.state()
+	if s.Lflag&(unix.ECHO|unix.ICANON|unix.ISIG) != 0 || s.Iflag&(unix.ICRNL|unix.IXON) != 0 || s.Oflag&unix.OPOST != 0 {
+		t.Errorf("the terminal is not raw: %+v", s)
+	}
+	// The container's line discipline echoes.
+	x.types("tty; echo se''en\r")
+	x.expect("tty; echo se''en\r\n")
+	x.expect("/dev/")
+	x.expect("seen\r\n")
+	x.types("exit 7\r")
+	x.ends(7)
+}
+
+// The container's terminal has the size of ours, from its first moment on.
+func TestTerminalSizeReachesTheContainer(t *testing.T) {
+	x := newTerminal(t)
+	x.resize(31, 97)
+	x.containr("run", "--rm", "-it", "-v", testkit.Probe(t)+":/probe", "base", "/probe", "-report", "-wait-signal", "WINCH", "-report")
+	// Two answers, and between them the word that it waits.
+	first := x.expect(`"Waiting"`)
+	if r := report(t, first); r.TTY == nil || r.TTY.Rows != 31 || r.TTY.Cols != 97 {
+		t.Errorf("the terminal inside is %+v, want 31 x 97", r.TTY)
+	}
+	x.resize(50, 200)
+	x.expect(`"SIGWINCH"`)
+	x.expect("\n")
+	second := x.expect("\n")
+	if r := report(t, second); r.TTY == nil || r.TTY.Rows != 50 || r.TTY.Cols != 200 {
+		t.Errorf("the terminal inside is %+v, want 50 x 200", r.TTY)
+	}
+	x.ends(0)
+}
+
+// report reads the report in what a terminal shows, where lines end in \r\n.
+func report(t *testing.T, shown string) probe.Report {
+	t.Helper()
+	line, _, _ := strings.Cut(shown[strings.Index(shown, "{"):], "\r\n")
+	return testkit.Report(t, []byte(line))
+}
+
+// What is typed goes to the program, the keys that would stop containr too.
+func TestKeysReachTheProgram(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "--rm", "-it", "base", "sh", "-c",
+		`trap 'echo got INT' INT; trap 'echo got QUIT' QUIT; trap 'echo got TSTP; cat; exit 5' TSTP; echo ready; while true; do sleep 0.01; done`)
+	x.expect("ready\r\n")
+	x.types("\x03") // Ctrl-C
+	x.expect("got INT")
+	x.types("\x1c") // Ctrl-\
+	x.expect("got QUIT")
+	x.types("\x1a") // Ctrl-Z
+	x.expect("got TSTP")
+	x.types("a line\r")
+	x.expect("a line\r\na line\r\n") // echoed, and then copied by cat
+	x.types("\x04")                  // Ctrl-D
+	x.ends(5)
+}
+
+// The keys that detach are not for the program; those that only begin like them are.
+func TestDetachKeys(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "--rm", "-it", "base", "sh", "-c", `echo ready; head -n 1 | hexdump -C`)
+	x.expect("ready\r\n")
+	x.types("\x10\x11") // Ctrl-P Ctrl-Q
+	x.expect("containr: a container in the foreground cannot be detached from; the keys were not passed on\r\n")
+	x.types("a\x10b\r")
+	x.expect("61 10 62 0a")
+	x.ends(0)
+}
+
+func TestDetachKeysMayBeOthers(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "--rm", "-it", "--detach-keys", "ctrl-x,d", "base", "sh", "-c", `echo ready; head -n 1 | hexdump -C`)
+	x.expect("ready\r\n")
+	x.types("\x18d")
+	x.expect("cannot be detached from")
+	x.types("\x10z\x18z\r")
+	x.expect("10 7a 18 7a 0a")
+	x.ends(0)
+}
+
+func TestTerminalIsRestoredWhenTheContainerIsKilled(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "--rm", "-it", "base", "sh")
+	x.expect("# ")
+	if err := unix.Kill(x.container(), unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	x.ends(137)
+}
+
+func TestTerminalIsRestoredWhenContainrIsTerminated(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "--rm", "-it", "--init", "base", "sh", "-c", "echo ready; exec sleep 1000")
+	x.expect("ready")
+	if err := x.cmd.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	x.ends(143)
+}
+
+// A terminal that goes away is a hangup, for the container too.
+func TestHangup(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "--rm", "-it", "base", "sh", "-c", `trap 'exit 9' HUP; echo ready; while true; do sleep 0.01; done`)
+	x.expect("ready")
+	if err := x.cmd.Process.Signal(unix.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	x.ends(9)
+}
+
+// Stopped and continued by somebody else, containr gives the terminal back meanwhile.
+func TestStopAndContinue(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "--rm", "-it", "base", "sh")
+	x.expect("# ")
+	pid := x.cmd.Process.Pid
+	if err := unix.Kill(pid, unix.SIGTSTP); err != nil {
+		t.Fatal(err)
+	}
+	waitUntil(t, "containr is stopped", func() bool {
+		s, err := procfs.ReadStat(pid)
+		return err == nil && s.State == "T"
+	})
+	if s := x.state(); s != x.before {
+		t.Errorf("stopped, containr leaves the terminal raw: %+v", s)
+	}
+	if err := unix.Kill(pid, unix.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	x.types("echo still h''ere; exit 3\r")
+	x.expect("still here")
+	x.ends(3)
+}
+
+// waitUntil waits for a state of the machine that nobody tells of.
+func waitUntil(t *testing.T, what string, holds func() bool) {
+	t.Helper()
+	for late := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("not in %v: %s", patience, what)
+		}
+	}
+}
+
+// kill -9 of containr leaves a container that runs on. It can be removed.
+func TestKilledContainrLeavesAContainerThatCanBeRemoved(t *testing.T) {
+	x := newTerminal(t)
+	pipe := filepath.Join(t.TempDir(), "alive")
+	if err := unix.Mkfifo(pipe, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	x.containr("run", "--name", "orphan", "-it", "-v", pipe+":/alive", "base", "sh", "-c",
+		`trap '' HUP; echo ready; while true; do echo alive > /alive; done`)
+	x.expect("ready")
+	pid := x.container()
+	if err := x.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	x.cmd.Wait()
+	reader, err := os.OpenFile(pipe, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	for range 2 { // the second was written after containr was dead
+		if _, err := reader.Read(make([]byte, 6)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rm := exec.Command("containr", "rm", "-f", "orphan")
+	rm.Env = append(os.Environ(), rootVar+"="+x.root)
+	if out, err := rm.CombinedOutput(); err != nil {
+		t.Fatalf("containr rm -f: %v\n%s", err, out)
+	}
+	waitUntil(t, "the container's process has gone", func() bool {
+		s, err := procfs.ReadStat(pid)
+		return err != nil || s.State == "Z"
+	})
+}
+
+// Step by step: every step is shown and waited for, until the person has seen enough.
+func TestStep(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "--rm", "--step", "base", "echo", "the program's output")
+	x.expect("Enter: make this step")
+	x.types("\n")
+	x.expect("Enter: make this step")
+	x.types("c\n")
+	x.expect("the program's output")
+	x.ends(0)
+}
+
+func TestStepCanBeStopped(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "--rm", "--step", "base", "echo", "the program's output")
+	for range 3 {
+		x.expect("Enter: make this step")
+		x.types("\n")
+	}
+	x.expect("Enter: make this step")
+	x.types("q\n")
+	x.expect("containr: ")
+	x.ends(125)
+	if strings.Contains(string(x.seen), "the program's output") {
+		t.Error("the program ran")
+	}
+}
+
+// Progress is shown on a terminal, and nowhere else.
+func TestProgressOfAPull(t *testing.T) {
+	x := newTerminal(t)
+	host := newRegistry(t).Host()
+	x.containr("pull", host+"/base")
+	x.expect(host + "/base:latest\r\n")
+	x.ends(0)
+}
