@@ -50,6 +50,9 @@ func preamble(p *Program, memfd int, fds []int, clone *linux.Clone) *preambleCod
 	for i := range fds {
 		c.dupTo(regs+8*i, p.FirstFD+i)
 	}
+	// What the caller itself inherited from a careless parent may be open beyond execve:
+	// the keeper would hold it as long as the container runs. Refused before Linux 5.11.
+	c.data[c.call(linux.CloseRange{First: high, OnExec: true}, 0)+5] = flagAnyError
 	if clone != nil && clone.Flags&linux.CloneNewuser != 0 {
 		c.raiseAmbient()
 	}

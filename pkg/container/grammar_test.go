@@ -3,6 +3,7 @@ package container
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"reflect"
 	"slices"
 	"strings"
