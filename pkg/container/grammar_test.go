@@ -5,7 +5,6 @@ import (
 	"net/netip"
 	"slices"
 	"reflect"
-	"slices"
 	"strings"
 	"testing"
 
