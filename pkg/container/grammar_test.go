@@ -3,8 +3,8 @@ package container
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
