@@ -50,6 +50,11 @@
 //   - A file without #! that is no program is run by bash as a script instead of
 //     failing.
 //   - Errors that a step tolerates are told apart by success alone.
+//   - Links of a procfs on the way to the working directory are read as text, inside
+//     the root, where the plan refuses them.
+//
+// The container has a session of its own, so an interrupt from the keyboard does not
+// reach it, and the script waits for its end.
 //
 // What is not trusted is the image: links in it are followed inside the root only.
 // Unlike the plan, the script does so by names, one after the other, so nobody may
