@@ -1,8 +1,6 @@
 package ocicli
 
 import (
-	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -11,6 +9,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/pkg/runtime"
 )
 
@@ -63,13 +62,12 @@ func execute(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	p, err := e.build(r, fs.Arg(0), fs.Args()[1:])
-	if err != nil {
-		return err
-	}
-	req := &runtime.ExecRequest{ID: fs.Arg(0), Process: p, PreserveFDs: e.preserve}
-	if p.Terminal != (e.console != "") {
-		return errors.New("a terminal needs --console-socket, and --console-socket needs a terminal")
+	req := &runtime.ExecRequest{ID: fs.Arg(0), PreserveFDs: e.preserve}
+	req.Change = func(p *specs.Process) error { return e.change(p, fs.Args()[1:]) }
+	if e.process != "" {
+		if req.Process, err = readProcess(e.process); err != nil {
+			return err
+		}
 	}
 	if e.console != "" {
 		if req.Console, err = dial(e.console); err != nil {
@@ -90,24 +88,21 @@ func execute(a *app, args []string) error {
 	return err
 }
 
-// build makes the process: from a file, or from the container's own with the flags'
-// changes.
-func (e *executing) build(r *runtime.Runtime, id string, args []string) (*specs.Process, error) {
-	if e.process != "" {
-		text, err := os.ReadFile(e.process)
-		if err != nil {
-			return nil, err
-		}
-		p := new(specs.Process)
-		if err := json.Unmarshal(text, p); err != nil {
-			return nil, fmt.Errorf("%s: %w", e.process, err)
-		}
-		return p, nil
-	}
-	p, err := r.DefaultProcess(id)
+// readProcess reads a process from a file of JSON.
+func readProcess(path string) (*specs.Process, error) {
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
+	p := new(specs.Process)
+	if err := quickjson.Decode(string(text), p); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return p, nil
+}
+
+// change makes the container's own process the one that the flags ask for.
+func (e *executing) change(p *specs.Process, args []string) error {
 	p.Args, p.Terminal, p.ConsoleSize = args, e.tty, nil
 	p.Env = append(p.Env, e.env...)
 	p.NoNewPrivileges = p.NoNewPrivileges || e.noNewPrivs
@@ -115,7 +110,7 @@ func (e *executing) build(r *runtime.Runtime, id string, args []string) (*specs.
 		p.Cwd = e.cwd
 	}
 	e.addCapabilities(p)
-	return p, e.setUser(p)
+	return e.setUser(p)
 }
 
 func (e *executing) addCapabilities(p *specs.Process) {

@@ -140,7 +140,7 @@ func run(a *app, args []string) error {
 	if keep {
 		return err
 	}
-	return errors.Join(err, r.Delete(id, false))
+	return errors.Join(err, r.Finish(s))
 }
 
 // forwarding passes signals on to a child while it is waited for.

@@ -28,6 +28,9 @@ type StartOptions struct {
 	PreserveFDs int
 	// Trace records what every step of the child did; see Started.Trace.
 	Trace bool
+	// Born, if set, is called when the process has been born and the host has made
+	// all its steps, while the child goes on with its own. An error undoes all.
+	Born func(*Started) error
 	// Before, if set, is called before every step; an error stops the execution
 	// and undoes it.
 	Before func(index int, step *plan.Step) error
@@ -44,6 +47,10 @@ type Started struct {
 	Shared bool
 	// Trace has what the plan's steps did, by index, if asked for.
 	Trace []child.Record
+
+	// id and undos are what Finish needs to know.
+	id    string
+	undos []plan.Call
 }
 
 // Start executes a plan until the user's program runs, or until the container waits
@@ -55,7 +62,9 @@ func Start(p *plan.Plan, o StartOptions) (*Started, error) {
 	defer e.closeFiles()
 	err := e.run()
 	if err == nil {
-		return e.started()
+		s := e.started()
+		e.proc.Close()
+		return s, nil
 	}
 	if undo := e.undo(); undo != nil {
 		err = errors.Join(err, fmt.Errorf("while undoing: %w", undo))
@@ -112,6 +121,11 @@ func (e *execution) run() error {
 				return err
 			}
 			i++
+		}
+	}
+	if e.o.Born != nil {
+		if err := e.o.Born(e.started()); err != nil {
+			return err
 		}
 	}
 	return e.untilReady()
@@ -304,13 +318,12 @@ func (e *execution) untilReady() error {
 	}
 }
 
-func (e *execution) started() (*Started, error) {
-	s := &Started{PID: e.pid, Trace: e.trace, Shared: len(e.undos) < len(e.plan.Undo())}
+func (e *execution) started() *Started {
+	s := &Started{PID: e.pid, Trace: e.trace, Shared: len(e.undos) < len(e.plan.Undo()), undos: e.undos}
 	if e.proc.PID != e.pid {
 		s.Parent = e.proc.PID
 	}
-	e.proc.Close()
-	return s, nil
+	return s
 }
 
 // hostStep makes one step of the host.

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -21,6 +20,7 @@ import (
 	"github.com/containr/containr/pkg/cgroup"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
 // Runtime does the verbs for the containers below one state root.
@@ -41,30 +41,14 @@ const (
 // maxConfig bounds a configuration that is read, in bytes.
 const maxConfig = 16 << 20
 
-// state is what a container's directory says about it; the rest the kernel knows.
-type state struct {
-	Version string    `json:"ociVersion"`
-	ID      string    `json:"id"`
-	PID     int       `json:"pid"`
-	Start   uint64    `json:"startTime"`
-	Bundle  string    `json:"bundle"`
-	Rootfs  string    `json:"rootfs"`
-	Created time.Time `json:"created"`
-	Owner   int       `json:"owner"`
-	// Cgroups are the container's control group directories.
-	Cgroups []string `json:"cgroups,omitempty"`
-	// Shared: see Started. What is in such a group is not ours to kill.
-	Shared      bool              `json:"sharedCgroups,omitempty"`
-	Annotations map[string]string `json:"annotations,omitempty"`
-	// UserNS: exec has to take on ids in it.
-	UserNS bool `json:"userns,omitempty"`
-}
-
 // CreateRequest is what create and run are asked for.
 type CreateRequest struct {
 	ID, Bundle string
-	// Spec replaces the bundle's config.json when it is not nil.
-	Spec *specs.Spec
+	// Spec replaces the bundle's config.json when it is not nil. SpecFile may name
+	// a file that holds it as JSON as long as the container lives; else one is
+	// written.
+	Spec     *specs.Spec
+	SpecFile string
 	// Console receives the terminal's master end.
 	Console     *os.File
 	Stdio       [3]*os.File
@@ -92,23 +76,6 @@ func ValidateID(id string) error {
 	return nil
 }
 
-// LoadSpec reads a bundle's config.json.
-func LoadSpec(bundle string) (*specs.Spec, error) {
-	return loadSpec(filepath.Join(bundle, configFile))
-}
-
-func loadSpec(path string) (*specs.Spec, error) {
-	text, err := sys.ReadFile(path, maxConfig)
-	if err != nil {
-		return nil, err
-	}
-	spec := new(specs.Spec)
-	if err := json.Unmarshal(text, spec); err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return spec, nil
-}
-
 // Probe looks at the host paths that a configuration binds, for Input.Sources.
 func Probe(spec *specs.Spec) map[string]host.Source {
 	var sources map[string]host.Source
@@ -131,16 +98,15 @@ func Probe(spec *specs.Spec) map[string]host.Source {
 // Input returns what Compile needs for a request; it looks at the host, and changes
 // nothing.
 func (r *Runtime) Input(req *CreateRequest) (Input, error) {
-	bundle, err := filepath.Abs(req.Bundle)
+	b, err := loadBundle(req)
 	if err != nil {
 		return Input{}, err
 	}
-	spec := req.Spec
-	if spec == nil {
-		if spec, err = LoadSpec(bundle); err != nil {
-			return Input{}, err
-		}
-	}
+	return r.input(req, b)
+}
+
+func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
+	spec := b.spec
 	in := Input{ID: req.ID, Spec: spec, Facts: r.Facts, ExitFile: req.ExitFile, PreserveFDs: req.PreserveFDs,
 		NoPivot: req.NoPivot, NoKeyring: req.NoKeyring}
 	if spec.Root == nil || spec.Root.Path == "" {
@@ -148,7 +114,7 @@ func (r *Runtime) Input(req *CreateRequest) (Input, error) {
 	}
 	in.Root = spec.Root.Path
 	if !filepath.IsAbs(in.Root) {
-		in.Root = filepath.Join(bundle, in.Root)
+		in.Root = filepath.Join(b.dir, in.Root)
 	}
 	switch host.Kind(in.Root) {
 	case host.Missing:
@@ -156,7 +122,7 @@ func (r *Runtime) Input(req *CreateRequest) (Input, error) {
 	case host.File:
 		return in, fmt.Errorf("root file system %s: not a directory", in.Root)
 	}
-	in.Sources = resolveSources(spec, bundle)
+	in.Sources = resolveSources(spec, b.dir)
 	if req.Wait {
 		in.StartFifo = filepath.Join(r.Root, req.ID, startFile)
 	}
@@ -175,18 +141,24 @@ func resolveSources(spec *specs.Spec, bundle string) map[string]host.Source {
 	return Probe(spec)
 }
 
+var errConsole = errors.New("a terminal needs a console socket to send it to, and a console socket needs a terminal")
+
 // Create makes a container. With req.Wait it has done everything but execute its
 // program when Create returns; without, the program runs.
 func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 	if err := ValidateID(req.ID); err != nil {
 		return nil, err
 	}
-	in, err := r.Input(req)
+	b, err := loadBundle(req)
+	if err != nil {
+		return nil, err
+	}
+	in, err := r.input(req, b)
 	if err != nil {
 		return nil, err
 	}
 	if in.Spec.Process != nil && in.Spec.Process.Terminal != (req.Console != nil) {
-		return nil, errors.New("a terminal needs a console socket to send it to, and a console socket needs a terminal")
+		return nil, errConsole
 	}
 	p, err := Compile(in)
 	if err != nil {
@@ -202,14 +174,17 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 		}
 	}
 	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Stdio: req.Stdio,
-		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before})
+		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before,
+		Born: func(s *Started) error { return writeState(dir, newState(req, b, &in, p, s), b) }})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
-	if err := r.writeState(dir, req, &in, p, s); err != nil {
+	file := filepath.Join(dir, stateFile)
+	if err := os.Rename(file+newSuffix, file); err != nil {
 		_ = unix.Kill(s.PID, unix.SIGKILL)
 		return nil, errors.Join(err, r.Delete(req.ID, true))
 	}
+	s.id = req.ID
 	return s, nil
 }
 
@@ -233,47 +208,6 @@ func (r *Runtime) makeDir(req *CreateRequest, fifo string) (string, error) {
 	return dir, nil
 }
 
-func (r *Runtime) writeState(dir string, req *CreateRequest, in *Input, p *plan.Plan, s *Started) error {
-	st := state{Version: specs.Version, ID: req.ID, PID: s.PID, Shared: s.Shared, Bundle: req.Bundle, Rootfs: in.Root, Created: time.Now().UTC(),
-		Owner: os.Getuid(), Annotations: in.Spec.Annotations, Cgroups: cgroupPaths(p)}
-	st.UserNS = hasNamespace(in.Spec, specs.UserNamespace)
-	var err error
-	if st.Bundle, err = filepath.Abs(req.Bundle); err != nil {
-		return err
-	}
-	st.Start, _ = startTime(s.PID) // a program that has ended already has none
-	spec, err := json.Marshal(in.Spec)
-	if err != nil {
-		return err
-	}
-	if err := sys.WriteFile(filepath.Join(dir, configFile), spec); err != nil {
-		return err
-	}
-	text, err := json.Marshal(&st)
-	if err != nil {
-		return err
-	}
-	tmp := filepath.Join(dir, stateFile+".new")
-	if err := sys.WriteFile(tmp, text); err != nil {
-		return err
-	}
-	return os.Rename(tmp, filepath.Join(dir, stateFile))
-}
-
-// cgroupPaths finds the container's control groups in its plan: what is removed
-// when it is deleted.
-func cgroupPaths(p *plan.Plan) []string {
-	var paths []string
-	for _, s := range p.Steps {
-		if s.Actor == plan.Host && s.Undo != nil && s.Chapter == plan.CgroupChapter {
-			if args := s.Undo.AppendArgs(nil); len(args) > 0 {
-				paths = append(paths, args[0].Text)
-			}
-		}
-	}
-	return paths
-}
-
 // startTime reads field 22 of /proc/PID/stat: the process's start in clock ticks
 // since boot, which tells it from a later one with the same number.
 func startTime(pid int) (uint64, byte) {
@@ -291,25 +225,6 @@ func startTime(pid int) (uint64, byte) {
 		t = t*10 + uint64(c-'0')
 	}
 	return t, fields[0][0]
-}
-
-// load reads a container's state.
-func (r *Runtime) load(id string) (*state, error) {
-	if err := ValidateID(id); err != nil {
-		return nil, err
-	}
-	text, err := sys.ReadFile(filepath.Join(r.Root, id, stateFile), maxConfig)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("container %q: %w", id, ErrNotFound)
-	}
-	if err != nil {
-		return nil, err
-	}
-	st := new(state)
-	if err := json.Unmarshal(text, st); err != nil {
-		return nil, fmt.Errorf("container %q: %s: %w", id, stateFile, err)
-	}
-	return st, nil
 }
 
 // status asks the kernel.
@@ -479,6 +394,27 @@ func (r *Runtime) Delete(id string, force bool) error {
 	return os.RemoveAll(dir)
 }
 
+// Finish removes a container that Create made and whose first process has ended and
+// been waited for. It is Delete for one who knows already what the container's files
+// say: where nothing but empty control groups is left, it asks nobody.
+func (r *Runtime) Finish(s *Started) error {
+	for _, c := range s.undos {
+		if d, ok := c.(linux.RemoveDir); ok && !removed(unix.Rmdir(d.Path)) {
+			return r.Delete(s.id, true) // somebody is in there still
+		}
+	}
+	dir := filepath.Join(r.Root, s.id)
+	for _, name := range [...]string{stateFile, configFile, journalFile} {
+		if err := unix.Unlink(filepath.Join(dir, name)); !removed(err) {
+			return fmt.Errorf("unlink %s: %w", filepath.Join(dir, name), err)
+		}
+	}
+	return os.RemoveAll(dir)
+}
+
+// removed tells of the result of rmdir or unlink that nothing is there any more.
+func removed(err error) bool { return err == nil || errors.Is(err, unix.ENOENT) }
+
 // end makes sure that nothing of the container runs any more.
 func (r *Runtime) end(st *state, force bool) error {
 	s := r.status(st)
@@ -536,24 +472,21 @@ func waitGone(pid int, start uint64) error {
 // ExecRequest is what exec is asked for.
 type ExecRequest struct {
 	ID string
-	// Process is the new process; fields that the caller leaves out are the
-	// caller's to fill in from the container's own (see DefaultProcess).
+	// Process is the new process. If it is nil, it is the container's own as
+	// Change leaves it.
 	Process     *specs.Process
+	Change      func(*specs.Process) error
 	Console     *os.File
 	Stdio       [3]*os.File
 	PreserveFDs int
 }
 
-// DefaultProcess returns the container's own process, to be changed for an exec.
-func (r *Runtime) DefaultProcess(id string) (*specs.Process, error) {
-	if _, err := r.load(id); err != nil {
-		return nil, err
+// process returns the process to run.
+func (req *ExecRequest) process(own *specs.Process) (*specs.Process, error) {
+	if req.Process != nil || req.Change == nil {
+		return req.Process, nil
 	}
-	spec, err := loadSpec(filepath.Join(r.Root, id, configFile))
-	if err != nil {
-		return nil, err
-	}
-	return spec.Process, nil
+	return own, req.Change(own)
 }
 
 // Exec runs a further process in a running container. The process is a child of the
@@ -566,11 +499,18 @@ func (r *Runtime) Exec(req *ExecRequest) (*Started, error) {
 	if s := r.status(st); s == specs.StateStopped {
 		return nil, fmt.Errorf("container %q: cannot exec in a stopped container: %w", req.ID, ErrNotRunning)
 	}
-	spec, err := loadSpec(filepath.Join(r.Root, req.ID, configFile))
+	spec, _, err := loadSpec(st.Config)
 	if err != nil {
 		return nil, err
 	}
-	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: req.Process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs})
+	process, err := req.process(spec.Process)
+	if err != nil {
+		return nil, err
+	}
+	if process != nil && process.Terminal != (req.Console != nil) {
+		return nil, errConsole
+	}
+	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs})
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,144 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/internal/quickjson"
+	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/pkg/plan"
+)
+
+// state is what a container's directory says about it; the rest the kernel knows.
+type state struct {
+	Version string    `json:"ociVersion"`
+	ID      string    `json:"id"`
+	PID     int       `json:"pid"`
+	Start   uint64    `json:"startTime"`
+	Bundle  string    `json:"bundle"`
+	Rootfs  string    `json:"rootfs"`
+	Created time.Time `json:"created"`
+	Owner   int       `json:"owner"`
+	// Config is the file with the configuration.
+	Config string `json:"config"`
+	// Cgroups are the container's control group directories.
+	Cgroups []string `json:"cgroups,omitempty"`
+	// Shared: see Started. What is in such a group is not ours to kill.
+	Shared      bool              `json:"sharedCgroups,omitempty"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// UserNS: exec has to take on ids in it.
+	UserNS bool `json:"userns,omitempty"`
+}
+
+// bundle is a configuration with where it came from.
+type bundle struct {
+	// dir is absolute.
+	dir  string
+	spec *specs.Spec
+	// text is spec as JSON if it was read from the bundle's config.json.
+	text []byte
+}
+
+// loadBundle reads the configuration that a request names or brings.
+func loadBundle(req *CreateRequest) (*bundle, error) {
+	dir, err := filepath.Abs(req.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	b := &bundle{dir: dir, spec: req.Spec}
+	if b.spec == nil {
+		b.spec, b.text, err = loadSpec(filepath.Join(dir, configFile))
+	}
+	return b, err
+}
+
+// LoadSpec reads a bundle's config.json.
+func LoadSpec(bundle string) (*specs.Spec, error) {
+	spec, _, err := loadSpec(filepath.Join(bundle, configFile))
+	return spec, err
+}
+
+func loadSpec(path string) (*specs.Spec, []byte, error) {
+	text, err := sys.ReadFile(path, maxConfig)
+	if err != nil {
+		return nil, nil, err
+	}
+	spec := new(specs.Spec)
+	if err := quickjson.Decode(string(text), spec); err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return spec, text, nil
+}
+
+// newState says what will be kept about a container whose process has been born.
+func newState(req *CreateRequest, b *bundle, in *Input, p *plan.Plan, s *Started) *state {
+	st := &state{Version: specs.Version, ID: req.ID, PID: s.PID, Shared: s.Shared, Bundle: b.dir, Rootfs: in.Root, Created: time.Now().UTC(),
+		Owner: os.Getuid(), Annotations: in.Spec.Annotations, Cgroups: cgroupPaths(p), Config: req.SpecFile,
+		UserNS: hasNamespace(in.Spec, specs.UserNamespace)}
+	st.Start, _ = startTime(s.PID) // a process that has ended already has none
+	return st
+}
+
+// newSuffix ends the name of a state that does not count yet.
+const newSuffix = ".new"
+
+// writeState writes the state and the copy of the configuration: the bundle may change
+// or go while the container lives. The state counts when it is renamed.
+func writeState(dir string, st *state, b *bundle) (err error) {
+	if st.Config == "" {
+		text := b.text
+		if text == nil {
+			if text, err = quickjson.Append(nil, b.spec); err != nil {
+				return err
+			}
+		}
+		st.Config = filepath.Join(dir, configFile)
+		if err := sys.WriteFile(st.Config, text); err != nil {
+			return err
+		}
+	}
+	text, err := quickjson.Append(nil, st)
+	if err != nil {
+		return err
+	}
+	return sys.WriteFile(filepath.Join(dir, stateFile+newSuffix), text)
+}
+
+// cgroupPaths finds the container's control groups in its plan: what is removed
+// when it is deleted.
+func cgroupPaths(p *plan.Plan) []string {
+	var paths []string
+	for _, s := range p.Steps {
+		if s.Actor == plan.Host && s.Undo != nil && s.Chapter == plan.CgroupChapter {
+			if args := s.Undo.AppendArgs(nil); len(args) > 0 {
+				paths = append(paths, args[0].Text)
+			}
+		}
+	}
+	return paths
+}
+
+// load reads a container's state.
+func (r *Runtime) load(id string) (*state, error) {
+	if err := ValidateID(id); err != nil {
+		return nil, err
+	}
+	text, err := sys.ReadFile(filepath.Join(r.Root, id, stateFile), maxConfig)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("container %q: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return nil, err
+	}
+	st := new(state)
+	if err := quickjson.Decode(string(text), st); err != nil {
+		return nil, fmt.Errorf("container %q: %s: %w", id, stateFile, err)
+	}
+	return st, nil
+}
