@@ -31,7 +31,8 @@ type example struct {
 	When    time.Time          `json:"when"`
 	Untold  string             `json:"-"`
 	Untag   string
-	hidden  string
+	//lint:ignore U1000 it must be passed over
+	hidden string
 	embedded
 }
 

@@ -173,13 +173,9 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 			return nil, errors.Join(err, os.RemoveAll(dir))
 		}
 	}
-	var st *state
 	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Stdio: req.Stdio,
 		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before,
-		Born: func(s *Started) error {
-			st = newState(req, b, &in, p, s)
-			return writeState(dir, st, b)
-		}})
+		Born: func(s *Started) error { return writeState(dir, newState(req, b, &in, p, s), b) }})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}

@@ -74,10 +74,10 @@ type writer struct {
 	// undo says that the host part has something to undo.
 	undo bool
 	// root is the host directory of the new root, once it is known.
-	pivoted, born, entered, executed bool
-	userNS                           bool
-	uses                             map[string]bool
-	explained                        map[string]bool
+	pivoted, born, executed bool
+	userNS                  bool
+	uses                    map[string]bool
+	explained               map[string]bool
 }
 
 func newWriter(p *plan.Plan) *writer {
