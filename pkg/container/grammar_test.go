@@ -3,7 +3,6 @@ package container
 import (
 	"fmt"
 	"net/netip"
-	"slices"
 	"reflect"
 	"slices"
 	"strings"
