@@ -181,11 +181,10 @@ func defaultRoot() string {
 	if os.Geteuid() == 0 {
 		return "/run/containr-runtime"
 	}
-	dir := os.Getenv("XDG_RUNTIME_DIR")
-	if dir == "" {
-		dir = fmt.Sprintf("/tmp/containr-runtime-%d", os.Geteuid())
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
+		return filepath.Join(dir, "containr-runtime")
 	}
-	return filepath.Join(dir, "containr-runtime")
+	return fmt.Sprintf("/tmp/containr-runtime-%d", os.Geteuid())
 }
 
 func (a *app) runtime() (*runtime.Runtime, error) {

@@ -16,6 +16,7 @@ import (
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
 // refused compiles a configuration that must be refused, with a message that has want
@@ -177,5 +178,52 @@ func TestExecNeverJoinsALaterProcess(t *testing.T) {
 	var step *StepError
 	if !errors.As(err, &step) || step.Errno != plan.ESRCH || step.Step.Call.Name() != "pidfd_open" {
 		t.Errorf("error %v: want no such process", err)
+	}
+}
+
+// A state root that another user can write to, or could have made before us, tells
+// nothing: neither who to kill nor what to remove.
+func TestStateRootOfOthersIsRefused(t *testing.T) {
+	testkit.RequireRoot(t)
+	foreign, open := filepath.Join(t.TempDir(), "foreign"), filepath.Join(t.TempDir(), "open")
+	if err := errors.Join(os.Mkdir(foreign, 0o700), os.Chown(foreign, 1000, 1000), os.Mkdir(open, 0o700), os.Chmod(open, 0o777|os.ModeSticky)); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{foreign, open} {
+		victim := filepath.Join(t.TempDir(), "victim")
+		testkit.WriteFile(t, filepath.Join(root, "x", stateFile), `{"id":"x","pid":1}`, 0o644)
+		testkit.WriteFile(t, filepath.Join(root, "x", journalFile), "rmdir "+strconv.Quote(victim)+"\n", 0o644)
+		if err := os.Mkdir(victim, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		r := &Runtime{Root: root, Facts: &host.Facts{}}
+		for verb, err := range map[string]error{"kill": r.Kill("x", 0, false), "start": r.Start("x"), "delete": r.Delete("x", true)} {
+			if err == nil || !strings.Contains(err.Error(), "state root") {
+				t.Errorf("%s in %s: %v", verb, root, err)
+			}
+		}
+		if _, err := r.makeDir(&CreateRequest{ID: "y"}, ""); err == nil {
+			t.Errorf("a container was made in %s", root)
+		}
+		if _, err := os.Stat(victim); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Ids and host paths reach file names and the journal as what they are.
+func TestOddNamesStayNames(t *testing.T) {
+	for _, id := range []string{"", ".", "..", "a/b", "../x", "a\nb", "a\x00", "é", "a b", strings.Repeat("x", 1025)} {
+		if ValidateID(id) == nil {
+			t.Errorf("id %q was accepted", id)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "journal")
+	calls := []plan.Call{linux.RemoveDir{Path: "/a\nrmdir \"/b\"\n"}, linux.RemoveDir{Path: "/c \\\" \x00\xff,:"}}
+	if err := writeJournal(path, calls); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := readJournal(path); err != nil || !slices.Equal(got, calls) {
+		t.Errorf("%q, error %v", got, err)
 	}
 }

@@ -129,6 +129,9 @@ func (r *Runtime) load(id string) (*state, error) {
 	if err := ValidateID(id); err != nil {
 		return nil, err
 	}
+	if err := r.checkRoot(); err != nil {
+		return nil, err
+	}
 	text, err := sys.ReadFile(filepath.Join(r.Root, id, stateFile), maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("container %q: %w", id, ErrNotFound)

@@ -188,9 +188,29 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 	return s, nil
 }
 
+// checkRoot refuses a state root that another user could have filled: what a
+// container's directory says is killed, joined and removed.
+func (r *Runtime) checkRoot() error {
+	var st unix.Stat_t
+	switch err := unix.Stat(r.Root, &st); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("state root %s: %w", r.Root, err)
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("state root %s: it belongs to another user (uid %d)", r.Root, st.Uid)
+	case st.Mode&0o022 != 0:
+		return fmt.Errorf("state root %s: other users may write to it (mode %#o)", r.Root, st.Mode&0o7777)
+	}
+	return nil
+}
+
 // makeDir makes the container's directory; its existence is the claim on the id.
 func (r *Runtime) makeDir(req *CreateRequest, fifo string) (string, error) {
 	if err := os.MkdirAll(r.Root, 0o700); err != nil {
+		return "", err
+	}
+	if err := r.checkRoot(); err != nil {
 		return "", err
 	}
 	dir := filepath.Join(r.Root, req.ID)
