@@ -105,14 +105,38 @@ func checkSpec(s *specs.Spec) error {
 		return errors.New("configuration: /process/args is empty: there is no program to run")
 	case s.Process.Args[0] == "":
 		return errors.New("configuration: /process/args/0 is the empty string: there is no program to run")
-	case !strings.HasPrefix(s.Process.Cwd, "/"):
+	case len(s.Process.Cwd) <= maxPath && !strings.HasPrefix(s.Process.Cwd, "/"):
 		return fmt.Errorf("configuration: /process/cwd %q is not an absolute path", s.Process.Cwd)
 	case s.Hostname != "" && !hasNamespace(s, specs.UTSNamespace):
 		return errors.New("configuration: /hostname needs a UTS namespace of the container's own")
 	case !hasNamespace(s, specs.MountNamespace):
 		return errors.New("configuration: /linux/namespaces has no mount namespace: the host's mounts would be changed")
 	}
+	if err := checkLengths(s.Process); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
 	return checkUnsupported(s)
+}
+
+const (
+	// maxPath is PATH_MAX without the closing zero: the kernel takes no longer one.
+	maxPath = 4095
+	// maxSearch is how many directories of PATH are searched, at most.
+	maxSearch = 1024
+)
+
+// checkLengths refuses, before there are steps for each part of them, what the kernel
+// would refuse anyway. An image says what they are.
+func checkLengths(p *specs.Process) error {
+	switch dirs := len(searchPath(p.Env)); {
+	case len(p.Cwd) > maxPath:
+		return fmt.Errorf("/process/cwd is longer than %d bytes", maxPath)
+	case len(p.Args[0]) > maxPath:
+		return fmt.Errorf("/process/args/0, the program, is longer than %d bytes", maxPath)
+	case dirs > maxSearch && !strings.Contains(p.Args[0], "/"):
+		return fmt.Errorf("/process/env: PATH has %d directories, more than %d", dirs, maxSearch)
+	}
+	return nil
 }
 
 // checkUnsupported refuses what this runtime does not do yet, instead of ignoring it.

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -43,6 +44,9 @@ func CompileExec(in ExecInput) (*plan.Plan, error) {
 	}
 	if !strings.HasPrefix(in.Process.Cwd, "/") {
 		return nil, errors.New("exec: the working directory is not an absolute path")
+	}
+	if err := checkLengths(in.Process); err != nil {
+		return nil, fmt.Errorf("exec: %w", err)
 	}
 	spec := *in.Spec
 	spec.Process = in.Process
