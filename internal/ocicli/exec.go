@@ -75,8 +75,7 @@ func execute(a *app, args []string) error {
 		}
 		defer req.Console.Close()
 	}
-	forward := forwardSignals(e.detach)
-	defer forward.stop()
+	signals := catch(e.detach)
 	s, err := r.Exec(req)
 	if err != nil {
 		return err
@@ -84,7 +83,7 @@ func execute(a *app, args []string) error {
 	if err := writePID(e.pidFile, s.PID); err != nil || e.detach {
 		return err
 	}
-	a.exit, err = forward.wait(s.PID)
+	a.exit, err = wait(s.PID, signals)
 	return err
 }
 

@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -129,72 +128,17 @@ func run(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	forward := forwardSignals(detach)
-	defer forward.stop()
+	signals := catch(detach)
 	s, err := a.make(r, &m, id, false)
 	if err != nil || detach {
 		return err
 	}
-	code, err := forward.wait(s.PID)
+	code, err := wait(s.PID, signals)
 	a.exit = code
 	if keep {
 		return err
 	}
 	return errors.Join(err, r.Finish(s))
-}
-
-// forwarding passes signals on to a child while it is waited for.
-type forwarding struct{ signals chan os.Signal }
-
-// forwarded are the signals that people and supervisors send. Not all 64: the Go
-// runtime wakes a thread for each that it begins to catch, which would take longer
-// than the container's start.
-var forwarded = []os.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGCONT, unix.SIGWINCH, unix.SIGALRM, unix.SIGTSTP}
-
-// forwardSignals begins to catch signals, before there is anybody to pass them to,
-// so that none is lost; it does so beside the making of the container.
-func forwardSignals(off bool) *forwarding {
-	f := &forwarding{}
-	if !off {
-		f.signals = make(chan os.Signal, 64)
-		go signal.Notify(f.signals, forwarded...)
-	}
-	return f
-}
-
-func (f *forwarding) stop() {
-	if f.signals != nil {
-		signal.Stop(f.signals)
-	}
-}
-
-// wait waits for a child's end and returns its exit code, 128+n after a signal.
-func (f *forwarding) wait(pid int) (int, error) {
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		for {
-			select {
-			case s := <-f.signals:
-				_ = unix.Kill(pid, s.(unix.Signal)) // it may have ended
-			case <-done:
-				return
-			}
-		}
-	}()
-	for {
-		var ws unix.WaitStatus
-		_, err := unix.Wait4(pid, &ws, 0, nil)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return 1, fmt.Errorf("wait for process %d: %w", pid, err)
-		case ws.Signaled():
-			return 128 + int(ws.Signal()), nil
-		}
-		return ws.ExitStatus(), nil
-	}
 }
 
 func start(a *app, args []string) error {
