@@ -197,6 +197,11 @@ func byHandRoot(t *testing.T) string {
 	return root
 }
 
+// ofLibc are the signals 32 and 33, which C libraries keep for themselves. Some programs,
+// make among them, leave them ignored in what they start; the plan resets them, and no
+// tool of util-linux or coreutils can.
+const ofLibc = 1<<31 | 1<<32
+
 // seen is a report reduced to what two containers of one configuration must have in
 // common: without numbers that the kernel hands out.
 type seen map[string]string
@@ -206,6 +211,7 @@ func observe(t *testing.T, r testprobe.Report) seen {
 	if len(r.Errors) > 0 {
 		t.Logf("the probe's errors: %v", r.Errors)
 	}
+	r.Signals.Ignored &^= ofLibc // a script has no way to reset them
 	s := seen{
 		"pid": fmt.Sprint(r.PID, r.PPID, r.PGID, r.SID), "argv": fmt.Sprintf("%q", r.Argv), "cwd": r.Cwd, "exe": r.Exe,
 		"uid": fmt.Sprint(r.UID), "gid": fmt.Sprint(r.GID), "groups": fmt.Sprint(r.Groups),
@@ -637,7 +643,7 @@ func TestByHandResetsSignals(t *testing.T) {
 	testkit.WriteFile(t, script, text, 0o755)
 	for _, program := range []string{script, writeELF(t, p, "program")} {
 		got := runFile(t, exec.Command("sh", "-c", `trap "" HUP INT QUIT TSTP; exec "$0"`, program))
-		if r := testkit.Report(t, got.out); got.code != 0 || r.Signals.Ignored != 0 || r.Signals.Blocked != 0 {
+		if r := testkit.Report(t, got.out); got.code != 0 || r.Signals.Ignored&^ofLibc != 0 || r.Signals.Blocked != 0 {
 			t.Errorf("%s: exit code %d, signals %+v", filepath.Base(program), got.code, r.Signals)
 		}
 	}

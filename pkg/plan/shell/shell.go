@@ -37,6 +37,8 @@
 //   - The system call filter is loaded only if setpriv can (util-linux 2.41), and then
 //     before the last shell, which must get along with it. Otherwise the script says
 //     on standard error that there is none.
+//   - The signals 32 and 33, which C libraries keep for themselves, stay ignored if
+//     the caller ignores them.
 //   - The session keyring stays the caller's: util-linux has no tool for it.
 //   - There is no new terminal; the program has the caller's descriptors 0, 1 and 2,
 //     and no others.
