@@ -125,6 +125,9 @@ func xattrs(path string) (map[string]string, error) {
 		return nil, err
 	}
 	out := map[string]string{}
+	if size == 0 {
+		return out, nil // overlayfs counts the names that it hides, until it has to list them
+	}
 	for name := range strings.SplitSeq(strings.TrimSuffix(string(names[:size]), "\x00"), "\x00") {
 		buf := make([]byte, 65536) // XATTR_SIZE_MAX
 		n, err := unix.Lgetxattr(path, name, buf)

@@ -30,6 +30,7 @@ var hints = [...]struct {
 	{"mkdir", plan.EROFS, "", "the control group file system is mounted read-only here"},
 	{"mount", plan.EPERM, "", "mounting needs root, or a user namespace with a mount namespace of its own"},
 	{"mount", plan.EINVAL, "layers", "the kernel refused the overlay: the state root may itself be on an overlay; put it on another file system with --root"},
+	{"mount", plan.EACCES, "layers", "the container's users do not get to the layers: let others search every directory on the way to the state root (chmod o+x)"},
 	{"mount", plan.ENODEV, "", "this kernel does not have that file system"},
 	{"fsopen", plan.ENODEV, "", "this kernel does not have that file system"},
 	{"fsopen", plan.EPERM, "", "mounting needs root, or a user namespace with a mount namespace of its own"},

@@ -16,6 +16,7 @@ import (
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/internal/testkit/probe"
 	"github.com/containr/containr/internal/testkit/procfs"
+	"github.com/containr/containr/internal/testkit/program"
 )
 
 // terminal is a terminal with containr at it, and the test in the place of the person.
@@ -33,12 +34,12 @@ type terminal struct {
 // newTerminal makes a terminal in a state of its own, and watches what is left at the end of the test.
 func newTerminal(t *testing.T) *terminal {
 	t.Helper()
-	requireMachine(t)
+	program.Require(t)
 	testkit.Leftovers(t)
 	root := filepath.Join(t.TempDir(), "root")
 	t.Cleanup(func() {
 		defer removeContainers(t, root)
-		for _, path := range leftIn(root) {
+		for _, path := range program.LeftIn(root) {
 			t.Errorf("left in the state root: %s", path)
 		}
 	})
@@ -58,7 +59,7 @@ func removeContainers(t *testing.T, root string) {
 	names, _ := filepath.Glob(filepath.Join(root, "names", "*"))
 	for _, name := range names {
 		rm := exec.Command("containr", "rm", "-f", filepath.Base(name))
-		rm.Env = append(os.Environ(), rootVar+"="+root)
+		rm.Env = append(os.Environ(), program.RootVar+"="+root)
 		out, err := rm.CombinedOutput()
 		t.Logf("%v: %s (%v)", rm.Args, out, err)
 	}
@@ -85,7 +86,7 @@ func (x *terminal) resize(rows, columns uint16) {
 func (x *terminal) containr(args ...string) {
 	x.t.Helper()
 	x.cmd = exec.Command("containr", args...)
-	x.cmd.Env = append(os.Environ(), rootVar+"="+x.root)
+	x.cmd.Env = append(os.Environ(), program.RootVar+"="+x.root)
 	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = x.slave, x.slave, x.slave
 	x.cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
 	if err := x.cmd.Start(); err != nil {
@@ -361,7 +362,7 @@ func TestKilledContainrLeavesAContainerThatCanBeRemoved(t *testing.T) {
 		}
 	}
 	rm := exec.Command("containr", "rm", "-f", "orphan")
-	rm.Env = append(os.Environ(), rootVar+"="+x.root)
+	rm.Env = append(os.Environ(), program.RootVar+"="+x.root)
 	if out, err := rm.CombinedOutput(); err != nil {
 		t.Fatalf("containr rm -f: %v\n%s", err, out)
 	}

@@ -1,0 +1,103 @@
+// Package program lets tests run containr as people do, from its command line.
+//
+// # Theory of operation
+//
+// A test binary that begins with Main doubles as containr: Main puts a copy of the binary, under the name containr, in
+// a directory in front of PATH, and a binary of that name is cmd/containr. So what a test runs is built from the same
+// sources, with the same flags: it counts for coverage, and the race detector sees it. containr-init, which has to be
+// static, is built apart and put beside it.
+//
+// The environment variable ROOT stands for --root, so that a test says once where everything is kept.
+package program
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/containr/containr/internal/baseimage"
+	"github.com/containr/containr/internal/cli"
+	"github.com/containr/containr/internal/testkit"
+)
+
+// RootVar names the environment variable with the state root.
+const RootVar = "ROOT"
+
+// Main runs the tests, or containr. It does not return.
+func Main(m *testing.M) {
+	testscript.Main(m, map[string]func(){"containr": containr})
+}
+
+// containr is cmd/containr, with --root for the directory that the environment names.
+func containr() {
+	args := os.Args[1:]
+	if root := os.Getenv(RootVar); root != "" {
+		args = append([]string{"--root", root}, args...)
+	}
+	p := cli.Program{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
+	os.Exit(p.Main(args))
+}
+
+// Require skips a test where containers cannot be run, and makes the programs reachable for every user.
+func Require(t testing.TB) {
+	t.Helper()
+	testkit.RequireRoot(t)
+	if _, err := baseimage.Archive(); err != nil {
+		t.Skipf("skipped: %v", err)
+	}
+	path, err := exec.LookPath("containr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Dir(path)
+	for _, dir := range []string{bin, filepath.Dir(bin)} {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install(t, "github.com/containr/containr/cmd/containr-init", filepath.Join(bin, "containr-init"))
+}
+
+// install builds a program that belongs beside containr, once.
+func install(t testing.TB, pkg, path string) {
+	t.Helper()
+	if _, err := os.Stat(path); err == nil {
+		return
+	}
+	built, err := testkit.Build(pkg, runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(built)
+	if err == nil {
+		err = os.WriteFile(path, data, 0o755)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// transient are the directories below a state root that are empty when no command runs and no container is kept.
+var transient = []string{
+	"containers", "layers", "names", "run/containers", "run/runtime", "content/ingest", "content/leases", "snapshots/staging",
+}
+
+// LeftIn lists what a state root should not hold any more: containers and their layers, what is half fetched, leases.
+func LeftIn(root string) []string {
+	var left []string
+	for _, dir := range transient {
+		filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err == nil && path != filepath.Join(root, dir) {
+				left = append(left, fmt.Sprintf("%s (%s)", path, d.Type()))
+			}
+			return nil
+		})
+	}
+	return left
+}
