@@ -71,9 +71,10 @@ type Placement struct {
 	// version 1 and when the container stays in its maker's group.
 	Into linux.FD
 	// Attach is host steps to be made while the container's process exists but
-	// does not run its program yet. On version 1 they move it, whose number is in
-	// the register Process, into its groups; on version 2 there are none but on
-	// kernels before 6.4, which have to be told the CPUs again.
+	// does not run its program yet. On version 1 they write the limits and move
+	// it, whose number is in the register Process, into its groups; on version 2
+	// there are none but on kernels before 6.4, which have to be told the CPUs
+	// again.
 	Attach []plan.Step
 	// Paths are the container's directories, one in every hierarchy. They are
 	// what Open and Update take later.

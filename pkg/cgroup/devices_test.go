@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -247,7 +248,7 @@ func TestAllowAllNeedsNoFilter(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, s := range p.Setup {
+		for _, s := range slices.Concat(p.Setup, p.Attach) {
 			if s.From == "/linux/resources/devices" {
 				t.Errorf("%s: %s", f.CgroupMode, s.String())
 			}

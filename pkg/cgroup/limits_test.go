@@ -84,7 +84,7 @@ func TestValues(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := writes(p.Setup)
+			got := writes(slices.Concat(p.Setup, p.Attach))
 			for pair := range strings.FieldsSeq(c.want) {
 				file, want, given := strings.Cut(strings.ReplaceAll(pair, "_20", " 20"), "=")
 				if value, there := got[file]; there != given || value != want {

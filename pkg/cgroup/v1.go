@@ -17,13 +17,16 @@ import (
 // planV1 makes a directory in every hierarchy, named ones too: a process that stays
 // behind in one of them is not accounted there, and tools that look for the
 // container's processes would miss it.
+//
+// Only the directories have to be there when the process is born. Their limits are
+// written while it makes its mounts, just before it is moved into them.
 func planV1(f *host.Facts, loc location, res *specs.LinuxResources) (*Placement, error) {
 	if err := checkV1(res); err != nil {
 		return nil, err
 	}
 	p := &Placement{Paths: make([]string, 0, len(f.Hierarchies))}
 	setup := plan.Build(plan.Host, plan.CgroupChapter)
-	setup.Steps = make([]plan.Step, 0, len(f.Hierarchies)+len(standardDevices)+16)
+	setup.Steps = make([]plan.Step, 0, 2*len(f.Hierarchies)+16)
 	for _, h := range f.Hierarchies {
 		base := h.Path
 		if !loc.absolute {
@@ -32,17 +35,19 @@ func planV1(f *host.Facts, loc location, res *specs.LinuxResources) (*Placement,
 		makeV1(setup, loc, h, base)
 		p.Paths = append(p.Paths, base+loc.path)
 	}
+	attach := plan.Build(plan.Host, plan.CgroupChapter)
+	attach.Steps = make([]plan.Step, 0, len(f.Hierarchies)+len(standardDevices)+16)
 	for i, h := range f.Hierarchies {
-		l := &limits{b: setup, dir: p.Paths[i], res: res}
+		l := &limits{b: attach, dir: p.Paths[i], res: res}
 		if err := l.hierarchyV1(h.Controllers, f.Root()); err != nil {
 			return nil, err
 		}
 	}
-	attach := plan.Build(plan.Host, plan.CgroupChapter)
-	attach.Steps = make([]plan.Step, 0, len(p.Paths))
 	for _, dir := range p.Paths {
-		attach.Do("move the process into its control groups",
-			linux.Attach{Path: dir + "/cgroup.procs", PID: Process}).Early()
+		attach.Do("move the process into its control groups", linux.Attach{Path: dir + "/cgroup.procs", PID: Process})
+	}
+	for i := range attach.Steps {
+		attach.Steps[i].Early()
 	}
 	p.Setup, p.Attach = setup.Steps, attach.Steps
 	return p, nil

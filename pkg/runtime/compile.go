@@ -72,7 +72,7 @@ const typicalSteps = 320
 // compile is the table of contents of a container.
 func (c *compiler) compile() (*plan.Plan, error) {
 	for _, chapter := range []func() error{
-		c.limits,     // limits exist before anything runs
+		c.limits,     // its control groups exist before anything runs
 		c.namespaces, // what is to be joined
 		c.birth,      // the process, in its new namespaces
 		c.identity,   // ids get their meaning; a session of its own
@@ -416,8 +416,8 @@ func changeToWorkdir(b *plan.Builder, pointer string) {
 	b.Do("a directory that is deleted already is no place to start in: the kernel says ENOENT", linux.Getcwd{}).Ok(plan.ERANGE).For(pointer)
 }
 
-// attach plans the entering of control groups of version 1. The kernel may need
-// milliseconds for it, so the host does it while the child makes its mounts; here
+// attach plans the limits and the entering of control groups of version 1. The kernel
+// may need milliseconds for it, so the host does it while the child makes its mounts; here
 // the child waits for it.
 func (c *compiler) attach() error {
 	c.add(c.cg.Attach)

@@ -25,7 +25,7 @@ func (e *execution) host(call plan.Call) (int, error) {
 	case linux.MakeDir:
 		return 0, unix.Mkdir(c.Path, c.Mode)
 	case linux.WriteFile:
-		return 0, writeControl(c.Path, c.Data)
+		return 0, e.control.write(c.Path, c.Data)
 	case linux.CopyFile:
 		return 0, copyControl(c.From, c.To)
 	case linux.Attach:
@@ -60,6 +60,33 @@ func (e *execution) openPidfd(c linux.OpenPidfd) (int, error) {
 		return 0, unix.ESRCH
 	}
 	return fd, nil
+}
+
+// control is the control file that was written last. A list of devices goes to one
+// file, line by line; it is opened once.
+type control struct {
+	path string
+	fd   int
+}
+
+func (c *control) write(path, data string) error {
+	if c.path != path {
+		c.close()
+		fd, err := unix.Open(path, unix.O_WRONLY|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		c.path, c.fd = path, fd
+	}
+	_, err := unix.Write(c.fd, []byte(data))
+	return err
+}
+
+func (c *control) close() {
+	if c.path != "" {
+		_ = unix.Close(c.fd) // a control file acts when it is written
+		c.path = ""
+	}
 }
 
 // writeControl writes a control file in one write(2): the kernel acts on each.

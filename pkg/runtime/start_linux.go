@@ -73,17 +73,18 @@ func Start(p *plan.Plan, o StartOptions) (*Started, error) {
 }
 
 type execution struct {
-	plan  *plan.Plan
-	o     StartOptions
-	regs  map[plan.Reg]int
-	files []int // descriptors to close at the end
-	prog  *child.Program
-	proc  *child.Process
-	pid   int
-	ready bool
-	trace []child.Record
-	began time.Time
-	undos []plan.Call
+	plan    *plan.Plan
+	o       StartOptions
+	regs    map[plan.Reg]int
+	files   []int // descriptors to close at the end
+	control control
+	prog    *child.Program
+	proc    *child.Process
+	pid     int
+	ready   bool
+	trace   []child.Record
+	began   time.Time
+	undos   []plan.Call
 	// early is what the container said before its keeper told its process id.
 	early []child.Event
 }
@@ -407,6 +408,7 @@ func reap(pid int) {
 }
 
 func (e *execution) closeFiles() {
+	e.control.close()
 	for _, fd := range e.files {
 		_ = unix.Close(fd)
 	}
