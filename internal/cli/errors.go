@@ -107,6 +107,7 @@ var hints = []struct {
 	{container.ErrNoInit, "`make` builds containr-init; it belongs beside containr"},
 	{container.ErrUnknownUser, "use a number, which need not be known to the image"},
 	{container.ErrNewer, "use the containr that made it, or another --root"},
+	{engine.ErrNoSource, "make it first, or have an empty directory made with --mount type=bind,bind-create-src,source=...,target=..."},
 	{engine.ErrRunning, "`containr rm -f` kills it first"},
 	{registry.ErrUnreachable, "check the registry's name and the network"},
 	{registry.ErrUnauthorized, "log in with `docker login`, or check the name: registries do not tell the two apart"},
@@ -117,7 +118,7 @@ var hints = []struct {
 	{image.ErrNotFound, "`containr images` lists what there is; `containr pull` fetches more"},
 	{image.ErrReference, "a name looks like registry.example/path/name:tag, all in small letters"},
 	{baseimage.ErrMissing, "or pull an image from a registry"},
-	{host.ErrOldKernel, "containr needs Linux 5.10"},
+	{host.ErrOldKernel, "Debian 11, Ubuntu 22.04 and RHEL 9 have newer ones"},
 	{unix.ENOSPC, "the disk is full: make room, for instance with `containr rmi`, or choose another one with --root"},
 	{fs.ErrPermission, "run as root, or choose a directory of your own with --root"},
 }

@@ -101,7 +101,7 @@ func TestCheckSources(t *testing.T) {
 		t.Errorf("the source was not made: %v", err)
 	}
 	err = checkSources([]container.Mount{{Type: container.MountBind, Source: filepath.Join(dir, "missing"), Target: "/x"}})
-	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "bind source for /x") {
+	if !errors.Is(err, ErrNoSource) || !strings.Contains(err.Error(), "bind source for /x") {
 		t.Error(err)
 	}
 }

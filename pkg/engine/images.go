@@ -260,7 +260,7 @@ func (e *Engine) findImage(ctx context.Context, c container.Config, progress fun
 			return img, err
 		}
 		if c.Pull == container.PullNever {
-			return nil, fmt.Errorf("image %s: %w: %w", c.Image, err, errPullNever)
+			return nil, fmt.Errorf("%w, %w", err, errPullNever)
 		}
 	}
 	return e.Pull(ctx, PullRequest{Name: c.Image, Platform: c.Platform, Progress: progress})

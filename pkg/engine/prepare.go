@@ -105,6 +105,9 @@ func (e *Engine) findAndUnpack(ctx context.Context, p *prepared, progress func(r
 	return err
 }
 
+// ErrNoSource means that what a bind is to show is not there.
+var ErrNoSource = errors.New("no such file or directory")
+
 // checkSources looks for the sources of binds, before anything is made. A source
 // that the user allowed to be made is made.
 func checkSources(mounts []container.Mount) error {
@@ -117,7 +120,11 @@ func checkSources(mounts []container.Mount) error {
 				return fmt.Errorf("bind source: %w", err)
 			}
 		}
-		if _, err := os.Stat(m.Source); err != nil {
+		_, err := os.Stat(m.Source)
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("bind source for %s: %s: %w", m.Target, m.Source, ErrNoSource)
+		}
+		if err != nil {
 			return fmt.Errorf("bind source for %s: %w", m.Target, err)
 		}
 	}
@@ -309,7 +316,11 @@ func (e *Engine) seccomp(file string) (func([]string) (*specs.LinuxSeccomp, erro
 		return nil, fmt.Errorf("seccomp profile: %w", err)
 	}
 	return func(caps []string) (*specs.LinuxSeccomp, error) {
-		return profile.Load(bytes.NewReader(data), target(caps))
+		filter, err := profile.Load(bytes.NewReader(data), target(caps))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		return filter, nil
 	}, nil
 }
 

@@ -19,16 +19,38 @@ import (
 	"github.com/containr/containr/internal/testkit/testimage"
 )
 
-// faults are the lies that a registry in a script can be told to tell.
+// faults are the lies that a registry in a script can be told to tell, about manifests and about layers.
 var faults = map[string]fakeregistry.Fault{
-	"wrong-digest":  {Path: "/blobs/", Body: []byte("not what the digest says")},
-	"wrong-content": {Path: "/manifests/", Body: []byte(`{"schemaVersion": 2}`)},
-	"truncated":     {Path: "/blobs/", Truncate: 20},
-	"broken":        {Path: "/blobs/", BreakAfter: 20},
-	"endless":       {Path: "/blobs/", Endless: true},
-	"endless-index": {Path: "/manifests/", Endless: true},
-	"refused":       {Path: "/v2/", Status: 403},
-	"failing":       {Path: "/v2/", Status: 500},
+	"wrong-manifest":   {Path: "/manifests/", Body: []byte(`{"schemaVersion": 2}`)},
+	"endless-manifest": {Path: "/manifests/", Endless: true},
+	"wrong-digest":     {Path: "LAYER", Body: []byte("CHANGED")},
+	"wrong-length":     {Path: "LAYER", Body: []byte("not what the digest says")},
+	"truncated":        {Path: "LAYER", Truncate: 1000},
+	"broken":           {Path: "LAYER", BreakAfter: 1000},
+	"endless":          {Path: "LAYER", Endless: true},
+	"refused":          {Path: "/v2/", Status: 403},
+	"failing":          {Path: "/v2/", Status: 500},
+}
+
+// tell makes a registry lie. In the path, LAYER stands for the layers of the built-in image; the body CHANGED for the
+// right one with a bit flipped in the middle.
+func tell(r *fakeregistry.Registry, fault fakeregistry.Fault, base content) {
+	if fault.Path != "LAYER" {
+		r.Fail(fault)
+		return
+	}
+	for _, blob := range base.blobs {
+		if len(blob.Data) < 1<<20 {
+			continue // a manifest or a configuration
+		}
+		about := fault
+		about.Path = blob.Digest.String()
+		if string(fault.Body) == "CHANGED" {
+			about.Body = bytes.Clone(blob.Data)
+			about.Body[len(about.Body)/2] ^= 1
+		}
+		r.Fail(about)
+	}
 }
 
 // registry [FAULT...] starts a registry, and sets $REGISTRY to its host and port.
@@ -37,12 +59,14 @@ func serveRegistry(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: registry [FAULT...]")
 	}
 	r := newRegistry(ts.Value(testKey{}).(*testing.T))
+	base, err := baseContent()
+	ts.Check(err)
 	for _, name := range args {
 		fault, ok := faults[name]
 		if !ok {
 			ts.Fatalf("unknown fault %s", name)
 		}
-		r.Fail(fault)
+		tell(r, fault, base)
 	}
 	ts.Setenv("REGISTRY", r.Host())
 }
