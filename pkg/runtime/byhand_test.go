@@ -34,8 +34,15 @@ func byHandSpecs(t *testing.T) map[string]*specs.Spec {
 	testkit.WriteFile(t, filepath.Join(dir, "file"), "text", 0o644)
 	args := []string{"/probe", "-ls", "/dev", "-ls", "/", "-sysctl", "net.ipv4.ip_unprivileged_port_start", "-try", "write:/etc/passwd", "-try", "open:/proc/kcore"}
 	list := map[string]*specs.Spec{}
+	facts, err := host.Probe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	add := func(name string, change func(s *specs.Spec)) {
 		s := exampleSpec(args...)
+		// The limit of this process is not the one that it was started with: a Go
+		// program raises it for itself.
+		s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1000, Hard: 1000}}
 		change(s)
 		list[name] = s
 	}
@@ -52,7 +59,10 @@ func byHandSpecs(t *testing.T) map[string]*specs.Spec {
 			specs.Mount{Destination: "/deep/er/file", Type: "bind", Source: filepath.Join(dir, "file"), Options: []string{"bind"}},
 			specs.Mount{Destination: "/var/link/x", Type: "tmpfs", Source: "it's $HOME", Options: []string{"ro", "noatime"}})
 		s.Linux.MaskedPaths = append(s.Linux.MaskedPaths, "/etc/group", "/home", "/none")
-		s.Linux.ReadonlyPaths = append(s.Linux.ReadonlyPaths, "/etc", "/data/file")
+		s.Linux.ReadonlyPaths = append(s.Linux.ReadonlyPaths, "/etc")
+		if facts.HasMountSetattr() { // a file cannot be remounted without it
+			s.Linux.ReadonlyPaths = append(s.Linux.ReadonlyPaths, "/data/file")
+		}
 	})
 	add("ambient", func(s *specs.Spec) {
 		s.Process.User = specs.User{UID: 1000, GID: 1000}
@@ -86,7 +96,10 @@ func byHandSpecs(t *testing.T) map[string]*specs.Spec {
 	})
 	add("shared", func(s *specs.Spec) { s.Linux.RootfsPropagation = "shared" })
 	add("recursive", func(s *specs.Spec) {
-		source := t.TempDir()
+		source, readonly := t.TempDir(), "ro"
+		if facts.HasMountSetattr() {
+			readonly = "rro"
+		}
 		mountForTest(t, source, "", 0)
 		for i, below := range []string{"a b", "c"} {
 			dir := filepath.Join(source, below)
@@ -94,7 +107,7 @@ func byHandSpecs(t *testing.T) map[string]*specs.Spec {
 			mountForTest(t, dir, "tmpfs", []uintptr{unix.MS_NOSUID | unix.MS_NOATIME, unix.MS_RDONLY}[i])
 		}
 		s.Mounts = append(s.Mounts,
-			specs.Mount{Destination: "/all", Type: "bind", Source: source, Options: []string{"rbind", "rro", "rslave"}},
+			specs.Mount{Destination: "/all", Type: "bind", Source: source, Options: []string{"rbind", readonly, "rslave"}},
 			specs.Mount{Destination: "/one", Type: "bind", Source: filepath.Join(source, "a b"), Options: []string{"bind", "noexec"}},
 			specs.Mount{Destination: "/two", Type: "bind", Source: filepath.Join(source, "c"), Options: []string{"bind", "relatime"}})
 		s.Linux.ReadonlyPaths = append(s.Linux.ReadonlyPaths, "/one")
