@@ -31,13 +31,14 @@ var kernelTests = []struct {
 	{"internal/testkit", Options{}, []string{"debian-5.10", "debian-6.1", "debian-6.12", "debian-6.12-arm64"}},
 	{"internal/child", Options{}, []string{"debian-6.12", "debian-6.12-arm64"}},
 	{"pkg/cgroup", Options{}, []string{"debian-5.10", "debian-6.12", "debian-6.12-arm64"}},
-	// What compares with a script, or with the program of a plan, needs bash and util-linux, and the host has both.
+	// What compares with a script, or with the program of a plan, needs bash and util-linux, which the host has. The loop
+	// that fails every step starts a thousand containers: too many for an emulated processor.
 	{"pkg/runtime", Options{
-		Args:     []string{"-test.skip=Script|ELF"},
+		Args:     []string{"-test.skip=Script|ELF|EveryStepMayFail"},
 		Packages: []string{"strace"},
 		Programs: map[string]string{runtimePath: module + "cmd/containr-runtime"},
 		Env:      []string{"CONTAINR_TEST_RUNTIME=" + runtimePath},
-		Timeout:  5 * time.Minute,
+		Timeout:  8 * time.Minute,
 	}, []string{"debian-5.10", "debian-6.12", "debian-6.12-arm64"}},
 }
 
