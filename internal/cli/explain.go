@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -52,7 +53,7 @@ func (p *Program) explainCommand() *cobra.Command {
 	}
 	cmd.Flags().SetInterspersed(false)
 	cmd.Flags().StringVar(&f.zoom, "zoom", "steps", "how close to look: `LEVEL` chapters, steps or words")
-	cmd.Flags().StringVar(&f.as, "as", "plan", "what to print: `FORM` config, spec, plan, words, json or elf")
+	cmd.Flags().StringVar(&f.as, "as", "plan", "what to print: `FORM` config, spec, plan, words, json, shell or elf")
 	cmd.Flags().StringVar(&f.diff, "diff", "", "compare with another `COMMAND`, which is one word in quotes")
 	return cmd
 }
@@ -122,7 +123,8 @@ func (p *Program) writeELF(w io.Writer, x *engine.Explanation) error {
 	if err != nil {
 		return err
 	}
-	for _, s := range omitted {
+	same := func(a, b plan.Step) bool { return a.Chapter == b.Chapter && a.Why == b.Why }
+	for _, s := range slices.CompactFunc(omitted, same) {
 		fmt.Fprintf(p.Err, "left out: %s: %s\n", s.Chapter, s.Why)
 	}
 	_, err = fmt.Fprintf(p.Err, "its files are those of container %s: containr rm removes them\n", x.Name)
