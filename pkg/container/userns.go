@@ -91,14 +91,16 @@ func mapTerminals(spec *specs.Spec, c Config) {
 
 // mapKernelMounts replaces a file system by a bind of the host's wherever it
 // shows a namespace that the user namespace does not own, so that the kernel
-// refuses a new mount of it.
+// refuses a new mount of it. Message queues need none, and few hosts mount them.
 func mapKernelMounts(spec *specs.Spec, c Config, m Machine) {
 	n := c.Namespaces
 	hostOwned := map[string]bool{
 		"proc":   n.PID == HostNamespace,
 		"sysfs":  n.Network == HostNamespace,
-		"mqueue": n.IPC == HostNamespace,
 		"cgroup": n.Cgroup == HostNamespace,
+	}
+	if n.IPC == HostNamespace {
+		spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return m.Type == "mqueue" })
 	}
 	for i := range spec.Mounts {
 		mount := &spec.Mounts[i]

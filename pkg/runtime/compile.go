@@ -309,10 +309,7 @@ func (c *compiler) kernel() error {
 	}
 	if len(c.Spec.Linux.Sysctl) > 0 || c.Spec.Process.OOMScoreAdj != nil {
 		b := plan.Build(plan.Child, plan.PrivilegeChapter)
-		const why = "a procfs that nobody else can see, to write to the kernel through"
-		b.Do(why, linux.Fsopen{Type: "proc"}).As("fs")
-		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigCreate})
-		b.Do(why, linux.Fsmount{FS: "fs", Attrs: linux.AttrNosuid | linux.AttrNodev | linux.AttrNoexec}).As(security.Proc)
+		c.ownProc(b)
 		for _, key := range sortedKeys(c.Spec.Linux.Sysctl) {
 			if err := c.checkSysctl(key); err != nil {
 				return err
@@ -323,6 +320,20 @@ func (c *compiler) kernel() error {
 	}
 	c.add(limits)
 	return nil
+}
+
+// ownProc opens the procfs that is written to. A user namespace cannot have a new one
+// for processes that it does not own; there it is the host's, which lies at /proc yet.
+func (c *compiler) ownProc(b *plan.Builder) {
+	if hasNamespace(c.Spec, specs.UserNamespace) && !hasNamespace(c.Spec, specs.PIDNamespace) {
+		b.Do("the host's procfs, before anything of the image is in its place, to write to the kernel through",
+			linux.OpenTree{Dir: linux.CWD, Path: "/proc", Flags: linux.OpenTreeClone | linux.OpenTreeCloexec | linux.AtRecursive}).As(security.Proc)
+		return
+	}
+	const why = "a procfs that nobody else can see, to write to the kernel through"
+	b.Do(why, linux.Fsopen{Type: "proc"}).As("fs")
+	b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigCreate})
+	b.Do(why, linux.Fsmount{FS: "fs", Attrs: linux.AttrNosuid | linux.AttrNodev | linux.AttrNoexec}).As(security.Proc)
 }
 
 // namespaced are the kernel parameters that belong to a namespace, by name or, where

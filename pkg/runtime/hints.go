@@ -43,6 +43,7 @@ var hints = [...]struct {
 	{"setgroups", plan.EPERM, "", "in a user namespace with a single mapped group, groups cannot be set"},
 	{"setresuid", plan.EINVAL, "", "this user id is not mapped in the container's user namespace: see --uidmap"},
 	{"setresgid", plan.EINVAL, "", "this group id is not mapped in the container's user namespace: see --gidmap"},
+	{"mkdirat", plan.EROFS, "not in the image", "the root file system is read-only, so the image has to have this directory: or mount something there"},
 	{"move_mount", plan.ENOTDIR, "", "a file cannot be mounted over a directory, nor a directory over a file"},
 	{"move_mount", plan.EINVAL, "at /", "a file cannot be mounted over a directory, nor a directory over a file"},
 	{"openat", plan.ENOTDIR, "", "the root file system must be a directory"},
