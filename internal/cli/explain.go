@@ -200,7 +200,9 @@ func parseRun(args []string) (container.Config, error) {
 }
 
 // explainDiff prints the lines in which two explanations differ, with those in
-// common around them. Both have the same id, so that only meaning differs.
+// common around them. Both have the same id, so that only meaning differs. It is a new
+// one, as others may explain at the same time, and printed as zeros, so that the same
+// question has the same answer.
 func (p *Program) explainDiff(ctx context.Context, first string, args []string, form form) error {
 	second := args
 	if len(args) == 1 {
@@ -214,7 +216,8 @@ func (p *Program) explainDiff(ctx context.Context, first string, args []string, 
 	if err != nil {
 		return usageErrorf("explain: --diff %s: %v", first, err)
 	}
-	id := strings.Repeat("0", 64)
+	id := container.NewID()
+	zeros := strings.NewReplacer(id, strings.Repeat("0", len(id)), id[:12], strings.Repeat("0", 12))
 	var texts [2]bytes.Buffer
 	for i, command := range [][]string{words, second} {
 		if len(command) > 0 && command[0] != "run" {
@@ -224,7 +227,7 @@ func (p *Program) explainDiff(ctx context.Context, first string, args []string, 
 			return err
 		}
 	}
-	for _, line := range diffLines(lines(texts[0].String()), lines(texts[1].String())) {
+	for _, line := range diffLines(lines(zeros.Replace(texts[0].String())), lines(zeros.Replace(texts[1].String()))) {
 		if _, err := fmt.Fprintln(p.Out, line); err != nil {
 			return err
 		}

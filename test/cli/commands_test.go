@@ -13,13 +13,14 @@ import (
 
 // commands are those that scripts have besides testscript's own.
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"exits":    exits,
-	"signal":   sendSignal,
-	"status":   status,
-	"fifo":     makeFIFO,
-	"await":    await,
-	"registry": serveRegistry,
-	"archive":  writeArchive,
+	"exits":     exits,
+	"signal":    sendSignal,
+	"status":    status,
+	"fifo":      makeFIFO,
+	"await":     await,
+	"registry":  serveRegistry,
+	"requested": requested,
+	"archive":   writeArchive,
 }
 
 // exits STATUS PROGRAM [ARG...] runs a program, which must end with this status.
@@ -87,6 +88,15 @@ func makeFIFO(ts *testscript.TestScript, neg bool, args []string) {
 
 // patience is how long a script waits for something that comes in a fraction of a second on an idle machine.
 const patience = 30 * time.Second
+
+// waitUntil waits for a state of the world that nobody tells of.
+func waitUntil(t interface{ Fatalf(string, ...any) }, what string, holds func() bool) {
+	for late := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("not in %v: %s", patience, what)
+		}
+	}
+}
 
 // await NAME waits until something is written to a named pipe, and takes it as standard output.
 func await(ts *testscript.TestScript, neg bool, args []string) {

@@ -28,6 +28,7 @@ var faults = map[string]fakeregistry.Fault{
 	"truncated":        {Path: "LAYER", Truncate: 1000},
 	"broken":           {Path: "LAYER", BreakAfter: 1000},
 	"endless":          {Path: "LAYER", Endless: true},
+	"stalling":         {Path: "LAYER", Stall: true},
 	"refused":          {Path: "/v2/", Status: 403},
 	"failing":          {Path: "/v2/", Status: 500},
 }
@@ -68,7 +69,19 @@ func serveRegistry(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		tell(r, fault, base)
 	}
+	started[ts] = r
 	ts.Setenv("REGISTRY", r.Host())
+}
+
+// started is the registry that a script started last.
+var started = map[*testscript.TestScript]*fakeregistry.Registry{}
+
+// requested PART waits until the registry that was started last was asked for something with PART in its path.
+func requested(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 || started[ts] == nil {
+		ts.Fatalf("usage: requested PART, after registry")
+	}
+	waitUntil(ts, "the registry is asked for "+args[0], func() bool { return len(started[ts].Requests(args[0])) > 0 })
 }
 
 // newRegistry starts a registry that has

@@ -326,16 +326,6 @@ func TestStopAndContinue(t *testing.T) {
 	x.ends(3)
 }
 
-// waitUntil waits for a state of the machine that nobody tells of.
-func waitUntil(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for late := time.Now().Add(patience); !holds(); time.Sleep(time.Millisecond) {
-		if time.Now().After(late) {
-			t.Fatalf("not in %v: %s", patience, what)
-		}
-	}
-}
-
 // kill -9 of containr leaves a container that runs on. It can be removed.
 func TestKilledContainrLeavesAContainerThatCanBeRemoved(t *testing.T) {
 	x := newTerminal(t)
