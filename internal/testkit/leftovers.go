@@ -28,7 +28,7 @@ const settleTime = 3 * time.Second
 //
 //   - mounts of this mount namespace (new and lost),
 //   - processes: new descendants of the test process, new ones that carry its mark in their environment, and new ones
-//     in a mount, pid or network namespace that did not exist before,
+//     in a mount, pid or network namespace that did not exist before, unless another test process is their ancestor,
 //   - cgroup directories of every mounted hierarchy (new),
 //   - files below RunDir and below each of dirs (new and lost); dirs themselves may come to be,
 //   - network links and their addresses (new and lost),
@@ -127,6 +127,7 @@ type state struct {
 type process struct {
 	line       string
 	ours       bool // a descendant, or it carries the mark
+	other      bool // another test process, or a descendant of one
 	namespaces map[string]uint64
 }
 
@@ -214,6 +215,7 @@ func (s *state) addProcesses(mark string) error {
 		return err
 	}
 	descendants := procfs.Descendants(procs, os.Getpid())
+	others := otherTests(procs)
 	for pid, st := range procs {
 		if pid == os.Getpid() {
 			continue
@@ -226,10 +228,28 @@ func (s *state) addProcesses(mark string) error {
 		s.processes[fmt.Sprintf("%d@%d", pid, st.Start)] = process{
 			line:       fmt.Sprintf("process %d (parent %d, state %s): %s", pid, st.PPID, st.State, commandLine(pid, st)),
 			ours:       child || carries(pid, mark),
+			other:      others[pid],
 			namespaces: ns,
 		}
 	}
 	return nil
+}
+
+// otherTests returns the processes that belong to the test processes of other packages, which go test runs at the same
+// time: those without Leftovers do not wait for the lock, and may make namespaces of their own.
+func otherTests(procs map[int]procfs.Stat) map[int]bool {
+	others := map[int]bool{}
+	for pid := range procs {
+		exe, err := os.Readlink(procfs.Path(pid, "exe"))
+		if err != nil || pid == os.Getpid() || !strings.HasSuffix(exe, ".test") {
+			continue
+		}
+		others[pid] = true
+		for _, d := range procfs.Descendants(procs, pid) {
+			others[d] = true
+		}
+	}
+	return others
 }
 
 // carries reports whether the process was started with the mark in its environment.
@@ -283,7 +303,7 @@ func (before state) newProcesses(after state) []string {
 			inode, ok := p.namespaces[kind]
 			contained = contained || ok && !before.namespaces[inode]
 		}
-		if p.ours || contained {
+		if p.ours || contained && !p.other {
 			out = append(out, "+ "+p.line)
 		}
 	}

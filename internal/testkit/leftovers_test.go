@@ -199,9 +199,31 @@ func TestLeftoversSeesContainedProcesses(t *testing.T) {
 	after := state{processes: map[string]process{
 		"5@1": {line: "stranger", namespaces: map[string]uint64{"pid": 1, "mnt": 1}},
 		"6@1": {line: "contained", namespaces: map[string]uint64{"pid": 1, "mnt": 7}},
+		"7@1": {line: "of another test", namespaces: map[string]uint64{"pid": 1, "mnt": 8}, other: true},
 	}}
 	if got := before.newProcesses(after); !slices.Equal(got, []string{"+ contained"}) {
 		t.Error(got)
+	}
+}
+
+func TestOtherTestsAreKnownByTheirPrograms(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "another.test")
+	if err := os.Link(Probe(t), program); err != nil {
+		t.Skipf("the probe is on another file system: %v", err)
+	}
+	cmd := exec.Command(program, "-pause")
+	cmd.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { cmd.Process.Kill(); cmd.Wait() }()
+	procs, err := procfs.Processes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	others := otherTests(procs)
+	if !others[cmd.Process.Pid] || others[os.Getpid()] || others[os.Getppid()] {
+		t.Errorf("%v", others)
 	}
 }
 
