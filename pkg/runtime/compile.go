@@ -229,6 +229,9 @@ func (c *compiler) birth() error {
 	b.In(plan.NamespaceChapter).Do("the container's first process is born, in its own namespaces", call).As(namespace.PID).For("/linux/namespaces")
 	b.In(plan.KeeperChapter).Do("the host learns its process id", linux.WriteReg{FD: linux.FD(child.Sync), Value: namespace.PID})
 	b.Do("the rest of the talk is between host and container", linux.Close{FD: linux.FD(child.Sync)})
+	if keeper && call.Cgroup != "" {
+		b.Do("the keeper holds nothing of the container's", linux.Close{FD: linux.FD(call.Cgroup)})
+	}
 	c.add(b.Steps)
 	return nil
 }

@@ -13,9 +13,13 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/child"
 	"github.com/containr/containr/internal/testkit"
 	testprobe "github.com/containr/containr/internal/testkit/probe"
 	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/namespace"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
 // running is a container whose program waits to be killed.
@@ -136,6 +140,35 @@ func TestExecWorkingDirectory(t *testing.T) {
 	process.Cwd = "/home/alice"
 	if r := c.probe(process); r.Cwd != "/home/alice" {
 		t.Errorf("directory %s", r.Cwd)
+	}
+}
+
+// A process that fails before its runner has told that it was born is reaped like any
+// other: the first process of its namespace could never be.
+func TestProcessThatFailsBeforeItsBirthIsToldIsReaped(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.Leftovers(t)
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	runner := plan.Build(plan.Keeper, plan.NamespaceChapter)
+	runner.Do("the process is born", linux.Clone{Flags: linux.CloneParent}).As(namespace.PID)
+	runner.Do("it has the other end", linux.Openat{Dir: linux.CWD, Path: fifo}).As("fifo")
+	runner.Do("until it has ended", linux.Read{FD: "fifo", Size: 1})
+	runner.Do("the host learns its process id", linux.WriteReg{FD: linux.FD(child.Sync), Value: namespace.PID})
+	process := plan.Build(plan.Child, plan.NamespaceChapter)
+	process.Do("it has one end", linux.Openat{Dir: linux.CWD, Path: fifo, Flags: linux.OWronly}).As("fifo")
+	process.Do("it fails", linux.Chdir{Path: "/missing"})
+	end := plan.Build(plan.Keeper, plan.NamespaceChapter)
+	end.Do("the runner is done", linux.ExitGroup{})
+	_, err := Start(&plan.Plan{Steps: slices.Concat(runner.Steps, process.Steps, end.Steps)}, StartOptions{})
+	var step *StepError
+	if !errors.As(err, &step) || step.Step.Call.Name() != "chdir" {
+		t.Errorf("error %v, want that of chdir", err)
+	}
+	if _, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); !errors.Is(err, unix.ECHILD) {
+		t.Errorf("a child is left: %v", err)
 	}
 }
 

@@ -187,20 +187,28 @@ func (e *execution) order() []plan.Reg {
 func (e *execution) setPID(pid int) { e.pid, e.regs[namespace.PID] = pid, pid }
 
 // born waits until the keeper tells the container's process id. Container and keeper
-// run at the same time, so the container may be ahead with what it has to say.
+// run at the same time, so the container may be ahead with what it has to say. If that
+// is that it failed, the keeper is heard all the same: a process whose id is not known
+// cannot be reaped, and while it is not the container's process ids cannot be freed.
 func (e *execution) born() error {
+	var failed error
 	for {
 		ev, err := e.receive()
 		switch {
+		case ev.Kind == child.Failed && failed == nil:
+			failed = err
 		case err != nil:
 			return err
 		case ev.Kind == child.Born:
 			e.setPID(ev.PID)
-			return nil
+			return failed
+		case ev.Kind == child.Closed && failed != nil:
+			return failed // the keeper itself, before the birth
 		case ev.Kind == child.Closed:
 			return KilledError{}
+		default:
+			e.early = append(e.early, ev)
 		}
-		e.early = append(e.early, ev)
 	}
 }
 
