@@ -119,27 +119,6 @@ func Plan(spec *specs.Spec, f *host.Facts, id string) (*Placement, error) {
 	return planV1(f, loc, res)
 }
 
-// Update plans new limits for a living container whose directories are paths.
-// Only what res sets is written. Device rules cannot be changed, and a new
-// CPU period on version 2 needs the quota beside it, because both are one file.
-//
-// Errors wrap ErrInvalid or ErrNoController.
-func Update(paths []string, res *specs.LinuxResources, f *host.Facts) ([]plan.Step, error) {
-	if err := check(res); err != nil {
-		return nil, err
-	}
-	if len(res.Devices) > 0 {
-		return nil, invalid("devices", "rules cannot be changed while the container lives")
-	}
-	if err := available(f, res); err != nil {
-		return nil, err
-	}
-	if f.CgroupMode == host.CgroupV2 {
-		return updateV2(paths, res, f)
-	}
-	return updateV1(paths, res, f)
-}
-
 // resources is never nil.
 func resources(spec *specs.Spec) *specs.LinuxResources {
 	if spec.Linux == nil || spec.Linux.Resources == nil {

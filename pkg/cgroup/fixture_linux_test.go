@@ -32,14 +32,15 @@ const victimVar = "CONTAINR_TEST_VICTIM"
 
 func TestMain(m *testing.M) {
 	if part := os.Getenv(victimVar); part != "" {
-		bufio.NewReader(os.Stdin).ReadString('\n')
-		victim(part)
+		orders := bufio.NewReader(os.Stdin)
+		orders.ReadString('\n')
+		victim(part, orders)
 		return
 	}
 	os.Exit(m.Run())
 }
 
-func victim(part string) {
+func victim(part string, orders *bufio.Reader) {
 	verb, arg, _ := strings.Cut(part, " ")
 	switch verb {
 	case "eat": // touch so many megabytes
@@ -77,6 +78,17 @@ func victim(part string) {
 				unix.Close(fd)
 			}
 			fmt.Println(path, err)
+		}
+	case "reopen": // open a device node at every line
+		for {
+			fd, err := unix.Open(arg, unix.O_RDWR|unix.O_NONBLOCK, 0)
+			if err == nil {
+				unix.Close(fd)
+			}
+			fmt.Println(err)
+			if _, err := orders.ReadString('\n'); err != nil {
+				return
+			}
 		}
 	case "sleep":
 		fmt.Println("asleep")
@@ -154,6 +166,9 @@ func (e *executor) call(s *plan.Step) error {
 			return err
 		}
 		defer dir.Close()
+		if c.Replace {
+			return sys.ReplaceDeviceFilter(int(dir.Fd()), []byte(c.Program))
+		}
 		return sys.AttachDeviceFilter(int(dir.Fd()), []byte(c.Program))
 	case linux.OpenHost:
 		fd, err := unix.Open(c.Path, int(c.Flags), 0)

@@ -353,7 +353,7 @@ func TestUpdateOfTheLiving(t *testing.T) {
 		res(96<<20, 96<<20, 20000, 100000, 20000),
 		res(300<<20, -1, 5000, 10000, 0),
 	} {
-		steps, err := Update(b.paths, next, f)
+		steps, err := Update(Change{Paths: b.paths, New: next}, f)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -255,15 +255,15 @@ func TestUpdateRefusals(t *testing.T) {
 		res   specs.LinuxResources
 		is    error
 	}{
-		{"devices", machineV1(), nil, specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}}}, ErrInvalid},
-		{"period alone", machineV2(), []string{"/sys/fs/cgroup/c1"}, specs.LinuxResources{CPU: &specs.LinuxCPU{Period: ptr(uint64(1))}}, ErrInvalid},
+		{"devices", machineV1(), nil, specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}}}, ErrNoController},
+		{"devices as a user", ordinary(machineV2()), []string{"/sys/fs/cgroup/c1"}, specs.LinuxResources{Devices: []specs.LinuxDeviceCgroup{{Access: "rwm"}}}, ErrNotDelegated},
 		{"no group", machineV2(), nil, specs.LinuxResources{}, ErrNoController},
 		{"a group elsewhere", machineV2(), []string{"/tmp/c1"}, specs.LinuxResources{}, ErrNoController},
 		{"no group of the controller", machineV1(), []string{"/sys/fs/cgroup/memory/c1"}, specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(1))}}, ErrNoController},
 		{"bad value", machineV1(), nil, specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(-5))}}, ErrInvalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			steps, err := Update(c.paths, &c.res, c.facts)
+			steps, err := Update(Change{Paths: c.paths, New: &c.res}, c.facts)
 			if !errors.Is(err, c.is) || steps != nil {
 				t.Errorf("error %v, want %v", err, c.is)
 			}

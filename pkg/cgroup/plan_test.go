@@ -130,8 +130,7 @@ func TestUpdateGolden(t *testing.T) {
 				t.Fatal(err)
 			}
 			res := everyLimit(c.facts.CgroupMode)
-			res.Devices = nil
-			steps, err := Update(p.Paths, res, c.facts)
+			steps, err := Update(Change{Paths: p.Paths, New: res}, c.facts)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,7 +1,6 @@
 package cgroup
 
 import (
-	"fmt"
 	"path"
 	"slices"
 	"strconv"
@@ -75,13 +74,13 @@ func inherit(b *plan.Builder, dir, file string) {
 }
 
 // updateV1 finds each path's hierarchy by its mount point.
-func updateV1(paths []string, res *specs.LinuxResources, f *host.Facts) ([]plan.Step, error) {
+func updateV1(c Change, res *specs.LinuxResources, f *host.Facts) ([]plan.Step, error) {
 	if err := checkV1(res); err != nil {
 		return nil, err
 	}
 	b := plan.Build(plan.Host, plan.CgroupChapter)
 	done := make(map[string]bool)
-	for _, dir := range paths {
+	for _, dir := range c.Paths {
 		for _, h := range f.Hierarchies {
 			if !strings.HasPrefix(dir, h.Path+"/") {
 				continue
@@ -90,14 +89,23 @@ func updateV1(paths []string, res *specs.LinuxResources, f *host.Facts) ([]plan.
 			if err := l.hierarchyV1(h.Controllers, false); err != nil {
 				return nil, err
 			}
-			for _, c := range h.Controllers {
-				done[c] = true
+			for _, name := range h.Controllers {
+				done[name] = true
+				if name == "devices" && len(res.Devices) > 0 {
+					if err := l.updateDevicesV1(c.Old.Devices); err != nil {
+						return nil, err
+					}
+				}
 			}
 		}
 	}
-	for _, w := range asked(res, host.CgroupV1) {
+	wants := asked(res, host.CgroupV1)
+	if len(res.Devices) > 0 {
+		wants = append(wants, want{"devices", "linux.resources.devices"})
+	}
+	for _, w := range wants {
 		if !done[w.controller] {
-			return nil, fmt.Errorf("%s: %w: the container has no group of %s", w.field, ErrNoController, w.controller)
+			return nil, noGroup(w)
 		}
 	}
 	return b.Steps, nil

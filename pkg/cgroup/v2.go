@@ -77,15 +77,15 @@ func pinLate(steps []plan.Step) (early, late []plan.Step) {
 // updateV2 enables the controllers that the container may not have needed so far,
 // then writes. An ordinary user can enable them just above the container only; the
 // directories further up belong to somebody else.
-func updateV2(paths []string, res *specs.LinuxResources, f *host.Facts) ([]plan.Step, error) {
+func updateV2(c Change, res *specs.LinuxResources, f *host.Facts) ([]plan.Step, error) {
 	h := f.Hierarchies[0]
-	if len(paths) != 1 || !strings.HasPrefix(paths[0], h.Path+"/") {
+	if len(c.Paths) != 1 || !strings.HasPrefix(c.Paths[0], h.Path+"/") {
 		return nil, fmt.Errorf("%w: the container has no control group of version 2", ErrNoController)
 	}
-	dir := paths[0]
-	if c := res.CPU; c != nil && isSet(c.Period) && !isSet(c.Quota) {
-		return nil, invalid("cpu.period", "cannot change without cpu.quota, they are one setting in cgroup v2")
+	if len(res.Devices) > 0 && !f.Root() {
+		return nil, fmt.Errorf("linux.resources.devices: %w: the filter needs the machine's administrator", ErrNotDelegated)
 	}
+	dir := c.Paths[0]
 	b := plan.Build(plan.Host, plan.CgroupChapter)
 	var rare []want
 	for _, w := range asked(res, host.CgroupV2) {
@@ -105,6 +105,9 @@ func updateV2(paths []string, res *specs.LinuxResources, f *host.Facts) ([]plan.
 	}
 	l := &limits{b: b, dir: dir, res: res, living: true}
 	l.unifiedHierarchy()
+	if len(res.Devices) > 0 {
+		l.updateDevicesV2()
+	}
 	return b.Steps, nil
 }
 

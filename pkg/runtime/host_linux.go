@@ -178,5 +178,8 @@ func attachDeviceFilter(c linux.DeviceFilter) error {
 		return err
 	}
 	defer unix.Close(fd)
+	if c.Replace {
+		return sys.ReplaceDeviceFilter(fd, []byte(c.Program))
+	}
 	return sys.AttachDeviceFilter(fd, []byte(c.Program))
 }

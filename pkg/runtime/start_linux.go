@@ -85,6 +85,8 @@ type execution struct {
 	trace   []child.Record
 	began   time.Time
 	undos   []plan.Call
+	// headFailed is the outcome of the host step that Then and Else steps depend on.
+	headFailed bool
 	// early is what the container said before its keeper told its process id.
 	early []child.Event
 }
@@ -335,15 +337,22 @@ func (e *execution) started() *Started {
 	return s
 }
 
-// hostStep makes one step of the host.
+// hostStep makes one step of the host, unless it depends on another outcome of the
+// head of its group.
 func (e *execution) hostStep(i int) error {
 	s := &e.plan.Steps[i]
+	if s.When == plan.Then && e.headFailed || s.When == plan.Else && !e.headFailed {
+		return nil
+	}
 	if e.o.Before != nil {
 		if err := e.o.Before(i, s); err != nil {
 			return err
 		}
 	}
 	result, err := e.host(s.Call)
+	if s.When == plan.Always {
+		e.headFailed = err != nil
+	}
 	if err == nil {
 		if s.Result != "" {
 			e.regs[s.Result] = result

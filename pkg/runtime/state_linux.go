@@ -32,6 +32,8 @@ type state struct {
 	// Shared: see Started. What is in such a group is not ours to kill.
 	Shared      bool              `json:"sharedCgroups,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
+	// Limits are the configuration's after updates; nil before the first.
+	Limits *specs.LinuxResources `json:"limits,omitempty"`
 	// UserNS: exec has to take on ids in it.
 	UserNS bool `json:"userns,omitempty"`
 }

@@ -155,16 +155,23 @@ func (c OpenPidfd) AppendArgs(dst []plan.Arg) []plan.Arg {
 // DeviceFilter loads an eBPF program of type BPF_PROG_TYPE_CGROUP_DEVICE and
 // attaches it to the cgroup v2 directory Cgroup (bpf(2)). Program holds struct
 // bpf_insn instructions, 8 bytes each. The kernel detaches it with the
-// directory's removal.
+// directory's removal. With Replace it takes the place of the filter that an
+// earlier one has attached, if there is one (BPF_F_REPLACE, Linux 5.6), so that at no
+// time there is none.
 type DeviceFilter struct {
 	Cgroup  string
 	Program string
+	Replace bool
 }
 
 func (DeviceFilter) Name() string { return "bpf" }
 
 func (c DeviceFilter) AppendArgs(dst []plan.Arg) []plan.Arg {
-	return append(dst, plan.OneOf(8, &bpfNames), plan.String(c.Cgroup), plan.Blob(c.Program))
+	dst = append(dst, plan.OneOf(8, &bpfNames), plan.String(c.Cgroup), plan.Blob(c.Program))
+	if c.Replace {
+		dst = append(dst, plan.OneOf(4, &attachNames))
+	}
+	return dst
 }
 
 // quote puts text that is not a plain word between quotes.

@@ -385,6 +385,7 @@ var (
 	infinityName       = plan.Names{List: []plan.Name{{Value: ^uint64(0), Name: "RLIM64_INFINITY"}}}
 	keyctlNames        = plan.Names{List: []plan.Name{{Value: 1, Name: "KEYCTL_JOIN_SESSION_KEYRING"}}}
 	seccompNames       = plan.Names{List: []plan.Name{{Value: 1, Name: "SECCOMP_SET_MODE_FILTER"}}}
+	attachNames        = plan.Names{List: []plan.Name{{Value: 4, Name: "BPF_F_REPLACE"}}}
 	bpfNames           = plan.Names{List: []plan.Name{{Value: 8, Name: "BPF_PROG_ATTACH"}}}
 )
 

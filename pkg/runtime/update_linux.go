@@ -1,0 +1,94 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/internal/quickjson"
+	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/pkg/cgroup"
+	"github.com/containr/containr/pkg/plan"
+)
+
+// Update changes limits of a created or running container; what change does not set
+// stays. The steps that it makes are those of PlanUpdate. When one of them fails, those
+// before it have been made, and what the container counts as its limits is as before.
+func (r *Runtime) Update(id string, change *specs.LinuxResources) error {
+	st, p, merged, err := r.planUpdate(id, change)
+	if err != nil {
+		return err
+	}
+	if err := cgroup.Open(r.Facts.CgroupMode, st.Cgroups).Fits(change); err != nil {
+		return err
+	}
+	e := &execution{plan: p, regs: map[plan.Reg]int{}}
+	defer e.closeFiles()
+	for i := range p.Steps {
+		if err := e.hostStep(i); err != nil {
+			return err
+		}
+	}
+	st.Limits = merged
+	return r.replaceState(st)
+}
+
+// PlanUpdate returns what Update would do.
+func (r *Runtime) PlanUpdate(id string, change *specs.LinuxResources) (*plan.Plan, error) {
+	_, p, _, err := r.planUpdate(id, change)
+	return p, err
+}
+
+func (r *Runtime) planUpdate(id string, change *specs.LinuxResources) (*state, *plan.Plan, *specs.LinuxResources, error) {
+	st, err := r.load(id)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if r.status(st) == specs.StateStopped {
+		return nil, nil, nil, fmt.Errorf("container %q: %w", id, ErrNotRunning)
+	}
+	if len(st.Cgroups) == 0 {
+		return nil, nil, nil, fmt.Errorf("container %q: it has no control group of its own, so its limits cannot change", id)
+	}
+	old, err := r.limits(st)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	steps, err := cgroup.Update(cgroup.Change{Paths: st.Cgroups, Old: old, New: change}, r.Facts)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return st, &plan.Plan{Steps: steps}, cgroup.Merge(old, change), nil
+}
+
+// limits are those that the container has now.
+func (r *Runtime) limits(st *state) (*specs.LinuxResources, error) {
+	if st.Limits != nil {
+		return st.Limits, nil
+	}
+	spec, _, err := loadSpec(st.Config)
+	if err != nil || spec.Linux == nil {
+		return nil, err
+	}
+	return spec.Linux.Resources, nil
+}
+
+// replaceState writes a changed state. Of two who do it at the same time, the later
+// wins.
+func (r *Runtime) replaceState(st *state) error {
+	text, err := quickjson.Append(nil, st)
+	if err != nil {
+		return err
+	}
+	file := filepath.Join(r.Root, st.ID, stateFile)
+	if err := sys.WriteFile(file+newSuffix, text); err != nil {
+		return err
+	}
+	if err := os.Rename(file+newSuffix, file); err != nil {
+		return errors.Join(err, os.Remove(file+newSuffix))
+	}
+	return nil
+}
