@@ -2,26 +2,42 @@
 //
 // # Theory of operation
 //
-// A guest is a Debian kernel, emulated by QEMU, and a root file system in memory (an initramfs). Nothing is
-// installed, no image is kept, no network is needed once the kernel is in the cache, and no root is needed:
+// A guest is a Debian kernel, emulated by QEMU, and a userland. Nothing is installed on the machine, and no network is
+// needed once the kernel is in the cache:
 //
 //	kernels.go   which kernels there are; packages from the machine's Debian mirror, unpacked into a cache
 //	modules.go   the modules that tests use, with what they need, from each module's own description
 //	vmlinux.go   the kernel in the form that QEMU starts without unpacking it in the guest
-//	cpio.go      the initramfs: init, modules, a shell, the program, the caller's files
+//	userland.go  a whole Debian with systemd, built from packages by root, once, and kept as a disk image
+//	initrd.go    the initramfs: init, modules, and a shell where there is no disk (cpio.go)
+//	job.go       what runs: the program, its files, its environment
 //	qemu.go      the machine: started, watched, ended
+//	saved.go     the machine as it was when it had come up, from which others are resumed (qmp.go)
 //	wire/        what host and guest say to each other
-//	cmd/guestinit  PID 1 of the guest
+//	cmd/guestinit  PID 1 of the guest, or the agent in it
 //	cmd/guestrun   the command line: go test -exec
 //
-// A guest boots in about two seconds, then runs at a tenth of the machine's speed or less. It has cgroup v2 alone,
-// with every controller handed down from the root; overlay, veth, bridge and netfilter modules, loaded on demand;
-// AppArmor; all namespaces; mount points as systemd leaves them, shared; one program as root, and busybox for a shell.
+// A guest boots in about two seconds, a Debian in ten or twenty. When it is up and waits for its job, its memory is
+// written to the cache, some 100 MB; each later run resumes from there and has a fresh machine in half a second. It then
+// runs at a tenth of the machine's speed or less.
 //
-// The rules: one guest at a time on a machine, since each takes a core or two; two minutes for each; if a machine
-// dies before its init has answered, one more try, which is printed; a machine that cannot be had is
-// ErrUnavailable, for which tests skip, saying why. Nothing is left: the initramfs is a memfd, the channel a socket
-// pair, and the kernel ends QEMU when the process that started it ends.
+// In the userland Memory, which is the default and needs no root, a guest has cgroup v2 alone, with every controller
+// handed down from the root; overlay, veth, bridge and netfilter modules, loaded on demand; AppArmor; all namespaces;
+// mount points as systemd leaves them, shared; one program as root, and busybox for a shell.
+//
+// In the userland Systemd it is a Debian machine as it is installed: systemd, which has the control groups, D-Bus,
+// AppArmor and apparmor_parser, udev, and further packages that a test names. The program is a part of a service:
+//
+//	guest.Run(t, guest.Options{
+//		Kernel: "debian-6.1", Userland: guest.Systemd, Packages: []string{"podman", "conmon"},
+//		Package:  "example.org/mod/pkg", Run: "^TestInside",
+//		Programs: map[string]string{"/usr/local/bin/tool": "example.org/mod/cmd/tool"},
+//	})
+//
+// The rules: one guest at a time for a user, since each takes a core; if a machine dies before its agent has
+// answered, or its kernel panics, one more try, which is printed, but never for a test that fails; a machine that
+// cannot be had is ErrUnavailable, for which tests skip, saying why. Nothing is left but the cache: the initramfs is a
+// memfd, the channels are socket pairs, and the kernel ends QEMU when the process that started it ends.
 package guest
 
 import (
@@ -63,7 +79,7 @@ type Options struct {
 	// Dir is the working directory, made if need be; default /root.
 	Dir string
 	// Files are what the guest has besides: guest path to host path of a file or a directory tree. Owners and modes
-	// are kept. Not below /dev, /proc, /run and /sys, which are mount points.
+	// are kept.
 	Files map[string]string
 	// Programs are main packages to compile for the guest: guest path to import path.
 	Programs map[string]string
@@ -72,11 +88,14 @@ type Options struct {
 	CoverDir string
 	// Out are what to bring back: guest path to host path of a file or a directory. What is not there is left out.
 	Out map[string]string
-	// Packages are Debian packages to unpack into the guest, with all that they depend on. They are not configured.
+	// Userland is what there is besides the kernel: Memory, or a whole Debian.
+	Userland Userland
+	// Packages are Debian packages for the guest, with all that they depend on. In a userland on a disk they are
+	// installed, which makes an image of its own (kept, a minute each); in memory they are only unpacked.
 	Packages []string
-	// Memory in MiB, default 1024. CPUs, default 2.
+	// Memory in MiB, default 1024, with a disk 2048 and no less. CPUs, default 2.
 	Memory, CPUs int
-	// Timeout bounds boot and run, default two minutes. Waiting for another guest does not count.
+	// Timeout bounds the run, default two minutes. Waiting for another guest and booting do not count.
 	Timeout time.Duration
 	// Stdout and Stderr receive what the program prints; nil discards it.
 	Stdout, Stderr io.Writer
@@ -99,6 +118,9 @@ type Result struct {
 func (o Options) withDefaults() Options {
 	if o.Memory == 0 {
 		o.Memory = 1024
+	}
+	if o.Memory < 2048 && o.Userland.disk() {
+		o.Memory = 2048
 	}
 	if o.CPUs == 0 {
 		o.CPUs = 2
@@ -129,34 +151,59 @@ func Exec(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	m := machine{kernel: k, memory: o.Memory, cpus: o.CPUs}
-	if m.qemu, err = findQEMU(k.Arch); err != nil {
-		return Result{}, err
-	}
-	if m.files, err = k.files(); err != nil {
-		return Result{}, err
-	}
-	if err := compile(&o, k); err != nil {
-		return Result{}, err
-	}
-	redirect(&o)
-	m.initrd, err = writeInitrd(o, k, m.files)
+	m, err := newMachine(o, k)
 	if err != nil {
 		return Result{}, err
 	}
 	defer m.initrd.Close()
-	lock, err := testkit.Lock(filepath.Join(os.TempDir(), "containr-guest.lock"))
+	if err := compile(&o, k); err != nil {
+		return Result{}, err
+	}
+	redirect(&o)
+	j, err := newJob(o, k)
+	if err != nil {
+		return Result{}, err
+	}
+	defer j.files.Close()
+	lock, err := lockMachine()
 	if err != nil {
 		return Result{}, err
 	}
 	defer lock.Close()
-	for first := true; ; first = false {
-		result, err := m.run(ctx, o)
-		if !first || !errors.Is(err, errNoAnswer) || ctx.Err() != nil {
-			return result, err
-		}
+	result, err := m.run(ctx, o, j, false)
+	if ctx.Err() == nil && (errors.Is(err, errNoAnswer) || errors.Is(err, errPanic)) {
 		fmt.Fprintf(o.Log, "guest %s: trying once more: %v\n", o.Kernel, err)
+		result, err = m.run(ctx, o, j, true)
 	}
+	return result, err
+}
+
+// newMachine gathers what the machine is made of.
+func newMachine(o Options, k Kernel) (machine, error) {
+	m := machine{kernel: k, userland: o.Userland, memory: o.Memory, cpus: o.CPUs}
+	var err error
+	if m.qemu, err = findQEMU(k.Arch); err != nil {
+		return m, err
+	}
+	if m.files, err = k.files(); err != nil {
+		return m, err
+	}
+	if m.userland.disk() {
+		if m.root, err = m.userland.image(k.Arch, o.Packages); err != nil {
+			return m, err
+		}
+	}
+	m.initrd, err = writeInitrd(k, m.files, m.userland)
+	return m, err
+}
+
+// lockMachine waits until no other guest of this user runs.
+func lockMachine() (*os.File, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return nil, err
+	}
+	return testkit.Lock(filepath.Join(cache, "guest.lock"))
 }
 
 // Run runs a test binary in a guest as a part of the test t, which fails if it fails. It skips t if the guest cannot

@@ -1,37 +1,18 @@
 package guest
 
 import (
-	"bytes"
-	"debug/elf"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
-	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/internal/testkit/guest/wire"
 )
-
-const (
-	// programPath is where the program is in the guest.
-	programPath = "/usr/lib/containr-test/program"
-	// probePath is where the probe of testkit is in the guest.
-	probePath = "/usr/lib/containr-test/probe"
-	// userland is the suite that packages come from, whatever the kernel.
-	userland = "bookworm"
-)
-
-// baseEnv is the environment of a program in a guest. Busybox comes last: a real tool from a package wins.
-var baseEnv = []string{
-	"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/lib/busybox", "HOME=/root", "TMPDIR=/tmp", "USER=root",
-}
 
 // baseFiles make programs and libraries find what they look for.
 var baseFiles = map[string]string{
@@ -42,99 +23,37 @@ var baseFiles = map[string]string{
 	"/etc/subgid": "root:100000:65536\n",
 }
 
-// coverPath is where programs leave coverage data in the guest.
-const coverPath = "/out/cover"
-
-// compile builds what the options name by import path.
-func compile(o *Options, k Kernel) error {
-	var flags []string
-	if o.CoverDir != "" {
-		flags = []string{"-cover", "-coverpkg=github.com/containr/containr/..."}
-		o.Env = append(slices.Clone(o.Env), "GOCOVERDIR="+coverPath)
-		o.Out = with(o.Out, coverPath, o.CoverDir)
-		o.dirs = append(o.dirs, coverPath)
-	}
-	for name, pkg := range o.Programs {
-		program, err := testkit.Build(pkg, k.Arch, flags...)
-		if err != nil {
-			return err
-		}
-		o.Files = with(o.Files, name, program)
-	}
-	if o.Package == "" {
-		return nil
-	}
-	var err error
-	o.Binary, err = testkit.BuildTest(o.Package, k.Arch, flags...)
-	if o.CoverDir != "" {
-		o.Args = append(slices.Clone(o.Args), "-test.gocoverdir="+o.CoverDir)
-	}
-	return err
-}
-
-// with returns a copy of m, which may be nil, with one more entry.
-func with(m map[string]string, key, value string) map[string]string {
-	out := map[string]string{key: value}
-	for k, v := range m {
-		if k != key {
-			out[k] = v
-		}
-	}
-	return out
-}
-
-// writeInitrd makes the root file system of the guest in a memfd, which nobody has to remove.
-func writeInitrd(o Options, k Kernel, f files) (*os.File, error) {
-	if err := checkBinary(o.Binary, k); err != nil {
-		return nil, err
-	}
+// writeInitrd makes the root file system that the guest starts with, the same for every job, in a memfd, which nobody
+// has to remove.
+func writeInitrd(k Kernel, f files, u Userland) (*os.File, error) {
 	init, err := testkit.Build("github.com/containr/containr/internal/testkit/guest/cmd/guestinit", k.Arch)
 	if err != nil {
 		return nil, err
 	}
-	packages, err := packageTrees(append([]string{"busybox-static"}, o.Packages...), k.Arch)
+	busybox, err := packageTrees([]string{"busybox-static"}, k.Arch)
 	if err != nil {
 		return nil, err
 	}
-	var config bytes.Buffer
-	err = wire.Config{
-		Argv: append([]string{programPath}, o.Args...), Env: environment(baseEnv, []string{Var + "=" + k.Name}, o.Env),
-		Dir: o.Dir, Now: time.Now(), Load: bootModules, Modules: f.modules, Out: slices.Sorted(maps.Keys(o.Out)),
-	}.Encode(&config)
+	load := bootModules
+	if u.disk() {
+		load = slices.Concat(diskModules, bootModules)
+	}
+	boot, err := json.Marshal(wire.Boot{Load: load, Modules: f.modules, Disk: u.disk()})
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.MemfdCreate("initrd", unix.MFD_CLOEXEC)
+	file, err := memfd("initrd")
 	if err != nil {
-		return nil, fmt.Errorf("memfd_create: %w", err)
+		return nil, err
 	}
-	file := os.NewFile(uintptr(fd), "initrd")
 	c := newCpio(file)
-	// What the caller names comes first: the kernel's unpacker would let a later entry win, the writer an earlier one.
-	for _, name := range slices.Sorted(maps.Keys(o.Files)) {
-		c.tree(name, o.Files[name])
-	}
-	c.tree(programPath, o.Binary)
-	c.dir(o.Dir, 0o755)
-	c.dir("/tmp", 0o1777)
-	for _, p := range packages {
-		c.tree("/", p)
-	}
-	for _, name := range slices.Sorted(maps.Keys(baseFiles)) {
-		c.file(name, 0o644, baseFiles[name])
-	}
 	c.tree("/init", init)
-	c.symlink("/sbin/modprobe", "/init")
-	c.symlink("/bin/sh", "busybox")
 	c.tree(wire.ModuleDir, filepath.Join(f.dir, "modules"))
-	c.file(wire.ConfigPath, 0o600, config.String())
-	for _, d := range []string{"/dev", "/proc", "/sys", "/run", "/var/lib", "/var/tmp", "/mnt", "/usr/lib/busybox"} {
-		c.dir(d, 0o755)
-	}
-	for _, d := range o.dirs {
-		c.dir(d, 0o755)
-	}
+	c.file(wire.BootPath, 0o600, string(boot))
 	c.entry("/dev/console", unix.S_IFCHR|0o600, 0, 0, unix.Mkdev(5, 1), "")
+	if !u.disk() {
+		memoryRoot(c, busybox[0])
+	}
 	if err := c.close(); err != nil {
 		file.Close()
 		return nil, fmt.Errorf("initramfs: %w", err)
@@ -142,100 +61,24 @@ func writeInitrd(o Options, k Kernel, f files) (*os.File, error) {
 	return file, nil
 }
 
-// environment joins lists of variables; of those with the same name the last one stays. A program that finds two may
-// take either.
-func environment(lists ...[]string) []string {
-	var out []string
-	for _, v := range slices.Concat(lists...) {
-		name, _, _ := strings.Cut(v, "=")
-		out = slices.DeleteFunc(out, func(old string) bool { return strings.HasPrefix(old, name+"=") })
-		out = append(out, v)
+// memoryRoot adds what the initramfs needs to be all of the guest's root.
+func memoryRoot(c *cpioWriter, busybox string) {
+	c.tree("/", busybox)
+	c.dir("/tmp", 0o1777)
+	for _, name := range slices.Sorted(maps.Keys(baseFiles)) {
+		c.file(name, 0o644, baseFiles[name])
 	}
-	return out
+	c.symlink("/sbin/modprobe", "/init")
+	c.symlink("/bin/sh", "busybox")
+	for _, d := range []string{"/dev", "/proc", "/sys", "/run", "/var/lib", "/var/tmp", "/mnt", "/usr/lib/busybox", "/root"} {
+		c.dir(d, 0o755)
+	}
 }
 
-// checkBinary refuses a program that could not start in the guest, where there is no dynamic linker.
-func checkBinary(binary string, k Kernel) error {
-	if binary == "" {
-		return errors.New("guest: neither Binary nor Package is given")
-	}
-	f, err := elf.Open(binary)
+func memfd(name string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 	if err != nil {
-		return fmt.Errorf("guest: program %s is no readable ELF file: %w", binary, err)
+		return nil, fmt.Errorf("memfd_create: %w", err)
 	}
-	defer f.Close()
-	want := map[string]elf.Machine{"amd64": elf.EM_X86_64, "arm64": elf.EM_AARCH64}[k.Arch]
-	if f.Machine != want {
-		return fmt.Errorf("guest: program %s is for %v, kernel %s is for %v", binary, f.Machine, k.Name, want)
-	}
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			return fmt.Errorf("guest: program %s is dynamically linked: build it with CGO_ENABLED=0", binary)
-		}
-	}
-	return nil
-}
-
-// ForTest gives a test binary what it expects: the probe of package testkit, and the testdata directory below its
-// working directory. Exec alone does not, for other programs.
-func ForTest(o Options) (Options, error) {
-	k, err := Find(o.Kernel)
-	if err != nil {
-		return o, err
-	}
-	probe, err := testkit.Build("github.com/containr/containr/internal/testkit/cmd/probe", k.Arch)
-	if err != nil {
-		return o, err
-	}
-	o.Files = with(o.Files, probePath, probe)
-	o.Env = append([]string{testkit.ProbeVar + "=" + probePath}, o.Env...)
-	source := "."
-	if o.Package != "" {
-		if source, err = testkit.PackageDir(o.Package); err != nil {
-			return o, err
-		}
-	}
-	o.Dir = path.Join("/src", path.Base(o.Package))
-	if data := filepath.Join(source, "testdata"); isDir(data) {
-		o.Files[path.Join(o.Dir, "testdata")] = data
-	}
-	return o, nil
-}
-
-func isDir(name string) bool {
-	fi, err := os.Stat(name)
-	return err == nil && fi.IsDir()
-}
-
-// outputFlags are the flags of a test binary that name a file or directory to write; see "go help testflag".
-var outputFlags = []string{"coverprofile", "gocoverdir", "cpuprofile", "memprofile", "blockprofile", "mutexprofile", "trace", "outputdir"}
-
-// redirect makes the program's file-writing flags point into the guest, and asks for the files. It drops
-// -test.testlogfile, by which the go command learns what files a test depends on: those of a guest mean nothing to it,
-// and without the log it does not take the result for one that may be cached.
-func redirect(o *Options) {
-	out := map[string]string{}
-	maps.Copy(out, o.Out)
-	var args []string
-	if o.Run != "" {
-		args = append(args, "-test.run="+o.Run)
-	}
-	for i, arg := range o.Args {
-		name, value, ok := strings.Cut(strings.TrimPrefix(strings.TrimPrefix(arg, "-"), "-"), "=")
-		name, test := strings.CutPrefix(name, "test.")
-		switch {
-		case test && name == "testlogfile":
-			continue
-		case test && ok && slices.Contains(outputFlags, name):
-			inside := fmt.Sprintf("/out/%d/%s", i, name)
-			out[inside] = value
-			o.dirs = append(o.dirs, path.Dir(inside))
-			if name == "gocoverdir" || name == "outputdir" {
-				o.dirs = append(o.dirs, inside)
-			}
-			arg = "-test." + name + "=" + inside
-		}
-		args = append(args, arg)
-	}
-	o.Args, o.Out = args, out
+	return os.NewFile(uintptr(fd), name), nil
 }

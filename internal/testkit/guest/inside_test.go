@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -13,7 +14,7 @@ import (
 	"github.com/containr/containr/internal/testkit"
 )
 
-// The tests of this file run in a guest: TestGuestIsLikeAHost boots one and runs them there.
+// The tests of this file run in a guest: TestGuestIsLikeAHost and TestSystemdGuest boot one and run them there.
 
 func inside(t *testing.T) {
 	t.Helper()
@@ -24,7 +25,11 @@ func inside(t *testing.T) {
 
 func TestInsideCgroupV2Alone(t *testing.T) {
 	inside(t)
-	b, err := os.ReadFile("/sys/fs/cgroup/cgroup.subtree_control")
+	file := "cgroup.subtree_control"
+	if os.Getenv("USERLAND") != "" {
+		file = "cgroup.controllers" // systemd hands down what units ask for
+	}
+	b, err := os.ReadFile("/sys/fs/cgroup/" + file)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +48,7 @@ func TestInsideCgroupV2Alone(t *testing.T) {
 func TestInsideRootIsAnOrdinaryMount(t *testing.T) {
 	inside(t)
 	m, ok := testkit.Mountinfo(t, 0).At("/")
-	if !ok || m.Type != "tmpfs" || !m.Shared() {
+	if !ok || m.Type != "tmpfs" && m.Type != "overlay" || !m.Shared() {
 		t.Errorf("root is %v", m)
 	}
 	// pivot_root(2) is what needs it; a child in a mount namespace of its own tries, by busybox.
@@ -111,8 +116,44 @@ func TestInsideFiles(t *testing.T) {
 	if os.Getenv("EXTRA") != "a b" {
 		t.Errorf("EXTRA=%q", os.Getenv("EXTRA"))
 	}
-	if runtime.NumCPU() != 1 {
-		t.Errorf("%d cpus", runtime.NumCPU())
+	if want := os.Getenv("CPUS"); want != strconv.Itoa(runtime.NumCPU()) {
+		t.Errorf("%d cpus, want %s", runtime.NumCPU(), want)
+	}
+}
+
+// insideSystemd skips a test that is not for this guest.
+func insideSystemd(t *testing.T) {
+	t.Helper()
+	inside(t)
+	if os.Getenv("USERLAND") == "" {
+		t.Skip("runs in a guest with systemd only (TestSystemdGuest)")
+	}
+}
+
+func TestInsideSystemdRuns(t *testing.T) {
+	insideSystemd(t)
+	if b, err := os.ReadFile("/proc/1/comm"); string(b) != "systemd\n" {
+		t.Errorf("process 1 is %q, error %v", b, err)
+	}
+	if out, err := exec.Command("systemctl", "is-system-running").CombinedOutput(); string(out) != "running\n" {
+		failed, _ := exec.Command("systemctl", "--failed", "--no-legend").Output()
+		t.Errorf("systemd is %s, error %v, failed: %s", out, err, failed)
+	}
+	// By D-Bus systemd is asked for a group with a limit.
+	cmd := exec.Command("systemd-run", "--quiet", "--pipe", "--wait", "--unit=limited", "-p", "MemoryMax=64M",
+		"cat", "/proc/self/cgroup", "/sys/fs/cgroup/system.slice/limited.service/memory.max")
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "0::/system.slice/limited.service\n67108864\n" {
+		t.Errorf("%q, error %v", out, err)
+	}
+}
+
+func TestInsideSystemdOverlay(t *testing.T) {
+	insideSystemd(t)
+	for _, dir := range []string{"/tmp", "/var/lib/containr", "/var/lib/containers"} {
+		var st unix.Statfs_t
+		if err := unix.Statfs(dir, &st); err != nil || st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+			t.Errorf("%s: an overlayfs cannot be on it (type %#x, error %v)", dir, st.Type, err)
+		}
 	}
 }
 

@@ -78,6 +78,9 @@ func cacheDir() (string, error) {
 	return dir, os.MkdirAll(dir, 0o755)
 }
 
+// kernelFormat is the directory of the kernels in the cache; its number goes up when other modules are carried.
+const kernelFormat = "kernels-2"
+
 // Prepare fetches the kernel into the cache, if it is not there. The error is an ErrUnavailable when it cannot be had.
 func (k Kernel) Prepare() error {
 	_, err := k.files()
@@ -96,7 +99,7 @@ func (k Kernel) files() (files, error) {
 		return files{}, err
 	}
 	defer lock.Close()
-	dir := filepath.Join(cache, "kernels", k.Name)
+	dir := filepath.Join(cache, kernelFormat, k.Name)
 	if _, err := os.Stat(dir); err == nil {
 		return readFiles(dir)
 	}

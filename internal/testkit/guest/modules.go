@@ -17,11 +17,14 @@ import (
 // bootModules are loaded before the program runs: the way to the host, and what most tests use.
 var bootModules = []string{"virtio_pci", "virtio_console", "virtio_rng", "overlay", "veth", "bridge"}
 
+// diskModules are loaded before them where the root is on a disk.
+var diskModules = []string{"virtio_pci", "virtio_blk", "squashfs", "overlay"}
+
 // carriedModules are patterns (path.Match) of the modules that the guest has on board for the kernel to ask for.
 // A module that a kernel does not have, or has built in, is not missed.
 var carriedModules = []string{
 	// file systems and their devices
-	"overlay", "loop", "squashfs", "erofs", "ext4", "fuse", "binfmt_misc",
+	"overlay", "loop", "squashfs", "erofs", "ext4", "fuse", "binfmt_misc", "virtio_blk", "autofs4", "configfs",
 	// links
 	"veth", "bridge", "br_netfilter", "dummy", "tun", "macvlan", "ipvlan", "vxlan", "8021q", "ifb", "wireguard",
 	// packet filters, old and new
@@ -63,7 +66,7 @@ func packModules(dir, out string) (wire.Modules, error) {
 	if err != nil {
 		return m, err
 	}
-	todo := slices.Clone(bootModules)
+	todo := slices.Concat(bootModules, diskModules)
 	for name := range files {
 		if slices.ContainsFunc(carriedModules, func(p string) bool { ok, _ := path.Match(p, name); return ok }) {
 			todo = append(todo, name)

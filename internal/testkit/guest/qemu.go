@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -22,18 +21,23 @@ import (
 	"github.com/containr/containr/internal/testkit/guest/wire"
 )
 
-// errNoAnswer means that the machine ended before its init said hello. Emulated kernels rarely do that for no reason
-// of ours (about once in fifty boots of Linux 6.12: a panic in an interrupt), so it is worth one more try.
-var errNoAnswer = errors.New("the guest ended before it answered")
+// What makes a machine worth one more try: an emulated kernel rarely dies for no reason of ours (see command for those
+// that are known).
+var (
+	errNoAnswer = errors.New("the guest ended before it answered")
+	errPanic    = errors.New("the kernel of the guest panicked")
+)
 
-// machine is one virtual machine, ready to be started.
+// machine describes a virtual machine: what decides how it is when its agent has said hello.
 type machine struct {
-	kernel Kernel
-	files  files
-	qemu   string
-	initrd *os.File
-	memory int // MiB
-	cpus   int
+	kernel   Kernel
+	files    files
+	qemu     string
+	userland Userland
+	root     string   // disk image of the userland, if it has one
+	initrd   *os.File // what the kernel unpacks first
+	memory   int      // MiB
+	cpus     int
 }
 
 // findQEMU returns the emulator for the architecture, or an ErrUnavailable that says what to install.
@@ -55,70 +59,144 @@ func findQEMU(arch string) (string, error) {
 
 // Descriptors of QEMU, after the standard three.
 const (
-	wireFD   = 3 // the virtio serial port
-	initrdFD = 4 // the root file system
+	wireFD    = 3 // the virtio serial port
+	initrdFD  = 4 // the root file system
+	monitorFD = 5
 )
 
-// command is the QEMU command line. Emulation, not KVM, on purpose: it works everywhere, inside containers and other
+// args is the QEMU command line. Emulation, not KVM, on purpose: it works everywhere, inside containers and other
 // virtual machines too, and everywhere alike.
-func (m machine) command() *exec.Cmd {
+func (m machine) args() []string {
 	// Without cmpxchg16b: QEMU 7.2 leaves garbage in the flags that an interrupt right after it saves, which from
-	// Linux 6.5 on, where the slab allocator uses it, ends in a double fault.
-	board, console := []string{"-M", "q35", "-cpu", "max,cx16=off"}, "ttyS0"
+	// Linux 6.5 on, where the slab allocator uses it, ends in a double fault. And with one thread for all processors:
+	// when a kernel patches its own code (static keys), a processor with a thread of its own may still run into the
+	// breakpoint that stands there meanwhile, after the kernel has forgotten it: "Oops: int3".
+	board, console := []string{"-M", "q35", "-cpu", "max,cx16=off", "-accel", "tcg,thread=single"}, "ttyS0"
 	if m.kernel.Arch == "arm64" {
 		// "max" would spend seconds in pointer authentication.
-		board, console = []string{"-M", "virt", "-cpu", "cortex-a72"}, "ttyAMA0"
+		board, console = []string{"-M", "virt", "-cpu", "cortex-a72", "-accel", "tcg,thread=multi"}, "ttyAMA0"
 	}
-	args := append(board,
-		"-accel", "tcg,thread=multi", "-smp", fmt.Sprint(m.cpus), "-m", fmt.Sprint(m.memory),
+	args := append(board, "-smp", fmt.Sprint(m.cpus), "-m", fmt.Sprint(m.memory),
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
+		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", monitorFD), "-mon", "chardev=monitor,mode=control",
 		"-device", "virtio-rng-pci", "-device", "virtio-serial-pci",
 		"-chardev", fmt.Sprintf("socket,id=wire,fd=%d", wireFD), "-device", "virtserialport,chardev=wire,name="+wire.Port,
 		"-kernel", m.files.kernel(), "-initrd", fmt.Sprintf("/proc/self/fd/%d", initrdFD),
-		"-append", "console="+console+" quiet panic=-1 cgroup_no_v1=all swapaccount=1")
-	return exec.Command(m.qemu, args...)
+		"-append", "console="+console+" quiet panic=-1 oops=panic cgroup_no_v1=all swapaccount=1"+m.userland.kernelArgs())
+	if m.root != "" {
+		args = append(args, "-drive", "if=none,id=root,format=raw,readonly=on,file="+m.root, "-device", "virtio-blk-pci,drive=root")
+	}
+	return args
 }
 
 // panicTime is what a kernel gets to print its last words.
 const panicTime = 2 * time.Second
 
-// run boots the machine, passes on what the program prints, and ends the machine when the program has ended.
-func (m machine) run(ctx context.Context, o Options) (Result, error) {
+// panicWord is what every kernel prints that panics.
+const panicWord = "Kernel panic"
+
+// vm is a machine that runs.
+type vm struct {
+	machine
+	cmd      *exec.Cmd
+	wire     *os.File
+	mon      *monitor
+	console  *tail
+	ended    <-chan struct{}
+	greeting wire.Greeting
+}
+
+// launch starts QEMU, with more arguments if the machine is not to boot.
+func (m machine) launch(more ...string) (*vm, error) {
+	ours, theirs, err := socketPairs(2)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(theirs)
+	cmd := exec.Command(m.qemu, append(m.args(), more...)...)
+	v := &vm{machine: m, cmd: cmd, wire: ours[0], console: &tail{max: 32 << 10, word: panicWord}}
+	// A kernel that panics should restart, which ends QEMU; with a lock held it may hang instead.
+	v.console.seen = func() { time.AfterFunc(panicTime, v.kill) }
+	cmd.ExtraFiles = []*os.File{theirs[0], m.initrd, theirs[1]}
+	cmd.Stdout, cmd.Stderr = v.console, v.console
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
+	if v.ended, err = start(cmd); err != nil {
+		closeAll(ours)
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	if v.mon, err = newMonitor(ours[1]); err != nil {
+		v.end()
+		ours[1].Close()
+		return nil, fmt.Errorf("%w: %w\n%s", errNoAnswer, err, v.console)
+	}
+	return v, nil
+}
+
+func (v *vm) kill() { v.cmd.Process.Kill() }
+
+// end ends the machine. Its console is complete afterwards.
+func (v *vm) end() {
+	v.kill()
+	<-v.ended
+	v.wire.Close()
+	if v.mon != nil {
+		v.mon.conn.Close()
+	}
+}
+
+// socketPairs makes n connections and returns the ends of each.
+func socketPairs(n int) (ours, theirs []*os.File, err error) {
+	for range n {
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			closeAll(append(ours, theirs...))
+			return nil, nil, fmt.Errorf("socketpair: %w", err)
+		}
+		ours, theirs = append(ours, os.NewFile(uintptr(pair[0]), "ours")), append(theirs, os.NewFile(uintptr(pair[1]), "theirs"))
+	}
+	return ours, theirs, nil
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		f.Close()
+	}
+}
+
+// bootTime is the limit for a machine to come up.
+const bootTime = 4 * time.Minute
+
+// run brings the machine up, lets it do the job, passes on what the program prints, and ends the machine. With fresh
+// it boots, even if it has been saved.
+func (m machine) run(ctx context.Context, o Options, j job, fresh bool) (Result, error) {
+	v, err := m.up(ctx, fresh, o.Log)
+	if err != nil {
+		return Result{}, fmt.Errorf("guest %s: %w", m.kernel.Name, err)
+	}
+	for _, w := range v.greeting.Warnings {
+		fmt.Fprintf(o.Log, "guest %s: %s\n", o.Kernel, w)
+	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return Result{}, fmt.Errorf("socketpair: %w", err)
+	// Whatever ends the conversation, its end is the end of the machine, and the other way round: reading stops when
+	// QEMU closes its side.
+	stop := context.AfterFunc(ctx, v.kill)
+	result := Result{Release: v.greeting.Release}
+	if err = j.send(v.wire); err == nil {
+		err = v.converse(o, &result)
 	}
-	ours, theirs := os.NewFile(uintptr(pair[0]), "wire"), os.NewFile(uintptr(pair[1]), "wire")
-	defer ours.Close()
-	cmd := m.command()
-	console := &tail{max: 32 << 10, word: "Kernel panic"}
-	// A kernel that panics should restart, which ends QEMU; with a lock held it may hang instead.
-	console.seen = func() { time.AfterFunc(panicTime, func() { cmd.Process.Kill() }) }
-	cmd.ExtraFiles = []*os.File{theirs, m.initrd}
-	cmd.Stdout, cmd.Stderr = console, console
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGKILL}
-	ended, err := start(cmd)
-	theirs.Close()
-	if err != nil {
-		return Result{}, fmt.Errorf("%w: %w", ErrUnavailable, err)
-	}
-	// Whatever ends the conversation, its end is the end of the machine, and the other way round: reading below
-	// stops when QEMU closes its side.
-	stop := context.AfterFunc(ctx, func() { cmd.Process.Kill() })
-	result, err := converse(ours, o)
 	stop()
-	cmd.Process.Kill()
-	<-ended
-	result.Console = console.String()
-	if err != nil && ctx.Err() != nil {
+	v.end()
+	result.Console = v.console.String()
+	switch {
+	case err == nil:
+		return result, nil
+	case ctx.Err() != nil:
 		err = fmt.Errorf("guest %s: %w after %v: %w", m.kernel.Name, ctx.Err(), o.Timeout, err)
+	case strings.Contains(result.Console, panicWord):
+		err = fmt.Errorf("guest %s: %w: %w", m.kernel.Name, errPanic, err)
 	}
-	if err != nil {
-		return result, fmt.Errorf("%w\nconsole:\n%s", err, result.Console)
-	}
-	return result, nil
+	return result, fmt.Errorf("%w\nconsole:\n%s", err, result.Console)
 }
 
 // start starts the command and waits for it in the background; the channel is closed when it has ended. One thread
@@ -139,28 +217,27 @@ func start(cmd *exec.Cmd) (<-chan struct{}, error) {
 	return ended, <-started
 }
 
+// hello waits until the machine has come up.
+func (v *vm) hello() error {
+	kind, payload, err := wire.Read(v.wire)
+	if err == nil && kind != wire.Hello {
+		err = fmt.Errorf("frame %q comes first", kind)
+	}
+	if err != nil {
+		return fmt.Errorf("%w (%v)", errNoAnswer, err)
+	}
+	return json.Unmarshal(payload, &v.greeting)
+}
+
 // converse reads frames until the program's end.
-func converse(r io.Reader, o Options) (Result, error) {
-	var result Result
+func (v *vm) converse(o Options, result *Result) error {
 	var archive bytes.Buffer
 	for {
-		kind, payload, err := wire.Read(r)
-		if err != nil && result.Release == "" {
-			return result, fmt.Errorf("%w (%v)", errNoAnswer, err)
-		}
+		kind, payload, err := wire.Read(v.wire)
 		if err != nil {
-			return result, fmt.Errorf("the guest ended before the program did: %w", err)
+			return fmt.Errorf("the guest ended before the program did: %w", err)
 		}
 		switch kind {
-		case wire.Hello:
-			var hello wire.Greeting
-			if err := json.Unmarshal(payload, &hello); err != nil {
-				return result, err
-			}
-			result.Release = hello.Release
-			for _, w := range hello.Warnings {
-				fmt.Fprintf(o.Log, "guest %s: %s\n", o.Kernel, w)
-			}
 		case wire.Stdout:
 			o.Stdout.Write(payload)
 		case wire.Stderr:
@@ -170,15 +247,15 @@ func converse(r io.Reader, o Options) (Result, error) {
 		case wire.Exit:
 			var status wire.Status
 			if err := json.Unmarshal(payload, &status); err != nil {
-				return result, err
+				return err
 			}
 			if status.Error != "" {
-				return result, fmt.Errorf("in the guest: %s", status.Error)
+				return fmt.Errorf("in the guest: %s", status.Error)
 			}
 			result.Code = status.Code
-			return result, deliver(archive.Bytes(), o.Out)
+			return deliver(archive.Bytes(), o.Out)
 		default:
-			return result, fmt.Errorf("guest frame of unknown kind %q", kind)
+			return fmt.Errorf("guest frame of unknown kind %q", kind)
 		}
 	}
 }

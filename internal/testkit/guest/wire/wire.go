@@ -1,16 +1,18 @@
-// Package wire is what the host side of a guest and its init process agree on: the configuration that the host puts
-// into the initramfs, and the frames that init sends back.
+// Package wire is what the host side of a guest and its agent agree on: the configuration that the host puts into the
+// initramfs, and the frames that they send each other.
 //
 // # Theory of operation
 //
-// The host to guest direction is one file, Config, read before anything else. The guest to host direction is a
-// stream of frames through a virtio serial port named Port: a kind, a length, a payload. First comes Hello; then
-// Stdout and Stderr as the program writes, a Tar stream with the files asked for, and at last Exit. The host ends
-// the machine when it has read Exit, so init has nothing to do after it. Kernel messages do not come this way: they
-// are on the serial console.
+// Boot is a file of the initramfs, which is the same whatever the guest is for. All else goes through a virtio serial
+// port named Port, as frames: a kind, a length, a payload. The guest says Hello when it is up. At this moment the host
+// may save the machine, and resume it later as often as it likes; so nothing that belongs to one run may come before.
+// The host then sends Files, a cpio archive, and Job. The guest answers with Stdout and Stderr as the program writes, a
+// Tar stream with the files asked for, and at last Exit. The host ends the machine when it has read Exit, so the agent
+// has nothing to do after it. Kernel messages do not come this way: they are on the serial console.
 package wire
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/gob"
 	"encoding/json"
@@ -22,22 +24,31 @@ import (
 const (
 	// Port is the name of the virtio serial port.
 	Port = "containr"
-	// ConfigPath is where the configuration is in the guest.
-	ConfigPath = "/etc/guest.config"
+	// BootPath is where Boot is in the initramfs, as JSON.
+	BootPath = "/etc/guest.boot"
 	// ModuleDir holds the module files.
 	ModuleDir = "/lib/modules"
 )
 
-// Config says what the guest's init does.
-type Config struct {
-	Argv []string
-	Env  []string
-	Dir  string // working directory
-	// Now sets the clock if the machine has none.
-	Now time.Time
+// Boot says how the guest's init brings the machine up.
+type Boot struct {
 	// Load are the modules to load at boot, by name; the others are there for the kernel to ask for.
 	Load    []string
 	Modules Modules
+	// Disk says that a whole Debian is on the disk /dev/vda, whose init is to be process 1; otherwise the initramfs is
+	// all there is.
+	Disk bool
+}
+
+// Job says what the guest's agent runs.
+type Job struct {
+	Argv []string
+	Env  []string
+	Dir  string // working directory
+	// Now sets the clock, which is that of the moment when the machine was saved.
+	Now time.Time
+	// Seed makes the random numbers of this run others than those of the next one from the same saved machine.
+	Seed []byte
 	// Out are files and directories to send back when the program has ended; what is not there is left out.
 	Out []string
 }
@@ -50,15 +61,18 @@ type Modules struct {
 	Aliases map[string][]string
 }
 
-// Encode writes the configuration as its file holds it: in gob, because JSON would not keep arguments that are not
-// UTF-8.
-func (c Config) Encode(w io.Writer) error { return gob.NewEncoder(w).Encode(c) }
+// Encode returns the job as its frame holds it: in gob, because JSON would not keep arguments that are not UTF-8.
+func (j Job) Encode() ([]byte, error) {
+	var b bytes.Buffer
+	err := gob.NewEncoder(&b).Encode(j)
+	return b.Bytes(), err
+}
 
-// DecodeConfig reads what Encode wrote.
-func DecodeConfig(r io.Reader) (Config, error) {
-	var c Config
-	err := gob.NewDecoder(r).Decode(&c)
-	return c, err
+// DecodeJob reads what Encode made.
+func DecodeJob(b []byte) (Job, error) {
+	var j Job
+	err := gob.NewDecoder(bytes.NewReader(b)).Decode(&j)
+	return j, err
 }
 
 // Resolve returns the modules to load, in order, for a module name or an alias; none if it is neither.
@@ -89,6 +103,8 @@ type Kind byte
 // The frames, in the order in which they may come.
 const (
 	Hello  Kind = 'h' // JSON Greeting
+	Files  Kind = 'f' // from the host: the next piece of a cpio archive; an empty payload ends it
+	Run    Kind = 'j' // from the host: Job
 	Stdout Kind = 'o' // bytes
 	Stderr Kind = 'e' // bytes
 	Tar    Kind = 't' // the next piece of a tar archive; an empty payload ends it

@@ -13,7 +13,7 @@ import (
 )
 
 // load loads the modules that the configuration names and returns what did not work.
-func load(c wire.Config) []string {
+func load(c wire.Boot) []string {
 	var warnings []string
 	for _, name := range c.Load {
 		for _, m := range c.Modules.Resolve(name) {

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/containr/containr/internal/testkit/guest/wire"
 )
 
 // mounts are those of a host with systemd, in order.
@@ -63,7 +61,7 @@ func openConsole() error {
 }
 
 // settle does the small things that a booted host has done. What fails is a warning: few tests need all of it.
-func settle(c wire.Config) []string {
+func settle() []string {
 	var warnings []string
 	note := func(what string, err error) {
 		if err != nil {
@@ -71,7 +69,6 @@ func settle(c wire.Config) []string {
 		}
 	}
 	note("host name", unix.Sethostname([]byte("guest")))
-	note("clock", setClock(c))
 	note("loopback", loopbackUp())
 	note("busybox", installBusybox())
 	note("controllers", enableControllers("/sys/fs/cgroup"))
@@ -79,19 +76,6 @@ func settle(c wire.Config) []string {
 		note("link", os.Symlink(target, "/dev/"+name))
 	}
 	return warnings
-}
-
-// setClock moves the clock to the host's time if it is far behind: a machine without a clock starts in 1970.
-func setClock(c wire.Config) error {
-	var now unix.Timeval
-	if err := unix.Gettimeofday(&now); err != nil {
-		return err
-	}
-	if now.Sec > c.Now.Unix()-60 {
-		return nil
-	}
-	tv := unix.NsecToTimeval(c.Now.UnixNano())
-	return unix.Settimeofday(&tv)
 }
 
 // installBusybox makes links to busybox for all that it can do, in a directory of their own: /bin stays free for the

@@ -32,6 +32,11 @@ func switchRoot() error {
 	if err := unix.Mount(wire.ModuleDir, newRoot+wire.ModuleDir, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("bind the modules: %w", err)
 	}
+	return enterNewRoot()
+}
+
+// enterNewRoot moves the new root over the old one, as switch_root(8) does.
+func enterNewRoot() error {
 	if err := unix.Chdir(newRoot); err != nil {
 		return err
 	}

@@ -1,0 +1,178 @@
+package guest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/containr/containr/internal/testkit/guest/wire"
+)
+
+// saved is a machine saved at the moment when its agent had said hello: its memory, some 100 MB, in the cache. There
+// is one for each kind of machine; one made of other things than now is replaced.
+type saved struct {
+	dir string // holds state, index.json
+	key string // a digest of all that the machine is made of
+}
+
+// savedIndex is index.json.
+type savedIndex struct {
+	Key      string
+	Greeting wire.Greeting
+}
+
+// saved returns where the machine is saved, or would be.
+func (m machine) saved() (saved, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return saved{}, err
+	}
+	name := fmt.Sprintf("%s-%d-%d", m.kernel.Name, m.memory, m.cpus)
+	if m.root != "" {
+		name += "-" + strings.TrimSuffix(filepath.Base(m.root), ".squashfs")
+	}
+	key, err := m.key()
+	return saved{dir: filepath.Join(cache, "saved", name), key: key}, err
+}
+
+// key digests the emulator's version, its arguments, and the content of the initramfs. Kernels and disks in the cache
+// do not change without their names, but may have been fetched again: their times tell.
+func (m machine) key() (string, error) {
+	h := sha256.New()
+	version, err := output(exec.Command(m.qemu, "--version"))
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	fmt.Fprintln(h, version, m.args())
+	for _, path := range []string{m.files.kernel(), m.root} {
+		if fi, err := os.Stat(path); err == nil {
+			fmt.Fprintln(h, path, fi.Size(), fi.ModTime().UnixNano())
+		}
+	}
+	if _, err := io.Copy(h, io.NewSectionReader(m.initrd, 0, 1<<62)); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// load returns the greeting of the saved machine; false if there is none, or another one.
+func (s saved) load() (wire.Greeting, bool) {
+	var index savedIndex
+	b, err := os.ReadFile(filepath.Join(s.dir, "index.json"))
+	if err != nil || json.Unmarshal(b, &index) != nil || index.Key != s.key {
+		return wire.Greeting{}, false
+	}
+	return index.Greeting, true
+}
+
+func (s saved) state() string { return filepath.Join(s.dir, "state") }
+
+// shellQuote makes one word of s for the shell that QEMU starts.
+func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// up returns a machine that waits for its job: resumed, or booted, and then saved for the next time.
+func (m machine) up(ctx context.Context, fresh bool, log io.Writer) (*vm, error) {
+	ctx, cancel := context.WithTimeout(ctx, bootTime)
+	defer cancel()
+	s, err := m.saved()
+	if err != nil {
+		return nil, err
+	}
+	if greeting, ok := s.load(); ok && !fresh {
+		v, err := m.resume(ctx, s)
+		if err == nil {
+			v.greeting = greeting
+			return v, nil
+		}
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		fmt.Fprintf(log, "guest %s: booting, since the saved machine does not resume: %v\n", m.kernel.Name, err)
+	}
+	if err := os.RemoveAll(s.dir); err != nil {
+		return nil, err
+	}
+	return m.boot(ctx, s)
+}
+
+// boot starts the machine from nothing and saves it.
+func (m machine) boot(ctx context.Context, s saved) (*vm, error) {
+	v, err := m.launch()
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, v.kill)
+	defer stop()
+	if err = v.hello(); err == nil {
+		err = v.save(s)
+	}
+	if err != nil {
+		v.end()
+		return nil, fmt.Errorf("%w\nconsole:\n%s", errors.Join(err, ctx.Err()), v.console)
+	}
+	return v, nil
+}
+
+// save writes the machine to the cache, where it appears by a rename, and lets it go on.
+func (v *vm) save(s saved) error {
+	parent := filepath.Dir(s.dir)
+	if err := os.MkdirAll(parent, 0o755); err != nil {
+		return err
+	}
+	tmp, err := os.MkdirTemp(parent, ".save-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(tmp)
+	if err := v.mon.do("stop", nil); err != nil {
+		return err
+	}
+	state := "exec:cat >" + shellQuote(filepath.Join(tmp, "state"))
+	if err := v.mon.do("migrate", map[string]any{"uri": state}); err != nil {
+		return err
+	}
+	if err := v.mon.untilMigrated(); err != nil {
+		return err
+	}
+	b, err := json.Marshal(savedIndex{s.key, v.greeting})
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(tmp, "index.json"), b, 0o644); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, s.dir); err != nil {
+		return err
+	}
+	return v.mon.do("cont", nil)
+}
+
+// resume starts the saved machine.
+func (m machine) resume(ctx context.Context, s saved) (*vm, error) {
+	v, err := m.launch("-incoming", "defer")
+	if err != nil {
+		return nil, err
+	}
+	stop := context.AfterFunc(ctx, v.kill)
+	defer stop()
+	err = v.mon.do("migrate-incoming", map[string]any{"uri": "exec:cat " + shellQuote(s.state())})
+	if err == nil {
+		err = v.mon.untilMigrated()
+	}
+	if err == nil {
+		err = v.mon.do("cont", nil)
+	}
+	if err != nil {
+		v.end()
+		return nil, fmt.Errorf("%w\n%s", err, v.console)
+	}
+	return v, nil
+}
