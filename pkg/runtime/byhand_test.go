@@ -641,6 +641,12 @@ func TestScriptNamesEveryStep(t *testing.T) {
 			t.Fatal(err)
 		}
 		text, err := shell.Script(p, shell.Options{Name: name})
+		if in.Spec.Hooks != nil {
+			if !errors.Is(err, shell.ErrCannot) {
+				t.Errorf("%s: error %v: want ErrCannot, as no script runs hooks", name, err)
+			}
+			continue
+		}
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

@@ -25,6 +25,8 @@ type Input struct {
 	ID    string
 	Spec  *specs.Spec
 	Facts *host.Facts
+	// Bundle is the host directory of the bundle, absolute. Hooks are told of it.
+	Bundle string
 	// Root is the host directory of the root file system, absolute.
 	Root string
 	// Sources tells what the sources of binds are; see Probe.
@@ -61,9 +63,10 @@ func Compile(in Input) (*plan.Plan, error) {
 
 type compiler struct {
 	Input
-	cg    *cgroup.Placement
-	ns    *namespace.Placement
-	steps []plan.Step
+	cg       *cgroup.Placement
+	ns       *namespace.Placement
+	steps    []plan.Step
+	attached bool
 }
 
 // typicalSteps is how many steps a container with the usual mounts has.
@@ -80,11 +83,13 @@ func (c *compiler) compile() (*plan.Plan, error) {
 		c.rootfs,   // the tree, complete but not yet the root
 		c.terminal, // needs the tree's devpts
 		c.kernel,   // kernel parameters and what else needs the host's privileges
-		c.enter,    // the tree becomes the root; nothing of the host is open any more
-		c.attach,   // the last moment: from here on everything counts
+		c.createHooks,
+		c.enter,  // the tree becomes the root; nothing of the host is open any more
+		c.attach, // the last moment: from here on everything counts
 		c.privileges,
 		c.program,
 		c.watch, // the keeper
+		c.laterHooks,
 	} {
 		if err := chapter(); err != nil {
 			return nil, err
@@ -115,6 +120,9 @@ func checkSpec(s *specs.Spec) error {
 	if err := checkLengths(s.Process); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	if err := checkHooks(s.Hooks); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
 	return checkUnsupported(s)
 }
 
@@ -143,7 +151,6 @@ func checkLengths(p *specs.Process) error {
 func checkUnsupported(s *specs.Spec) error {
 	l := s.Linux
 	for what, asked := range map[string]bool{
-		"/hooks":              s.Hooks != nil && hookCount(s.Hooks) > 0,
 		"/linux/intelRdt":     l.IntelRdt != nil,
 		"/linux/netDevices":   len(l.NetDevices) > 0,
 		"/linux/timeOffsets":  len(l.TimeOffsets) > 0,
@@ -160,11 +167,6 @@ func checkUnsupported(s *specs.Spec) error {
 		}
 	}
 	return nil
-}
-
-func hookCount(h *specs.Hooks) int {
-	//lint:ignore SA1019 callers still send prestart hooks, and they must be refused too
-	return len(h.Prestart) + len(h.CreateRuntime) + len(h.CreateContainer) + len(h.StartContainer) + len(h.Poststart) + len(h.Poststop)
 }
 
 func hasNamespace(s *specs.Spec, kind specs.LinuxNamespaceType) bool {
@@ -229,6 +231,9 @@ func (c *compiler) birth() error {
 	b.In(plan.NamespaceChapter).Do("the container's first process is born, in its own namespaces", call).As(namespace.PID).For("/linux/namespaces")
 	b.In(plan.KeeperChapter).Do("the host learns its process id", linux.WriteReg{FD: linux.FD(child.Sync), Value: namespace.PID})
 	b.Do("the rest of the talk is between host and container", linux.Close{FD: linux.FD(child.Sync)})
+	if keeper && c.StartFifo != "" {
+		b.Do("nobody but the container waits for its start", linux.Close{FD: linux.FD(start)})
+	}
 	c.add(b.Steps)
 	return nil
 }
@@ -429,8 +434,13 @@ func changeToWorkdir(b *plan.Builder, pointer string) {
 
 // attach plans the limits and the entering of control groups of version 1. The kernel
 // may need milliseconds for it, so the host does it while the child makes its mounts; here
-// the child waits for it.
+// the child waits for it. Hooks that the runtime runs before count on it, so with them
+// it comes earlier.
 func (c *compiler) attach() error {
+	if c.attached {
+		return nil
+	}
+	c.attached = true
 	c.add(c.cg.Attach)
 	if late := c.lateCgroupNamespace(); late != 0 {
 		b := plan.Build(plan.Child, plan.NamespaceChapter)
@@ -500,13 +510,15 @@ func personality(p *specs.LinuxPersonality) (uint32, error) {
 // and waits.
 func (c *compiler) ready() []plan.Step {
 	b := plan.Build(plan.Child, plan.ProgramChapter)
-	if c.StartFifo != "" {
-		b.Add(findProgram(c.Spec.Process, true))
+	if c.StartFifo == "" {
+		b.Add(c.hooks(startContainer, ""))
+		b.Do("all is ready but the program", linux.Write{FD: linux.FD(child.Sync), Data: child.MessageReady})
+		return b.Steps
 	}
+	b.Add(findProgram(c.Spec.Process, true))
 	b.Do("all is ready but the program", linux.Write{FD: linux.FD(child.Sync), Data: child.MessageReady})
-	if c.StartFifo != "" {
-		b.Do("created: wait for the start", linux.Read{FD: linux.FD(start), Size: 1}).OrGone()
-	}
+	b.Add(c.hooks(startContainer, verbStart))
+	b.Do("created: wait for the start", linux.Read{FD: linux.FD(start), Size: 1}).OrGone()
 	return b.Steps
 }
 

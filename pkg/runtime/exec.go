@@ -49,7 +49,7 @@ func CompileExec(in ExecInput) (*plan.Plan, error) {
 		return nil, fmt.Errorf("exec: %w", err)
 	}
 	spec := *in.Spec
-	spec.Process = in.Process
+	spec.Process, spec.Hooks = in.Process, nil
 	if err := checkUnsupported(&spec); err != nil {
 		return nil, err
 	}

@@ -49,18 +49,29 @@ func goldenInputs() map[string]Input {
 	sources := map[string]host.Source{"/srv": {Kind: host.Directory, Mount: linux.MsNosuid}, "/c/hosts": {Kind: host.File}}
 	user := userSpec()
 	user.Process.User.UID = 1000
+	hooks, ten := exampleSpec("sh"), 10
+	hooks.Hooks = &specs.Hooks{
+		CreateRuntime:   []specs.Hook{{Path: "/usr/bin/net", Args: []string{"net", "add"}, Env: []string{"A=1"}, Timeout: &ten}},
+		CreateContainer: []specs.Hook{{Path: "/usr/bin/device"}},
+		StartContainer:  []specs.Hook{{Path: "/sbin/ldconfig"}},
+		Poststart:       []specs.Hook{{Path: "/usr/bin/tell"}},
+		Poststop:        []specs.Hook{{Path: "/usr/bin/net", Args: []string{"net", "remove"}}},
+	}
+	hooks.Annotations = map[string]string{"run.oci.hooks.stderr": "/var/log/hooks"}
 	oldKernel, newKernel := host.Kernel{Major: 5, Minor: 10}, host.Kernel{Major: 6, Minor: 12}
 	root := func(in Input) Input { in.ID, in.Root = "golden", "/rootfs"; return in }
 	return map[string]Input{
-		"v1":       root(Input{Spec: limited, Facts: paperFacts(host.CgroupV1, newKernel)}),
-		"v2":       root(Input{Spec: limited, Facts: paperFacts(host.CgroupV2, newKernel)}),
-		"terminal": root(Input{Spec: terminal, Facts: paperFacts(host.CgroupV2, newKernel)}),
-		"keeper":   root(Input{Spec: overlay, Facts: paperFacts(host.CgroupV2, newKernel), ExitFile: "/run/exit"}),
-		"create":   root(Input{Spec: exampleSpec("sh"), Facts: paperFacts(host.CgroupV2, newKernel), StartFifo: "/run/start"}),
-		"join":     root(Input{Spec: joined, Facts: paperFacts(host.CgroupV2, newKernel)}),
-		"user":     root(Input{Spec: user, Facts: paperFacts(host.CgroupV2, newKernel)}),
-		"bind":     root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
-		"bind-old": root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, oldKernel), Sources: sources}),
+		"v1":           root(Input{Spec: limited, Facts: paperFacts(host.CgroupV1, newKernel)}),
+		"v2":           root(Input{Spec: limited, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"terminal":     root(Input{Spec: terminal, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"keeper":       root(Input{Spec: overlay, Facts: paperFacts(host.CgroupV2, newKernel), ExitFile: "/run/exit"}),
+		"create":       root(Input{Spec: exampleSpec("sh"), Facts: paperFacts(host.CgroupV2, newKernel), StartFifo: "/run/start"}),
+		"hooks":        root(Input{Spec: hooks, Facts: paperFacts(host.CgroupV1, newKernel), Bundle: "/bundle"}),
+		"hooks-create": root(Input{Spec: hooks, Facts: paperFacts(host.CgroupV2, newKernel), Bundle: "/bundle", StartFifo: "/run/start"}),
+		"join":         root(Input{Spec: joined, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"user":         root(Input{Spec: user, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"bind":         root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
+		"bind-old":     root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, oldKernel), Sources: sources}),
 	}
 }
 

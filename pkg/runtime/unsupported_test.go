@@ -13,7 +13,6 @@ import (
 // worse than none: what is not supported is an error that names the field.
 func TestUnsupportedIsRefused(t *testing.T) {
 	for field, ask := range map[string]func(*specs.Spec){
-		"/hooks":                   func(s *specs.Spec) { s.Hooks = &specs.Hooks{Poststop: []specs.Hook{{Path: "/bin/true"}}} },
 		"/linux/intelRdt":          func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "a"} },
 		"/linux/netDevices":        func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} },
 		"/linux/timeOffsets":       func(s *specs.Spec) { s.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"boottime": {Secs: 1}} },

@@ -70,6 +70,8 @@ func Zero(kind string) plan.Call {
 		return WriteProc{}
 	case "MapIDs":
 		return MapIDs{}
+	case "RunHook":
+		return RunHook{}
 	case "OpenHost":
 		return OpenHost{}
 	case "OpenPidfd":
