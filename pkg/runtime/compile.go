@@ -151,15 +151,11 @@ func checkLengths(p *specs.Process) error {
 func checkUnsupported(s *specs.Spec) error {
 	l := s.Linux
 	for what, asked := range map[string]bool{
-		"/linux/intelRdt":     l.IntelRdt != nil,
-		"/linux/netDevices":   len(l.NetDevices) > 0,
-		"/linux/timeOffsets":  len(l.TimeOffsets) > 0,
-		"/linux/memoryPolicy": l.MemoryPolicy != nil,
-		"/linux/mountLabel":   l.MountLabel != "",
+		"/linux/intelRdt":   l.IntelRdt != nil,
+		"/linux/netDevices": len(l.NetDevices) > 0,
+		"/linux/mountLabel": l.MountLabel != "",
 		"/process/apparmorProfile, as AppArmor is not active here,": s.Process.ApparmorProfile != "",
 		"/process/selinuxLabel":       s.Process.SelinuxLabel != "",
-		"/process/scheduler":          s.Process.Scheduler != nil,
-		"/process/execCPUAffinity":    s.Process.ExecCPUAffinity != nil,
 		"/linux/seccomp/listenerPath": l.Seccomp != nil && l.Seccomp.ListenerPath != "",
 	} {
 		if asked {
@@ -465,19 +461,8 @@ func (c *compiler) privileges() error {
 	for _, n := range inheritedSignals {
 		b.Do("a signal that the caller ignores is not ignored here", linux.DefaultAction{Signal: n})
 	}
-	if p := c.Spec.Linux.Personality; p != nil {
-		persona, err := personality(p)
-		if err != nil {
-			return err
-		}
-		b.Do("the execution domain", linux.Personality{Persona: persona}).For("/linux/personality")
-	}
-	if p := c.Spec.Process.IOPriority; p != nil {
-		class, ok := map[specs.IOPriorityClass]int{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}[p.Class]
-		if !ok {
-			return fmt.Errorf("/process/ioPriority/class: unknown class %q", p.Class)
-		}
-		b.Do("its place in the queue for the disk", linux.Ioprio{Class: class, Level: p.Priority}).For("/process/ioPriority")
+	if err := c.scheduling(b); err != nil {
+		return err
 	}
 	filter, err := seccomp.Plan(c.Spec.Linux.Seccomp, c.Facts.Arch)
 	if err != nil {
@@ -490,19 +475,6 @@ func (c *compiler) privileges() error {
 	c.add(b.Steps)
 	c.add(steps)
 	return nil
-}
-
-func personality(p *specs.LinuxPersonality) (uint32, error) {
-	if len(p.Flags) > 0 {
-		return 0, errors.New("/linux/personality/flags: no flags are supported")
-	}
-	switch p.Domain {
-	case specs.PerLinux:
-		return 0, nil
-	case specs.PerLinux32:
-		return 8, nil
-	}
-	return 0, fmt.Errorf("/linux/personality/domain: unknown domain %q", p.Domain)
 }
 
 // ready tells the host that only the program is left. A created container has

@@ -182,7 +182,7 @@ type hookInput struct {
 func compileHook(in hookInput) (*plan.Plan, error) {
 	spec := *in.Spec
 	process := *spec.Process
-	process.Terminal, process.OOMScoreAdj = false, nil
+	process.Terminal, process.OOMScoreAdj, process.ExecCPUAffinity = false, nil, nil
 	spec.Process, spec.Hooks = &process, nil
 	in.Spec = &spec
 	c := hookCompiler{execCompiler: execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts}}, in: in.ExecInput}, hook: in.Hook}
