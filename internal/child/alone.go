@@ -36,8 +36,8 @@ const procFD = "100"
 // word: nobody listens.
 //
 // What only the host can do is left out, with all steps that need its result, and
-// returned in omitted: control groups with their limits and the mounts that show
-// them, and the terminal, in whose place the program's own descriptors stay. Steps
+// returned in omitted: hooks, control groups with their limits and the mounts that
+// show them, and the terminal, in whose place the program's own descriptors stay. Steps
 // about the talk between host and child go silently. A namespace to join is opened by
 // the program itself; the maps of a user namespace are written by it unless that
 // takes newuidmap(1), which is ErrAlone. No descriptor but the standard three
@@ -131,6 +131,9 @@ func (a *aloneness) hostStep(s *plan.Step) error {
 		}
 	case linux.MakeDir:
 		a.made[c.Path] = true
+	case linux.RunHook:
+		a.omitted = append(a.omitted, *s)
+		return nil
 	}
 	if s.Result != "" {
 		a.gone[s.Result] = true

@@ -59,16 +59,17 @@ func (l *lowering) childSteps() {
 }
 
 // hostBlock emits the child's side of a run of host steps: tell the host that it
-// is its turn (unless it need not wait for that), and wait until it is done.
+// is its turn (unless it need not wait for that), and wait until it is done. For what
+// a later verb does nobody waits.
 func (l *lowering) hostBlock(i int) int {
 	steps := l.plan.Steps
-	eager := true
+	eager, none := true, true
 	for ; i < len(steps) && steps[i].Actor != plan.Child; i++ {
-		if steps[i].Actor == plan.Host && !steps[i].Eager {
-			eager = false
+		if steps[i].Actor == plan.Host && steps[i].Later == "" {
+			eager, none = eager && steps[i].Eager, false
 		}
 	}
-	if i == len(steps) {
+	if i == len(steps) || none {
 		return i // nothing for the child to wait for
 	}
 	if !eager {

@@ -88,12 +88,20 @@ func (a *app) report(err error) {
 		fmt.Fprintln(a.stderr, "hint:", hint)
 	}
 	if a.log != "" {
-		a.writeLog(err)
+		a.writeLog("error", err)
+	}
+}
+
+// warn tells of what went wrong without stopping anything.
+func (a *app) warn(err error) {
+	fmt.Fprintln(a.stderr, "containr-runtime: warning:", err)
+	if a.log != "" {
+		a.writeLog("warning", err)
 	}
 }
 
 // writeLog appends the error to the log file as runc does: one line of text or JSON.
-func (a *app) writeLog(failure error) {
+func (a *app) writeLog(level string, failure error) {
 	f, err := os.OpenFile(a.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		fmt.Fprintln(a.stderr, "containr-runtime: log:", err)
@@ -102,10 +110,10 @@ func (a *app) writeLog(failure error) {
 	defer f.Close()
 	now := time.Now().UTC().Format(time.RFC3339)
 	if a.logFormat == "json" {
-		line, _ := json.Marshal(map[string]string{"level": "error", "msg": failure.Error(), "time": now}) // strings always encode
+		line, _ := json.Marshal(map[string]string{"level": level, "msg": failure.Error(), "time": now}) // strings always encode
 		_, err = f.Write(append(line, '\n'))
 	} else {
-		_, err = fmt.Fprintf(f, "time=%q level=error msg=%q\n", now, failure.Error())
+		_, err = fmt.Fprintf(f, "time=%q level=%s msg=%q\n", now, level, failure.Error())
 	}
 	if err != nil {
 		fmt.Fprintln(a.stderr, "containr-runtime: log:", err)
@@ -196,7 +204,7 @@ func (a *app) runtime() (*runtime.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &runtime.Runtime{Root: root, Facts: facts}, nil
+	return &runtime.Runtime{Root: root, Facts: facts, Warn: a.warn}, nil
 }
 
 // one returns the single argument that a verb takes.

@@ -15,7 +15,8 @@
 //
 // Ids in a new user namespace mean nothing until somebody outside writes the map.
 // These are host steps right after the clone; until then the child waits, and after
-// it the child takes the ids 0, which now exist.
+// it the child takes the ids 0, which now exist. What clocks show in a new time
+// namespace the child writes itself; see planOffsets.
 package namespace
 
 import (
@@ -98,7 +99,10 @@ func Plan(spec *specs.Spec, f *host.Facts) (*Placement, error) {
 	if p.New&linux.CloneNewtime != 0 && f.NoTimeNamespace {
 		return nil, errors.New("/linux/namespaces: this kernel has no time namespaces (CONFIG_TIME_NS)")
 	}
-	return p, p.planMaps(spec, f)
+	if err := p.planMaps(spec, f); err != nil {
+		return nil, err
+	}
+	return p, p.planOffsets(spec)
 }
 
 func checkKinds(list []specs.LinuxNamespace) error {

@@ -25,6 +25,8 @@
 // the same way; no planner writes such messages by hand. A Host step marked
 // Eager does not need anything that the Child did before it: the host runs it
 // as soon as the child exists, and the child waits for it here at the latest.
+// A Host step with Later stands in the list where it happens, and is made by the
+// verb of the runtime that it names: by start, by delete. Nobody waits for it here.
 //
 // Control flow is poor on purpose. A step may tolerate error numbers. Steps
 // that follow it may be Then (they run only if it succeeded) or Else (they run
@@ -94,6 +96,7 @@ const (
 	KeeperChapter    Chapter = "keeper"
 	NamespaceChapter Chapter = "namespaces"
 	NetworkChapter   Chapter = "network"
+	HookChapter      Chapter = "hooks"
 	RootfsChapter    Chapter = "root file system"
 	TerminalChapter  Chapter = "terminal"
 	PrivilegeChapter Chapter = "privileges"
@@ -133,6 +136,9 @@ type Step struct {
 	ZeroFails bool
 	// Eager, on a host step: see the package comment.
 	Eager bool
+	// Later, on a host step, is the verb of the runtime that makes it, "start" or
+	// "delete", when it is not the one that makes the container.
+	Later string
 	// From is the place in the OCI configuration that asked for the step, as
 	// a JSON pointer; empty when containr adds the step by itself.
 	From string
@@ -201,6 +207,9 @@ func (s *Step) OrGone() *Step { s.ZeroFails = true; return s }
 // Early marks a host step as Eager.
 func (s *Step) Early() *Step { s.Eager = true; return s }
 
+// At names the verb that makes a host step later; see Step.Later.
+func (s *Step) At(verb string) *Step { s.Later = verb; return s }
+
 // For records which part of the OCI configuration asked for the step.
 func (s *Step) For(pointer string) *Step { s.From = pointer; return s }
 
@@ -250,6 +259,8 @@ func (p *Plan) validateStep(i int) error {
 		return fmt.Errorf("only host steps have an inverse")
 	case s.Actor != Host && s.Eager:
 		return fmt.Errorf("only host steps can be eager")
+	case s.Actor != Host && s.Later != "":
+		return fmt.Errorf("only host steps can be left to a later verb")
 	case s.When != Always && i == 0:
 		return fmt.Errorf("a dependent step cannot be the first")
 	case s.When != Always && p.Steps[i-1].Actor != s.Actor:

@@ -144,6 +144,14 @@ func (s *Step) String() string {
 	return b.String()
 }
 
+// who is the actor, and for a step that waits for a later verb, that verb.
+func (s *Step) who() string {
+	if s.Later != "" {
+		return s.Actor.String() + ", at " + s.Later
+	}
+	return s.Actor.String()
+}
+
 // Zoom is how closely Write looks.
 type Zoom uint8
 
@@ -170,7 +178,7 @@ func (p *Plan) Write(w io.Writer, zoom Zoom) error {
 		}
 		if s.Why != why {
 			why = s.Why
-			b.WriteString("  " + s.Actor.String() + ": " + why + "\n")
+			b.WriteString("  " + s.who() + ": " + why + "\n")
 		}
 		if zoom == Steps {
 			b.WriteString("    " + s.String() + "\n")

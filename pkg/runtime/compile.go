@@ -25,6 +25,8 @@ type Input struct {
 	ID    string
 	Spec  *specs.Spec
 	Facts *host.Facts
+	// Bundle is the host directory of the bundle, absolute. Hooks are told of it.
+	Bundle string
 	// Root is the host directory of the root file system, absolute.
 	Root string
 	// Sources tells what the sources of binds are; see Probe.
@@ -61,9 +63,10 @@ func Compile(in Input) (*plan.Plan, error) {
 
 type compiler struct {
 	Input
-	cg    *cgroup.Placement
-	ns    *namespace.Placement
-	steps []plan.Step
+	cg       *cgroup.Placement
+	ns       *namespace.Placement
+	steps    []plan.Step
+	attached bool
 }
 
 // typicalSteps is how many steps a container with the usual mounts has.
@@ -80,11 +83,13 @@ func (c *compiler) compile() (*plan.Plan, error) {
 		c.rootfs,   // the tree, complete but not yet the root
 		c.terminal, // needs the tree's devpts
 		c.kernel,   // kernel parameters and what else needs the host's privileges
-		c.enter,    // the tree becomes the root; nothing of the host is open any more
-		c.attach,   // the last moment: from here on everything counts
+		c.createHooks,
+		c.enter,  // the tree becomes the root; nothing of the host is open any more
+		c.attach, // the last moment: from here on everything counts
 		c.privileges,
 		c.program,
 		c.watch, // the keeper
+		c.laterHooks,
 	} {
 		if err := chapter(); err != nil {
 			return nil, err
@@ -115,6 +120,9 @@ func checkSpec(s *specs.Spec) error {
 	if err := checkLengths(s.Process); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	if err := checkHooks(s.Hooks); err != nil {
+		return fmt.Errorf("configuration: %w", err)
+	}
 	return checkUnsupported(s)
 }
 
@@ -143,16 +151,11 @@ func checkLengths(p *specs.Process) error {
 func checkUnsupported(s *specs.Spec) error {
 	l := s.Linux
 	for what, asked := range map[string]bool{
-		"/hooks":              s.Hooks != nil && hookCount(s.Hooks) > 0,
-		"/linux/intelRdt":     l.IntelRdt != nil,
-		"/linux/netDevices":   len(l.NetDevices) > 0,
-		"/linux/timeOffsets":  len(l.TimeOffsets) > 0,
-		"/linux/memoryPolicy": l.MemoryPolicy != nil,
-		"/linux/mountLabel":   l.MountLabel != "",
+		"/linux/intelRdt":   l.IntelRdt != nil,
+		"/linux/netDevices": len(l.NetDevices) > 0,
+		"/linux/mountLabel": l.MountLabel != "",
 		"/process/apparmorProfile, as AppArmor is not active here,": s.Process.ApparmorProfile != "",
 		"/process/selinuxLabel":       s.Process.SelinuxLabel != "",
-		"/process/scheduler":          s.Process.Scheduler != nil,
-		"/process/execCPUAffinity":    s.Process.ExecCPUAffinity != nil,
 		"/linux/seccomp/listenerPath": l.Seccomp != nil && l.Seccomp.ListenerPath != "",
 	} {
 		if asked {
@@ -160,11 +163,6 @@ func checkUnsupported(s *specs.Spec) error {
 		}
 	}
 	return nil
-}
-
-func hookCount(h *specs.Hooks) int {
-	//lint:ignore SA1019 callers still send prestart hooks, and they must be refused too
-	return len(h.Prestart) + len(h.CreateRuntime) + len(h.CreateContainer) + len(h.StartContainer) + len(h.Poststart) + len(h.Poststop)
 }
 
 func hasNamespace(s *specs.Spec, kind specs.LinuxNamespaceType) bool {
@@ -231,6 +229,9 @@ func (c *compiler) birth() error {
 	b.Do("the rest of the talk is between host and container", linux.Close{FD: linux.FD(child.Sync)})
 	if keeper && call.Cgroup != "" {
 		b.Do("the keeper holds nothing of the container's", linux.Close{FD: linux.FD(call.Cgroup)})
+	}
+	if keeper && c.StartFifo != "" {
+		b.Do("nobody but the container waits for its start", linux.Close{FD: linux.FD(start)})
 	}
 	c.add(b.Steps)
 	return nil
@@ -432,8 +433,13 @@ func changeToWorkdir(b *plan.Builder, pointer string) {
 
 // attach plans the limits and the entering of control groups of version 1. The kernel
 // may need milliseconds for it, so the host does it while the child makes its mounts; here
-// the child waits for it.
+// the child waits for it. Hooks that the runtime runs before count on it, so with them
+// it comes earlier.
 func (c *compiler) attach() error {
+	if c.attached {
+		return nil
+	}
+	c.attached = true
 	c.add(c.cg.Attach)
 	if late := c.lateCgroupNamespace(); late != 0 {
 		b := plan.Build(plan.Child, plan.NamespaceChapter)
@@ -458,19 +464,8 @@ func (c *compiler) privileges() error {
 	for _, n := range inheritedSignals {
 		b.Do("a signal that the caller ignores is not ignored here", linux.DefaultAction{Signal: n})
 	}
-	if p := c.Spec.Linux.Personality; p != nil {
-		persona, err := personality(p)
-		if err != nil {
-			return err
-		}
-		b.Do("the execution domain", linux.Personality{Persona: persona}).For("/linux/personality")
-	}
-	if p := c.Spec.Process.IOPriority; p != nil {
-		class, ok := map[specs.IOPriorityClass]int{specs.IOPRIO_CLASS_RT: 1, specs.IOPRIO_CLASS_BE: 2, specs.IOPRIO_CLASS_IDLE: 3}[p.Class]
-		if !ok {
-			return fmt.Errorf("/process/ioPriority/class: unknown class %q", p.Class)
-		}
-		b.Do("its place in the queue for the disk", linux.Ioprio{Class: class, Level: p.Priority}).For("/process/ioPriority")
+	if err := c.scheduling(b); err != nil {
+		return err
 	}
 	filter, err := seccomp.Plan(c.Spec.Linux.Seccomp, c.Facts.Arch)
 	if err != nil {
@@ -485,31 +480,20 @@ func (c *compiler) privileges() error {
 	return nil
 }
 
-func personality(p *specs.LinuxPersonality) (uint32, error) {
-	if len(p.Flags) > 0 {
-		return 0, errors.New("/linux/personality/flags: no flags are supported")
-	}
-	switch p.Domain {
-	case specs.PerLinux:
-		return 0, nil
-	case specs.PerLinux32:
-		return 8, nil
-	}
-	return 0, fmt.Errorf("/linux/personality/domain: unknown domain %q", p.Domain)
-}
-
 // ready tells the host that only the program is left. A created container has
 // checked by then that there is a program, so that create fails if there is none,
 // and waits.
 func (c *compiler) ready() []plan.Step {
 	b := plan.Build(plan.Child, plan.ProgramChapter)
-	if c.StartFifo != "" {
-		b.Add(findProgram(c.Spec.Process, true))
+	if c.StartFifo == "" {
+		b.Add(c.hooks(startContainer, ""))
+		b.Do("all is ready but the program", linux.Write{FD: linux.FD(child.Sync), Data: child.MessageReady})
+		return b.Steps
 	}
+	b.Add(findProgram(c.Spec.Process, true))
 	b.Do("all is ready but the program", linux.Write{FD: linux.FD(child.Sync), Data: child.MessageReady})
-	if c.StartFifo != "" {
-		b.Do("created: wait for the start", linux.Read{FD: linux.FD(start), Size: 1}).OrGone()
-	}
+	b.Add(c.hooks(startContainer, verbStart))
+	b.Do("created: wait for the start", linux.Read{FD: linux.FD(start), Size: 1}).OrGone()
 	return b.Steps
 }
 

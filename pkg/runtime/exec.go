@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -49,18 +50,34 @@ func CompileExec(in ExecInput) (*plan.Plan, error) {
 		return nil, fmt.Errorf("exec: %w", err)
 	}
 	spec := *in.Spec
-	spec.Process = in.Process
+	spec.Process, spec.Hooks = inherited(in.Process, in.Spec.Process), nil
 	if err := checkUnsupported(&spec); err != nil {
 		return nil, err
 	}
 	c := execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, PreserveFDs: in.PreserveFDs}}, in: in}
 	c.ns = new(namespace.Placement)
-	for _, chapter := range []func() error{c.open, c.runner, c.join, c.attachExec, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
+	for _, chapter := range []func() error{c.open, c.runner, c.join, c.attachExec, c.settle, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
 		if err := chapter(); err != nil {
 			return nil, err
 		}
 	}
 	return &plan.Plan{Steps: c.steps}, nil
+}
+
+// inherited gives a further process what it has of the container's own, unless it asks
+// for something else.
+func inherited(process, own *specs.Process) *specs.Process {
+	p := *process
+	if own == nil {
+		return &p
+	}
+	if p.OOMScoreAdj == nil {
+		p.OOMScoreAdj = own.OOMScoreAdj
+	}
+	if p.ExecCPUAffinity == nil {
+		p.ExecCPUAffinity = own.ExecCPUAffinity
+	}
+	return &p
 }
 
 type execCompiler struct {
@@ -90,6 +107,9 @@ func (c *execCompiler) open() error {
 
 func (c *execCompiler) runner() error {
 	b := plan.Build(plan.Keeper, plan.NamespaceChapter)
+	if err := c.bequeath(b); err != nil {
+		return err
+	}
 	b.Do("nobody inside may look into this process", linux.Prctl{Option: linux.PrSetDumpable})
 	if flags := c.flags() & linux.CloneNewpid; flags != 0 {
 		b.Do("children are born among the container's processes", linux.Setns{FD: target, Flags: flags})
@@ -102,6 +122,35 @@ func (c *execCompiler) runner() error {
 	b.Do("the host learns its process id", linux.WriteReg{FD: linux.FD(child.Sync), Value: namespace.PID})
 	c.add(b.Steps)
 	return nil
+}
+
+// bequeath plans what the runner has only to pass it on to the new process, as long as
+// it sees the host's files and is in none of the container's control groups.
+func (c *execCompiler) bequeath(b *plan.Builder) error {
+	if score := c.Spec.Process.OOMScoreAdj; score != nil {
+		if err := security.CheckScore(*score); err != nil {
+			return err
+		}
+		const why, pointer = "whom the kernel kills first when memory runs out", "/process/oomScoreAdj"
+		b.Do(why, linux.Openat{Dir: linux.CWD, Path: "/proc/self/oom_score_adj", Flags: linux.OWronly | linux.OCloexec}).As("score").For(pointer)
+		b.Do(why, linux.Write{FD: "score", Data: strconv.Itoa(*score)}).For(pointer)
+	}
+	initial, _, err := c.affinity()
+	if initial != nil {
+		b.Do("the processors to begin on", *initial).For("/process/execCPUAffinity/initial")
+	}
+	return err
+}
+
+// settle plans what has to wait for the control groups.
+func (c *execCompiler) settle() error {
+	b := plan.Build(plan.Child, plan.PrivilegeChapter)
+	_, final, err := c.affinity()
+	if final != nil {
+		b.Do("the processors to run on", *final).For("/process/execCPUAffinity/final")
+	}
+	c.add(b.Steps)
+	return err
 }
 
 func (c *execCompiler) join() error {
@@ -155,8 +204,8 @@ func (c *execCompiler) enterExec() error {
 	return err
 }
 
-// withoutScore leaves the out-of-memory score as it is inherited: a further process
-// has no procfs of its own to write it through.
+// withoutScore leaves the out-of-memory score as the runner has bequeathed it: a
+// further process has no procfs of its own to write it through.
 func withoutScore(p *specs.Process) *specs.Process {
 	q := *p
 	q.OOMScoreAdj = nil

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -38,6 +39,7 @@ func TestEveryStepMayFail(t *testing.T) {
 		"plain":  {Spec: exampleSpec("/probe")},
 		"keeper": {Spec: exampleSpec("/probe"), ExitFile: filepath.Join(t.TempDir(), "exit")},
 		"user":   {Spec: userSpec()},
+		"hooks":  {Spec: hookSpec()},
 	} {
 		t.Run(name, func(t *testing.T) {
 			testkit.Leftovers(t)
@@ -45,7 +47,7 @@ func TestEveryStepMayFail(t *testing.T) {
 			p := compileInput(t, in)
 			for i := range p.Steps {
 				s := &p.Steps[i]
-				if s.When != plan.Always || afterClone(p, i) {
+				if s.When != plan.Always || afterClone(p, i) || s.Later != "" {
 					continue // it runs only where another has failed, or when the container runs already
 				}
 				failStep(t, p, i)
@@ -75,7 +77,7 @@ func failStep(t *testing.T, p *plan.Plan, i int) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	s, err := Start(failAt(p, i), StartOptions{Stdio: [3]*os.File{null, null, null}})
+	s, err := Start(failAt(p, i), StartOptions{Stdio: [3]*os.File{null, null, null}, Inside: inside(t, p)})
 	if err == nil {
 		reap(s.PID)
 		if s.Parent != 0 {
@@ -96,10 +98,28 @@ func failStep(t *testing.T, p *plan.Plan, i int) {
 	}
 }
 
+// inside is what the hooks of the plan depend on.
+func inside(t *testing.T, p *plan.Plan) *ExecInput {
+	t.Helper()
+	facts, err := host.Probe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &ExecInput{ID: "test", Spec: hookSpec(), Facts: facts, Cgroups: cgroupPaths(p)}
+}
+
 func userSpec() *specs.Spec {
 	spec := exampleSpec("/probe")
 	spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	spec.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
 	spec.Linux.GIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+	return spec
+}
+
+// hookSpec has hooks of the host that do nothing.
+func hookSpec() *specs.Spec {
+	spec := exampleSpec("/probe")
+	hook := []specs.Hook{{Path: "/bin/true"}}
+	spec.Hooks = &specs.Hooks{CreateRuntime: hook, CreateContainer: hook, StartContainer: []specs.Hook{{Path: "/probe", Args: []string{"probe", "-exit", "0"}}}, Poststart: hook}
 	return spec
 }

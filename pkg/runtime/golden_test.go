@@ -49,18 +49,39 @@ func goldenInputs() map[string]Input {
 	sources := map[string]host.Source{"/srv": {Kind: host.Directory, Mount: linux.MsNosuid}, "/c/hosts": {Kind: host.File}}
 	user := userSpec()
 	user.Process.User.UID = 1000
+	hooks, ten := exampleSpec("sh"), 10
+	hooks.Hooks = &specs.Hooks{
+		CreateRuntime:   []specs.Hook{{Path: "/usr/bin/net", Args: []string{"net", "add"}, Env: []string{"A=1"}, Timeout: &ten}},
+		CreateContainer: []specs.Hook{{Path: "/usr/bin/device"}},
+		StartContainer:  []specs.Hook{{Path: "/sbin/ldconfig"}},
+		Poststart:       []specs.Hook{{Path: "/usr/bin/tell"}},
+		Poststop:        []specs.Hook{{Path: "/usr/bin/net", Args: []string{"net", "remove"}}},
+	}
+	hooks.Annotations = map[string]string{"run.oci.hooks.stderr": "/var/log/hooks"}
+	shifted := exampleSpec("/bin/sh")
+	shifted.Linux.Namespaces = append(shifted.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+	shifted.Linux.TimeOffsets = map[string]specs.LinuxTimeOffset{"monotonic": {Secs: -1, Nanosecs: 5}, "boottime": {Secs: 86400}}
+	scheduled := exampleSpec("/bin/sh")
+	scheduled.Process.Scheduler = &specs.Scheduler{Policy: specs.SchedFIFO, Priority: 10, Flags: []specs.LinuxSchedulerFlag{specs.SchedFlagResetOnFork}}
+	scheduled.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 3}
+	scheduled.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolInterleave, Nodes: "0-1,64", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes}}
+	scheduled.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
 	oldKernel, newKernel := host.Kernel{Major: 5, Minor: 10}, host.Kernel{Major: 6, Minor: 12}
 	root := func(in Input) Input { in.ID, in.Root = "golden", "/rootfs"; return in }
 	return map[string]Input{
-		"v1":       root(Input{Spec: limited, Facts: paperFacts(host.CgroupV1, newKernel)}),
-		"v2":       root(Input{Spec: limited, Facts: paperFacts(host.CgroupV2, newKernel)}),
-		"terminal": root(Input{Spec: terminal, Facts: paperFacts(host.CgroupV2, newKernel)}),
-		"keeper":   root(Input{Spec: overlay, Facts: paperFacts(host.CgroupV2, newKernel), ExitFile: "/run/exit"}),
-		"create":   root(Input{Spec: exampleSpec("sh"), Facts: paperFacts(host.CgroupV2, newKernel), StartFifo: "/run/start"}),
-		"join":     root(Input{Spec: joined, Facts: paperFacts(host.CgroupV2, newKernel)}),
-		"user":     root(Input{Spec: user, Facts: paperFacts(host.CgroupV2, newKernel)}),
-		"bind":     root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
-		"bind-old": root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, oldKernel), Sources: sources}),
+		"v1":           root(Input{Spec: limited, Facts: paperFacts(host.CgroupV1, newKernel)}),
+		"v2":           root(Input{Spec: limited, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"terminal":     root(Input{Spec: terminal, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"keeper":       root(Input{Spec: overlay, Facts: paperFacts(host.CgroupV2, newKernel), ExitFile: "/run/exit"}),
+		"create":       root(Input{Spec: exampleSpec("sh"), Facts: paperFacts(host.CgroupV2, newKernel), StartFifo: "/run/start"}),
+		"hooks":        root(Input{Spec: hooks, Facts: paperFacts(host.CgroupV1, newKernel), Bundle: "/bundle"}),
+		"hooks-create": root(Input{Spec: hooks, Facts: paperFacts(host.CgroupV2, newKernel), Bundle: "/bundle", StartFifo: "/run/start"}),
+		"time":         root(Input{Spec: shifted, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"scheduled":    root(Input{Spec: scheduled, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"join":         root(Input{Spec: joined, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"user":         root(Input{Spec: user, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"bind":         root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
+		"bind-old":     root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, oldKernel), Sources: sources}),
 	}
 }
 

@@ -47,6 +47,7 @@ var hints = [...]struct {
 	{"move_mount", plan.ENOTDIR, "", "a file cannot be mounted over a directory, nor a directory over a file"},
 	{"move_mount", plan.EINVAL, "at /", "a file cannot be mounted over a directory, nor a directory over a file"},
 	{"openat", plan.ENOTDIR, "", "the root file system must be a directory"},
+	{"write", plan.ERANGE, "ahead of the host's", "no clock can show less than 0 or more than 146 years: the offset is too large, or takes away more than the host has been up"},
 	{"openat2", plan.ENOENT, "a kernel parameter", "the kernel has no such parameter: check its name in sysctl -a"},
 	{"openat2", plan.EACCES, "a kernel parameter", "this parameter cannot be written"},
 	{"openat2", plan.ELOOP, "working directory", "links of /proc, which lead to other places than their names say, are not followed on the way to a working directory"},

@@ -42,6 +42,8 @@ func (e *execution) host(call plan.Call) (int, error) {
 		return fd, err
 	case linux.OpenPidfd:
 		return e.openPidfd(c)
+	case linux.RunHook:
+		return 0, runHook(c, e.regs[c.PID], e.o.Inside)
 	case linux.DeviceFilter:
 		return 0, attachDeviceFilter(c)
 	}

@@ -31,6 +31,11 @@ type StartOptions struct {
 	// Born, if set, is called when the process has been born and the host has made
 	// all its steps, while the child goes on with its own. An error undoes all.
 	Born func(*Started) error
+	// Inside is what hooks in the container's namespaces depend on, but for the
+	// process; nil if there are none.
+	Inside *ExecInput
+	// Warn: see Runtime.
+	Warn func(error)
 	// Before, if set, is called before every step; an error stops the execution
 	// and undoes it.
 	Before func(index int, step *plan.Step) error
@@ -48,9 +53,10 @@ type Started struct {
 	// Trace has what the plan's steps did, by index, if asked for.
 	Trace []child.Record
 
-	// id and undos are what Finish needs to know.
+	// id, undos and hooks are what Finish needs to know.
 	id    string
 	undos []plan.Call
+	hooks bool
 }
 
 // Start executes a plan until the user's program runs, or until the container waits
@@ -61,6 +67,9 @@ func Start(p *plan.Plan, o StartOptions) (*Started, error) {
 	e := &execution{plan: p, o: o, regs: map[plan.Reg]int{}, began: time.Now()}
 	defer e.closeFiles()
 	err := e.run()
+	if err == nil {
+		err = e.told()
+	}
 	if err == nil {
 		s := e.started()
 		e.proc.Close()
@@ -111,7 +120,7 @@ func (e *execution) run() error {
 				return err
 			}
 			i++
-		case steps[i].Actor != plan.Host:
+		case steps[i].Actor != plan.Host, steps[i].Later != "":
 			i++
 		case e.proc != nil:
 			end, err := e.hostBlock(i)
@@ -220,7 +229,7 @@ func (e *execution) hostBlock(i int) (int, error) {
 	steps := e.plan.Steps
 	eager, end := true, i
 	for ; end < len(steps) && steps[end].Actor == plan.Host; end++ {
-		eager = eager && steps[end].Eager
+		eager = eager && (steps[end].Eager || steps[end].Later != "")
 	}
 	if !eager {
 		ev, err := e.next()
@@ -232,6 +241,9 @@ func (e *execution) hostBlock(i int) (int, error) {
 		}
 	}
 	for ; i < end; i++ {
+		if steps[i].Later != "" {
+			continue
+		}
 		if err := e.hostStep(i); err != nil {
 			return 0, e.cause(err)
 		}
@@ -330,7 +342,7 @@ func (e *execution) untilReady() error {
 }
 
 func (e *execution) started() *Started {
-	s := &Started{PID: e.pid, Trace: e.trace, Shared: len(e.undos) < len(e.plan.Undo()), undos: e.undos}
+	s := &Started{PID: e.pid, Trace: e.trace, Shared: len(e.undos) < len(e.plan.Undo()), undos: e.undos, hooks: e.o.Inside != nil && hasHooks(e.o.Inside.Spec)}
 	if e.proc.PID != e.pid {
 		s.Parent = e.proc.PID
 	}
@@ -407,6 +419,9 @@ func (e *execution) undo() error {
 	}
 	if err := undoCalls(e.undos); err != nil {
 		return err
+	}
+	if e.pid > 0 {
+		cleanUp(e.plan.Steps, e.o.Warn)
 	}
 	if e.o.Journal != "" {
 		return removeJournal(e.o.Journal)

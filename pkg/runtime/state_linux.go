@@ -34,6 +34,8 @@ type state struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 	// Limits are the configuration's after updates; nil before the first.
 	Limits *specs.LinuxResources `json:"limits,omitempty"`
+	// Hooks: start or delete have hooks to run.
+	Hooks bool `json:"hooks,omitempty"`
 	// UserNS: exec has to take on ids in it.
 	UserNS bool `json:"userns,omitempty"`
 }
@@ -82,7 +84,7 @@ func loadSpec(path string) (*specs.Spec, []byte, error) {
 func newState(req *CreateRequest, b *bundle, in *Input, p *plan.Plan, s *Started) *state {
 	st := &state{Version: specs.Version, ID: req.ID, PID: s.PID, Shared: s.Shared, Bundle: b.dir, Rootfs: in.Root, Created: time.Now().UTC(),
 		Owner: os.Getuid(), Annotations: in.Spec.Annotations, Cgroups: cgroupPaths(p), Config: req.SpecFile,
-		UserNS: hasNamespace(in.Spec, specs.UserNamespace)}
+		Hooks: hasHooks(in.Spec), UserNS: hasNamespace(in.Spec, specs.UserNamespace)}
 	st.Start, _ = startTime(s.PID) // a process that has ended already has none
 	return st
 }

@@ -28,6 +28,9 @@ type Runtime struct {
 	// Root is the directory that holds one directory for each container.
 	Root  string
 	Facts *host.Facts
+	// Warn, if set, is told of what went wrong without stopping anything: poststop
+	// hooks that failed.
+	Warn func(error)
 }
 
 // Names of the files in a container's directory.
@@ -107,7 +110,7 @@ func (r *Runtime) Input(req *CreateRequest) (Input, error) {
 
 func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	spec := b.spec
-	in := Input{ID: req.ID, Spec: spec, Facts: r.Facts, ExitFile: req.ExitFile, PreserveFDs: req.PreserveFDs,
+	in := Input{ID: req.ID, Spec: spec, Facts: r.Facts, Bundle: b.dir, ExitFile: req.ExitFile, PreserveFDs: req.PreserveFDs,
 		NoPivot: req.NoPivot, NoKeyring: req.NoKeyring}
 	if spec.Root == nil || spec.Root.Path == "" {
 		return in, errors.New("configuration: /root/path is missing")
@@ -174,8 +177,9 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 		}
 	}
 	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Stdio: req.Stdio,
-		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before,
-		Born: func(s *Started) error { return writeState(dir, newState(req, b, &in, p, s), b) }})
+		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn,
+		Inside: &ExecInput{ID: req.ID, Spec: in.Spec, Facts: r.Facts, Cgroups: cgroupPaths(p)},
+		Born:   func(s *Started) error { return writeState(dir, newState(req, b, &in, p, s), b) }})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
@@ -323,13 +327,19 @@ func (r *Runtime) Start(id string) error {
 		return fmt.Errorf("open %s: %w", fifo, err)
 	}
 	defer unix.Close(fd)
-	if err := unix.Unlink(fifo); err != nil {
-		return fmt.Errorf("unlink %s: %w", fifo, err)
+	release := func() error {
+		if err := unix.Unlink(fifo); err != nil {
+			return fmt.Errorf("unlink %s: %w", fifo, err)
+		}
+		if _, err := unix.Write(fd, []byte{1}); err != nil {
+			return fmt.Errorf("write %s: %w", fifo, err)
+		}
+		return nil
 	}
-	if _, err := unix.Write(fd, []byte{1}); err != nil {
-		return fmt.Errorf("write %s: %w", fifo, err)
+	if st.Hooks {
+		return r.startWithHooks(st, release, fd)
 	}
-	return nil
+	return release()
 }
 
 // Kill sends a signal to the container's first process, or with all to every
@@ -385,6 +395,7 @@ func (r *Runtime) Delete(id string, force bool) error {
 		return err
 	}
 	dir := filepath.Join(r.Root, id)
+	var hooks *laterHooks
 	st, err := r.load(id)
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -400,6 +411,9 @@ func (r *Runtime) Delete(id string, force bool) error {
 	case err != nil:
 		return err
 	default:
+		if hooks, err = r.later(st); err != nil && !force {
+			return err
+		}
 		if err := r.end(st, force); err != nil {
 			return err
 		}
@@ -411,6 +425,7 @@ func (r *Runtime) Delete(id string, force bool) error {
 	if err := undoCalls(calls); err != nil {
 		return err
 	}
+	hooks.stopped(r.Warn)
 	return os.RemoveAll(dir)
 }
 
@@ -418,6 +433,9 @@ func (r *Runtime) Delete(id string, force bool) error {
 // been waited for. It is Delete for one who knows already what the container's files
 // say: where nothing but empty control groups is left, it asks nobody.
 func (r *Runtime) Finish(s *Started) error {
+	if s.hooks {
+		return r.Delete(s.id, true)
+	}
 	for _, c := range s.undos {
 		if d, ok := c.(linux.RemoveDir); ok && !removed(unix.Rmdir(d.Path)) {
 			return r.Delete(s.id, true) // somebody is in there still

@@ -60,8 +60,8 @@ func Limits(in Input) ([]plan.Step, error) {
 		b.Do("resource limits", linux.Prlimit{Resource: resource, Soft: r.Soft, Hard: r.Hard}).For(pointer)
 	}
 	if score := in.Process.OOMScoreAdj; score != nil {
-		if *score < -1000 || *score > 1000 {
-			return nil, fmt.Errorf("/process/oomScoreAdj: %d is not between -1000 and 1000", *score)
+		if err := CheckScore(*score); err != nil {
+			return nil, err
 		}
 		const why, pointer = "whom the kernel kills first when memory runs out", "/process/oomScoreAdj"
 		b.Do(why, linux.Openat2{Dir: linux.FD(Proc), Path: "self/oom_score_adj", Flags: linux.OWronly | linux.OCloexec,
@@ -69,6 +69,14 @@ func Limits(in Input) ([]plan.Step, error) {
 		b.Do(why, linux.Write{FD: "score", Data: strconv.Itoa(*score)}).For(pointer)
 	}
 	return b.Steps, nil
+}
+
+// CheckScore refuses what is no out-of-memory score, proc_pid_oom_score_adj(5).
+func CheckScore(score int) error {
+	if score < -1000 || score > 1000 {
+		return fmt.Errorf("/process/oomScoreAdj: %d is not between -1000 and 1000", score)
+	}
+	return nil
 }
 
 // Plan plans the loss of privileges. filter are the steps that load the seccomp

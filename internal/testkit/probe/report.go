@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -44,6 +45,10 @@ type Report struct {
 	Rlimits              map[string]Rlimit // "RLIMIT_NOFILE"; the value before Go raised its own
 	OOMScoreAdj          int
 	Nice                 int
+	// Scheduling is how the kernel treats the process; Clocks are monotonic and
+	// boottime, as it reads them.
+	Scheduling Scheduling
+	Clocks     map[string]time.Duration
 	// Personality is the persona word of personality(2).
 	Personality uint64
 	// Keyring is the serial of the session keyring, 0 when there is none or it is hidden; KeyringDesc is its
@@ -126,6 +131,7 @@ func collect(q questions) Report {
 	c.descriptors()
 	c.identity()
 	c.process()
+	c.scheduling()
 	c.world()
 	c.limits()
 	c.keyring()

@@ -1,7 +1,10 @@
 package probe
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"strconv"
@@ -50,6 +53,9 @@ var verbs = []struct {
 		sigs, err := signalList(s)
 		return func(p *prober) error { return p.waitSignal(s, sigs) }, err
 	}},
+	{"save", "append {Input, Report}, with what standard input says, to the file `PATH`", func(path string) (action, error) {
+		return func(p *prober) error { return p.save(path) }, nil
+	}},
 	{"write", "write `PATH=TEXT`: open for writing (create, truncate), write, close", func(s string) (action, error) {
 		path, text, ok := strings.Cut(s, "=")
 		if !ok {
@@ -57,6 +63,31 @@ var verbs = []struct {
 		}
 		return func(*prober) error { return os.WriteFile(path, []byte(text), 0o644) }, nil
 	}},
+}
+
+// Saved is what -save writes.
+type Saved struct {
+	Input  string
+	Report Report
+}
+
+func (p *prober) save(path string) error {
+	s := Saved{Report: collect(p.asked)}
+	input, err := io.ReadAll(p.stdin)
+	if err != nil {
+		return err
+	}
+	s.Input = string(input)
+	line, err := json.Marshal(&s)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(line, '\n'))
+	return errors.Join(err, f.Close())
 }
 
 // Event is what the acting flags print: one field is set.

@@ -318,9 +318,14 @@ var resourceNames = plan.Names{Zero: "RLIMIT_CPU", List: []plan.Name{
 // ResourceByName finds a resource by its C name, as the OCI configuration spells
 // it: "RLIMIT_NOFILE".
 func ResourceByName(name string) (Resource, bool) {
-	for _, n := range resourceNames.List {
+	n, ok := byName(&resourceNames, name)
+	return Resource(n), ok
+}
+
+func byName(names *plan.Names, name string) (uint64, bool) {
+	for _, n := range names.List {
 		if n.Name == name {
-			return Resource(n.Value), true
+			return n.Value, true
 		}
 	}
 	return 0, false

@@ -112,4 +112,7 @@ var numbers = [...]struct {
 	{"socket", 41, 198},
 	{"waitid", 247, 95},
 	{"eventfd2", 290, 19},
+	{"sched_setattr", 314, 274},
+	{"sched_setaffinity", 203, 122},
+	{"set_mempolicy", 238, 237},
 }

@@ -70,6 +70,8 @@ func Zero(kind string) plan.Call {
 		return WriteProc{}
 	case "MapIDs":
 		return MapIDs{}
+	case "RunHook":
+		return RunHook{}
 	case "OpenHost":
 		return OpenHost{}
 	case "OpenPidfd":
@@ -112,6 +114,12 @@ func Zero(kind string) plan.Call {
 		return JoinSessionKeyring{}
 	case "Seccomp":
 		return Seccomp{}
+	case "SchedSetattr":
+		return SchedSetattr{}
+	case "SchedSetaffinity":
+		return SchedSetaffinity{}
+	case "SetMempolicy":
+		return SetMempolicy{}
 	case "Ioprio":
 		return Ioprio{}
 	case "Clone":

@@ -112,6 +112,9 @@ func (w *writer) keeper(s *plan.Step) error {
 // hostStep interprets a step of the host: before the birth by the script, after it by
 // the helper.
 func (w *writer) hostStep(s *plan.Step) error {
+	if _, ok := s.Call.(linux.RunHook); ok {
+		return errors.New("hooks run between steps that a script makes in one")
+	}
 	if c, ok := s.Call.(linux.OpenHost); ok {
 		w.regs[s.Result] = value{file: c.Path}
 		if c.Flags&linux.OWronly != 0 || s.Result == startRegister {
