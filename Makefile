@@ -2,7 +2,8 @@
 # make demo       see a container run, and explained (as root)
 # make test       every test: unit tests, and as root the kernel tests and guests (PKG=./pkg/plan for one package)
 # make race       the same with the race detector, which needs a C compiler
-# make cover      the same with coverage over all packages, unit and kernel tests together
+# make cover      coverage over all packages, by unit and kernel tests together; it must not fall
+# make install    copy programs and manual pages below PREFIX (/usr/local)
 # make lint       gofmt, go vet, staticcheck, and the layering of the packages
 # make golden     write the golden files of the tests anew; look at the diff before you commit it
 # make bench      the figures of docs/performance.md (as root)
@@ -34,7 +35,7 @@ BASE_ARCHES := amd64 arm64
 BASE_IMAGE  := internal/baseimage/image/base.oci.tar
 PROGRAMS    := bin/containr bin/containr-runtime bin/containr-init
 
-.PHONY: all demo test race cover lint golden bench tools clean base
+.PHONY: all install demo test race cover lint golden bench tools clean base
 .DELETE_ON_ERROR:
 
 all: $(PROGRAMS)
@@ -60,6 +61,11 @@ $(BASE_IMAGE): $(BASE_ARCHES:%=.cache/base-%)
 	@mkdir -p .cache
 	GOARCH=$* $(BUILD) -ldflags '$(STRIP)' -o $@ ./cmd/base
 	@touch $@
+
+PREFIX ?= /usr/local
+install: all
+	install -D -t '$(DESTDIR)$(PREFIX)/bin' $(PROGRAMS)
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man1' man/*.1
 
 demo: all
 	@scripts/demo

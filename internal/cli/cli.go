@@ -28,6 +28,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -70,7 +71,7 @@ type globalFlags struct {
 func (p *Program) Main(args []string) int {
 	ctx := p.handleInterrupts()
 	defer p.stopInterrupts()
-	root := p.NewRoot()
+	root := p.newRoot(p.commandsIn(args))
 	root.SetArgs(args)
 	err := root.ExecuteContext(ctx)
 	if sig := p.interrupted(); err != nil && sig != nil && errors.Is(err, context.Canceled) {
@@ -110,8 +111,58 @@ func (p *Program) handleInterrupts() context.Context {
 	return ctx
 }
 
-// NewRoot builds the tree of commands.
-func (p *Program) NewRoot() *cobra.Command {
+// commands makes each of the commands, by its name. Making them all takes longer than
+// much of what they do, so a run makes only those that its command line names.
+var commands = []struct {
+	name string
+	make func(*Program) *cobra.Command
+}{
+	{"run", (*Program).runCommand},
+	{"explain", (*Program).explainCommand},
+	{"rm", (*Program).removeCommand},
+	{"pull", (*Program).pullCommand},
+	{"images", (*Program).imagesCommand},
+	{"rmi", (*Program).removeImageCommand},
+	{"image", (*Program).imageCommand},
+	{"load", (*Program).loadCommand},
+	{"import", (*Program).importCommand},
+	{"tag", (*Program).tagCommand},
+	{"help", (*Program).helpCommand},
+	{"version", (*Program).versionCommand},
+}
+
+// commandsIn makes the commands whose names are words of the command line: the one
+// that is meant is among them. If none is, it makes all, to list or to compare with.
+func (p *Program) commandsIn(args []string) []*cobra.Command {
+	if slices.Contains(args, "help") {
+		return p.allCommands()
+	}
+	var found []*cobra.Command
+	for _, c := range commands {
+		if slices.Contains(args, c.name) {
+			found = append(found, c.make(p))
+		}
+	}
+	if found == nil {
+		return p.allCommands()
+	}
+	return found
+}
+
+func (p *Program) allCommands() []*cobra.Command {
+	var all []*cobra.Command
+	for _, c := range commands {
+		all = append(all, c.make(p))
+	}
+	return all
+}
+
+// NewRoot builds the tree of all commands.
+func (p *Program) NewRoot() *cobra.Command { return p.newRoot(p.allCommands()) }
+
+// newRoot builds the tree of these commands.
+func (p *Program) newRoot(commands []*cobra.Command) *cobra.Command {
+	var version bool
 	root := &cobra.Command{
 		Use:   "containr COMMAND",
 		Short: "Run containers, and see how",
@@ -122,8 +173,11 @@ func (p *Program) NewRoot() *cobra.Command {
 		SilenceUsage:      true,
 		DisableAutoGenTag: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownCommand(cmd, args[0])
+			switch {
+			case len(args) > 0:
+				return unknownCommand(cmd, args[0], commandNames())
+			case version:
+				return p.printVersion()
 			}
 			return cmd.Help()
 		},
@@ -136,12 +190,9 @@ func (p *Program) NewRoot() *cobra.Command {
 	root.CompletionOptions.HiddenDefaultCmd = true
 	p.global.bind(root)
 	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Containers:"}, &cobra.Group{ID: groupImages, Title: "Images:"})
-	root.AddCommand(
-		p.runCommand(), p.explainCommand(), p.removeCommand(),
-		p.pullCommand(), p.imagesCommand(), p.removeImageCommand(), p.imageCommand(),
-		p.loadCommand(), p.importCommand(), p.tagCommand(),
-		p.versionCommand(),
-	)
+	root.Flags().SetInterspersed(false) // what comes behind an unknown command is not for us
+	root.Flags().BoolVarP(&version, "version", "v", false, "print the version")
+	root.AddCommand(commands...)
 	setHelp(root)
 	return root
 }
@@ -194,9 +245,11 @@ func (p *Program) versionCommand() *cobra.Command {
 		Use:   "version",
 		Short: "Print the version",
 		Args:  exactArgs(0),
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(p.Out, "containr", Version)
-			return err
-		},
+		RunE:  func(*cobra.Command, []string) error { return p.printVersion() },
 	}
+}
+
+func (p *Program) printVersion() error {
+	_, err := fmt.Fprintln(p.Out, "containr", Version)
+	return err
 }

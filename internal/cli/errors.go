@@ -139,18 +139,59 @@ func hintFor(err error) string {
 	return ""
 }
 
-// unknownCommand is the error for a command that is none.
-func unknownCommand(cmd *cobra.Command, name string) error {
+// commandNames lists the names of the commands of the first level.
+func commandNames() []string {
 	var names []string
-	for _, c := range cmd.Commands() {
+	for _, c := range commands {
+		names = append(names, c.name)
+	}
+	return names
+}
+
+func namesOf(commands []*cobra.Command) []string {
+	var names []string
+	for _, c := range commands {
 		names = append(names, c.Name())
 	}
+	return names
+}
+
+// unknownCommand is the error for a command of cmd that is none of names.
+func unknownCommand(cmd *cobra.Command, name string, names []string) error {
 	e := &usageError{text: fmt.Sprintf("unknown command %q", strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), "containr")+" "+name))}
 	e.hint = fmt.Sprintf("`%s --help` lists the commands", cmd.CommandPath())
-	if near := spelling.Nearest(name, names); near != "" {
+	switch near := spelling.Nearest(name, names); {
+	case near != "":
 		e.hint = "did you mean " + near + "?"
+	case cmd.Parent() == nil && insteadOf[name] != "":
+		e.hint = insteadOf[name]
 	}
 	return e
+}
+
+// insteadOf says what to do instead of what docker has and containr has not: commands
+// of the first level, and flags of run with their dashes.
+var insteadOf = map[string]string{
+	"build":         "build the image elsewhere, and take it in with `containr load` or `containr pull`",
+	"compose":       "start each container with `containr run`",
+	"create":        "`containr run` makes a container and starts it; containr-runtime knows the two apart",
+	"exec":          "`containr run -it IMAGE sh` is a shell in a container of its own; containr-runtime has exec, for bundles",
+	"login":         "`docker login` writes the file from which containr takes credentials",
+	"logs":          "the program's output goes where that of `containr run` goes: >FILE keeps it",
+	"network":       "containers have no network, or the host's with `containr run --network host`",
+	"ps":            "containers run in the foreground: those of your terminals are all there are",
+	"push":          "push the image with the tool that made it",
+	"save":          "the store is an OCI image layout, which other tools can read",
+	"stop":          "end the container with Ctrl-C, or with kill and the process id of `containr run`",
+	"volume":        "show a directory of the host with `containr run -v /path:/path`",
+	"--detach":      "containers run in the foreground: put & behind the command, or use a terminal of its own",
+	"-d":            "containers run in the foreground: put & behind the command, or use a terminal of its own",
+	"--publish":     "--network host gives the program the host's ports",
+	"-p":            "--network host gives the program the host's ports",
+	"--publish-all": "--network host gives the program the host's ports",
+	"-P":            "--network host gives the program the host's ports",
+	"--restart":     "a service manager, such as systemd, can start `containr run` again",
+	"--gpus":        "name the devices with --device",
 }
 
 // flagError puts the errors of the flag parser into our words.
@@ -158,27 +199,31 @@ func flagError(cmd *cobra.Command, err error) error {
 	var unknown *pflag.NotExistError
 	var missing *pflag.ValueRequiredError
 	var invalid *pflag.InvalidValueError
-	command := strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), "containr"))
+	command := "" // what a message begins with: the flags of containr itself have none
+	if cmd.HasParent() {
+		command = strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ") + ": "
+	}
 	switch {
 	case errors.As(err, &unknown):
 		return unknownFlag(cmd, command, unknown)
 	case errors.As(err, &missing):
-		return &usageError{text: fmt.Sprintf("%s: %s needs a value", command, flagName(missing.GetFlag())), err: err}
+		return &usageError{text: fmt.Sprintf("%s%s needs a value", command, flagName(missing.GetFlag())), err: err}
 	case errors.As(err, &invalid):
-		text := fmt.Sprintf("%s: %s: %v", command, flagName(invalid.GetFlag()), errors.Unwrap(invalid))
+		text := fmt.Sprintf("%s%s: %v", command, flagName(invalid.GetFlag()), errors.Unwrap(invalid))
 		return &usageError{text: text, err: errors.Unwrap(invalid)}
 	}
-	return &usageError{text: fmt.Sprintf("%s: %v", command, err), err: err}
+	return &usageError{text: fmt.Sprintf("%s%v", command, err), err: err}
 }
 
 func flagName(f *pflag.Flag) string { return "--" + f.Name }
 
 func unknownFlag(cmd *cobra.Command, command string, unknown *pflag.NotExistError) error {
 	name := unknown.GetSpecifiedName()
-	e := &usageError{text: fmt.Sprintf("%s: unknown flag --%s", command, name), err: unknown}
+	dashes := "--"
 	if unknown.GetSpecifiedShortnames() != "" {
-		e.text = fmt.Sprintf("%s: unknown flag -%s", command, name)
+		dashes = "-"
 	}
+	e := &usageError{text: fmt.Sprintf("%sunknown flag %s%s", command, dashes, name), err: unknown}
 	var known []string
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if !f.Hidden {
@@ -186,7 +231,11 @@ func unknownFlag(cmd *cobra.Command, command string, unknown *pflag.NotExistErro
 		}
 	})
 	e.hint = fmt.Sprintf("`%s --help` lists the flags", cmd.CommandPath())
-	if near := spelling.Nearest(name, known); near != "" && len(name) > 1 {
+	near := spelling.Nearest(name, known)
+	switch {
+	case cmd.Name() == "run" && insteadOf[dashes+name] != "":
+		e.hint = insteadOf[dashes+name]
+	case near != "" && len(name) > 1:
 		e.hint = "did you mean --" + near + "?"
 	}
 	return e

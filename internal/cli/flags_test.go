@@ -6,10 +6,12 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/pflag"
 
 	"github.com/containr/containr/pkg/container"
 )
@@ -262,5 +264,36 @@ func TestHelpGoesToStandardOutput(t *testing.T) {
 	}
 	if got := invoke(t, "run", "--help"); !strings.Contains(got.out, "-h, --hostname NAME") || !strings.Contains(got.out, "\nLimits:\n") {
 		t.Errorf("the help of run:\n%s", got.out)
+	}
+}
+
+// TestInsteadOf: what containr has is not listed as what it lacks.
+func TestInsteadOf(t *testing.T) {
+	run := newRunFlags(pflag.NewFlagSet("run", pflag.ContinueOnError)).set
+	for name := range insteadOf {
+		flag, long := strings.CutPrefix(name, "--")
+		switch {
+		case long && run.Lookup(flag) != nil, !long && name[0] == '-' && run.ShorthandLookup(name[1:]) != nil:
+			t.Errorf("run has %s", name)
+		case slices.Contains(commandNames(), name):
+			t.Errorf("there is a command %s", name)
+		}
+	}
+}
+
+// TestCommandsIn: only the commands that are named are made, and all if none is, or help is asked for.
+func TestCommandsIn(t *testing.T) {
+	all := strings.Join(commandNames(), " ")
+	for args, want := range map[string]string{
+		"--root run images -q": "run images",
+		"explain run base":     "run explain",
+		"nonsense":             all,
+		"":                     all,
+		"help run":             all,
+	} {
+		var p Program
+		if got := strings.Join(namesOf(p.commandsIn(strings.Fields(args))), " "); got != want {
+			t.Errorf("%q makes %s, not %s", args, got, want)
+		}
 	}
 }

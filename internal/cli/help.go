@@ -15,19 +15,43 @@ import (
 func setHelp(root *cobra.Command) {
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) { writeHelp(cmd.OutOrStdout(), cmd) })
 	root.SetUsageFunc(func(cmd *cobra.Command) error { return writeHelp(cmd.OutOrStderr(), cmd) })
-	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
-	for _, cmd := range allCommands(root) {
-		// --help, without the -h that run has for --hostname.
-		cmd.Flags().Bool("help", false, "print this text")
+	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"}) // ours is helpCommand
+	for _, cmd := range withThoseBelow(root) {
+		short := "h"
+		if cmd.Flags().ShorthandLookup(short) != nil {
+			short = "" // run has it for --hostname
+		}
+		cmd.Flags().BoolP("help", short, false, "print this text")
 	}
 }
 
-func allCommands(root *cobra.Command) []*cobra.Command {
-	all := []*cobra.Command{root}
-	for _, c := range root.Commands() {
-		all = append(all, allCommands(c)...)
+// withThoseBelow lists a command and all that are below it.
+func withThoseBelow(cmd *cobra.Command) []*cobra.Command {
+	all := []*cobra.Command{cmd}
+	for _, c := range cmd.Commands() {
+		all = append(all, withThoseBelow(c)...)
 	}
 	return all
+}
+
+// helpCommand is `help`, which people type as they type --help.
+func (p *Program) helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND...]",
+		Short: "Print what a command does",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about := cmd.Root()
+			for _, name := range args {
+				below := about.Commands()
+				i := slices.IndexFunc(below, func(c *cobra.Command) bool { return c.Name() == name && !c.Hidden })
+				if i < 0 {
+					return unknownCommand(about, name, namesOf(below))
+				}
+				about = below[i]
+			}
+			return about.Help()
+		},
+	}
 }
 
 func writeHelp(w io.Writer, cmd *cobra.Command) error {

@@ -232,17 +232,26 @@ func (p *Program) printRemoved(r *image.Removed) error {
 func (p *Program) imageCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "image COMMAND",
-		Short:   "Look at images",
+		Short:   "Look at images, and what else is done with them",
 		GroupID: groupImages,
 		Args:    cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return unknownCommand(cmd, args[0])
+				return unknownCommand(cmd, args[0], namesOf(cmd.Commands()))
 			}
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(p.imageInspectCommand())
+	cmd.AddCommand(p.imageInspectCommand(),
+		within("ls", p.imagesCommand()), within("rm", p.removeImageCommand()), within("pull", p.pullCommand()),
+		within("load", p.loadCommand()), within("import", p.importCommand()), within("tag", p.tagCommand()))
+	return cmd
+}
+
+// within makes a command of the first level one of `image`, where docker has it too.
+func within(name string, cmd *cobra.Command) *cobra.Command {
+	_, arguments, _ := strings.Cut(cmd.Use, " ")
+	cmd.Use, cmd.GroupID = name+" "+arguments, ""
 	return cmd
 }
 

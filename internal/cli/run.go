@@ -6,14 +6,18 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/baseimage"
+	"github.com/containr/containr/internal/spelling"
 	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/registry"
 )
 
 func (p *Program) runCommand() *cobra.Command {
@@ -41,13 +45,33 @@ func (p *Program) runCommand() *cobra.Command {
 		case err != nil && errors.Is(err, context.Canceled):
 			return err
 		case err != nil:
-			return &statusError{engine.ExitStatus(err), err}
+			return &statusError{engine.ExitStatus(err), p.suggestImage(config, err)}
 		case code != 0:
 			return &statusError{code, nil}
 		}
 		return nil
 	}
 	return cmd
+}
+
+// suggestImage adds to the error of a pull the image that is here and has nearly the
+// same name, which may have been meant.
+func (p *Program) suggestImage(config container.Config, err error) error {
+	if !errors.Is(err, registry.ErrUnreachable) && !errors.Is(err, registry.ErrNotFound) && !errors.Is(err, registry.ErrUnauthorized) {
+		return err
+	}
+	names := []string{strings.TrimSuffix(baseimage.Name, ":latest")}
+	if e, err := p.engine(); err == nil {
+		listed, _ := e.Images() // without a list there is one image to suggest
+		for _, row := range rows(listed, false) {
+			names = append(names, row.Repository, row.Repository+":"+row.Tag)
+		}
+	}
+	near := spelling.Nearest(config.Image, names)
+	if near == "" {
+		return err
+	}
+	return &usageError{text: err.Error(), hint: "did you mean " + near + ", which is here?", err: err}
 }
 
 // run does one run with this process's terminal or streams.

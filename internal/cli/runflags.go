@@ -171,7 +171,7 @@ func (r *runFlags) files() {
 	volume := func(s string) (container.Mount, error) { return container.ParseVolume(s, r.workingDir()) }
 	mount := func(s string) (container.Mount, error) { return container.ParseMount(s, r.workingDir()) }
 	b.value("volume", "v", "show the host's `SOURCE:TARGET[:ro]` in the container", add(&c.Mounts, volume))
-	b.value("mount", "", "mount `type=bind|tmpfs,target=DIR,...`", add(&c.Mounts, mount))
+	b.value("mount", "", "mount what `SPEC` says: type=bind|tmpfs,target=DIR,...", add(&c.Mounts, mount))
 	b.value("tmpfs", "", "mount an empty file system in memory: `DIR[:OPTIONS]`", add(&c.Mounts, container.ParseTmpfs))
 	b.bool(&c.ReadOnly, "read-only", "", "make the root file system read-only")
 	b.string(&c.Rootfs, "rootfs", "", "use the directory `DIR` as root file system, without an image")
@@ -215,11 +215,11 @@ func (r *runFlags) namespaces() {
 	n := &c.Namespaces
 	b.string(&n.Network, "network", "", "the container's `NETWORK`: none or host")
 	b.alias("net", "network")
-	b.string(&n.PID, "pid", "", "whose processes it sees: `private or host`")
-	b.string(&n.IPC, "ipc", "", "whose shared memory it sees: `private, host, shareable or none`")
-	b.string(&n.UTS, "uts", "", "whose host name it has: `private or host`")
-	b.string(&n.Cgroup, "cgroupns", "", "whose cgroup names it sees: `private or host`")
-	b.string(&n.User, "userns", "", "whose users it has: `private or host`")
+	b.string(&n.PID, "pid", "", "`WHOSE` processes it sees: private or host")
+	b.string(&n.IPC, "ipc", "", "`WHOSE` shared memory it sees: private, host, shareable or none")
+	b.string(&n.UTS, "uts", "", "`WHOSE` host name it has: private or host")
+	b.string(&n.Cgroup, "cgroupns", "", "`WHOSE` cgroup names it sees: private or host")
+	b.string(&n.User, "userns", "", "`WHOSE` users it has: private or host")
 	b.value("uidmap", "", "map user ids: `CONTAINER:HOST[:SIZE]`", add(&c.UIDMap, container.ParseIDMap))
 	b.value("gidmap", "", "map group ids: `CONTAINER:HOST[:SIZE]`", add(&c.GIDMap, container.ParseIDMap))
 	b.value("sysctl", "", "set a kernel parameter of its namespaces: `NAME=VALUE`", enter(c.Sysctls, container.ParseSysctl))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 	"time"
 
@@ -58,7 +59,7 @@ func result(n int64) string {
 var errStopped = errors.New("stopped before the next step")
 
 // stepper returns a function that shows each step on the terminal and waits for
-// Enter; c goes on without waiting, q stops.
+// Enter; c goes on without waiting, q stops, and so does Ctrl-C.
 func stepper(console *os.File) func(int, *plan.Step) error {
 	in := bufio.NewReader(console)
 	free := false
@@ -68,7 +69,7 @@ func stepper(console *os.File) func(int, *plan.Step) error {
 			return nil
 		}
 		fmt.Fprint(console, "    Enter: make this step   c: go on without waiting   q: stop  ")
-		answer, err := in.ReadString('\n')
+		answer, err := ask(console, in)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
@@ -83,4 +84,27 @@ func stepper(console *os.File) func(int, *plan.Step) error {
 		}
 		return nil
 	}
+}
+
+// ask reads a line from the terminal. Ctrl-C, which others catch too to pass it on or
+// to give up what they do, ends the wait: the answer is errStopped.
+func ask(console *os.File, in *bufio.Reader) (string, error) {
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
+	answered := make(chan struct{})
+	defer close(answered)
+	go func() {
+		select {
+		case <-interrupts:
+			console.SetReadDeadline(time.Now()) // the read returns
+		case <-answered:
+		}
+	}()
+	answer, err := in.ReadString('\n')
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		fmt.Fprintln(console)
+		return "", errStopped
+	}
+	return answer, err
 }

@@ -241,6 +241,7 @@ func TestParseMount(t *testing.T) {
 		{in: "type=tmpfs,dst=/b,tmpfs-mode=9", err: "octal"},
 		{in: "type=tmpfs,dst=/b,tmpfs-size=x", err: "not a number"},
 		{in: "type=volume,src=data,dst=/b", err: "named volumes are not available"},
+		{in: "src=/data,dst=/b", err: "a source that is a path needs type=bind"},
 		{in: "dst=/b", err: "type volume are not available"},
 		{in: "type=npipe,dst=/b", err: "type npipe is not available"},
 	})

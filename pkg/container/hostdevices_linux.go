@@ -64,7 +64,8 @@ func devicesBelow(dir string) ([]specs.LinuxDevice, error) {
 		if d == nil || d.Type()&fs.ModeDevice == 0 {
 			return nil
 		}
-		if node, ok := deviceNode(path); ok && !strings.HasSuffix(path, "/ptmx") {
+		// Device 0:0 is none: it stands for what was deleted from a layer of overlayfs.
+		if node, ok := deviceNode(path); ok && !strings.HasSuffix(path, "/ptmx") && (node.Major != 0 || node.Minor != 0) {
 			out = append(out, node)
 		}
 		return nil

@@ -319,8 +319,11 @@ func (m *Mount) finish(dir string) error {
 	case MountTmpfs:
 		return m.finishTmpfs()
 	case "", "volume":
-		if m.Source == "" {
+		switch {
+		case m.Source == "":
 			return errors.New("mounts of type volume are not available: use type=bind or type=tmpfs")
+		case m.Type == "" && strings.ContainsAny(m.Source[:1], "./"):
+			return errors.New("a source that is a path needs type=bind")
 		}
 		return errNamedVolume(m.Source)
 	}

@@ -167,6 +167,7 @@ const (
 func (p *Plan) Write(w io.Writer, zoom Zoom) error {
 	var b strings.Builder
 	chapter, why := Chapter(""), ""
+	told := map[string]bool{} // the reasons of this chapter
 	for i := range p.Steps {
 		s := &p.Steps[i]
 		if s.Chapter != chapter {
@@ -174,11 +175,13 @@ func (p *Plan) Write(w io.Writer, zoom Zoom) error {
 				b.WriteByte('\n')
 			}
 			chapter, why = s.Chapter, ""
+			clear(told)
 			b.WriteString("# " + string(chapter) + "\n")
 		}
-		if s.Why != why {
+		if reason := s.who() + ": " + s.Why; s.Why != why && !(zoom == Chapters && told[reason]) {
 			why = s.Why
-			b.WriteString("  " + s.who() + ": " + why + "\n")
+			told[reason] = true
+			b.WriteString("  " + reason + "\n")
 		}
 		if zoom == Steps {
 			b.WriteString("    " + s.String() + "\n")

@@ -3,6 +3,7 @@ package cli_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -375,18 +376,24 @@ func TestStep(t *testing.T) {
 }
 
 func TestStepCanBeStopped(t *testing.T) {
-	x := newTerminal(t)
-	x.containr("run", "--rm", "--step", "base", "echo", "the program's output")
-	for range 3 {
-		x.expect("Enter: make this step")
-		x.types("\n")
-	}
-	x.expect("Enter: make this step")
-	x.types("q\n")
-	x.expect("containr: ")
-	x.ends(125)
-	if strings.Contains(string(x.seen), "the program's output") {
-		t.Error("the program ran")
+	for name, answer := range map[string]string{"q": "q\n", "Ctrl-C": "\x03"} {
+		for _, made := range []int{3, 60} { // while containr makes steps, and while the child does
+			t.Run(fmt.Sprintf("%s after %d steps", name, made), func(t *testing.T) {
+				x := newTerminal(t)
+				x.containr("run", "--rm", "--step", "base", "echo", "the program's output")
+				for range made {
+					x.expect("Enter: make this step")
+					x.types("\n")
+				}
+				x.expect("Enter: make this step")
+				x.types(answer)
+				x.expect("containr: stopped before the next step")
+				x.ends(125)
+				if strings.Contains(string(x.seen), "the program's output") {
+					t.Error("the program ran")
+				}
+			})
+		}
 	}
 }
 
