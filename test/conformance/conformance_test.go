@@ -3,6 +3,8 @@ package conformance
 import (
 	"flag"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -28,7 +30,7 @@ func TestSuite(t *testing.T) {
 			if best(got[program], ours.name) >= got[program][ours.name].failures() {
 				break
 			}
-			o, err := s.run(t.Context(), ours, program, t.TempDir())
+			o, err := s.run(t.Context(), ours, program, openDir(t))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -88,7 +90,7 @@ func runAll(t *testing.T, s suite, list []peer) results {
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	for _, p := range list {
-		tmp := t.TempDir()
+		tmp := openDir(t)
 		wg.Go(func() {
 			for _, program := range s.programs {
 				o, err := s.run(t.Context(), p, program, tmp)
@@ -107,4 +109,16 @@ func runAll(t *testing.T, s suite, list []peer) results {
 		t.FailNow()
 	}
 	return got
+}
+
+// openDir makes a temporary directory that every user may search: a container's root may be one of them.
+func openDir(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
 }

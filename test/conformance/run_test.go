@@ -102,7 +102,7 @@ exit $?`
 
 // run runs one program against one runtime.
 func (s suite) run(ctx context.Context, p peer, program, tmp string) (outcome, error) {
-	if strings.Contains(program, "cgroup") || program == "delete_resources" {
+	if strings.Contains(program, "cgroup") || strings.HasPrefix(program, "delete_") {
 		cgroups.Lock()
 		defer cgroups.Unlock()
 	}
