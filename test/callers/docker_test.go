@@ -1,0 +1,57 @@
+package callers
+
+import (
+	"fmt"
+	"path/filepath"
+	"testing"
+
+	"github.com/containr/containr/internal/testkit"
+)
+
+// dockerConfig makes containr-runtime the runtime that is used when nobody asks for one.
+const dockerConfig = `{"runtimes": {"containr": {"path": %q}}, "default-runtime": "containr", "cgroup-parent": "/containr-test"}`
+
+// startDocker starts a docker daemon with networks of its own, and gives it the image base.
+func startDocker(t *testing.T) caller {
+	t.Helper()
+	dir := t.TempDir()
+	config, socket := filepath.Join(dir, "daemon.json"), "unix://"+filepath.Join(dir, "sock")
+	testkit.WriteFile(t, config, fmt.Sprintf(dockerConfig, runtimePath(t)), 0o600)
+	daemon(t, "dockerd", "--config-file", config, "--host", socket, "--data-root", filepath.Join(dir, "data"),
+		"--exec-root", filepath.Join(dir, "exec"), "--pidfile", filepath.Join(dir, "pid"))
+	d := caller{argv: []string{"docker", "--host", socket}, env: []string{"DOCKER_BUILDKIT=0", "DOCKER_CONFIG=" + dir}}
+	d.eventually(t, is("containr"), "info", "--format", "{{.DefaultRuntime}}")
+	d.must(t, "import", "--change", "ENV "+imagePath, rootfs(t), "base")
+	return d
+}
+
+func TestDocker(t *testing.T) {
+	require(t, "dockerd", "docker", "iptables")
+	up(t, "lo")
+	d := startDocker(t)
+	t.Cleanup(func() { removeCgroups(t, "containr-test") })
+	t.Run("run", d.run)
+	t.Run("life", d.life)
+	t.Run("limits", d.limits)
+	t.Run("network", d.network)
+	t.Run("health", d.health)
+	t.Run("terminal", d.terminals)
+	t.Run("build", d.build)
+}
+
+// network: a container has a link of its own, unless it wants none.
+func (c caller) network(t *testing.T) {
+	c.wants(t, 0, "lo\n", "run", "--rm", "--network", "none", "base", "ls", "/sys/class/net")
+	c.wants(t, 0, "eth0\nlo\n", "run", "--rm", "base", "ls", "/sys/class/net")
+}
+
+// health: a check that fails, and then succeeds.
+func (c caller) health(t *testing.T) {
+	c.must(t, "run", "-d", "--name", "health", "--health-cmd", "test -e /well", "--health-interval", "100ms", "--health-retries", "1",
+		"base", "sleep", "1000")
+	status := []string{"inspect", "--format", "{{.State.Health.Status}}", "health"}
+	c.eventually(t, is("unhealthy"), status...)
+	c.must(t, "exec", "health", "touch", "/well")
+	c.eventually(t, is("healthy"), status...)
+	c.must(t, "rm", "-f", "health")
+}

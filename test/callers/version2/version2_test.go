@@ -1,0 +1,33 @@
+// Package version2 runs the tests of package callers in a virtual machine, where all cgroups are version 2 and root
+// has every capability. It is apart from them because the machine's packages are fetched from the network, which they
+// do not have.
+package version2
+
+import (
+	"testing"
+	"time"
+
+	"github.com/containr/containr/internal/testkit/guest"
+)
+
+// TestCallers runs them with the packages of Debian 12.
+func TestCallers(t *testing.T) {
+	const runtime = "/usr/local/bin/containr-runtime"
+	for _, c := range []struct {
+		name, tests string
+		packages    []string
+	}{
+		{"containerd", "TestContainerd", []string{"containerd"}},
+		{"docker", "TestDocker", []string{"docker.io", "iptables", "iproute2"}},
+		{"podman", "TestPodman|TestBuildah", []string{"podman", "buildah", "iproute2"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			guest.Run(t, guest.Options{
+				Kernel: "debian-6.12", Package: "github.com/containr/containr/test/callers", Run: "^(" + c.tests + ")$",
+				Programs: map[string]string{runtime: "github.com/containr/containr/cmd/containr-runtime"},
+				Env:      []string{"CONTAINR_TEST_RUNTIME=" + runtime},
+				Packages: c.packages, Memory: 3072, Timeout: 10 * time.Minute,
+			})
+		})
+	}
+}
