@@ -50,9 +50,7 @@ func preamble(p *Program, memfd int, fds []int, clone *linux.Clone) *preambleCod
 	for i := range fds {
 		c.dupTo(regs+8*i, p.FirstFD+i)
 	}
-	// What the caller itself inherited from a careless parent may be open beyond execve:
-	// the keeper would hold it as long as the container runs. Refused before Linux 5.11.
-	c.data[c.call(linux.CloseRange{First: high, OnExec: true}, 0)+5] = flagAnyError
+	c.closeInherited(memfdReg, high)
 	if clone != nil && clone.Flags&linux.CloneNewuser != 0 {
 		c.raiseAmbient()
 	}
@@ -121,6 +119,20 @@ func (c *preambleCode) dupTo(from, to int) {
 	at := c.instruction("dup3", 0)
 	c.pointer(at, 0, from, true)
 	binary.LittleEndian.PutUint64(c.data[at+24:], uint64(to))
+}
+
+// closeInherited closes with execve what the caller itself inherited from a careless
+// parent: the keeper would hold it as long as the container runs. Linux 5.10 has no
+// flag for that: there the memfd is put first, and the others are closed at once.
+func (c *preambleCode) closeInherited(memfd, first int) {
+	at := c.call(linux.CloseRange{First: first, OnExec: true}, 0)
+	c.data[at+5] = flagAnyError
+	binary.LittleEndian.PutUint32(c.data[at+72:], 3*InstructionSize) // past what follows
+	at = c.instruction("dup3", memfd)
+	c.pointer(at, 0, memfd, true)
+	binary.LittleEndian.PutUint64(c.data[at+24:], uint64(first))
+	binary.LittleEndian.PutUint64(c.data[at+32:], uint64(linux.OCloexec))
+	c.call(linux.CloseRange{First: first + 1}, 0)
 }
 
 // raiseAmbient makes every capability inheritable and ambient. Numbers that the
