@@ -43,6 +43,9 @@ const (
 	// Closed: the socket is closed. After Ready it means that the user's
 	// program runs; without it, that the program was killed.
 	Closed
+	// Descriptor: the program has sent FD, which is the caller's now, for the host's
+	// register Reg.
+	Descriptor
 )
 
 // Event is one message of the program.
@@ -51,6 +54,8 @@ type Event struct {
 	Step  int
 	Errno plan.Errno
 	PID   int
+	FD    int
+	Reg   plan.Reg
 }
 
 func (p *Program) decode(b []byte) (Event, error) {

@@ -9,14 +9,16 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/pkg/plan"
 )
 
 // Next waits for the program's next message.
 func (proc *Process) Next() (Event, error) {
-	var b [64]byte
+	var b, control [64]byte
 	ended := false
 	for {
-		n, err := unix.Read(proc.sock, b[:])
+		n, oobn, _, _, err := unix.Recvmsg(proc.sock, b[:], control[:], unix.MSG_CMSG_CLOEXEC)
 		switch {
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNRESET):
 			// The kernel tells once, and first, that the program went away with a
@@ -31,8 +33,24 @@ func (proc *Process) Next() (Event, error) {
 			ended = true
 			continue
 		}
+		if oobn > 0 {
+			return descriptor(b[:n], control[:oobn])
+		}
 		return proc.program.decode(b[:n])
 	}
+}
+
+// descriptor takes the one descriptor out of a message whose text names its register.
+func descriptor(name, control []byte) (Event, error) {
+	list, err := unix.ParseSocketControlMessage(control)
+	if err != nil || len(list) != 1 {
+		return Event{}, fmt.Errorf("sync: %d control messages: %w", len(list), err)
+	}
+	fds, err := unix.ParseUnixRights(&list[0])
+	if err != nil || len(fds) != 1 {
+		return Event{}, fmt.Errorf("sync: %d descriptors: %w", len(fds), err)
+	}
+	return Event{Kind: Descriptor, FD: fds[0], Reg: plan.Reg(name)}, nil
 }
 
 // Continue hands the baton back to the program, which waits for it after Baton and

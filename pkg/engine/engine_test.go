@@ -72,17 +72,14 @@ func TestExitStatus(t *testing.T) {
 }
 
 func TestSpecMountHasNamesFromTheRoot(t *testing.T) {
-	got, err := specMount(snapshot.Mount{Type: "overlay", Source: "overlay", Dir: "/s", Lower: []string{"/s/a", "/s/b"},
+	got := specMount(snapshot.Mount{Type: "overlay", Source: "overlay", Dir: "/s", Lower: []string{"/s/a", "/s/b"},
 		Options: []string{"lowerdir=l/a:l/b", "upperdir=/u", "workdir=/w"}})
-	if err != nil || strings.Join(got.Options, ",") != "lowerdir=/s/l/a:/s/l/b,upperdir=/u,workdir=/w" || got.Destination != "/" {
-		t.Errorf("%+v, error %v", got, err)
+	if strings.Join(got.Options, ",") != "lowerdir=/s/l/a:/s/l/b,upperdir=/u,workdir=/w" || got.Destination != "/" {
+		t.Errorf("%+v", got)
 	}
-	many := strings.Repeat("l/12345678:", 400)
-	if _, err := specMount(snapshot.Mount{Type: "overlay", Dir: "/store", Options: []string{"lowerdir=" + many + "l/x"}}); err == nil {
-		t.Error("a mount that the kernel would refuse")
-	}
-	if _, err := specMount(snapshot.Mount{Type: "overlay", Lower: []string{"/a"}}); err == nil {
-		t.Error("an overlay without options")
+	got = specMount(snapshot.Mount{Type: "overlay", Lower: []string{"/s/a", "/s/b"}, Options: []string{"upperdir=/u"}})
+	if strings.Join(got.Options, ",") != "lowerdir=/s/a:/s/b,upperdir=/u" {
+		t.Errorf("a chain that is too long for short names: %+v", got)
 	}
 }
 

@@ -156,7 +156,9 @@ func (e *Engine) specify(ctx context.Context, p *prepared, machine container.Mac
 		return nil, err
 	}
 	if p.config.Init {
-		in.InitPath = e.findInit()
+		if in.InitPath, err = e.ownInit(p); err != nil {
+			return nil, err
+		}
 	}
 	var img v1.ImageConfig
 	if p.image != nil {
@@ -194,23 +196,19 @@ func (e *Engine) rootFS(ctx context.Context, p *prepared) (container.Root, error
 		return container.Root{}, err
 	}
 	for _, m := range mounts {
-		mount, err := specMount(m)
-		if err != nil {
-			return container.Root{}, err
-		}
-		root.Mounts = append(root.Mounts, mount)
+		root.Mounts = append(root.Mounts, specMount(m))
 	}
 	return root, nil
 }
 
-// maxMountData is how many bytes of options mount(2) takes, with the closing zero.
-const maxMountData = 4096
-
 // specMount says a snapshot's mount in the words of the specification. Names that
-// count from a directory, as those of long chains do, are completed: the plan's
-// names do not depend on a working directory.
-func specMount(m snapshot.Mount) (specs.Mount, error) {
+// count from a directory, as those of long chains do, are completed: what to do about
+// too many is the plan's business.
+func specMount(m snapshot.Mount) specs.Mount {
 	out := specs.Mount{Destination: "/", Type: m.Type, Source: m.Source, Options: slices.Clone(m.Options)}
+	if m.Type == "overlay" && !slices.ContainsFunc(m.Options, func(o string) bool { return strings.HasPrefix(o, "lowerdir=") }) {
+		out.Options = append([]string{"lowerdir=" + strings.Join(m.Lower, ":")}, out.Options...)
+	}
 	for i, o := range out.Options {
 		lower, ok := strings.CutPrefix(o, "lowerdir=")
 		if ok && m.Dir != "" {
@@ -221,10 +219,7 @@ func specMount(m snapshot.Mount) (specs.Mount, error) {
 			out.Options[i] = "lowerdir=" + strings.Join(names, ":")
 		}
 	}
-	if m.Type == "overlay" && (len(m.Options) == 0 || len(strings.Join(out.Options, ",")) >= maxMountData) {
-		return specs.Mount{}, fmt.Errorf("image has %d layers, whose names are too long together for one mount: use a shorter --root", len(m.Lower))
-	}
-	return out, nil
+	return out
 }
 
 // userDatabase reads who the image's users are.
@@ -284,6 +279,22 @@ func (e *Engine) writeFiles(p *prepared, machine container.Machine) (container.F
 		}
 	}
 	return files, nil
+}
+
+// ownInit copies the init program into the container's directory and returns the copy's
+// name, "" if there is no such program. A mount of the host's own could be made
+// writable again by a container that may mount, for all containers and the host.
+func (e *Engine) ownInit(p *prepared) (string, error) {
+	program := e.findInit()
+	if program == "" {
+		return "", nil
+	}
+	data, err := os.ReadFile(program)
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(p.home.files(p.place), filepath.Base(program))
+	return path, errors.Join(os.WriteFile(path, data, 0o755), os.Chmod(path, 0o755), p.home.own(path))
 }
 
 // readIfThere reads a file of the host's that a container can do without.

@@ -162,9 +162,26 @@ const (
 	File
 )
 
+// Device is a device node's identity. Kind is the file type of mknod(2), 0 for what is
+// no device.
+type Device struct{ Kind, Major, Minor uint32 }
+
+func (d Device) String() string {
+	number := strconv.FormatUint(uint64(d.Major), 10) + ":" + strconv.FormatUint(uint64(d.Minor), 10)
+	switch d.Kind {
+	case 0o020000:
+		return "character device " + number
+	case 0o060000:
+		return "block device " + number
+	}
+	return "no device"
+}
+
 // Source is what a bind needs to know of its source.
 type Source struct {
 	Kind FileKind
+	// Device is what a device node stands for.
+	Device Device
 	// Mount are the attributes of the mount that it lies on.
 	Mount linux.MountFlags
 }

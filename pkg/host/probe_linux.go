@@ -229,19 +229,33 @@ func readWord(path string) string {
 
 // Look looks at the source of a bind.
 func Look(path string) Source {
-	s := Source{Kind: Kind(path)}
+	var file unix.Stat_t
+	if err := unix.Stat(path, &file); err != nil {
+		return Source{}
+	}
+	s := Source{Kind: kind(&file)}
+	if t := file.Mode & unix.S_IFMT; t == unix.S_IFCHR || t == unix.S_IFBLK {
+		s.Device = Device{Kind: t, Major: unix.Major(uint64(file.Rdev)), Minor: unix.Minor(uint64(file.Rdev))}
+	}
+	s.Mount = MountOf(path)
+	return s
+}
+
+// MountOf returns the attributes of the mount that a path lies on, none if it cannot be
+// looked at.
+func MountOf(path string) linux.MountFlags {
 	var st unix.Statfs_t
-	if s.Kind == Missing || unix.Statfs(path, &st) != nil {
-		return s
+	if unix.Statfs(path, &st) != nil {
+		return 0
 	}
 	// The flags of statfs(2) are those of mount(2), but for one.
 	const same = linux.MsReadonly | linux.MsNosuid | linux.MsNodev | linux.MsNoexec | linux.MsNoatime | linux.MsNodiratime
-	s.Mount = linux.MountFlags(st.Flags) & same
+	flags := linux.MountFlags(st.Flags) & same
 	const noSymfollow = 0x2000
 	if st.Flags&noSymfollow != 0 {
-		s.Mount |= linux.MsNosymfollow
+		flags |= linux.MsNosymfollow
 	}
-	return s
+	return flags
 }
 
 // Kind looks at a path of the host.
@@ -250,6 +264,10 @@ func Kind(path string) FileKind {
 	if err := unix.Stat(path, &st); err != nil {
 		return Missing
 	}
+	return kind(&st)
+}
+
+func kind(st *unix.Stat_t) FileKind {
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return Directory
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -35,7 +36,9 @@ func (b *builder) devices() error {
 	if fresh {
 		b.Do("modes of device nodes are meant as they are written", linux.Umask{})
 		for _, d := range &defaultDevices {
-			b.device(dev, d.name, "/dev/"+d.name, charDevice|0o666, d.major, d.minor, "")
+			if err := b.device(dev, node{"/dev/" + d.name, charDevice | 0o666, d.major, d.minor}, ""); err != nil {
+				return err
+			}
 		}
 		for _, l := range &devLinks {
 			b.Do("names that programs expect in /dev", linux.Symlinkat{Target: l.target, Dir: dev, Path: l.name})
@@ -50,16 +53,46 @@ func (b *builder) devices() error {
 	return nil
 }
 
-// device makes a node, or binds the host's where nodes cannot be made.
-func (b *builder) device(dir linux.FD, name, hostPath string, mode, major, minor uint32, pointer string) {
-	if b.in.UserNS {
-		why := "in a user namespace nodes cannot be made: the host's own is bound"
-		b.Do(why, linux.OpenTree{Dir: linux.CWD, Path: hostPath, Flags: linux.OpenTreeClone | linux.OpenTreeCloexec}).As("tree").For(pointer)
-		b.Do(why, linux.Mknodat{Dir: dir, Path: name, Mode: regular | 0o644}).For(pointer)
-		b.Do(why, linux.MoveMount{From: "tree", To: dir, ToPath: name}).For(pointer)
-		return
+// BoundDevices lists the host's devices that a container in a user namespace of its
+// own gets bound: Input.Sources has to tell what they are.
+func BoundDevices(spec *specs.Spec) []string {
+	var paths []string
+	for _, d := range &defaultDevices {
+		paths = append(paths, "/dev/"+d.name)
 	}
-	b.Do("devices that do no harm", linux.Mknodat{Dir: dir, Path: name, Mode: mode, Major: major, Minor: minor}).For(pointer)
+	for _, d := range spec.Linux.Devices {
+		paths = append(paths, path.Clean(d.Path))
+	}
+	return paths
+}
+
+// node is a device, or a fifo, as the configuration asks for it.
+type node struct {
+	path         string // in the container, and of the host's where it is bound
+	mode         uint32
+	major, minor uint32
+}
+
+// device makes a node, or binds the host's where nodes cannot be made. What the host
+// has at that name must be the same device: its directory may be somebody else's.
+func (b *builder) device(dir linux.FD, n node, pointer string) error {
+	name := path.Base(n.path)
+	if !b.in.UserNS || n.mode&fileType == fifo {
+		b.Do("devices that do no harm", linux.Mknodat{Dir: dir, Path: name, Mode: n.mode, Major: n.major, Minor: n.minor}).For(pointer)
+		return nil
+	}
+	want, has := host.Device{Kind: n.mode & fileType, Major: n.major, Minor: n.minor}, b.in.Sources[n.path]
+	switch {
+	case has.Kind == host.Missing:
+		return fmt.Errorf("%w: device %s of the host, which a user namespace needs as it cannot make one", ErrSource, n.path)
+	case has.Device != want:
+		return fmt.Errorf("the host's %s is %s, not %s: in a user namespace it would be bound in its place", n.path, has.Device, want)
+	}
+	const why = "in a user namespace nodes cannot be made: the host's own is bound"
+	b.Do(why, linux.OpenTree{Dir: linux.CWD, Path: n.path, Flags: linux.OpenTreeClone | linux.OpenTreeCloexec}).As("tree").For(pointer)
+	b.Do(why, linux.Mknodat{Dir: dir, Path: name, Mode: regular | 0o644}).For(pointer)
+	b.Do(why, linux.MoveMount{From: "tree", To: dir, ToPath: name}).For(pointer)
+	return nil
 }
 
 func (b *builder) specDevice(d *specs.LinuxDevice, dev linux.FD, fresh bool, pointer string) error {
@@ -97,7 +130,9 @@ func (b *builder) specDevice(d *specs.LinuxDevice, dev linux.FD, fresh bool, poi
 		dir = b.lookup(path.Dir(p), true, pointer)
 	}
 	base := path.Base(p)
-	b.device(dir, base, p, kind|mode, uint32(d.Major), uint32(d.Minor), pointer)
+	if err := b.device(dir, node{p, kind | mode, uint32(d.Major), uint32(d.Minor)}, pointer); err != nil {
+		return err
+	}
 	if uid, gid := optionalID(d.UID), optionalID(d.GID); uid|gid != 0 && !b.in.UserNS {
 		b.Do("the device's owner", linux.Fchownat{Dir: dir, Path: base, UID: uid, GID: gid}).For(pointer)
 	}
@@ -168,15 +203,34 @@ func (b *builder) readonly(p, pointer string) {
 		b.Do(p+" "+why, linux.Mount{Target: rest, Flags: linux.MsBind | linux.MsRemount | linux.MsReadonly | flags}).Then().For(pointer)
 		return
 	}
+	at, tree := b.name("at"), b.name("tree")
 	b.Do(p+" "+why, linux.Openat2{Dir: rootReg, Path: p[1:], Flags: linux.OPath | linux.OCloexec, Resolve: linux.ResolveInRoot | linux.ResolveNoMagiclinks}).
-		As("at").Ok(plan.ENOENT, plan.ENOTDIR).For(pointer)
-	b.Do(p+" "+why, linux.OpenTree{Dir: "at", Flags: linux.OpenTreeClone | linux.OpenTreeCloexec | linux.AtRecursive | linux.AtEmptyPath}).Then().As("tree").For(pointer)
-	b.Do(p+" "+why, linux.MoveMount{From: "tree", To: "at"}).Then().For(pointer)
+		As(plan.Reg(at)).Ok(plan.ENOENT, plan.ENOTDIR).For(pointer)
+	b.Do(p+" "+why, linux.OpenTree{Dir: at, Flags: linux.OpenTreeClone | linux.OpenTreeCloexec | linux.AtRecursive | linux.AtEmptyPath}).
+		Then().As(plan.Reg(tree)).For(pointer)
 	if b.in.Facts.HasMountSetattr() {
-		b.Do(p+" "+why, linux.MountSetattr{Dir: "tree", Recursive: true, Set: linux.AttrReadonly}).Then().For(pointer)
+		b.Do(p+" "+why, linux.MountSetattr{Dir: tree, Recursive: true, Set: linux.AttrReadonly}).Then().For(pointer)
+		b.Do(p+" "+why, linux.MoveMount{From: tree, To: at}).Then().For(pointer)
 		return
 	}
-	b.Do(p+" "+why, linux.Fchdir{FD: "tree"}).Then().For(pointer)
-	b.Do(p+" "+why, linux.Mount{Target: ".", Flags: linux.MsBind | linux.MsRemount | linux.MsReadonly}).Then().For(pointer)
+	b.readonlyOld(at, tree, p, pointer)
+}
+
+// readonlyOld makes the detached tree read-only and attaches it at the place that it is
+// a copy of, on kernels before 5.12. A directory is attached first and remounted as the
+// working directory. Any other file is attached over the host's /dev/null for a
+// moment, to have a name. Which of the two it is only the kernel knows: for the wrong
+// one, and where there is nothing at all, the first step of each way fails.
+func (b *builder) readonlyOld(at, tree linux.FD, p, pointer string) {
+	const why, stopover = "changes the machine: read-only", "/dev/null"
+	remount := linux.MsBind | linux.MsRemount | linux.MsReadonly | b.attributesAt(p, len(b.in.Spec.Mounts))
+	b.Do(p+" "+why+", if it is a directory", linux.Fchdir{FD: at}).Ok(plan.ENOTDIR, plan.EBADF).For(pointer)
+	b.Do(p+" "+why, linux.MoveMount{From: tree, To: at}).Then().For(pointer)
+	b.Do(p+" "+why, linux.Fchdir{FD: tree}).Then().For(pointer)
+	b.Do(p+" "+why, linux.Mount{Target: ".", Flags: remount}).Then().For(pointer)
 	b.cwd = ""
+	b.Do(p+" "+why+", if it is a file: by way of a name outside", linux.MoveMount{From: tree, To: linux.CWD, ToPath: stopover}).
+		Ok(plan.EINVAL, plan.ENOTDIR, plan.EBADF).For(pointer)
+	b.Do(p+" "+why, linux.Mount{Target: stopover, Flags: remount}).Then().For(pointer)
+	b.Do(p+" "+why, linux.MoveMount{From: tree, To: at}).Then().For(pointer)
 }

@@ -22,23 +22,31 @@ func (b *builder) mount(m *specs.Mount, pointer string) error {
 	if !strings.HasPrefix(m.Destination, "/") {
 		return fmt.Errorf("destination is not an absolute path")
 	}
-	if len(m.UIDMappings)+len(m.GIDMappings) > 0 {
-		return fmt.Errorf("id-mapped mounts are not supported")
-	}
-	dest := path.Clean(m.Destination)
+	dest, bound := path.Clean(m.Destination), o.bind || m.Type == "bind"
 	switch {
-	case dest == "/":
+	case dest == "/" && !o.remount:
 		return fmt.Errorf("only the first mount may be the root")
-	case dest == "/proc" && m.Type != "proc" && m.Source != "/proc":
+	case dest == "/proc" && m.Type != "proc" && m.Source != "/proc" && !o.remount:
 		return fmt.Errorf("programs trust what /proc says: only a proc file system may be mounted there")
-	case o.bind || m.Type == "bind":
+	case isMapped(m) && (!bound || o.remount):
+		return fmt.Errorf("only a bind can have its files' owners mapped, and only when it is made")
+	case o.copyUp && m.Type != "tmpfs":
+		return fmt.Errorf("option tmpcopyup is for a tmpfs")
+	case o.remount:
+		return b.change(o, dest, pointer)
+	case bound:
 		return b.bind(m, o, dest, pointer)
 	case m.Type == "cgroup" || m.Type == "cgroup2":
 		return b.cgroup(o, dest, pointer)
+	case o.copyUp:
+		return b.filled(m, o, dest, pointer)
 	}
-	if o.copyUp {
-		return fmt.Errorf("option tmpcopyup is not supported")
-	}
+	b.mountNew(m, o, dest, pointer)
+	return nil
+}
+
+// mountNew plans the mount of a file system that is made for it.
+func (b *builder) mountNew(m *specs.Mount, o *options, dest, pointer string) {
 	reg := b.name("mnt")
 	b.newFilesystem(m.Type, m.Source, o, plan.Reg(reg), pointer)
 	// An image that has a link in the place of /proc wants it to be somewhere else than
@@ -46,6 +54,10 @@ func (b *builder) mount(m *specs.Mount, pointer string) error {
 	b.noLinks = m.Type == "proc" || m.Type == "sysfs"
 	b.attach(reg, dest, true, pointer)
 	b.noLinks = false
+	if o.attrs()&b.late() != 0 {
+		b.remount(reg, &options{set: o.attrs()}, attrFlags(o.attrs()&^b.late()), pointer)
+	}
+	b.propagate(reg, o, pointer)
 	switch {
 	case m.Type == "tmpfs":
 		b.fresh[dest] = reg
@@ -54,7 +66,16 @@ func (b *builder) mount(m *specs.Mount, pointer string) error {
 	case m.Type == "sysfs" && dest == "/sys":
 		b.sys = reg
 	}
-	return nil
+}
+
+// late are the attributes that the kernel takes for a mount that is attached, by
+// mount(2), and not yet for a new one: links that are not followed, between Linux 5.10
+// and 5.14.
+func (b *builder) late() linux.MountAttrs {
+	if b.in.Facts.Kernel.AtLeast(5, 14) {
+		return 0
+	}
+	return linux.AttrNosymfollow
 }
 
 // name makes a register name of its own.
@@ -69,8 +90,12 @@ func (b *builder) bind(m *specs.Mount, o *options, dest, pointer string) error {
 	if source.Kind == host.Missing {
 		return fmt.Errorf("%w: %s", ErrSource, m.Source)
 	}
+	if isMapped(m) {
+		b.attach(linux.FD(mappedReg(pointer)), dest, source.Kind == host.Directory, pointer)
+		return nil
+	}
 	old := !b.in.Facts.HasMountSetattr()
-	if old && o.recSet|o.recClear != 0 {
+	if old && o.recursive && o.recSet|o.recClear != 0 {
 		return fmt.Errorf("recursive mount attributes need Linux 5.12, this is %s", b.in.Facts.Kernel)
 	}
 	reg := b.name("bind")
@@ -87,7 +112,7 @@ func (b *builder) bind(m *specs.Mount, o *options, dest, pointer string) error {
 	}
 	b.Do(why, linux.OpenTree{Dir: linux.CWD, Path: m.Source, Flags: flags}).As(plan.Reg(reg)).For(pointer)
 	if !old {
-		b.setattr(reg, o, pointer)
+		setattr(b.Builder, reg, o, pointer)
 	}
 	b.attach(reg, dest, source.Kind == host.Directory, pointer)
 	if old {
@@ -97,7 +122,7 @@ func (b *builder) bind(m *specs.Mount, o *options, dest, pointer string) error {
 }
 
 // setattr gives a detached bind its attributes and propagation.
-func (b *builder) setattr(reg linux.FD, o *options, pointer string) {
+func setattr(b *plan.Builder, reg linux.FD, o *options, pointer string) {
 	if o.recSet|o.recClear != 0 {
 		b.Do("its attributes, for all mounts below it", linux.MountSetattr{Dir: reg, Recursive: true, Set: o.recSet, Clear: o.recClear}).For(pointer)
 	}
@@ -105,8 +130,22 @@ func (b *builder) setattr(reg linux.FD, o *options, pointer string) {
 		b.Do("its attributes", linux.MountSetattr{Dir: reg, Set: o.set, Clear: o.clear}).For(pointer)
 	}
 	if o.propagation != 0 {
-		b.Do("whether mounts made below it are passed on", linux.MountSetattr{
+		b.Do(whyPropagation, linux.MountSetattr{
 			Dir: reg, Recursive: o.propagation&linux.MsRec != 0, Propagation: o.propagation &^ linux.MsRec}).For(pointer)
+	}
+}
+
+const whyPropagation = "whether mounts made below it are passed on"
+
+// propagate sets the propagation of a mount that is attached, if that is asked for.
+func (b *builder) propagate(reg linux.FD, o *options, pointer string) {
+	switch {
+	case o.propagation == 0:
+	case b.in.Facts.HasMountSetattr():
+		setattr(b.Builder, reg, &options{propagation: o.propagation}, pointer)
+	default:
+		b.chdir(reg)
+		b.Do(whyPropagation, linux.Mount{Target: ".", Flags: o.propagation}).For(pointer)
 	}
 }
 
@@ -117,10 +156,7 @@ func (b *builder) remount(reg linux.FD, o *options, has linux.MountFlags, pointe
 		b.chdir(reg)
 		b.Do("its attributes", linux.Mount{Target: ".", Flags: linux.MsBind | linux.MsRemount | o.remountFlags(has)}).For(pointer)
 	}
-	if o.propagation != 0 {
-		b.chdir(reg)
-		b.Do("whether mounts made below it are passed on", linux.Mount{Target: ".", Flags: o.propagation}).For(pointer)
-	}
+	b.propagate(reg, &options{propagation: o.propagation}, pointer)
 }
 
 // boundFile does the same for a file, which is then yet to be attached: what it opens
@@ -132,7 +168,7 @@ func (b *builder) boundFile(source string, reg linux.FD, o *options, has linux.M
 		b.Do("its attributes", linux.Mount{Target: source, Flags: linux.MsBind | linux.MsRemount | o.remountFlags(has)}).For(pointer)
 	}
 	if o.propagation != 0 {
-		b.Do("whether mounts made below it are passed on", linux.Mount{Target: source, Flags: o.propagation}).For(pointer)
+		b.Do(whyPropagation, linux.Mount{Target: source, Flags: o.propagation}).For(pointer)
 	}
 	b.Do(why, linux.OpenTree{Dir: linux.CWD, Path: source, Flags: linux.OpenTreeCloexec}).As(plan.Reg(reg)).For(pointer)
 }
@@ -143,6 +179,12 @@ func (b *builder) chdir(reg linux.FD) {
 		b.Do("paths are relative to a descriptor, not to names in the image", linux.Fchdir{FD: reg})
 		b.cwd = reg
 	}
+}
+
+// inFresh reports whether dest is right below a file system of our own.
+func (b *builder) inFresh(dest string) bool {
+	_, fresh := b.fresh[path.Dir(dest)]
+	return fresh
 }
 
 // attach puts a detached mount at dest, which is made if it is missing.
@@ -185,6 +227,7 @@ const (
 	charDevice  = 0o020000
 	blockDevice = 0o060000
 	fifo        = 0o010000
+	fileType    = 0o170000
 )
 
 // lookup resolves a path inside the root to a descriptor, and makes what is
@@ -285,7 +328,7 @@ func (b *builder) unifiedCgroup(o *options, dest, pointer string) error {
 	b.Do("the container's own control group", linux.OpenTree{Dir: linux.CWD, Path: b.in.Cgroups[0].Path, Flags: linux.OpenTreeClone | linux.OpenTreeCloexec}).
 		As(plan.Reg(reg)).For(pointer)
 	if b.in.Facts.HasMountSetattr() {
-		b.setattr(reg, o, pointer)
+		setattr(b.Builder, reg, o, pointer)
 	}
 	b.attach(reg, dest, true, pointer)
 	if !b.in.Facts.HasMountSetattr() {

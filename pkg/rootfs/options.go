@@ -2,6 +2,7 @@ package rootfs
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containr/containr/pkg/plan/linux"
@@ -12,6 +13,9 @@ type options struct {
 	bind, recursive bool
 	remount         bool
 	copyUp          bool
+	// idmap and recIdmap ask for other owners of files: of the mount, and of all
+	// mounts below it as well.
+	idmap, recIdmap bool
 	// set and clear are attributes of the mount; recSet and recClear those of all
 	// mounts below it as well.
 	set, clear, recSet, recClear linux.MountAttrs
@@ -51,8 +55,8 @@ func parseOptions(list []string) (*options, error) {
 	o := new(options)
 	for _, name := range list {
 		if !o.attr(name) && !o.propagate(name) && !o.kind(name) {
-			if strings.HasPrefix(name, "idmap") || strings.HasPrefix(name, "ridmap") {
-				return nil, fmt.Errorf("option %q: id-mapped mounts are not supported", name)
+			if strings.HasPrefix(name, "idmap=") || strings.HasPrefix(name, "ridmap=") {
+				return nil, fmt.Errorf("option %q: the maps belong in uidMappings and gidMappings of the mount", name)
 			}
 			o.data = append(o.data, name)
 		}
@@ -94,6 +98,10 @@ func (o *options) kind(name string) bool {
 		o.remount = true
 	case "tmpcopyup":
 		o.copyUp = true
+	case "idmap":
+		o.idmap = true
+	case "ridmap":
+		o.idmap, o.recIdmap = true, true
 	case "sync", "dirsync", "lazytime", "mand":
 		o.super = append(o.super, name)
 	case "async", "nolazytime", "nomand", "defaults", "silent", "loud", "iversion", "noiversion", "acl", "noacl":
@@ -104,13 +112,23 @@ func (o *options) kind(name string) bool {
 	return true
 }
 
+// saysOwner reports whether the top of a tmpfs gets its owner or mode by an option.
+func (o *options) saysOwner() bool {
+	return slices.ContainsFunc(o.data, func(d string) bool {
+		return strings.HasPrefix(d, "mode=") || strings.HasPrefix(d, "uid=") || strings.HasPrefix(d, "gid=")
+	})
+}
+
+// attrs are the attributes of a mount that has nothing below it.
+func (o *options) attrs() linux.MountAttrs { return o.set | o.recSet&^o.clear }
+
 // mountFlags are the attributes as flags of mount(2).
-func (o *options) mountFlags() linux.MountFlags { return attrFlags(o.set | o.recSet) }
+func (o *options) mountFlags() linux.MountFlags { return attrFlags(o.attrs()) }
 
 // remountFlags are those for a mount that has some already: a remount takes away
 // what it does not repeat.
 func (o *options) remountFlags(has linux.MountFlags) linux.MountFlags {
-	return has&^attrFlags(o.clear) | o.mountFlags()
+	return has&^attrFlags(o.clear|o.recClear) | o.mountFlags()
 }
 
 func attrFlags(attrs linux.MountAttrs) linux.MountFlags {

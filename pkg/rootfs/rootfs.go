@@ -63,9 +63,13 @@ type Input struct {
 	// mount's destination is "/", that mount is the root file system, and Root
 	// is just a directory to attach it to.
 	Root string
-	// Sources tells for every source of a bind what it is.
+	// Sources tells for every source of a bind what it is, and with UserNS for every
+	// device.
 	Sources map[string]host.Source
-	Cgroups []CgroupMount
+	// RootMount are the attributes of the mount that Root lies on. They count before
+	// Linux 5.12 only.
+	RootMount linux.MountFlags
+	Cgroups   []CgroupMount
 	// UserNS says that the child is in a user namespace: device nodes cannot be
 	// made there and are bound from the host instead.
 	UserNS bool
@@ -78,6 +82,9 @@ type Input struct {
 }
 
 const rootReg = "root"
+
+// Sync is the register of the child's socket to the host, as internal/child calls it.
+const Sync plan.Reg = "sync"
 
 // ErrSource means that the source of a bind does not exist.
 var ErrSource = errors.New("bind source does not exist")
@@ -100,6 +107,9 @@ type builder struct {
 func Plan(in Input) ([]plan.Step, error) {
 	b := &builder{Builder: plan.Build(plan.Child, plan.RootfsChapter), in: in, fresh: make(map[string]linux.FD)}
 	b.Steps = make([]plan.Step, 0, 12*len(in.Spec.Mounts)+64)
+	if err := b.checkLabel(); err != nil {
+		return nil, err
+	}
 	mounts, err := b.root()
 	if err != nil {
 		return nil, err
@@ -145,18 +155,29 @@ func (b *builder) root() (int, error) {
 // maxMountData is what mount(2) takes as data: one page with its closing NUL.
 const maxMountData = 4095
 
-// mountedRoot makes the first mount the root. Its options reach mount(2) as they
-// are; where they are too long for that (many layers), the kernel must take the
-// layers one by one.
+// mountedRoot makes the first mount the root. Its options reach mount(2) as they are.
+// Where they are too long for that (many layers), names of layers are made relative to
+// the directory that all of them are in, and where that is not enough, the kernel must
+// take the layers one by one.
 func (b *builder) mountedRoot(m *specs.Mount) error {
 	o, err := parseOptions(m.Options)
 	if err != nil {
 		return err
 	}
-	data := strings.Join(o.data, ",")
 	const pointer = "/mounts/0"
 	if m.Type == "bind" || o.bind {
 		return errors.New("/mounts/0: a bind over / is what root.path is for")
+	}
+	data := b.mountData(m.Type, o)
+	if len(data) > maxMountData {
+		if dir, short := relativeLower(o.data); dir != "" {
+			relative := *o
+			relative.data = short
+			if d := b.mountData(m.Type, &relative); len(d) <= maxMountData {
+				b.Do("the names of the layers count from here: written in full they are longer than the kernel takes", linux.Chdir{Path: dir}).For(pointer)
+				data = d
+			}
+		}
 	}
 	if len(data) <= maxMountData {
 		b.Do("the layers of the image, and above them one to write to, in a mount that ends with the container",
@@ -166,7 +187,7 @@ func (b *builder) mountedRoot(m *specs.Mount) error {
 		return nil
 	}
 	if m.Type != "overlay" || !b.in.Facts.HasOverlayLowerAppend() {
-		return fmt.Errorf("/mounts/0: %d bytes of mount options, the kernel takes %d (Linux 6.7 can take more layers)", len(data), maxMountData)
+		return fmt.Errorf("/mounts/0: %d bytes of mount options, the kernel takes %d (Linux 6.7 can take the layers one by one)", len(data), maxMountData)
 	}
 	o.data = splitLower(o.data)
 	b.newFilesystem(m.Type, m.Source, o, rootReg, pointer)
@@ -174,6 +195,42 @@ func (b *builder) mountedRoot(m *specs.Mount) error {
 		As("place").For(pointer)
 	b.Do("a new root must be attached somewhere", linux.MoveMount{From: rootReg, To: "place"}).For(pointer)
 	return nil
+}
+
+// mountData are the file system's own parameters as mount(2) takes them.
+func (b *builder) mountData(fstype string, o *options) string {
+	list := o.data
+	if b.labels(fstype, o) {
+		list = append(list[:len(list):len(list)], "context="+strconv.Quote(b.in.Spec.Linux.MountLabel))
+	}
+	return strings.Join(list, ",")
+}
+
+// relativeLower finds the directory that all lower directories of an overlay are in,
+// and writes their names without it; dir is empty if there is none.
+func relativeLower(list []string) (dir string, short []string) {
+	for i, o := range list {
+		names, ok := strings.CutPrefix(o, "lowerdir=")
+		if !ok {
+			continue
+		}
+		layers := strings.Split(names, ":")
+		dir = path.Dir(layers[0])
+		for _, l := range layers {
+			for !strings.HasPrefix(l, strings.TrimSuffix(dir, "/")+"/") {
+				if dir == "." || dir == "/" {
+					return "", nil
+				}
+				dir = path.Dir(dir)
+			}
+		}
+		for k := range layers {
+			layers[k] = strings.TrimPrefix(layers[k][len(dir):], "/")
+		}
+		short = append(append(append(short, list[:i]...), "lowerdir="+strings.Join(layers, ":")), list[i+1:]...)
+		return dir, short
+	}
+	return "", nil
 }
 
 // splitLower turns "lowerdir=a:b:c" into "lowerdir+=a", "lowerdir+=b", ...
@@ -203,19 +260,11 @@ func (b *builder) newFilesystem(fstype, source string, o *options, reg plan.Reg,
 	if source != "" {
 		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigSetString, Key: "source", Value: source}).For(pointer)
 	}
-	for _, kv := range o.data {
-		key, value, has := cutOption(kv)
-		c := linux.Fsconfig{FS: "fs", Command: linux.FsconfigSetFlag, Key: key}
-		if has {
-			c.Command, c.Value = linux.FsconfigSetString, value
-		}
-		b.Do(why, c).For(pointer)
-	}
-	for _, key := range o.super {
-		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigSetFlag, Key: key}).For(pointer)
-	}
+	b.configure(why, o, pointer)
+	b.labelNew(fstype, o)
 	b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigCreate}).For(pointer)
-	b.Do(why, linux.Fsmount{FS: "fs", Attrs: o.set}).As(reg).For(pointer)
+	b.Do(why, linux.Fsmount{FS: "fs", Attrs: o.attrs() &^ b.late()}).As(reg).For(pointer)
+	b.labelMade(fstype, reg)
 }
 
 // filesystems says what the usual kinds are for.
@@ -228,8 +277,11 @@ var filesystems = [...]struct{ name, why string }{
 	{"cgroup2", "the container's control group, as the root of the tree"},
 }
 
-// cutOption splits at the first "=", except in "lowerdir+=x", whose key ends in +.
-func cutOption(kv string) (key, value string, has bool) { return strings.Cut(kv, "=") }
+// rootMount are the attributes that the root's mount has.
+func rootMount(in Input) linux.MountFlags {
+	b := builder{in: in}
+	return b.attributesAt("/", len(in.Spec.Mounts))
+}
 
 // Enter makes the register "root" the root directory and drops the host's tree.
 func Enter(in Input) []plan.Step {
@@ -249,7 +301,7 @@ func Enter(in Input) []plan.Step {
 	b.Do("from inside", linux.Chdir{Path: "/"})
 	if in.Spec.Root != nil && in.Spec.Root.Readonly && !in.Facts.HasMountSetattr() {
 		b.Do("nobody may write to the root file system",
-			linux.Mount{Target: "/", Flags: linux.MsRemount | linux.MsBind | linux.MsReadonly}).For("/root/readonly")
+			linux.Mount{Target: "/", Flags: linux.MsRemount | linux.MsBind | linux.MsReadonly | rootMount(in)}).For("/root/readonly")
 	}
 	switch in.Spec.Linux.RootfsPropagation {
 	case "shared", "rshared":

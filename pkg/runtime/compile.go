@@ -31,6 +31,8 @@ type Input struct {
 	Root string
 	// Sources tells what the sources of binds are; see Probe.
 	Sources map[string]host.Source
+	// RootMount: see rootfs.Input.
+	RootMount linux.MountFlags
 	// ExitFile is the host file that a keeper writes the exit status to; empty
 	// for a container without a keeper.
 	ExitFile string
@@ -77,6 +79,7 @@ func (c *compiler) compile() (*plan.Plan, error) {
 	for _, chapter := range []func() error{
 		c.limits,     // its control groups exist before anything runs
 		c.namespaces, // what is to be joined
+		c.mapped,     // mounts that only the host can make
 		c.birth,      // the process, in its new namespaces
 		c.identity,   // ids get their meaning; a session of its own
 		c.network,
@@ -151,11 +154,8 @@ func checkLengths(p *specs.Process) error {
 func checkUnsupported(s *specs.Spec) error {
 	l := s.Linux
 	for what, asked := range map[string]bool{
-		"/linux/intelRdt":   l.IntelRdt != nil,
-		"/linux/netDevices": len(l.NetDevices) > 0,
-		"/linux/mountLabel": l.MountLabel != "",
-		"/process/apparmorProfile, as AppArmor is not active here,": s.Process.ApparmorProfile != "",
-		"/process/selinuxLabel":       s.Process.SelinuxLabel != "",
+		"/linux/intelRdt":             l.IntelRdt != nil,
+		"/linux/netDevices":           len(l.NetDevices) > 0,
 		"/linux/seccomp/listenerPath": l.Seccomp != nil && l.Seccomp.ListenerPath != "",
 	} {
 		if asked {
@@ -249,6 +249,10 @@ func (c *compiler) identity() error {
 	c.add(c.ns.Join)
 	b := plan.Build(plan.Child, plan.NamespaceChapter)
 	if !c.NoKeyring {
+		if c.Spec.Process.SelinuxLabel != "" {
+			hostProc(b)
+			b.Add(security.KeyLabel(c.security()))
+		}
 		b.Do("the host's session keys stay out of reach", linux.JoinSessionKeyring{Keyring: "_ses." + c.ID}).Try()
 	}
 	b.Do("a session of its own, without the host's terminal", linux.Setsid{}).Ok(plan.EPERM)
@@ -264,7 +268,7 @@ func (c *compiler) network() error {
 }
 
 func (c *compiler) rootInput() rootfs.Input {
-	in := rootfs.Input{Spec: c.Spec, Facts: c.Facts, Root: c.Root, Sources: c.Sources, NoPivot: c.NoPivot}
+	in := rootfs.Input{Spec: c.Spec, Facts: c.Facts, Root: c.Root, RootMount: c.RootMount, Sources: c.Sources, NoPivot: c.NoPivot}
 	in.UserNS = hasNamespace(c.Spec, specs.UserNamespace)
 	for _, p := range c.cg.Paths {
 		in.Cgroups = append(in.Cgroups, cgroupMount(c.Facts, p))
@@ -285,6 +289,12 @@ func cgroupMount(f *host.Facts, path string) rootfs.CgroupMount {
 		}
 	}
 	return m
+}
+
+func (c *compiler) mapped() error {
+	steps, err := rootfs.Before(c.rootInput())
+	c.add(steps)
+	return err
 }
 
 func (c *compiler) rootfs() error {
@@ -311,7 +321,11 @@ func (c *compiler) kernel() error {
 	if err != nil {
 		return err
 	}
-	if len(c.Spec.Linux.Sysctl) > 0 || c.Spec.Process.OOMScoreAdj != nil {
+	labels, err := security.Labels(c.security())
+	if err != nil {
+		return err
+	}
+	if len(c.Spec.Linux.Sysctl) > 0 || c.Spec.Process.OOMScoreAdj != nil || len(labels) > 0 {
 		b := plan.Build(plan.Child, plan.PrivilegeChapter)
 		c.ownProc(b)
 		for _, key := range sortedKeys(c.Spec.Linux.Sysctl) {
@@ -323,6 +337,7 @@ func (c *compiler) kernel() error {
 		c.add(b.Steps)
 	}
 	c.add(limits)
+	c.add(labels)
 	return nil
 }
 
@@ -330,14 +345,20 @@ func (c *compiler) kernel() error {
 // for processes that it does not own; there it is the host's, which lies at /proc yet.
 func (c *compiler) ownProc(b *plan.Builder) {
 	if hasNamespace(c.Spec, specs.UserNamespace) && !hasNamespace(c.Spec, specs.PIDNamespace) {
-		b.Do("the host's procfs, before anything of the image is in its place, to write to the kernel through",
-			linux.OpenTree{Dir: linux.CWD, Path: "/proc", Flags: linux.OpenTreeClone | linux.OpenTreeCloexec | linux.AtRecursive}).As(security.Proc)
+		hostProc(b)
 		return
 	}
 	const why = "a procfs that nobody else can see, to write to the kernel through"
 	b.Do(why, linux.Fsopen{Type: "proc"}).As("fs")
 	b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigCreate})
 	b.Do(why, linux.Fsmount{FS: "fs", Attrs: linux.AttrNosuid | linux.AttrNodev | linux.AttrNoexec}).As(security.Proc)
+}
+
+// hostProc takes the host's procfs for it, where the process still sees the host's
+// mounts or a copy of them.
+func hostProc(b *plan.Builder) {
+	b.Do("the host's procfs, before anything of the image is in its place, to write to the kernel through",
+		linux.OpenTree{Dir: linux.CWD, Path: "/proc", Flags: linux.OpenTreeClone | linux.OpenTreeCloexec | linux.AtRecursive}).As(security.Proc)
 }
 
 // namespaced are the kernel parameters that belong to a namespace, by name or, where
@@ -410,7 +431,7 @@ func openWorkdir(path string) linux.Openat2 {
 // makeWorkdir plans the change to the working directory, which is made if it is not
 // there.
 func makeWorkdir(b *plan.Builder, cwd string) {
-	const pointer, missing = "/process/cwd", "it is not in the image: made"
+	const pointer, missing = "/process/cwd", "the working directory is not in the image: made"
 	b.Do("the program's working directory", openWorkdir(cwd)).As("cwd").Ok(plan.ENOENT).For(pointer)
 	parent, path := linux.CWD, ""
 	for name := range strings.SplitSeq(cwd, "/") {

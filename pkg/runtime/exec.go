@@ -56,7 +56,7 @@ func CompileExec(in ExecInput) (*plan.Plan, error) {
 	}
 	c := execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, PreserveFDs: in.PreserveFDs}}, in: in}
 	c.ns = new(namespace.Placement)
-	for _, chapter := range []func() error{c.open, c.runner, c.join, c.attachExec, c.settle, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
+	for _, chapter := range []func() error{c.open, c.runner, c.labels, c.join, c.attachExec, c.settle, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
 		if err := chapter(); err != nil {
 			return nil, err
 		}
@@ -151,6 +151,23 @@ func (c *execCompiler) settle() error {
 	}
 	c.add(b.Steps)
 	return err
+}
+
+// labels plans the security modules' part while the process still sees the host's
+// mounts, among which nothing of the container's can be in the way.
+func (c *execCompiler) labels() error {
+	in := security.Input{Process: c.Spec.Process, Facts: c.Facts}
+	steps, err := security.Labels(in)
+	if err != nil || len(steps) == 0 {
+		return err
+	}
+	b := plan.Build(plan.Child, plan.PrivilegeChapter)
+	b.Do("the host's procfs, to tell the kernel through", linux.Openat{Dir: linux.CWD, Path: "/proc", Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).
+		As(security.Proc)
+	b.Add(security.KeyLabel(in))
+	c.add(b.Steps)
+	c.add(steps)
+	return nil
 }
 
 func (c *execCompiler) join() error {

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
@@ -29,6 +30,16 @@ func paperFacts(mode host.CgroupMode, kernel host.Kernel) *host.Facts {
 		f.Hierarchies = []host.Hierarchy{{Controllers: []string{"cpu", "cpuset", "io", "memory", "pids"}, Path: "/sys/fs/cgroup", Own: "/"}}
 	}
 	return f
+}
+
+// paperDevices are the devices that a user namespace gets bound, as every host has them.
+func paperDevices() map[string]host.Source {
+	m := map[string]host.Source{}
+	for path, minor := range map[string]uint32{"/dev/null": 3, "/dev/zero": 5, "/dev/full": 7, "/dev/random": 8, "/dev/urandom": 9} {
+		m[path] = host.Source{Kind: host.File, Device: host.Device{Kind: unix.S_IFCHR, Major: 1, Minor: minor}}
+	}
+	m["/dev/tty"] = host.Source{Kind: host.File, Device: host.Device{Kind: unix.S_IFCHR, Major: 5}}
+	return m
 }
 
 func goldenInputs() map[string]Input {
@@ -66,7 +77,17 @@ func goldenInputs() map[string]Input {
 	scheduled.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 3}
 	scheduled.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolInterleave, Nodes: "0-1,64", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes}}
 	scheduled.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
+	labelled := exampleSpec("/bin/sh")
+	labelled.Linux.MountLabel, labelled.Process.SelinuxLabel = "system_u:object_r:container_file_t:s0:c1,c2", "system_u:system_r:container_t:s0:c1,c2"
+	labelled.Process.ApparmorProfile = "containr-default"
+	mapped := exampleSpec("/bin/sh")
+	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1000, Size: 1}}
+	mapped.Mounts = append(mapped.Mounts,
+		specs.Mount{Destination: "/data", Type: "bind", Source: "/srv", Options: []string{"rbind", "ro"}, UIDMappings: ids, GIDMappings: ids},
+		specs.Mount{Destination: "/var/cache", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup", "ro"}})
 	oldKernel, newKernel := host.Kernel{Major: 5, Minor: 10}, host.Kernel{Major: 6, Minor: 12}
+	security := paperFacts(host.CgroupV2, newKernel)
+	security.AppArmor, security.SELinux = true, true
 	root := func(in Input) Input { in.ID, in.Root = "golden", "/rootfs"; return in }
 	return map[string]Input{
 		"v1":           root(Input{Spec: limited, Facts: paperFacts(host.CgroupV1, newKernel)}),
@@ -79,9 +100,11 @@ func goldenInputs() map[string]Input {
 		"time":         root(Input{Spec: shifted, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"scheduled":    root(Input{Spec: scheduled, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"join":         root(Input{Spec: joined, Facts: paperFacts(host.CgroupV2, newKernel)}),
-		"user":         root(Input{Spec: user, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"user":         root(Input{Spec: user, Facts: paperFacts(host.CgroupV2, newKernel), Sources: paperDevices()}),
 		"bind":         root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
 		"bind-old":     root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, oldKernel), Sources: sources}),
+		"labels":       root(Input{Spec: labelled, Facts: security}),
+		"mapped":       root(Input{Spec: mapped, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
 	}
 }
 

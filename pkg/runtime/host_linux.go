@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
@@ -35,19 +36,44 @@ func (e *execution) host(call plan.Call) (int, error) {
 	case linux.MapIDs:
 		return 0, mapIDs(c, e.regs[c.PID])
 	case linux.OpenHost:
-		fd, err := unix.Open(c.Path, int(c.Flags.ForArch(goarch))|unix.O_CLOEXEC, 0o600)
-		if err == nil {
-			e.files = append(e.files, fd)
-		}
-		return fd, err
+		return e.keep(unix.Open(c.Path, int(c.Flags.ForArch(goarch))|unix.O_CLOEXEC, 0o600))
 	case linux.OpenPidfd:
 		return e.openPidfd(c)
 	case linux.RunHook:
 		return 0, runHook(c, e.regs[c.PID], e.o.Inside)
 	case linux.DeviceFilter:
 		return 0, attachDeviceFilter(c)
+	case linux.UserNamespace:
+		return e.keep(mapOnly(c))
+	case linux.OpenTree:
+		return e.keep(unix.OpenTree(unix.AT_FDCWD, c.Path, uint(c.Flags)))
+	case linux.MountSetattr:
+		return 0, e.mountSetattr(c)
+	case linux.CopyTree:
+		return 0, safepath.CopyTree(e.regs[c.From], e.regs[c.To], c.Top)
 	}
 	return 0, undoCall(call)
+}
+
+// keep notes a descriptor that is to be closed at the end.
+func (e *execution) keep(fd int, err error) (int, error) {
+	if err == nil {
+		e.files = append(e.files, fd)
+	}
+	return fd, err
+}
+
+// mountSetattr changes a detached mount of the host's.
+func (e *execution) mountSetattr(c linux.MountSetattr) error {
+	flags := uint(unix.AT_EMPTY_PATH)
+	if c.Recursive {
+		flags |= unix.AT_RECURSIVE
+	}
+	attr := unix.MountAttr{Attr_set: uint64(c.Set), Attr_clr: uint64(c.Clear), Propagation: uint64(c.Propagation)}
+	if c.UserNS != "" {
+		attr.Userns_fd = uint64(e.regs[plan.Reg(c.UserNS)])
+	}
+	return unix.MountSetattr(e.regs[plan.Reg(c.Dir)], c.Path, flags, &attr)
 }
 
 // openPidfd looks at the start time after opening: from then on the number may go to

@@ -297,6 +297,10 @@ func (e *execution) receive() (child.Event, error) {
 				return ev, err
 			}
 			continue
+		case child.Descriptor:
+			e.regs[ev.Reg] = ev.FD
+			e.files = append(e.files, ev.FD)
+			continue
 		case child.Failed:
 			if ev.Step < 0 {
 				return ev, fmt.Errorf("start of the container's program: %w", ev.Errno)

@@ -13,16 +13,10 @@ import (
 // worse than none: what is not supported is an error that names the field.
 func TestUnsupportedIsRefused(t *testing.T) {
 	for field, ask := range map[string]func(*specs.Spec){
-		"/linux/intelRdt":          func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "a"} },
-		"/linux/netDevices":        func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} },
-		"/linux/mountLabel":        func(s *specs.Spec) { s.Linux.MountLabel = "system_u:object_r:container_file_t:s0" },
-		"/process/apparmorProfile": func(s *specs.Spec) { s.Process.ApparmorProfile = "docker-default" },
-		"/process/selinuxLabel":    func(s *specs.Spec) { s.Process.SelinuxLabel = "system_u:system_r:container_t:s0" },
+		"/linux/intelRdt":   func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "a"} },
+		"/linux/netDevices": func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} },
 		"/linux/seccomp/listenerPath": func(s *specs.Spec) {
 			s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/run/l"}
-		},
-		"idmap": func(s *specs.Spec) {
-			s.Mounts = append(s.Mounts, specs.Mount{Destination: "/m", Type: "bind", Source: "/srv", Options: []string{"bind", "idmap"}})
 		},
 	} {
 		t.Run(field, func(t *testing.T) {

@@ -21,6 +21,7 @@ import (
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
+	"github.com/containr/containr/pkg/rootfs"
 )
 
 // Runtime does the verbs for the containers below one state root.
@@ -82,6 +83,12 @@ func ValidateID(id string) error {
 // Probe looks at the host paths that a configuration binds, for Input.Sources.
 func Probe(spec *specs.Spec) map[string]host.Source {
 	var sources map[string]host.Source
+	look := func(path string) {
+		if sources == nil {
+			sources = make(map[string]host.Source)
+		}
+		sources[path] = host.Look(path)
+	}
 	for i := range spec.Mounts {
 		m := &spec.Mounts[i]
 		bound := m.Type == "bind"
@@ -89,10 +96,12 @@ func Probe(spec *specs.Spec) map[string]host.Source {
 			bound = bound || o == "bind" || o == "rbind"
 		}
 		if bound {
-			if sources == nil {
-				sources = make(map[string]host.Source)
-			}
-			sources[m.Source] = host.Look(m.Source)
+			look(m.Source)
+		}
+	}
+	if spec.Linux != nil && hasNamespace(spec, specs.UserNamespace) {
+		for _, path := range rootfs.BoundDevices(spec) {
+			look(path)
 		}
 	}
 	return sources
@@ -126,6 +135,9 @@ func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 		return in, fmt.Errorf("root file system %s: not a directory", in.Root)
 	}
 	in.Sources = resolveSources(spec, b.dir)
+	if !r.Facts.HasMountSetattr() {
+		in.RootMount = host.MountOf(in.Root)
+	}
 	if req.Wait {
 		in.StartFifo = filepath.Join(r.Root, req.ID, startFile)
 	}

@@ -189,6 +189,18 @@ func (c Fchmod) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, c.FD.arg(), plan.Mode(c.Mode))
 }
 
+// Fsetxattr is fsetxattr(2): an extended attribute of an open file.
+type Fsetxattr struct {
+	FD          FD
+	Attr, Value string
+}
+
+func (Fsetxattr) Name() string { return "fsetxattr" }
+
+func (c Fsetxattr) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, c.FD.arg(), plan.String(c.Attr), plan.String(c.Value), plan.Number(len(c.Value)), plan.Number(0))
+}
+
 // Read is read(2) into memory that nobody looks at: it waits for a message.
 type Read struct {
 	FD   FD

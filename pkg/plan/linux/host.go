@@ -123,6 +123,37 @@ func (c MapIDs) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return dst
 }
 
+// UserNamespace makes a user namespace with these maps that has no process in it: its
+// descriptor stands for the maps, as mount_setattr(2) takes them for id-mapped mounts.
+// The maps are written as in user_namespaces(7), a line for each range: first id
+// inside, first id outside, count. For a mount, inside is the file system.
+type UserNamespace struct{ UIDMap, GIDMap string }
+
+func (UserNamespace) Name() string { return "userns" }
+
+func (c UserNamespace) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.UIDMap), plan.String(c.GIDMap))
+}
+
+// CopyTree copies what is in the directory From to the directory To, with owners,
+// modes, times, links and extended attributes. With Top, To itself gets the owner and
+// mode of From. Both are descriptors that the child has sent, see SendFD. Nothing of the tree
+// is trusted: no link is followed, no device or fifo opened.
+type CopyTree struct {
+	From, To plan.Reg
+	Top      bool
+}
+
+func (CopyTree) Name() string { return "copy" }
+
+func (c CopyTree) AppendArgs(dst []plan.Arg) []plan.Arg {
+	top := 0
+	if c.Top {
+		top = 1
+	}
+	return append(dst, plan.Value(c.From), plan.Value(c.To), plan.Number(top))
+}
+
 // OpenHost opens a file or directory of the host for the child, which inherits
 // the descriptor under the step's register.
 type OpenHost struct {

@@ -166,3 +166,15 @@ func (c MountSetattr) AppendArgs(dst []plan.Arg) []plan.Arg {
 		userns.Member("userns_fd", 8))
 	return append(dst, c.Dir.arg(), plan.String(c.Path), plan.Flags(flags, &openTreeFlagNames), attr, plan.Number(32))
 }
+
+// Fspick is fspick(2), Linux 5.2: the configuration context of a file system that is
+// mounted already, at the mount that Dir is open on. FsconfigReconfigure takes what
+// was set into effect, for all mounts of the file system.
+type Fspick struct{ Dir FD }
+
+func (Fspick) Name() string { return "fspick" }
+
+func (c Fspick) AppendArgs(dst []plan.Arg) []plan.Arg {
+	const closeOnExec, emptyPath = 0x1, 0x8
+	return append(dst, c.Dir.arg(), plan.String(""), plan.Flags(closeOnExec|emptyPath, &fspickFlagNames))
+}

@@ -134,12 +134,15 @@ const (
 	FsconfigSetFlag   FsconfigCommand = 0
 	FsconfigSetString FsconfigCommand = 1
 	FsconfigCreate    FsconfigCommand = 6
+	// FsconfigReconfigure is for a context of Fspick.
+	FsconfigReconfigure FsconfigCommand = 7
 )
 
 var fsconfigNames = plan.Names{List: []plan.Name{
 	{Value: 0, Name: "FSCONFIG_SET_FLAG"},
 	{Value: 1, Name: "FSCONFIG_SET_STRING"},
 	{Value: 6, Name: "FSCONFIG_CMD_CREATE"},
+	{Value: 7, Name: "FSCONFIG_CMD_RECONFIGURE"},
 }}
 
 // OpenFlags are the O_ flags of open(2), with amd64's numbers; lowering translates the few that differ on other architectures.
@@ -375,6 +378,7 @@ var ioctlNames = plan.Names{List: []plan.Name{
 var (
 	fsopenFlagNames    = plan.Names{List: []plan.Name{{Value: 1, Name: "FSOPEN_CLOEXEC"}}}
 	fsmountFlagNames   = plan.Names{List: []plan.Name{{Value: 1, Name: "FSMOUNT_CLOEXEC"}}}
+	fspickFlagNames    = plan.Names{List: []plan.Name{{Value: 0x1, Name: "FSPICK_CLOEXEC"}, {Value: 0x8, Name: "FSPICK_EMPTY_PATH"}}}
 	moveMountFlagNames = plan.Names{List: []plan.Name{{Value: 0x4, Name: "MOVE_MOUNT_F_EMPTY_PATH"}, {Value: 0x40, Name: "MOVE_MOUNT_T_EMPTY_PATH"}}}
 	eventfdNames       = plan.Names{List: []plan.Name{{Value: 0x80000, Name: "EFD_CLOEXEC"}}}
 	closeRangeNames    = plan.Names{List: []plan.Name{{Value: 4, Name: "CLOSE_RANGE_CLOEXEC"}}}

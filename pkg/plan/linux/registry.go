@@ -34,6 +34,8 @@ func Zero(kind string) plan.Call {
 		return Fchownat{}
 	case "Fchmod":
 		return Fchmod{}
+	case "Fsetxattr":
+		return Fsetxattr{}
 	case "Read":
 		return Read{}
 	case "Write":
@@ -56,6 +58,10 @@ func Zero(kind string) plan.Call {
 		return Socket{}
 	case "LinkUp":
 		return LinkUp{}
+	case "UserNamespace":
+		return UserNamespace{}
+	case "CopyTree":
+		return CopyTree{}
 	case "MakeDir":
 		return MakeDir{}
 	case "RemoveDir":
@@ -98,6 +104,8 @@ func Zero(kind string) plan.Call {
 		return MoveMount{}
 	case "MountSetattr":
 		return MountSetattr{}
+	case "Fspick":
+		return Fspick{}
 	case "Prctl":
 		return Prctl{}
 	case "Capset":

@@ -1,0 +1,166 @@
+package safepath
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxCopyDepth is how deep a tree is that CopyTree copies.
+const maxCopyDepth = 128
+
+// CopyTree copies what is in the directory from to the directory to, both open for
+// reading, neither trusted: owners, modes, times, extended attributes, and links as
+// links. Devices and fifos are made anew and not opened; sockets, which are nothing
+// without their process, are left out. A file with several names becomes several
+// files. With top, to itself gets the owner and mode of from.
+//
+// What is copied already stays when it fails. The space of the target is the limit on
+// sizes, maxCopyDepth that on depth.
+func CopyTree(from, to int, top bool) error {
+	source, err := dirAt(from)
+	if err != nil {
+		return err
+	}
+	defer source.close()
+	target, err := dirAt(to)
+	if err != nil {
+		return err
+	}
+	defer target.close()
+	if err := copyEntries(source, target, 0); err != nil || !top {
+		return err
+	}
+	st, err := source.Lstat("")
+	if err != nil {
+		return err
+	}
+	if err := unix.Fchown(to, int(st.Uid), int(st.Gid)); err != nil {
+		return target.fail("chown", "", err)
+	}
+	return target.fail("chmod", "", unix.Fchmod(to, st.Mode&0o7777))
+}
+
+// dirAt makes a Dir with a descriptor of its own out of an open directory.
+func dirAt(fd int) (*Dir, error) {
+	copied, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("copy descriptor %d: %w", fd, err)
+	}
+	d := &Dir{fd: copied}
+	d.root = &Root{top: d}
+	return d, nil
+}
+
+func copyEntries(source, target *Dir, depth int) error {
+	if depth > maxCopyDepth {
+		return &fs.PathError{Op: "copy", Path: source.path, Err: fmt.Errorf("deeper than %d directories", maxCopyDepth)}
+	}
+	names, err := source.Names("")
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := copyEntry(source, target, name, depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// copyEntry makes one entry, fills it, and then gives it its metadata: a directory may
+// not be writable, and its times change with what is made in it.
+func copyEntry(source, target *Dir, name string, depth int) error {
+	st, err := source.Lstat(name)
+	if err != nil {
+		return err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		err = copyDirectory(source, target, name, depth)
+	case unix.S_IFREG:
+		err = copyRegular(source, target, name)
+	case unix.S_IFLNK:
+		var link string
+		if link, err = source.Readlink(name); err == nil {
+			err = target.Symlink(link, name)
+		}
+	case unix.S_IFSOCK:
+		return nil
+	default:
+		err = target.Mknod(name, st.Mode, uint64(st.Rdev))
+	}
+	if err != nil {
+		return err
+	}
+	return dress(source, target, name, &st)
+}
+
+func copyDirectory(source, target *Dir, name string, depth int) error {
+	if err := target.Mkdir(name, 0o700); err != nil {
+		return err
+	}
+	from, err := source.descend(name)
+	if err != nil {
+		return err
+	}
+	defer from.close()
+	to, err := target.descend(name)
+	if err != nil {
+		return err
+	}
+	defer to.close()
+	return copyEntries(from, to, depth+1)
+}
+
+func copyRegular(source, target *Dir, name string) error {
+	fd, err := source.Open(name, unix.O_RDONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	in := os.NewFile(uintptr(fd), name)
+	defer in.Close()
+	if info, err := in.Stat(); err != nil || !info.Mode().IsRegular() {
+		return errors.Join(err, source.fail("copy", name, ErrNotRegular))
+	}
+	made, err := target.Create(name, 0o600)
+	if err != nil {
+		return err
+	}
+	out := os.NewFile(uintptr(made), name)
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
+
+// dress gives a copy the metadata of its original. Attributes that this file system or
+// this user cannot have are left out, as cp(1) does.
+func dress(source, target *Dir, name string, st *unix.Stat_t) error {
+	if err := target.Chown(name, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	attrs, err := source.Listxattr(name)
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return err
+	}
+	for _, attr := range attrs {
+		value, err := source.Getxattr(name, attr)
+		if err == nil {
+			err = target.Setxattr(name, attr, value)
+		}
+		if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.EPERM) && !errors.Is(err, unix.ENODATA) {
+			return err
+		}
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return nil
+	}
+	if err := target.Chmod(name, st.Mode&0o7777); err != nil {
+		return err
+	}
+	return target.Chtimes(name, time.Unix(st.Atim.Unix()), time.Unix(st.Mtim.Unix()))
+}
