@@ -632,8 +632,9 @@ func TestScriptEndsLikeItsProgram(t *testing.T) {
 }
 
 // beyondScripts are the golden plans that need what the tools of util-linux cannot do:
-// hooks between steps, offsets in nanoseconds, memory policies.
-var beyondScripts = []string{"hooks", "hooks-create", "time", "scheduled"}
+// hooks between steps, offsets in nanoseconds, memory policies,
+// seccomp listeners.
+var beyondScripts = []string{"hooks", "hooks-create", "time", "scheduled", "listener"}
 
 // No step is forgotten: the reason of each stands in the script, over a command or
 // over the word why there is none; and the result is a script.

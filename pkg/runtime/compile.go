@@ -16,7 +16,6 @@ import (
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 	"github.com/containr/containr/pkg/rootfs"
-	"github.com/containr/containr/pkg/seccomp"
 	"github.com/containr/containr/pkg/security"
 )
 
@@ -67,6 +66,8 @@ type compiler struct {
 	ns       *namespace.Placement
 	steps    []plan.Step
 	attached bool
+	// first is the container's first process, if this is about a further one.
+	first int
 }
 
 // typicalSteps is how many steps a container with the usual mounts has.
@@ -155,8 +156,7 @@ func checkUnsupported(s *specs.Spec) error {
 		"/linux/netDevices": len(l.NetDevices) > 0,
 		"/linux/mountLabel": l.MountLabel != "",
 		"/process/apparmorProfile, as AppArmor is not active here,": s.Process.ApparmorProfile != "",
-		"/process/selinuxLabel":       s.Process.SelinuxLabel != "",
-		"/linux/seccomp/listenerPath": l.Seccomp != nil && l.Seccomp.ListenerPath != "",
+		"/process/selinuxLabel": s.Process.SelinuxLabel != "",
 	} {
 		if asked {
 			return fmt.Errorf("configuration: %s is not supported by this version of containr", what)
@@ -467,11 +467,13 @@ func (c *compiler) privileges() error {
 	if err := c.scheduling(b); err != nil {
 		return err
 	}
-	filter, err := seccomp.Plan(c.Spec.Linux.Seccomp, c.Facts.Arch)
+	filter, listens, err := c.filter()
 	if err != nil {
 		return err
 	}
-	steps, err := security.Plan(c.security(), c.ready(), filter)
+	in := c.security()
+	in.Listens = listens
+	steps, err := security.Plan(in, c.ready(), filter)
 	if err != nil {
 		return err
 	}

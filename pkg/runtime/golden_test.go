@@ -66,6 +66,8 @@ func goldenInputs() map[string]Input {
 	scheduled.Process.IOPriority = &specs.LinuxIOPriority{Class: specs.IOPRIO_CLASS_BE, Priority: 3}
 	scheduled.Linux.MemoryPolicy = &specs.LinuxMemoryPolicy{Mode: specs.MpolInterleave, Nodes: "0-1,64", Flags: []specs.MemoryPolicyFlagType{specs.MpolFStaticNodes}}
 	scheduled.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux32}
+	notified := exampleSpec("sh")
+	notified.Linux.Seccomp = notifyPolicy("/run/agent")
 	oldKernel, newKernel := host.Kernel{Major: 5, Minor: 10}, host.Kernel{Major: 6, Minor: 12}
 	root := func(in Input) Input { in.ID, in.Root = "golden", "/rootfs"; return in }
 	return map[string]Input{
@@ -78,6 +80,7 @@ func goldenInputs() map[string]Input {
 		"hooks-create": root(Input{Spec: hooks, Facts: paperFacts(host.CgroupV2, newKernel), Bundle: "/bundle", StartFifo: "/run/start"}),
 		"time":         root(Input{Spec: shifted, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"scheduled":    root(Input{Spec: scheduled, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"listener":     root(Input{Spec: notified, Facts: paperFacts(host.CgroupV2, newKernel), StartFifo: "/run/start", Bundle: "/bundle"}),
 		"join":         root(Input{Spec: joined, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"user":         root(Input{Spec: user, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"bind":         root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
