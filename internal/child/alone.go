@@ -131,6 +131,8 @@ func (a *aloneness) hostStep(s *plan.Step) error {
 		}
 	case linux.MakeDir:
 		a.made[c.Path] = true
+	case linux.SendListener:
+		return fmt.Errorf("%w: somebody else decides on its system calls (%s)", ErrAlone, c.Path)
 	case linux.RunHook:
 		a.omitted = append(a.omitted, *s)
 		return nil

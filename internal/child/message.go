@@ -21,6 +21,8 @@ const (
 	messagePauseSize = 4
 	// The keeper tells the process id of the container, 8 bytes.
 	messagePIDSize = 8
+	// The program tells a number, its lowest bytes.
+	NumberSize = 5
 	// A step has failed: the first 24 bytes of the status block.
 	messageFailed     = 2
 	messageFailedSize = 24
@@ -38,6 +40,8 @@ const (
 	Pause
 	// Born: the keeper has made the container; PID is its number.
 	Born
+	// Number: the program tells a number, which is in Number.
+	Number
 	// Failed: Step failed with Errno, and the program has ended.
 	Failed
 	// Closed: the socket is closed. After Ready it means that the user's
@@ -56,6 +60,8 @@ type Event struct {
 	PID   int
 	FD    int
 	Reg   plan.Reg
+	// Number is what a program tells that has to say a result of its own.
+	Number int
 }
 
 func (p *Program) decode(b []byte) (Event, error) {
@@ -70,6 +76,8 @@ func (p *Program) decode(b []byte) (Event, error) {
 		return Event{Kind: Pause, Step: int(binary.LittleEndian.Uint32(b))}, nil
 	case messagePIDSize:
 		return Event{Kind: Born, PID: int(binary.LittleEndian.Uint32(b))}, nil
+	case NumberSize:
+		return Event{Kind: Number, Number: int(binary.LittleEndian.Uint32(b))}, nil
 	case messageFailedSize:
 		pc, errno := binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[16:])
 		return Event{Kind: Failed, Step: p.StepOf(pc), Errno: plan.Errno(errno)}, nil

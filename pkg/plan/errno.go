@@ -12,40 +12,41 @@ type Errno uint16
 
 // The error numbers that plans tolerate or that hints are known for.
 const (
-	EPERM     Errno = 1
-	ENOENT    Errno = 2
-	ESRCH     Errno = 3
-	EINTR     Errno = 4
-	EIO       Errno = 5
-	E2BIG     Errno = 7
-	ENOEXEC   Errno = 8
-	EBADF     Errno = 9
-	ECHILD    Errno = 10
-	EAGAIN    Errno = 11
-	ENOMEM    Errno = 12
-	EACCES    Errno = 13
-	EFAULT    Errno = 14
-	EBUSY     Errno = 16
-	EEXIST    Errno = 17
-	EXDEV     Errno = 18
-	ENODEV    Errno = 19
-	ENOTDIR   Errno = 20
-	EISDIR    Errno = 21
-	EINVAL    Errno = 22
-	EMFILE    Errno = 24
-	ENOTTY    Errno = 25
-	ETXTBSY   Errno = 26
-	ENOSPC    Errno = 28
-	EROFS     Errno = 30
-	EPIPE     Errno = 32
-	ERANGE    Errno = 34
-	ENOSYS    Errno = 38
-	ENOTEMPTY Errno = 39
-	ELOOP     Errno = 40
-	ENODATA   Errno = 61
-	EUSERS    Errno = 87
-	EOPNOTSUP Errno = 95
-	EDQUOT    Errno = 122
+	EPERM        Errno = 1
+	ENOENT       Errno = 2
+	ESRCH        Errno = 3
+	EINTR        Errno = 4
+	EIO          Errno = 5
+	E2BIG        Errno = 7
+	ENOEXEC      Errno = 8
+	EBADF        Errno = 9
+	ECHILD       Errno = 10
+	EAGAIN       Errno = 11
+	ENOMEM       Errno = 12
+	EACCES       Errno = 13
+	EFAULT       Errno = 14
+	EBUSY        Errno = 16
+	EEXIST       Errno = 17
+	EXDEV        Errno = 18
+	ENODEV       Errno = 19
+	ENOTDIR      Errno = 20
+	EISDIR       Errno = 21
+	EINVAL       Errno = 22
+	EMFILE       Errno = 24
+	ENOTTY       Errno = 25
+	ETXTBSY      Errno = 26
+	ENOSPC       Errno = 28
+	EROFS        Errno = 30
+	EPIPE        Errno = 32
+	ERANGE       Errno = 34
+	ENOSYS       Errno = 38
+	ENOTEMPTY    Errno = 39
+	ELOOP        Errno = 40
+	ENODATA      Errno = 61
+	EUSERS       Errno = 87
+	EOPNOTSUP    Errno = 95
+	ECONNREFUSED Errno = 111
+	EDQUOT       Errno = 122
 )
 
 var errnoText = [...]struct {
@@ -85,6 +86,7 @@ var errnoText = [...]struct {
 	{ENODATA, "ENODATA", "no data available"},
 	{EUSERS, "EUSERS", "too many users"},
 	{EOPNOTSUP, "EOPNOTSUP", "operation not supported"},
+	{ECONNREFUSED, "ECONNREFUSED", "connection refused"},
 	{EDQUOT, "EDQUOT", "disk quota exceeded"},
 }
 

@@ -16,7 +16,6 @@ import (
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 	"github.com/containr/containr/pkg/rootfs"
-	"github.com/containr/containr/pkg/seccomp"
 	"github.com/containr/containr/pkg/security"
 )
 
@@ -69,6 +68,8 @@ type compiler struct {
 	ns       *namespace.Placement
 	steps    []plan.Step
 	attached bool
+	// first is the container's first process, if this is about a further one.
+	first int
 }
 
 // typicalSteps is how many steps a container with the usual mounts has.
@@ -154,9 +155,8 @@ func checkLengths(p *specs.Process) error {
 func checkUnsupported(s *specs.Spec) error {
 	l := s.Linux
 	for what, asked := range map[string]bool{
-		"/linux/intelRdt":             l.IntelRdt != nil,
-		"/linux/netDevices":           len(l.NetDevices) > 0,
-		"/linux/seccomp/listenerPath": l.Seccomp != nil && l.Seccomp.ListenerPath != "",
+		"/linux/intelRdt":   l.IntelRdt != nil,
+		"/linux/netDevices": len(l.NetDevices) > 0,
 	} {
 		if asked {
 			return fmt.Errorf("configuration: %s is not supported by this version of containr", what)
@@ -488,11 +488,13 @@ func (c *compiler) privileges() error {
 	if err := c.scheduling(b); err != nil {
 		return err
 	}
-	filter, err := seccomp.Plan(c.Spec.Linux.Seccomp, c.Facts.Arch)
+	filter, listens, err := c.filter()
 	if err != nil {
 		return err
 	}
-	steps, err := security.Plan(c.security(), c.ready(), filter)
+	in := c.security()
+	in.Listens = listens
+	steps, err := security.Plan(in, c.ready(), filter)
 	if err != nil {
 		return err
 	}

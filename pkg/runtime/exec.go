@@ -31,6 +31,8 @@ type ExecInput struct {
 	// Cgroups are the container's control group directories.
 	Cgroups     []string
 	PreserveFDs int
+	// Bundle is the container's.
+	Bundle string
 }
 
 // target is the register of the pidfd whose namespaces are joined.
@@ -54,7 +56,7 @@ func CompileExec(in ExecInput) (*plan.Plan, error) {
 	if err := checkUnsupported(&spec); err != nil {
 		return nil, err
 	}
-	c := execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, PreserveFDs: in.PreserveFDs}}, in: in}
+	c := execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, Bundle: in.Bundle, PreserveFDs: in.PreserveFDs}, first: in.Target}, in: in}
 	c.ns = new(namespace.Placement)
 	for _, chapter := range []func() error{c.open, c.runner, c.labels, c.join, c.attachExec, c.settle, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
 		if err := chapter(); err != nil {

@@ -85,6 +85,8 @@ func goldenInputs() map[string]Input {
 	mapped.Mounts = append(mapped.Mounts,
 		specs.Mount{Destination: "/data", Type: "bind", Source: "/srv", Options: []string{"rbind", "ro"}, UIDMappings: ids, GIDMappings: ids},
 		specs.Mount{Destination: "/var/cache", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup", "ro"}})
+	notified := exampleSpec("sh")
+	notified.Linux.Seccomp = notifyPolicy("/run/agent")
 	oldKernel, newKernel := host.Kernel{Major: 5, Minor: 10}, host.Kernel{Major: 6, Minor: 12}
 	security := paperFacts(host.CgroupV2, newKernel)
 	security.AppArmor, security.SELinux = true, true
@@ -99,6 +101,7 @@ func goldenInputs() map[string]Input {
 		"hooks-create": root(Input{Spec: hooks, Facts: paperFacts(host.CgroupV2, newKernel), Bundle: "/bundle", StartFifo: "/run/start"}),
 		"time":         root(Input{Spec: shifted, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"scheduled":    root(Input{Spec: scheduled, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"listener":     root(Input{Spec: notified, Facts: paperFacts(host.CgroupV2, newKernel), StartFifo: "/run/start", Bundle: "/bundle"}),
 		"join":         root(Input{Spec: joined, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"user":         root(Input{Spec: user, Facts: paperFacts(host.CgroupV2, newKernel), Sources: paperDevices()}),
 		"bind":         root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),

@@ -281,7 +281,7 @@ func (r *Runtime) later(st *state) (*laterHooks, error) {
 	}
 	return &laterHooks{
 		compiler: compiler{Input: Input{ID: st.ID, Spec: spec, Facts: r.Facts, Bundle: st.Bundle}},
-		in:       ExecInput{ID: st.ID, Spec: spec, Facts: r.Facts, Cgroups: st.Cgroups},
+		in:       ExecInput{ID: st.ID, Spec: spec, Facts: r.Facts, Cgroups: st.Cgroups, Bundle: st.Bundle},
 	}, nil
 }
 

@@ -41,6 +41,8 @@ func (e *execution) host(call plan.Call) (int, error) {
 		return e.openPidfd(c)
 	case linux.RunHook:
 		return 0, runHook(c, e.regs[c.PID], e.o.Inside)
+	case linux.SendListener:
+		return 0, sendListener(c, e.regs[c.PID], e.regs[c.Listener])
 	case linux.DeviceFilter:
 		return 0, attachDeviceFilter(c)
 	case linux.UserNamespace:

@@ -232,12 +232,8 @@ func (e *execution) hostBlock(i int) (int, error) {
 		eager = eager && (steps[end].Eager || steps[end].Later != "")
 	}
 	if !eager {
-		ev, err := e.next()
-		if err != nil {
+		if err := e.baton(); err != nil {
 			return 0, err
-		}
-		if ev.Kind != child.Baton {
-			return 0, KilledError{}
 		}
 	}
 	for ; i < end; i++ {
@@ -249,6 +245,23 @@ func (e *execution) hostBlock(i int) (int, error) {
 		}
 	}
 	return end, e.proc.Continue()
+}
+
+// baton waits until it is the host's turn.
+func (e *execution) baton() error {
+	for {
+		ev, err := e.next()
+		switch {
+		case err != nil:
+			return err
+		case ev.Kind == child.Baton:
+			return nil
+		case ev.Kind == child.Number:
+			e.regs[listener] = ev.Number
+		default:
+			return KilledError{}
+		}
+	}
 }
 
 // cause finds out why a host step did not find the container's process any more:

@@ -15,9 +15,6 @@ func TestUnsupportedIsRefused(t *testing.T) {
 	for field, ask := range map[string]func(*specs.Spec){
 		"/linux/intelRdt":   func(s *specs.Spec) { s.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "a"} },
 		"/linux/netDevices": func(s *specs.Spec) { s.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth0": {}} },
-		"/linux/seccomp/listenerPath": func(s *specs.Spec) {
-			s.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow, ListenerPath: "/run/l"}
-		},
 	} {
 		t.Run(field, func(t *testing.T) {
 			spec := exampleSpec("/bin/sh")

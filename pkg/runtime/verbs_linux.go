@@ -190,7 +190,7 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 	}
 	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Stdio: req.Stdio,
 		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn,
-		Inside: &ExecInput{ID: req.ID, Spec: in.Spec, Facts: r.Facts, Cgroups: cgroupPaths(p)},
+		Inside: &ExecInput{ID: req.ID, Spec: in.Spec, Facts: r.Facts, Cgroups: cgroupPaths(p), Bundle: b.dir},
 		Born:   func(s *Started) error { return writeState(dir, newState(req, b, &in, p, s), b) }})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(dir))
@@ -560,7 +560,7 @@ func (r *Runtime) Exec(req *ExecRequest) (*Started, error) {
 	if process != nil && process.Terminal != (req.Console != nil) {
 		return nil, errConsole
 	}
-	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs})
+	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs, Bundle: st.Bundle})
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,8 @@
 package seccomp
 
 import (
+	"strings"
+
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containr/containr/pkg/plan"
@@ -23,7 +25,11 @@ func Plan(policy *specs.LinuxSeccomp, goarch string) ([]plan.Step, error) {
 	}
 	filter := prog.AppendTo(make([]byte, 0, prog.Size()))
 	b := plan.Build(plan.Child, plan.SeccompChapter)
-	b.Do("system calls that the program has no business with are refused", linux.Seccomp{
+	why := "system calls that the program has no business with are refused"
+	if len(prog.Unknown) > 0 {
+		why += "; the policy names others that no architecture has: " + strings.Join(prog.Unknown, ", ")
+	}
+	b.Do(why, linux.Seccomp{
 		Flags: linux.SeccompFlags(prog.Flags), Filter: string(filter)}).For("/linux/seccomp")
 	return b.Steps, nil
 }

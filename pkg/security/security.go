@@ -12,7 +12,8 @@
 //
 // A seccomp filter may be loaded with no_new_privs or with CAP_SYS_ADMIN. So with
 // no_new_privs it is loaded last of all, and without it before the capabilities are
-// dropped; Plan is told the filter's steps and puts them in the right place.
+// dropped; Plan is told the filter's steps and puts them in the right place. A filter
+// whose listener the host has to hand on comes before the host turns away.
 package security
 
 import (
@@ -38,6 +39,8 @@ type Input struct {
 	NoSetgroups bool
 	// UserNS says that the child is in a user namespace of its own.
 	UserNS bool
+	// Listens says that the filter leaves calls to an agent.
+	Listens bool
 }
 
 // sets are the capability sets as bit masks.
@@ -120,6 +123,11 @@ func Plan(in Input, ready, filter []plan.Step) ([]plan.Step, error) {
 		return b.Steps, nil
 	}
 	b.Do("set-user-ID programs give nothing in here", linux.Prctl{Option: linux.PrSetNoNewPrivs, Arg2: 1}).For("/process/noNewPrivileges")
+	if in.Listens {
+		b.Add(filter)
+		b.Add(ready)
+		return b.Steps, nil
+	}
 	b.Add(ready)
 	b.Add(filter)
 	return b.Steps, nil

@@ -225,16 +225,21 @@ func (c Write) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, c.FD.arg(), plan.String(c.Data), plan.Number(len(c.Data)))
 }
 
-// WriteReg is write(2) of a register's 8 bytes.
+// WriteReg is write(2) of a register's 8 bytes, or of its Size lowest ones.
 type WriteReg struct {
 	FD    FD
 	Value plan.Reg
+	Size  int
 }
 
 func (WriteReg) Name() string { return "write" }
 
 func (c WriteReg) AppendArgs(dst []plan.Arg) []plan.Arg {
-	return append(dst, c.FD.arg(), plan.Address(c.Value), plan.Number(8))
+	size := 8
+	if c.Size > 0 {
+		size = c.Size
+	}
+	return append(dst, c.FD.arg(), plan.Address(c.Value), plan.Number(size))
 }
 
 // Eventfd is eventfd2(2): a counter at 0, on which a read waits until somebody has

@@ -67,3 +67,27 @@ func (c RunHook) Text() string {
 	}
 	return b.String()
 }
+
+// SendListener copies the listener of a seccomp filter out of the process that has
+// loaded it, pidfd_getfd(2), and sends it to an agent, with the process's state
+// ("The Container Process State" in the specification's config-linux.md).
+type SendListener struct {
+	PID plan.Reg
+	// Listener is the descriptor's number in that process.
+	Listener plan.Reg
+	// Path is the agent's Unix stream socket on the host.
+	Path string
+	// State is what it is told, as JSON, but for the numbers of processes.
+	State string
+}
+
+func (SendListener) Name() string { return "send_listener" }
+
+func (c SendListener) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.Value(c.PID), plan.Value(c.Listener), plan.String(c.Path), plan.String(c.State))
+}
+
+// Text is the action as one would say it.
+func (c SendListener) Text() string {
+	return "send $" + string(c.PID) + "'s descriptor $" + string(c.Listener) + " and the state to " + quote(c.Path)
+}

@@ -78,6 +78,8 @@ func Zero(kind string) plan.Call {
 		return MapIDs{}
 	case "RunHook":
 		return RunHook{}
+	case "SendListener":
+		return SendListener{}
 	case "OpenHost":
 		return OpenHost{}
 	case "OpenPidfd":
