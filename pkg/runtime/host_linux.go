@@ -44,6 +44,10 @@ func (e *execution) host(call plan.Call) (int, error) {
 		return e.openPidfd(c)
 	case linux.DeviceFilter:
 		return 0, attachDeviceFilter(c)
+	case linux.StartUnit:
+		return 0, startUnit(c, e.regs[c.PID])
+	case linux.SetUnit:
+		return 0, setUnit(c)
 	}
 	return 0, undoCall(call)
 }
@@ -141,6 +145,8 @@ func undoCall(call plan.Call) error {
 	switch c := call.(type) {
 	case linux.RemoveDir:
 		return removeDir(c.Path)
+	case linux.StopUnit:
+		return stopUnit(c)
 	}
 	return fmt.Errorf("%s: the host has no such action", call.Name())
 }
