@@ -38,6 +38,8 @@ type app struct {
 	root           string
 	log, logFormat string
 	debug          bool
+	// systemd makes the control groups of new containers.
+	systemd bool
 	// exit is the code to end with when there was no error.
 	exit int
 }
@@ -126,6 +128,7 @@ func (a *app) dispatch(args []string) error {
 	fs.StringVar(&a.log, "log", "", "file to write errors to")
 	fs.StringVar(&a.logFormat, "log-format", "text", "text or json")
 	fs.BoolVar(&a.debug, "debug", false, "print every step with its result and time")
+	fs.BoolVar(&a.systemd, "systemd-cgroup", false, "ask systemd for the control group; cgroupsPath is slice:prefix:name")
 	version := fs.Bool("version", false, "print the version")
 	if err := fs.Parse(args); err != nil {
 		return err

@@ -128,7 +128,7 @@ func features(a *app, args []string) error {
 		"linux": map[string]any{
 			"namespaces":   []specs.LinuxNamespaceType{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
 			"capabilities": caps,
-			"cgroup":       map[string]bool{"v1": true, "v2": true, "systemd": false, "systemdUser": false, "rdma": true},
+			"cgroup":       map[string]bool{"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
 			"seccomp": map[string]any{
 				"enabled": true,
 				"actions": []specs.LinuxSeccompAction{specs.ActAllow, specs.ActErrno, specs.ActKill, specs.ActKillProcess,

@@ -80,6 +80,7 @@ func (a *app) make(r *runtime.Runtime, m *making, id string, wait bool) (*runtim
 		return nil, err
 	}
 	defer done()
+	req.Systemd = a.systemd
 	req.Wait = wait
 	req.Trace = a.debug
 	s, err := r.Create(req)
@@ -290,7 +291,7 @@ func explain(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	in, err := r.Input(&runtime.CreateRequest{ID: id, Bundle: m.bundle, PreserveFDs: m.preserve, NoPivot: m.noPivot, NoKeyring: m.noKeyring})
+	in, err := r.Input(&runtime.CreateRequest{ID: id, Bundle: m.bundle, PreserveFDs: m.preserve, NoPivot: m.noPivot, NoKeyring: m.noKeyring, Systemd: a.systemd})
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,9 @@
 // takes them as lines; for version 2 they are compiled to a small eBPF program,
 // see bpf.go.
 //
-// Plan and Update are pure: they know the machine from host.Facts alone. Group has
+// Where systemd manages the tree, PlanUnit asks it for the directory; see unit.go.
+//
+// Plan, PlanUnit and Update are pure: they know the machine from host.Facts alone. Group has
 // the effects; it believes that a directory is a control group only when its file
 // system says so.
 package cgroup
@@ -67,6 +69,10 @@ var (
 type Placement struct {
 	// Setup is host steps that run before the container exists.
 	Setup []plan.Step
+	// Enter is host steps to be made as soon as the container's process exists,
+	// whose number is in the register Process, and before it makes its mounts:
+	// they ask systemd for the group, see PlanUnit.
+	Enter []plan.Step
 	// Into is the open directory for clone3's CLONE_INTO_CGROUP; empty on
 	// version 1 and when the container stays in its maker's group.
 	Into linux.FD
@@ -79,6 +85,8 @@ type Placement struct {
 	// Paths are the container's directories, one in every hierarchy. They are
 	// what Open and Update take later.
 	Paths []string
+	// Unit is systemd's, if the group comes from there.
+	Unit Unit
 }
 
 // Plan plans the control group of the container called id.

@@ -17,6 +17,9 @@ type location struct {
 	absolute bool
 	// chosen is set when the configuration named the path: it may exist.
 	chosen bool
+	// unit is set when systemd makes the group, and ends it: what exists is
+	// the container's own.
+	unit bool
 }
 
 // locate reads cgroupsPath of the OCI configuration.
@@ -28,8 +31,8 @@ func locate(cgroupsPath, id string) (location, error) {
 		return location{path: "/containr-" + id}, nil
 	}
 	if cgroupsPath[0] != '/' && strings.Count(cgroupsPath, ":") == 2 {
-		return location{}, fmt.Errorf("%w: cgroupsPath %q has the form slice:prefix:name, which asks systemd for a group; "+
-			"containr makes its groups itself and needs a path", ErrInvalid, cgroupsPath)
+		return location{}, fmt.Errorf("%w: cgroupsPath %q has the form slice:prefix:name, which asks systemd for a group: "+
+			"that takes --systemd-cgroup", ErrInvalid, cgroupsPath)
 	}
 	if strings.ContainsAny(cgroupsPath, "\n\x00") {
 		return location{}, fmt.Errorf("%w: cgroupsPath %q has a control character", ErrInvalid, cgroupsPath)
@@ -63,8 +66,10 @@ func makeParent(b *plan.Builder, dir string) {
 // makeLeaf adds the step that makes the container's own directory. One that the
 // configuration names may exist: OCI lets a container enter it.
 func (l location) makeLeaf(b *plan.Builder, dir string) {
-	s := b.Do("make the container's control group", linux.MakeDir{Path: dir, Mode: 0o755}).
-		Reverse(linux.RemoveDir{Path: dir})
+	s := b.Do("make the container's control group", linux.MakeDir{Path: dir, Mode: 0o755})
+	if !l.unit {
+		s.Reverse(linux.RemoveDir{Path: dir})
+	}
 	if l.chosen {
 		s.Ok(plan.EEXIST).For("/linux/cgroupsPath")
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
@@ -14,8 +15,10 @@ import (
 
 // Change is new limits for a living container.
 type Change struct {
-	// Paths are the container's directories, as Placement.Paths had them.
+	// Paths are the container's directories, as Placement.Paths had them, and Unit
+	// its unit.
 	Paths []string
+	Unit  Unit
 	// Old is what the container has: the limits of its configuration as Merge
 	// left them after earlier changes; nil if it has none.
 	Old *specs.LinuxResources
@@ -43,10 +46,35 @@ func Update(c Change, f *host.Facts) ([]plan.Step, error) {
 	if err := available(f, res); err != nil {
 		return nil, err
 	}
+	version := updateV1
 	if f.CgroupMode == host.CgroupV2 {
-		return updateV2(c, res, f)
+		version = updateV2
 	}
-	return updateV1(c, res, f)
+	steps, err := version(c, res, f)
+	if err != nil {
+		return nil, err
+	}
+	return append(updateUnit(c, res, f), steps...), nil
+}
+
+// updateUnit tells systemd, before the files are written, so that they have the last
+// word.
+func updateUnit(c Change, res *specs.LinuxResources, f *host.Facts) []plan.Step {
+	if c.Unit.Name == "" {
+		return nil
+	}
+	properties := unitLimits(res, f)
+	if len(c.New.Devices) > 0 {
+		properties = append([]string{"DeviceAllow a(ss) 0"}, properties...) // what is given is added to a list; this empties it
+	} else {
+		properties = slices.DeleteFunc(properties, func(p string) bool { return strings.HasPrefix(p, "Device") })
+	}
+	if len(properties) == 0 {
+		return nil
+	}
+	b := plan.Build(plan.Host, plan.CgroupChapter)
+	b.Do("systemd is to know, lest it takes the limits back", linux.SetUnit{User: c.Unit.User, Unit: c.Unit.Name, Properties: properties})
+	return b.Steps
 }
 
 // complete adds to a change what it leaves to the old limits but what it cannot be

@@ -43,7 +43,10 @@ func planV1(f *host.Facts, loc location, res *specs.LinuxResources) (*Placement,
 		}
 	}
 	for _, dir := range p.Paths {
-		attach.Do("move the process into its control groups", linux.Attach{Path: dir + "/cgroup.procs", PID: Process})
+		s := attach.Do("move the process into its control groups", linux.Attach{Path: dir + "/cgroup.procs", PID: Process})
+		if loc.unit {
+			s.Reverse(linux.RemoveDir{Path: dir})
+		}
 	}
 	for i := range attach.Steps {
 		attach.Steps[i].Early()

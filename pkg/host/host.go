@@ -105,6 +105,10 @@ type Facts struct {
 	CgroupMode     CgroupMode
 	// Hierarchies has one entry on version 2.
 	Hierarchies []Hierarchy
+	// Manager is the path of the control group of the systemd that is to be asked for
+	// control groups: "/" for the administrator's. Empty unless ProbeManager has been
+	// called.
+	Manager string
 	// NoTimeNamespace is set where the kernel has none. The other kinds are
 	// taken for granted.
 	NoTimeNamespace bool

@@ -45,6 +45,9 @@ type Input struct {
 	NoPivot bool
 	// NoKeyring leaves the session keyring alone.
 	NoKeyring bool
+	// Systemd asks systemd for the control group; Facts.Manager says where it has its
+	// own.
+	Systemd bool
 	// Rootless skips control groups, for users who may not make any.
 	Rootless bool
 }
@@ -83,6 +86,7 @@ func (c *compiler) compile() (*plan.Plan, error) {
 		c.mapped,     // mounts that only the host can make
 		c.birth,      // the process, in its new namespaces
 		c.identity,   // ids get their meaning; a session of its own
+		c.unit,       // systemd is asked for its control group now that there is a process to put there
 		c.network,
 		c.rootfs,   // the tree, complete but not yet the root
 		c.terminal, // needs the tree's devpts
@@ -179,7 +183,11 @@ func (c *compiler) limits() error {
 	if c.Rootless {
 		return nil
 	}
-	cg, err := cgroup.Plan(c.Spec, c.Facts, c.ID)
+	plan := cgroup.Plan
+	if c.Systemd {
+		plan = cgroup.PlanUnit
+	}
+	cg, err := plan(c.Spec, c.Facts, c.ID)
 	if err != nil {
 		return err
 	}
@@ -206,8 +214,8 @@ func (c *compiler) namespaces() error {
 	return nil
 }
 
-// birth plans the clone. On version 1 of control groups, the cgroup namespace is
-// left for later: its root is the group that the process is in when it is made.
+// birth plans the clone. On version 1 of control groups, and where systemd makes them,
+// the cgroup namespace is left for later: its root is the group that the process is in when it is made.
 func (c *compiler) birth() error {
 	call := linux.Clone{Flags: c.ns.New &^ c.lateCgroupNamespace(), Cgroup: c.cg.Into}
 	keeper := c.ExitFile != ""
@@ -238,7 +246,7 @@ func (c *compiler) birth() error {
 }
 
 func (c *compiler) lateCgroupNamespace() linux.CloneFlags {
-	if c.cg.Into == "" && len(c.cg.Attach) > 0 {
+	if c.cg.Into == "" && len(c.cg.Attach)+len(c.cg.Enter) > 0 {
 		return c.ns.New & linux.CloneNewcgroup
 	}
 	return 0
@@ -257,6 +265,16 @@ func (c *compiler) identity() error {
 	}
 	b.Do("a session of its own, without the host's terminal", linux.Setsid{}).Ok(plan.EPERM)
 	c.add(b.Steps)
+	return nil
+}
+
+// unit plans what enters a control group of systemd's. Mounts show the root of the
+// cgroup namespace, so on version 2 that is made here, before them.
+func (c *compiler) unit() error {
+	c.add(c.cg.Enter)
+	if len(c.cg.Enter) > 0 && len(c.cg.Attach) == 0 {
+		c.cgroupNamespace()
+	}
 	return nil
 }
 
@@ -462,12 +480,19 @@ func (c *compiler) attach() error {
 	}
 	c.attached = true
 	c.add(c.cg.Attach)
+	if len(c.cg.Attach) > 0 {
+		c.cgroupNamespace()
+	}
+	return nil
+}
+
+// cgroupNamespace plans the namespace that could not be made at birth.
+func (c *compiler) cgroupNamespace() {
 	if late := c.lateCgroupNamespace(); late != 0 {
 		b := plan.Build(plan.Child, plan.NamespaceChapter)
 		b.Do("its own control group looks like the root to it", linux.Unshare{Flags: late}).For("/linux/namespaces")
 		c.add(b.Steps)
 	}
-	return nil
 }
 
 // inheritedSignals are those that a Go program leaves ignored when it was started so:

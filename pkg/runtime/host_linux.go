@@ -53,6 +53,10 @@ func (e *execution) host(call plan.Call) (int, error) {
 		return 0, e.mountSetattr(c)
 	case linux.CopyTree:
 		return 0, safepath.CopyTree(e.regs[c.From], e.regs[c.To], c.Top)
+	case linux.StartUnit:
+		return 0, startUnit(c, e.regs[c.PID])
+	case linux.SetUnit:
+		return 0, setUnit(c)
 	}
 	return 0, undoCall(call)
 }
@@ -171,6 +175,8 @@ func undoCall(call plan.Call) error {
 	switch c := call.(type) {
 	case linux.RemoveDir:
 		return removeDir(c.Path)
+	case linux.StopUnit:
+		return stopUnit(c)
 	}
 	return fmt.Errorf("%s: the host has no such action", call.Name())
 }

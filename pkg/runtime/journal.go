@@ -16,11 +16,15 @@ import (
 // The journal is the list of a plan's inverses, last step first, as text:
 //
 //	rmdir "/sys/fs/cgroup/pids/containr/abc"
+//	stop "containr-abc.scope"
 //
 // It is written in one piece before the first step is made. Running it is harmless
 // for what was never done, so nothing needs to be added while the plan runs; and a
 // crash at any point leaves either no journal, and nothing done, or all of it.
 // Not synced to disk: what it undoes does not outlive a boot either.
+
+// stopAction is the word for the end of a unit of the system's, and of a user's, systemd.
+var stopAction = map[bool]string{false: "stop", true: "stop-user"}
 
 func writeJournal(path string, calls []plan.Call) error {
 	var b strings.Builder
@@ -28,6 +32,8 @@ func writeJournal(path string, calls []plan.Call) error {
 		switch c := c.(type) {
 		case linux.RemoveDir:
 			b.WriteString("rmdir " + strconv.Quote(c.Path) + "\n")
+		case linux.StopUnit:
+			b.WriteString(stopAction[c.User] + " " + strconv.Quote(c.Unit) + "\n")
 		default:
 			return fmt.Errorf("journal: %s cannot be undone later", c.Name())
 		}
@@ -56,6 +62,8 @@ func readJournal(path string) ([]plan.Call, error) {
 		switch action {
 		case "rmdir":
 			calls = append(calls, linux.RemoveDir{Path: operand})
+		case stopAction[false], stopAction[true]:
+			calls = append(calls, linux.StopUnit{User: action == stopAction[true], Unit: operand})
 		default:
 			return nil, fmt.Errorf("journal %s: unknown action %q", path, action)
 		}

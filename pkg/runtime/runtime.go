@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/containr/containr/internal/systemd"
 	"github.com/containr/containr/pkg/plan"
 )
 
@@ -78,6 +79,9 @@ func (KilledError) Error() string {
 func Hint(err error) string {
 	var step *StepError
 	if !errors.As(err, &step) {
+		if errors.Is(err, systemd.ErrNotRunning) {
+			return "leave --systemd-cgroup out where systemd is not process 1; an ordinary user's systemd runs while the user is logged in, or always after: loginctl enable-linger"
+		}
 		if errors.As(err, new(KilledError)) {
 			return "most often the memory limit is too small to start the program: raise it with -m"
 		}

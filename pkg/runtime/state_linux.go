@@ -13,6 +13,7 @@ import (
 	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
 // state is what a container's directory says about it; the rest the kernel knows.
@@ -29,6 +30,10 @@ type state struct {
 	Config string `json:"config"`
 	// Cgroups are the container's control group directories.
 	Cgroups []string `json:"cgroups,omitempty"`
+	// Unit is systemd's, if the control group comes from there; UserUnit says that it is
+	// the user's systemd.
+	Unit     string `json:"unit,omitempty"`
+	UserUnit bool   `json:"userUnit,omitempty"`
 	// Shared: see Started. What is in such a group is not ours to kill.
 	Shared      bool              `json:"sharedCgroups,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
@@ -85,6 +90,7 @@ func newState(req *CreateRequest, b *bundle, in *Input, p *plan.Plan, s *Started
 	st := &state{Version: specs.Version, ID: req.ID, PID: s.PID, Shared: s.Shared, Bundle: b.dir, Rootfs: in.Root, Created: time.Now().UTC(),
 		Owner: os.Getuid(), Annotations: in.Spec.Annotations, Cgroups: cgroupPaths(p), Config: req.SpecFile,
 		Hooks: hasHooks(in.Spec), UserNS: hasNamespace(in.Spec, specs.UserNamespace)}
+	st.Unit, st.UserUnit = unitOf(p)
 	st.Start, _ = startTime(s.PID) // a process that has ended already has none
 	return st
 }
@@ -119,13 +125,21 @@ func writeState(dir string, st *state, b *bundle) (err error) {
 func cgroupPaths(p *plan.Plan) []string {
 	var paths []string
 	for _, s := range p.Steps {
-		if s.Actor == plan.Host && s.Undo != nil && s.Chapter == plan.CgroupChapter {
-			if args := s.Undo.AppendArgs(nil); len(args) > 0 {
-				paths = append(paths, args[0].Text)
-			}
+		if d, ok := s.Undo.(linux.RemoveDir); ok && s.Actor == plan.Host && s.Chapter == plan.CgroupChapter {
+			paths = append(paths, d.Path)
 		}
 	}
 	return paths
+}
+
+// unitOf finds the unit that a plan starts, if there is one.
+func unitOf(p *plan.Plan) (name string, user bool) {
+	for _, s := range p.Steps {
+		if c, ok := s.Call.(linux.StartUnit); ok {
+			return c.Unit, c.User
+		}
+	}
+	return "", false
 }
 
 // load reads a container's state.

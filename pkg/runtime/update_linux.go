@@ -57,7 +57,13 @@ func (r *Runtime) planUpdate(id string, change *specs.LinuxResources) (*state, *
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	steps, err := cgroup.Update(cgroup.Change{Paths: st.Cgroups, Old: old, New: change}, r.Facts)
+	facts := r.Facts
+	if st.Unit != "" {
+		if facts, err = r.managerFacts(); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	steps, err := cgroup.Update(cgroup.Change{Paths: st.Cgroups, Unit: cgroup.Unit{Name: st.Unit, User: st.UserUnit}, Old: old, New: change}, facts)
 	if err != nil {
 		return nil, nil, nil, err
 	}

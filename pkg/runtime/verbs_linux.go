@@ -59,6 +59,8 @@ type CreateRequest struct {
 	PreserveFDs int
 	NoPivot     bool
 	NoKeyring   bool
+	// Systemd asks systemd for the control group.
+	Systemd bool
 	// ExitFile: see Input.
 	ExitFile string
 	// Wait makes a container that waits for Start.
@@ -120,7 +122,14 @@ func (r *Runtime) Input(req *CreateRequest) (Input, error) {
 func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	spec := b.spec
 	in := Input{ID: req.ID, Spec: spec, Facts: r.Facts, Bundle: b.dir, ExitFile: req.ExitFile, PreserveFDs: req.PreserveFDs,
-		NoPivot: req.NoPivot, NoKeyring: req.NoKeyring}
+		NoPivot: req.NoPivot, NoKeyring: req.NoKeyring, Systemd: req.Systemd}
+	if req.Systemd {
+		facts, err := r.managerFacts()
+		if err != nil {
+			return in, err
+		}
+		in.Facts = facts
+	}
 	if spec.Root == nil || spec.Root.Path == "" {
 		return in, errors.New("configuration: /root/path is missing")
 	}
@@ -449,8 +458,8 @@ func (r *Runtime) Finish(s *Started) error {
 		return r.Delete(s.id, true)
 	}
 	for _, c := range s.undos {
-		if d, ok := c.(linux.RemoveDir); ok && !removed(unix.Rmdir(d.Path)) {
-			return r.Delete(s.id, true) // somebody is in there still
+		if d, ok := c.(linux.RemoveDir); !ok || !removed(unix.Rmdir(d.Path)) {
+			return r.Delete(s.id, true) // somebody is in there still, or there is more to undo
 		}
 	}
 	dir := filepath.Join(r.Root, s.id)

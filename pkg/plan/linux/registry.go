@@ -86,6 +86,12 @@ func Zero(kind string) plan.Call {
 		return OpenPidfd{}
 	case "DeviceFilter":
 		return DeviceFilter{}
+	case "StartUnit":
+		return StartUnit{}
+	case "SetUnit":
+		return SetUnit{}
+	case "StopUnit":
+		return StopUnit{}
 	case "Mount":
 		return Mount{}
 	case "Umount":

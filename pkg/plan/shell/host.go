@@ -19,8 +19,9 @@ type birth struct {
 	// cgroup is the directory of version 2 that the process is to be in before
 	// it has a cgroup namespace.
 	cgroup string
-	// lateCgroup asks for that namespace once the process is in its groups.
-	lateCgroup bool
+	// lateCgroup asks for that namespace once the process is in its groups, before it
+	// mounts anything. unit: systemd puts it there.
+	lateCgroup, unit bool
 	// setsid and identity are the reasons of such steps.
 	setsid, identity []string
 }
@@ -96,6 +97,11 @@ func (w *writer) unshare(s *plan.Step, c linux.Unshare) error {
 	if c.Flags != linux.CloneNewcgroup {
 		return errors.New("only a cgroup namespace can be made late")
 	}
+	if w.birth.unit {
+		w.host.remember(s.Why)
+		w.birth.lateCgroup = true
+		return nil
+	}
 	w.final.wrap(s, "unshare --cgroup --")
 	return nil
 }
@@ -170,8 +176,22 @@ func (w *writer) hostCommand(s *plan.Step) (string, error) {
 		return text, nil
 	case linux.DeviceFilter:
 		return "", nil
+	case linux.StartUnit:
+		w.birth.unit = true
+		return c.Command(`"$pid"`) + " >/dev/null && until " + isActive(c) + "; do :; done", nil
+	case linux.SetUnit:
+		return c.Text(), nil
 	}
 	return "", errors.New("there is no command for it")
+}
+
+// isActive is a command that succeeds when a unit runs: the call that starts it answers
+// before it does.
+func isActive(c linux.StartUnit) string {
+	if c.User {
+		return "systemctl --user --quiet is-active " + Quote(c.Unit)
+	}
+	return "systemctl --quiet is-active " + Quote(c.Unit)
 }
 
 // redirected puts a command with a redirection into braces where its error is
@@ -191,6 +211,8 @@ func (w *writer) later(s *plan.Step) error {
 	case linux.RemoveDir:
 		w.uses["remove"] = true
 		w.host.add(s, "undo+=("+Quote("remove "+Quote(c.Path))+")")
+	case linux.StopUnit:
+		w.host.add(s, "undo+=("+Quote("{ "+c.Text()+" || :; } 2>/dev/null")+")")
 	default:
 		return fmt.Errorf("there is no command to undo it (%s)", s.Undo.Name())
 	}
