@@ -108,6 +108,7 @@ var hints = []struct {
 	{container.ErrUnknownUser, "use a number, which need not be known to the image"},
 	{container.ErrNewer, "use the containr that made it, or another --root"},
 	{engine.ErrNoSource, "make it first, or have an empty directory made with --mount type=bind,bind-create-src,source=...,target=..."},
+	{engine.ErrNoRoot, "name a directory of your own with --root"},
 	{engine.ErrRunning, "`containr rm -f` kills it first"},
 	{registry.ErrUnreachable, "check the registry's name and the network"},
 	{registry.ErrUnauthorized, "log in with `docker login`, or check the name: registries do not tell the two apart"},

@@ -20,11 +20,11 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
-	"strconv"
 	"sync"
 
 	"github.com/containr/containr/pkg/container"
@@ -68,27 +68,43 @@ func New(o Options) *Engine {
 		e.root = DefaultRoot()
 	}
 	e.facts = sync.OnceValues(host.Probe)
-	e.images = sync.OnceValues(func() (*image.Store, error) {
+	e.images = store(e, func() (*image.Store, error) {
 		return image.Open(filepath.Join(e.root, "content"))
 	})
-	e.snapshots = sync.OnceValues(func() (*snapshot.Store, error) {
+	e.snapshots = store(e, func() (*snapshot.Store, error) {
 		facts, err := e.facts()
 		if err != nil {
 			return nil, err
 		}
 		return snapshot.Open(filepath.Join(e.root, "snapshots"), snapshot.Options{Rootless: !facts.Root()})
 	})
-	e.containers = sync.OnceValues(func() (*container.Store, error) {
+	e.containers = store(e, func() (*container.Store, error) {
 		return container.OpenStore(e.root, e.run)
 	})
 	return e
 }
 
+// store opens a store below the root when it is first needed.
+func store[T any](e *Engine, open func() (T, error)) func() (T, error) {
+	return sync.OnceValues(func() (T, error) {
+		if e.root == "" {
+			var none T
+			return none, ErrNoRoot
+		}
+		return open()
+	})
+}
+
 // Root returns the directory for what outlives a boot.
 func (e *Engine) Root() string { return e.root }
 
+// ErrNoRoot is the answer to all that needs a directory where none is known: the user
+// is not root and has no home. A directory in /tmp will not do: somebody else can make
+// it first.
+var ErrNoRoot = errors.New("no directory to keep images and containers in: neither HOME nor XDG_DATA_HOME is an absolute path")
+
 // DefaultRoot is /var/lib/containr for root; for others the directory containr
-// in $XDG_DATA_HOME or ~/.local/share.
+// in $XDG_DATA_HOME or ~/.local/share. It is empty if there is no home either.
 func DefaultRoot() string {
 	if os.Geteuid() == 0 {
 		return "/var/lib/containr"
@@ -96,11 +112,10 @@ func DefaultRoot() string {
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
 		return filepath.Join(dir, "containr")
 	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		home = filepath.Join(os.TempDir(), "containr-"+strconv.Itoa(os.Geteuid()))
+	if home := os.Getenv("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "share", "containr")
 	}
-	return filepath.Join(home, ".local", "share", "containr")
+	return ""
 }
 
 func defaultRun(root string) string {
@@ -112,7 +127,10 @@ func defaultRun(root string) string {
 	case filepath.IsAbs(dir):
 		return filepath.Join(dir, "containr")
 	}
-	return filepath.Join(DefaultRoot(), "run")
+	if dir := DefaultRoot(); dir != "" {
+		return filepath.Join(dir, "run")
+	}
+	return ""
 }
 
 // findInit returns the path of the init program, "" if there is none.

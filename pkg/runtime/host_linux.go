@@ -32,9 +32,9 @@ func (e *execution) host(call plan.Call) (int, error) {
 	case linux.Attach:
 		return 0, writeControl(c.Path, strconv.Itoa(e.regs[c.PID]))
 	case linux.WriteProc:
-		return 0, writeControl("/proc/"+strconv.Itoa(e.regs[c.PID])+"/"+c.File, c.Data)
+		return 0, e.writeProc(c.File, c.Data)
 	case linux.MapIDs:
-		return 0, mapIDs(c, e.regs[c.PID])
+		return 0, e.mapIDs(c)
 	case linux.OpenHost:
 		return e.keep(unix.Open(c.Path, int(c.Flags.ForArch(goarch))|unix.O_CLOEXEC, 0o600))
 	case linux.OpenPidfd:
@@ -159,8 +159,15 @@ func readControl(path string) (string, error) {
 	return strings.TrimSpace(string(b[:n])), nil
 }
 
-func mapIDs(c linux.MapIDs, pid int) error {
-	args := []string{strconv.Itoa(pid)}
+// mapIDs runs the helper, which knows processes by number. That it is the right one is
+// checked just before, and the helper checks whose process it is.
+func (e *execution) mapIDs(c linux.MapIDs) error {
+	dir, err := e.procDir()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	args := []string{strconv.Itoa(e.pid)}
 	for _, n := range c.Map {
 		args = append(args, strconv.FormatUint(uint64(n), 10))
 	}

@@ -303,6 +303,22 @@ func TestHangup(t *testing.T) {
 	x.ends(9)
 }
 
+// A shell that somebody types at ends with its terminal, and by nothing less.
+func TestHangupAtThePrompt(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "--rm", "-it", "base", "sh")
+	x.expect("# ")
+	if err := unix.Kill(x.container(), unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	x.types("echo still h''ere\r")
+	x.expect("still here")
+	if err := unix.Kill(x.container(), unix.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	x.ends(128 + int(unix.SIGHUP))
+}
+
 // Stopped and continued by somebody else, containr gives the terminal back meanwhile.
 func TestStopAndContinue(t *testing.T) {
 	x := newTerminal(t)

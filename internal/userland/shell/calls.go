@@ -36,7 +36,7 @@ func (s *shell) call(ctx context.Context, args []string) ([]string, error) {
 	case "umask":
 		return done(hc, umask(hc.Stdout, args[1:])), nil
 	case "ulimit":
-		return done(hc, ulimit(hc.Stdout, args[1:])), nil
+		return done(hc, s.ulimit(hc.Stdout, args[1:])), nil
 	case "times":
 		return done(hc, printTimes(hc.Stdout)), nil
 	case "wait":
@@ -128,27 +128,31 @@ type traps struct {
 	came    chan os.Signal
 	woken   chan struct{} // one token while a signal waits for its action
 	queue   []syscall.Signal
-	first   bool // this is process 1, and signals without a trap end it
+	ending  []os.Signal // end this shell unless they have a trap
 }
 
-// ending are the signals that end a process that does not handle them, and that people send.
-var ending = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM}
-
-// init begins to take signals. A shell that is process 1, and that nobody types at, ends by the signals that end other
-// processes unless they have a trap: the kernel does not deliver to process 1 what it does not handle.
+// init begins to take signals. A shell that is process 1 ends by the signals that people send, and that end other
+// processes that do not handle them, unless they have a trap: the kernel does not deliver to process 1 what it does not
+// handle. One that somebody types at ends only when the terminal is gone. A signal in the first millisecond, while Go's
+// runtime starts, cannot be helped: it ends process 1 with status 2.
 func (t *traps) init(interactive bool) {
 	t.actions = map[syscall.Signal]string{}
 	t.came = make(chan os.Signal, 16)
 	t.woken = make(chan struct{}, 1)
-	t.first = os.Getpid() == 1 && !interactive
-	if t.first {
-		signal.Notify(t.came, ending...)
+	switch {
+	case os.Getpid() == 1 && interactive:
+		t.ending = []os.Signal{syscall.SIGHUP}
+	case os.Getpid() == 1:
+		t.ending = []os.Signal{syscall.SIGHUP, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTERM}
+	}
+	if len(t.ending) > 0 {
+		signal.Notify(t.came, t.ending...)
 	}
 	go func() {
 		for sig := range t.came {
 			sig := sig.(syscall.Signal)
 			t.mu.Lock()
-			if _, trapped := t.actions[sig]; t.first && !trapped && slices.Contains(ending, os.Signal(sig)) {
+			if _, trapped := t.actions[sig]; !trapped && slices.Contains(t.ending, os.Signal(sig)) {
 				os.Exit(128 + int(sig))
 			}
 			t.queue = append(t.queue, sig)
@@ -238,7 +242,7 @@ func (t *traps) set(action, name string) error {
 	case "-":
 		delete(t.actions, sig)
 		signal.Reset(sig)
-		if t.first && slices.Contains(ending, os.Signal(sig)) {
+		if slices.Contains(t.ending, os.Signal(sig)) {
 			signal.Notify(t.came, sig)
 		}
 	case "":
@@ -430,110 +434,6 @@ func umask(w io.Writer, args []string) error {
 		return fmt.Errorf("umask: %s: not an octal number", args[0])
 	}
 	unix.Umask(int(mask))
-	return nil
-}
-
-// limits are the resources of ulimit with their units in bytes or pieces (getrlimit(2)).
-func limits() []struct {
-	flag     byte
-	resource int
-	unit     uint64
-	does     string
-} {
-	return []struct {
-		flag     byte
-		resource int
-		unit     uint64
-		does     string
-	}{
-		{'c', unix.RLIMIT_CORE, 512, "core file size (512-byte blocks)"},
-		{'d', unix.RLIMIT_DATA, 1024, "data segment (KiB)"},
-		{'f', unix.RLIMIT_FSIZE, 512, "file size (512-byte blocks)"},
-		{'l', unix.RLIMIT_MEMLOCK, 1024, "locked memory (KiB)"},
-		{'m', unix.RLIMIT_RSS, 1024, "resident memory (KiB)"},
-		{'n', unix.RLIMIT_NOFILE, 1, "open files"},
-		{'s', unix.RLIMIT_STACK, 1024, "stack (KiB)"},
-		{'t', unix.RLIMIT_CPU, 1, "CPU time (seconds)"},
-		{'u', unix.RLIMIT_NPROC, 1, "processes"},
-		{'v', unix.RLIMIT_AS, 1024, "address space (KiB)"},
-	}
-}
-
-// ulimit prints or sets resource limits. The Go runtime raises its own soft limit on open files to the hard one, and
-// gives programs back what it found; so for -n the soft limit that is shown is the hard one.
-func ulimit(w io.Writer, args []string) error {
-	hard, soft, all, flag, value := false, false, false, byte('f'), ""
-	for _, a := range args {
-		if !strings.HasPrefix(a, "-") {
-			value = a
-			continue
-		}
-		for _, c := range []byte(a[1:]) {
-			switch c {
-			case 'H':
-				hard = true
-			case 'S':
-				soft = true
-			case 'a':
-				all = true
-			default:
-				flag = c
-			}
-		}
-	}
-	for _, l := range limits() {
-		if !all && l.flag != flag {
-			continue
-		}
-		var r unix.Rlimit
-		if err := unix.Getrlimit(l.resource, &r); err != nil {
-			return fmt.Errorf("ulimit: %w", err)
-		}
-		switch {
-		case value != "":
-			return setLimit(l.resource, l.unit, r, value, hard, soft)
-		case all:
-			fmt.Fprintf(w, "-%c: %-34s %s\n", l.flag, l.does, limitText(r, l.unit, hard))
-		default:
-			fmt.Fprintln(w, limitText(r, l.unit, hard))
-			return nil
-		}
-	}
-	if !all {
-		return fmt.Errorf("ulimit: -%c: unknown limit", flag)
-	}
-	return nil
-}
-
-func limitText(r unix.Rlimit, unit uint64, hard bool) string {
-	n := r.Cur
-	if hard {
-		n = r.Max
-	}
-	if n == unix.RLIM_INFINITY {
-		return "unlimited"
-	}
-	return strconv.FormatUint(n/unit, 10)
-}
-
-func setLimit(resource int, unit uint64, r unix.Rlimit, value string, hard, soft bool) error {
-	n := uint64(unix.RLIM_INFINITY)
-	if value != "unlimited" {
-		parsed, err := strconv.ParseUint(value, 10, 54)
-		if err != nil {
-			return fmt.Errorf("ulimit: %s: not a number", value)
-		}
-		n = parsed * unit
-	}
-	if hard || !soft {
-		r.Max = n
-	}
-	if soft || !hard {
-		r.Cur = n
-	}
-	if err := unix.Setrlimit(resource, &r); err != nil {
-		return fmt.Errorf("ulimit: %w", err)
-	}
 	return nil
 }
 
