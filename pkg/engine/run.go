@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/child"
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/plan"
@@ -75,6 +76,14 @@ func (r *Running) Signal(sig os.Signal) error {
 		return nil
 	}
 	return err
+}
+
+// Forward makes the first process the one that signals are forwarded to.
+func (r *Running) Forward(f *sys.Forwarding) error {
+	if r.pidfd < 0 {
+		return nil
+	}
+	return f.To(r.pidfd)
 }
 
 // Exit is how a container ended.

@@ -64,6 +64,8 @@ type CreateRequest struct {
 	Wait   bool
 	Trace  bool
 	Before func(index int, step *plan.Step) error
+	// Starting, if set, is called when all is planned, just before the first step.
+	Starting func()
 }
 
 // ValidateID reports an id that could not be a directory's name or a journal's
@@ -175,6 +177,9 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 		if err := sys.WriteFile(req.ExitFile, noStatus); err != nil {
 			return nil, errors.Join(err, os.RemoveAll(dir))
 		}
+	}
+	if req.Starting != nil {
+		req.Starting()
 	}
 	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Stdio: req.Stdio,
 		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn,
@@ -517,6 +522,8 @@ type ExecRequest struct {
 	Console     *os.File
 	Stdio       [3]*os.File
 	PreserveFDs int
+	// Starting: see CreateRequest.
+	Starting func()
 }
 
 // process returns the process to run.
@@ -551,6 +558,9 @@ func (r *Runtime) Exec(req *ExecRequest) (*Started, error) {
 	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs})
 	if err != nil {
 		return nil, err
+	}
+	if req.Starting != nil {
+		req.Starting()
 	}
 	s, err := Start(p, StartOptions{Console: req.Console, Stdio: req.Stdio, PreserveFDs: req.PreserveFDs})
 	if s != nil && s.Parent != 0 {
