@@ -419,6 +419,11 @@ func (r *Runtime) Delete(id string, force bool) error {
 		if hooks, err = r.later(st); err != nil && !force {
 			return err
 		}
+		if hooks == nil && r.status(st) == specs.StateStopped {
+			if done, err := r.clear(id); done || err != nil {
+				return err
+			}
+		}
 		if err := r.end(st, force); err != nil {
 			return err
 		}
@@ -436,23 +441,43 @@ func (r *Runtime) Delete(id string, force bool) error {
 
 // Finish removes a container that Create made and whose first process has ended and
 // been waited for. It is Delete for one who knows already what the container's files
-// say: where nothing but empty control groups is left, it asks nobody.
+// say.
 func (r *Runtime) Finish(s *Started) error {
-	if s.hooks {
-		return r.Delete(s.id, true)
-	}
-	for _, c := range s.undos {
-		if d, ok := c.(linux.RemoveDir); ok && !removed(unix.Rmdir(d.Path)) {
-			return r.Delete(s.id, true) // somebody is in there still
+	if !s.hooks {
+		if done, err := r.discard(s.id, s.undos); done || err != nil {
+			return err
 		}
 	}
-	dir := filepath.Join(r.Root, s.id)
+	return r.Delete(s.id, true)
+}
+
+// clear is discard with the inverses in the journal.
+func (r *Runtime) clear(id string) (done bool, err error) {
+	undos, err := readJournal(filepath.Join(r.Root, id, journalFile))
+	if err != nil {
+		return false, err
+	}
+	return r.discard(id, undos)
+}
+
+// discard removes a container whose first process has ended, if nobody is left in its
+// control groups: those that are empty can be removed, so that nobody has to be asked.
+func (r *Runtime) discard(id string, undos []plan.Call) (done bool, err error) {
+	for _, c := range undos {
+		if d, ok := c.(linux.RemoveDir); !ok || !removed(unix.Rmdir(d.Path)) {
+			return false, nil
+		}
+	}
+	dir := filepath.Join(r.Root, id)
 	for _, name := range [...]string{stateFile, configFile, journalFile} {
 		if err := unix.Unlink(filepath.Join(dir, name)); !removed(err) {
-			return fmt.Errorf("unlink %s: %w", filepath.Join(dir, name), err)
+			return false, fmt.Errorf("unlink %s: %w", filepath.Join(dir, name), err)
 		}
 	}
-	return os.RemoveAll(dir)
+	if removed(unix.Rmdir(dir)) {
+		return true, nil
+	}
+	return true, os.RemoveAll(dir)
 }
 
 // removed tells of the result of rmdir or unlink that nothing is there any more.
