@@ -31,7 +31,7 @@
 // the making of a network namespace. The memory that the preamble reads is
 // allocated outside of the Go heap and freed after the program has started.
 //
-// The package holds the project's only assembly, and with internal/sys the only
+// The package holds, with internal/sys, the project's assembly and the only
 // use of unsafe.
 package child
 

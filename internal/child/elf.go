@@ -17,14 +17,23 @@ const (
 	machineARM64 = 183
 )
 
-// ELF returns the program as an executable file: one page with the headers, a
-// prologue and the interpreter's code, then the data segment.
+// ELF returns the program as an executable file.
+func (p *Program) ELF(interpreter []byte) ([]byte, error) {
+	page, err := p.firstPage(interpreter)
+	if err != nil {
+		return nil, err
+	}
+	return append(page, p.Data...), nil
+}
+
+// firstPage makes what is before the data segment in the file: the headers, a prologue
+// and the interpreter's code.
 //
 //	segment 1  read, execute  page 0        at textBase
 //	segment 2  read, write    from page 1   at dataBase
 //	segment 3  the stack is not executable
-func (p *Program) ELF(interpreter []byte) ([]byte, error) {
-	page := make([]byte, 4096, 4096+len(p.Data))
+func (p *Program) firstPage(interpreter []byte) ([]byte, error) {
+	page := make([]byte, 4096)
 	code, err := prologue(p.Arch, dataBase, p.Status)
 	if err != nil {
 		return nil, err
@@ -47,7 +56,7 @@ func (p *Program) ELF(interpreter []byte) ([]byte, error) {
 	segment(0, load, read|exec, 0, textBase, 4096)
 	segment(1, load, read|write, 4096, dataBase, uint64(len(p.Data)))
 	segment(2, stack, read|write, 0, 0, 0)
-	return append(page, p.Data...), nil
+	return page, nil
 }
 
 func elfHeader(b []byte, arch linux.Arch) {

@@ -16,18 +16,18 @@ const processName = "containr-init"
 // are offsets until relocate.
 type preambleCode struct {
 	data   []byte
-	code   int
+	used   int   // of what is before the instructions
 	at     []int // where in data the pointers are
 	entry  int
 	status int
 	arch   linux.Arch
 }
 
-// The sections of the preamble's memory.
+// The preamble's memory is a page with the status block and what instructions point to,
+// which is some hundred bytes, and then the instructions.
 const (
 	preambleStatus = 0
-	preambleCodeAt = statusSize
-	preambleData   = 24 << 10
+	preambleCodeAt = 4096
 )
 
 // preamble moves every descriptor to its final number in two rounds, so that none
@@ -35,7 +35,7 @@ const (
 // new user namespace has no mapped ids yet; its capabilities survive the execve
 // only as ambient ones, see capabilities(7).
 func preamble(p *Program, memfd int, fds []int, clone *linux.Clone) *preambleCode {
-	c := &preambleCode{data: make([]byte, preambleData, 32<<10), entry: preambleCodeAt, status: preambleStatus, arch: p.Arch}
+	c := &preambleCode{data: make([]byte, preambleCodeAt, 2*preambleCodeAt), used: statusSize, entry: preambleCodeAt, status: preambleStatus, arch: p.Arch}
 	binary.LittleEndian.PutUint64(c.data, messageFailed)
 	binary.LittleEndian.PutUint64(c.data[statusSync:], uint64(fds[0]))
 	binary.LittleEndian.PutUint64(c.data[statusCode:], FailureCode)
@@ -59,8 +59,8 @@ func preamble(p *Program, memfd int, fds []int, clone *linux.Clone) *preambleCod
 }
 
 func (c *preambleCode) reserve(n int) int {
-	at := (len(c.data) + 7) &^ 7
-	c.data = append(c.data, make([]byte, at+n-len(c.data))...)
+	at := (c.used + 7) &^ 7
+	c.used = at + n
 	return at
 }
 
@@ -92,8 +92,8 @@ func (c *preambleCode) call(call plan.Call, dst int) int {
 }
 
 func (c *preambleCode) instruction(name string, dst int) int {
-	at := preambleCodeAt + c.code*InstructionSize
-	c.code++
+	at := len(c.data)
+	c.data = append(c.data, make([]byte, InstructionSize)...)
 	nr, _ := linux.SyscallNumber(name, c.arch)
 	binary.LittleEndian.PutUint32(c.data[at:], nr)
 	if dst != 0 {

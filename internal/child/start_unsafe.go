@@ -72,11 +72,11 @@ func (proc *Process) launch(clone *linux.Clone, sync int, files map[plan.Reg]int
 			fds[i] = fd
 		}
 	}
-	image, err := p.ELF(Interpreter())
+	page, err := p.firstPage(Interpreter())
 	if err != nil {
 		return err
 	}
-	memfd, err := writeImage(image)
+	memfd, err := writeImage(page, p.Data)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func (proc *Process) launch(clone *linux.Clone, sync int, files map[plan.Reg]int
 
 // writeImage puts the program into a memfd. MFD_EXEC is needed where the sysctl
 // vm.memfd_noexec is 1 and unknown before Linux 6.3.
-func writeImage(image []byte) (int, error) {
+func writeImage(parts ...[]byte) (int, error) {
 	fd, err := unix.MemfdCreate(processName, unix.MFD_CLOEXEC|unix.MFD_EXEC|unix.MFD_ALLOW_SEALING)
 	if errors.Is(err, unix.EINVAL) {
 		fd, err = unix.MemfdCreate(processName, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
@@ -94,7 +94,7 @@ func writeImage(image []byte) (int, error) {
 	if err != nil {
 		return -1, fmt.Errorf("memfd_create: %w", err)
 	}
-	if _, err := unix.Write(fd, image); err != nil {
+	if _, err := unix.Writev(fd, parts); err != nil {
 		unix.Close(fd)
 		return -1, fmt.Errorf("write program: %w", err)
 	}

@@ -87,12 +87,19 @@ func (p *Program) handleInterrupts() context.Context {
 	signals := make(chan os.Signal, 1)
 	first := make(chan os.Signal, 1)
 	stopped := make(chan struct{})
-	signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
-	go func() {
+	go func() { // to begin and to cease to catch signals takes Go's runtime a while
+		signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+		defer signal.Stop(signals)
 		select {
 		case sig := <-signals:
+			select {
+			case <-stopped: // it is somebody else's already
+				return
+			default:
+			}
 			first <- sig
 			cancel()
+			<-stopped
 		case <-stopped:
 		}
 	}()
@@ -104,10 +111,7 @@ func (p *Program) handleInterrupts() context.Context {
 			return nil
 		}
 	}
-	p.stopInterrupts = sync.OnceFunc(func() {
-		signal.Stop(signals)
-		close(stopped)
-	})
+	p.stopInterrupts = sync.OnceFunc(func() { close(stopped) })
 	return ctx
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/containr/containr/internal/baseimage"
 	"github.com/containr/containr/internal/spelling"
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
@@ -87,7 +88,7 @@ func (p *Program) run(ctx context.Context, config container.Config, flags *runFl
 	// a write to it fails and does nothing worse.
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, unix.SIGPIPE)
-	defer signal.Stop(broken)
+	defer func() { go signal.Stop(broken) }() // it takes Go's runtime a while
 	req := engine.RunRequest{Config: config}
 	progress := p.newProgress(false)
 	defer progress.close()
@@ -96,19 +97,11 @@ func (p *Program) run(ctx context.Context, config container.Config, flags *runFl
 		req.ConsoleSize = p.consoleSize()
 		req.Attach = p.attachTerminal(config.Interactive, flags.detachKeys)
 	} else {
-		streams, err := tty.OpenStreams(config.Interactive, p.In, p.Out, p.Err)
+		done, err := p.giveStreams(&req, flags.step)
 		if err != nil {
 			return 0, err
 		}
-		defer streams.Close()
-		req.Stdio = [3]*os.File{streams.In, streams.Out, streams.Err}
-		signals := newSignalQueue()
-		defer signals.close()
-		req.Starting = func() {
-			signals.open()
-			p.stopInterrupts()
-		}
-		req.Attach = attachStreams(streams, signals)
+		defer done()
 	}
 	if p.global.debug {
 		req.Traced = p.printTrace
@@ -167,17 +160,35 @@ func (p *Program) refuseDetach() {
 	fmt.Fprint(p.Err, "\r\ncontainr: a container in the foreground cannot be detached from; the keys were not passed on\r\n")
 }
 
-// attachStreams passes signals on and lets go of what only the container needs.
-func attachStreams(streams *tty.Streams, signals *signalQueue) func(*engine.Running) (func() error, error) {
-	return func(r *engine.Running) (func() error, error) {
-		streams.Started()
-		signals.deliver(r)
-		return func() error {
-			signals.close()
-			streams.Close()
-			return nil
-		}, nil
+// giveStreams gives our streams to a container without a terminal, and passes our
+// signals on to it: from just before it starts, or, where each step is asked for, from
+// when the program runs; until then Ctrl-C answers the question. done ends both.
+func (p *Program) giveStreams(req *engine.RunRequest, step bool) (done func(), err error) {
+	streams, err := tty.OpenStreams(req.Config.Interactive, p.In, p.Out, p.Err)
+	if err != nil {
+		return nil, err
 	}
+	req.Stdio = [3]*os.File{streams.In, streams.Out, streams.Err}
+	var signals sys.Forwarding
+	starting := func() {
+		signals.Start()
+		p.stopInterrupts()
+	}
+	if !step {
+		req.Starting = starting
+	}
+	done = func() {
+		signals.Stop()
+		streams.Close()
+	}
+	req.Attach = func(r *engine.Running) (func() error, error) {
+		if step {
+			starting()
+		}
+		streams.Started()
+		return func() error { done(); return nil }, r.Forward(&signals)
+	}
+	return done, nil
 }
 
 func (p *Program) removeCommand() *cobra.Command {

@@ -58,11 +58,12 @@ func execute(a *app, args []string) error {
 	if fs.NArg() < 1 || fs.NArg() < 2 && e.process == "" {
 		return errUsage
 	}
+	var f foreground
 	r, err := a.runtime()
 	if err != nil {
 		return err
 	}
-	req := &runtime.ExecRequest{ID: fs.Arg(0), PreserveFDs: e.preserve}
+	req := &runtime.ExecRequest{ID: fs.Arg(0), PreserveFDs: e.preserve, Starting: f.catch(e.detach)}
 	req.Change = func(p *specs.Process) error { return e.change(p, fs.Args()[1:]) }
 	if e.process != "" {
 		if req.Process, err = readProcess(e.process); err != nil {
@@ -75,7 +76,6 @@ func execute(a *app, args []string) error {
 		}
 		defer req.Console.Close()
 	}
-	signals := catch(e.detach)
 	s, err := r.Exec(req)
 	if err != nil {
 		return err
@@ -83,7 +83,7 @@ func execute(a *app, args []string) error {
 	if err := writePID(e.pidFile, s.PID); err != nil || e.detach {
 		return err
 	}
-	a.exit, err = wait(s.PID, signals)
+	a.exit, err = f.wait(s.PID)
 	return err
 }
 

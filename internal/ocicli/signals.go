@@ -3,44 +3,35 @@ package ocicli
 import (
 	"errors"
 	"fmt"
-	"os"
-	"os/signal"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/sys"
 )
 
-// The signals that are passed on to a program in the foreground. Go's runtime switches
-// to another thread and back for each that it begins to catch, which for all 64 would
-// take longer than the start of a container. So only those that people and supervisors
-// end programs with are caught before there is a container, the others somewhat later,
-// when a program that ends at once has ended.
-var (
-	endingSignals = []os.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT}
-	otherSignals  = []os.Signal{unix.SIGUSR1, unix.SIGUSR2, unix.SIGCONT, unix.SIGWINCH, unix.SIGALRM, unix.SIGTSTP}
-)
+// foreground waits for a program and passes our signals on to it meanwhile.
+type foreground struct{ forwarding sys.Forwarding }
 
-// somewhatLater is when the other signals are caught.
-const somewhatLater = 5 * time.Millisecond
-
-// catch begins to catch signals, beside the making of the container, so that none is
-// lost before there is somebody to pass it to. It never stops: what comes when the
-// container has ended comes too late for anything. If off is set nothing is caught.
-func catch(off bool) <-chan os.Signal {
-	if off {
+// catch returns what is to be called just before there is a process that would be left
+// alone if a signal ended us: nothing for a program in the background. Signals are
+// never given back: what comes when the program has ended comes too late for anything.
+func (f *foreground) catch(background bool) func() {
+	if background {
 		return nil
 	}
-	signals := make(chan os.Signal, 64)
-	go signal.Notify(signals, endingSignals...)
-	return signals
+	return f.forwarding.Start
 }
 
-// wait waits for a child's end and returns its exit code, 128+n after a signal.
-// Meanwhile it passes the signals on.
-func wait(pid int, signals <-chan os.Signal) (int, error) {
-	done := make(chan struct{})
-	defer close(done)
-	go pass(pid, signals, done)
+// wait waits for a child, passes signals on to it, and returns the exit code: the
+// program's, or 128 and the signal that ended it.
+func (f *foreground) wait(pid int) (int, error) {
+	fd, err := unix.PidfdOpen(pid, 0) // it is there until it has been waited for
+	if err != nil {
+		return 0, fmt.Errorf("pidfd_open %d: %w", pid, err)
+	}
+	if err := f.forwarding.To(fd); err != nil {
+		return 0, err
+	}
 	for {
 		var ws unix.WaitStatus
 		_, err := unix.Wait4(pid, &ws, 0, nil)
@@ -48,30 +39,10 @@ func wait(pid int, signals <-chan os.Signal) (int, error) {
 		case errors.Is(err, unix.EINTR):
 			continue
 		case err != nil:
-			return 1, fmt.Errorf("wait for process %d: %w", pid, err)
+			return 0, fmt.Errorf("wait for process %d: %w", pid, err)
 		case ws.Signaled():
 			return 128 + int(ws.Signal()), nil
 		}
 		return ws.ExitStatus(), nil
-	}
-}
-
-// pass passes signals on to a process until done is closed.
-func pass(pid int, signals <-chan os.Signal, done <-chan struct{}) {
-	later := time.NewTimer(somewhatLater)
-	defer later.Stop()
-	others := make(chan os.Signal, cap(signals))
-	for {
-		var s os.Signal
-		select {
-		case <-later.C:
-			signal.Notify(others, otherSignals...)
-			continue
-		case s = <-signals:
-		case s = <-others:
-		case <-done:
-			return
-		}
-		_ = unix.Kill(pid, s.(unix.Signal)) // it may have ended
 	}
 }

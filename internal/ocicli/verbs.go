@@ -73,15 +73,15 @@ func writePID(path string, pid int) error {
 	return os.Rename(tmp, path)
 }
 
-// make creates a container.
-func (a *app) make(r *runtime.Runtime, m *making, id string, wait bool) (*runtime.Started, error) {
+// make creates a container. starting is CreateRequest.Starting.
+func (a *app) make(r *runtime.Runtime, m *making, id string, wait bool, starting func()) (*runtime.Started, error) {
 	req, done, err := m.request(id)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
 	req.Systemd = a.systemd
-	req.Wait = wait
+	req.Wait, req.Starting = wait, starting
 	req.Trace = a.debug
 	s, err := r.Create(req)
 	if err != nil {
@@ -107,7 +107,7 @@ func create(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = a.make(r, &m, id, true)
+	_, err = a.make(r, &m, id, true, nil)
 	return err
 }
 
@@ -129,12 +129,12 @@ func run(a *app, args []string) error {
 	if err != nil {
 		return err
 	}
-	signals := catch(detach)
-	s, err := a.make(r, &m, id, false)
+	var f foreground
+	s, err := a.make(r, &m, id, false, f.catch(detach))
 	if err != nil || detach {
 		return err
 	}
-	code, err := wait(s.PID, signals)
+	code, err := f.wait(s.PID)
 	a.exit = code
 	if keep {
 		return err

@@ -15,7 +15,7 @@ import (
 // Append adds a value as JSON text. It takes what Decode fills; structs without
 // exported fields have to implement encoding.TextMarshaler. Members come in the order
 // of the fields, those of embedded structs last, and of a map in the order of the
-// keys; omitempty is heeded, and what is no UTF-8 becomes U+FFFD. Values that go in a
+// keys; omitempty and omitzero are heeded, and what is no UTF-8 becomes U+FFFD. Values that go in a
 // circle, and others than those, are an error.
 func Append(dst []byte, value any) ([]byte, error) {
 	e := encoder{out: dst, structs: make(map[reflect.Type][]field, 32)}
@@ -88,7 +88,7 @@ func (e *encoder) structure(v reflect.Value) error {
 	for i := range fields {
 		f := &fields[i]
 		value := v.FieldByIndex(f.index)
-		if f.omitEmpty && isEmpty(value) {
+		if f.omitEmpty && isEmpty(value) || f.omitZero && isZero(value) {
 			continue
 		}
 		e.member(f.name, &first)
@@ -116,6 +116,14 @@ func isEmpty(v reflect.Value) bool {
 		return v.Len() == 0
 	case reflect.Struct:
 		return false
+	}
+	return v.IsZero()
+}
+
+// isZero is what omitzero means.
+func isZero(v reflect.Value) bool {
+	if z, ok := v.Interface().(interface{ IsZero() bool }); ok {
+		return z.IsZero()
 	}
 	return v.IsZero()
 }

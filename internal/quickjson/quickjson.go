@@ -77,8 +77,8 @@ type decoder struct {
 type field struct {
 	name string
 	// index leads to it, through embedded structs if it has several elements.
-	index     []int
-	omitEmpty bool
+	index               []int
+	omitEmpty, omitZero bool
 }
 
 func (d *decoder) fail(text string) *Error { return &Error{Offset: d.pos, Text: text} }
@@ -257,7 +257,7 @@ func appendFields(list []field, t reflect.Type, outer []int) []field {
 			name = f.Name
 		}
 		if !slices.ContainsFunc(list, func(l field) bool { return l.name == name }) {
-			list = append(list, field{name, below(outer, f.Index), options == "omitempty"})
+			list = append(list, field{name, below(outer, f.Index), options == "omitempty", options == "omitzero"})
 		}
 	}
 	for _, f := range embedded {

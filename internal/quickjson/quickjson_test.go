@@ -31,6 +31,8 @@ type example struct {
 	When    time.Time          `json:"when"`
 	Untold  string             `json:"-"`
 	Untag   string
+	Ended   time.Time `json:"ended,omitzero"`
+	Part    embedded  `json:"part,omitzero"`
 	//lint:ignore U1000 it must be passed over
 	hidden string
 	embedded
@@ -50,7 +52,7 @@ var texts = []string{
 	`{"map":{"a":"b","":""},"deep":{"k":{"text":"v"}},"pointer":7}`,
 	`{"any":{"a":[1,-2.5,true,null,"s",{"b":[]}]}}`,
 	`{"any":[]}`, `{"any":"x"}`, `{"any":12e2}`, `{"any":false}`, `{"any":null}`,
-	`{"when":"2026-01-02T03:04:05.678Z"}`, `{"when":"yesterday"}`, `{"when":5}`, `{"when":null}`,
+	`{"when":"2026-01-02T03:04:05.678Z"}`, `{"when":"yesterday"}`, `{"when":5}`, `{"when":null}`, `{"ended":"2026-01-02T03:04:05Z","part":{"base":1}}`,
 	`{"text":null,"flag":null,"small":null,"words":null,"inner":null,"map":null,"pointer":null}`,
 	`{"words":[]}`, `{"words":[ ]}`, `{"words":[null,"a"]}`, `{"list":[null]}`,
 	`{"text":"a","text":"b"}`, `{"map":{"a":"1","a":"2"}}`, `{"inner":{"text":"a"},"inner":{"small":1}}`,

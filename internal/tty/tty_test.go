@@ -330,25 +330,6 @@ func TestTerminalIsGivenBackWhileStopped(t *testing.T) {
 	}
 }
 
-func TestForward(t *testing.T) {
-	got := make(chan os.Signal, 64)
-	stop := Forward(func(sig os.Signal) { got <- sig })
-	for _, sig := range []syscall.Signal{unix.SIGTERM, unix.SIGTSTP, unix.SIGCONT, unix.SIGUSR2, firstRealTime, lastRealTime} {
-		unix.Kill(unix.Getpid(), sig)
-		if have := <-got; have != sig {
-			t.Errorf("got %v, want %v", have, sig)
-		}
-	}
-	for _, sig := range []syscall.Signal{unix.SIGURG, unix.SIGPIPE, unix.SIGCHLD} {
-		unix.Kill(unix.Getpid(), sig)
-	}
-	unix.Kill(unix.Getpid(), unix.SIGUSR1)
-	if have := <-got; have != unix.SIGUSR1 {
-		t.Errorf("%v was passed on", have)
-	}
-	stop()
-}
-
 func TestParseKeys(t *testing.T) {
 	for in, want := range map[string]string{
 		"": "\x10\x11", "ctrl-a": "\x01", "ctrl-@": "\x00", "ctrl-_": "\x1f", "ctrl-z,x": "\x1ax",

@@ -1,7 +1,6 @@
 package container
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +8,7 @@ import (
 	"time"
 
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/quickjson"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -116,14 +116,14 @@ func readJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(data, v); err != nil {
+	if err := quickjson.Decode(string(data), v); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return nil
 }
 
 func writeJSON(path string, v any, o durable.Options) error {
-	data, err := json.Marshal(v)
+	data, err := quickjson.Append(nil, v)
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}

@@ -110,6 +110,9 @@ func (s *Store) Reserve(ctx context.Context, id, name string, fleeting bool) (*R
 	return r, nil
 }
 
+// SpecFile is where Commit writes the Spec, as JSON.
+func (r *Reservation) SpecFile() string { return filepath.Join(r.Dir, specFile) }
+
 // lockNames is held while containers and their names come and go, so that nobody
 // takes a half-made directory for one that a crash left.
 func (s *Store) lockNames(ctx context.Context) (*durable.Lock, error) {

@@ -349,7 +349,7 @@ func (p *prepared) record() (container.Record, error) {
 
 // request is what the runtime is asked for.
 func (p *prepared) request() *runtime.CreateRequest {
-	return &runtime.CreateRequest{ID: p.place.ID, Bundle: p.place.Dir, Spec: p.spec, ExitFile: exitFile(p.place.Dir)}
+	return &runtime.CreateRequest{ID: p.place.ID, Bundle: p.place.Dir, Spec: p.spec, SpecFile: p.place.SpecFile(), ExitFile: exitFile(p.place.Dir)}
 }
 
 // exitFile is where the keeper of the container in dir leaves the exit status.

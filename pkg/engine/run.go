@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/child"
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/plan"
@@ -77,6 +78,14 @@ func (r *Running) Signal(sig os.Signal) error {
 	return err
 }
 
+// Forward makes the first process the one that signals are forwarded to.
+func (r *Running) Forward(f *sys.Forwarding) error {
+	if r.pidfd < 0 {
+		return nil
+	}
+	return f.To(r.pidfd)
+}
+
 // Exit is how a container ended.
 type Exit struct {
 	ID string
@@ -138,6 +147,7 @@ type execution struct {
 	runtime *runtime.Runtime
 	request RunRequest
 	id      string
+	started *runtime.Started
 	running Running
 }
 
@@ -148,7 +158,8 @@ func (x *execution) do(ctx context.Context) (exit Exit, started bool, err error)
 	if err != nil {
 		return Exit{}, false, err
 	}
-	defer func() { err = errors.Join(err, x.runtime.Delete(x.id, true)) }()
+	ended := false
+	defer func() { err = errors.Join(err, x.end(ended)) }()
 	if x.running.pidfd >= 0 {
 		defer unix.Close(x.running.pidfd)
 	}
@@ -161,9 +172,18 @@ func (x *execution) do(ctx context.Context) (exit Exit, started bool, err error)
 		return Exit{}, true, errors.Join(err, x.kill())
 	}
 	code, err := x.attended(ctx)
+	ended = err == nil
 	exit = Exit{ID: x.id, Code: code, OOMKilled: x.oomKilled(code)}
-	ended := container.State{Status: container.Exited, Started: begun, Finished: time.Now().UTC(), ExitCode: code, OOMKilled: exit.OOMKilled}
-	return exit, true, errors.Join(err, x.setState(ctx, ended))
+	last := container.State{Status: container.Exited, Started: begun, Finished: time.Now().UTC(), ExitCode: code, OOMKilled: exit.OOMKilled}
+	return exit, true, errors.Join(err, x.setState(ctx, last))
+}
+
+// end undoes the plan. ended says that nothing runs any more.
+func (x *execution) end(ended bool) error {
+	if ended {
+		return x.runtime.Finish(x.started)
+	}
+	return x.runtime.Delete(x.id, true)
 }
 
 // oomKilled finds out whether SIGKILL came from the memory limit. The answer is
@@ -204,6 +224,7 @@ func (x *execution) start() (console *os.File, err error) {
 	if x.request.Traced != nil {
 		x.request.Traced(p, s.Trace)
 	}
+	x.started = s
 	x.running = Running{ID: x.id, Name: x.place.Name, PID: s.PID, keeper: s.Parent}
 	x.running.pidfd, err = unix.PidfdOpen(s.PID, 0)
 	if errors.Is(err, unix.ESRCH) { // it has ended already, and its keeper has reaped it

@@ -67,6 +67,8 @@ type CreateRequest struct {
 	Wait   bool
 	Trace  bool
 	Before func(index int, step *plan.Step) error
+	// Starting, if set, is called when all is planned, just before the first step.
+	Starting func()
 }
 
 // ValidateID reports an id that could not be a directory's name or a journal's
@@ -196,6 +198,9 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 		if err := sys.WriteFile(req.ExitFile, noStatus); err != nil {
 			return nil, errors.Join(err, os.RemoveAll(dir))
 		}
+	}
+	if req.Starting != nil {
+		req.Starting()
 	}
 	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Stdio: req.Stdio,
 		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn,
@@ -435,6 +440,11 @@ func (r *Runtime) Delete(id string, force bool) error {
 		if hooks, err = r.later(st); err != nil && !force {
 			return err
 		}
+		if hooks == nil && r.status(st) == specs.StateStopped {
+			if done, err := r.clear(id); done || err != nil {
+				return err
+			}
+		}
 		if err := r.end(st, force); err != nil {
 			return err
 		}
@@ -452,23 +462,43 @@ func (r *Runtime) Delete(id string, force bool) error {
 
 // Finish removes a container that Create made and whose first process has ended and
 // been waited for. It is Delete for one who knows already what the container's files
-// say: where nothing but empty control groups is left, it asks nobody.
+// say.
 func (r *Runtime) Finish(s *Started) error {
-	if s.hooks {
-		return r.Delete(s.id, true)
-	}
-	for _, c := range s.undos {
-		if d, ok := c.(linux.RemoveDir); !ok || !removed(unix.Rmdir(d.Path)) {
-			return r.Delete(s.id, true) // somebody is in there still, or there is more to undo
+	if !s.hooks {
+		if done, err := r.discard(s.id, s.undos); done || err != nil {
+			return err
 		}
 	}
-	dir := filepath.Join(r.Root, s.id)
+	return r.Delete(s.id, true)
+}
+
+// clear is discard with the inverses in the journal.
+func (r *Runtime) clear(id string) (done bool, err error) {
+	undos, err := readJournal(filepath.Join(r.Root, id, journalFile))
+	if err != nil {
+		return false, err
+	}
+	return r.discard(id, undos)
+}
+
+// discard removes a container whose first process has ended, if nobody is left in its
+// control groups: those that are empty can be removed, so that nobody has to be asked.
+func (r *Runtime) discard(id string, undos []plan.Call) (done bool, err error) {
+	for _, c := range undos {
+		if d, ok := c.(linux.RemoveDir); !ok || !removed(unix.Rmdir(d.Path)) {
+			return false, nil
+		}
+	}
+	dir := filepath.Join(r.Root, id)
 	for _, name := range [...]string{stateFile, configFile, journalFile} {
 		if err := unix.Unlink(filepath.Join(dir, name)); !removed(err) {
-			return fmt.Errorf("unlink %s: %w", filepath.Join(dir, name), err)
+			return false, fmt.Errorf("unlink %s: %w", filepath.Join(dir, name), err)
 		}
 	}
-	return os.RemoveAll(dir)
+	if removed(unix.Rmdir(dir)) {
+		return true, nil
+	}
+	return true, os.RemoveAll(dir)
 }
 
 // removed tells of the result of rmdir or unlink that nothing is there any more.
@@ -538,6 +568,8 @@ type ExecRequest struct {
 	Console     *os.File
 	Stdio       [3]*os.File
 	PreserveFDs int
+	// Starting: see CreateRequest.
+	Starting func()
 }
 
 // process returns the process to run.
@@ -572,6 +604,9 @@ func (r *Runtime) Exec(req *ExecRequest) (*Started, error) {
 	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs, Bundle: st.Bundle})
 	if err != nil {
 		return nil, err
+	}
+	if req.Starting != nil {
+		req.Starting()
 	}
 	s, err := Start(p, StartOptions{Console: req.Console, Stdio: req.Stdio, PreserveFDs: req.PreserveFDs})
 	if s != nil && s.Parent != 0 {
