@@ -595,7 +595,12 @@ func findProgram(p *specs.Process, check bool) []plan.Step {
 	const pointer = "/process/args/0"
 	if strings.Contains(name, "/") {
 		b.Do("the program has to be there, and executable", linux.Faccessat{Dir: linux.CWD, Path: name, Mode: linux.XOK}).For(pointer)
-		if !check {
+		if check {
+			// Everybody may "execute" a directory, which means to search it. The kernel says what callers know.
+			b.Do("is it a directory?", linux.Openat{Dir: linux.CWD, Path: name, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).
+				Ok(plan.ENOTDIR).For(pointer)
+			b.Do("a directory is no program", run(name)).Then().For(pointer)
+		} else {
 			b.Do("become the program", run(name)).For(pointer)
 		}
 		return b.Steps

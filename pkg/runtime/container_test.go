@@ -13,6 +13,7 @@ import (
 
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/internal/testkit/procfs"
+	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -242,6 +243,32 @@ func TestProgramErrors(t *testing.T) {
 		}
 		if h := Hint(err); !strings.Contains(h, c.hint) {
 			t.Errorf("%s: hint %q: want one with %q", c.program, h, c.hint)
+		}
+	}
+}
+
+// Docker tells a program that cannot be executed (126) from one that is missing (127) by the errors of create.
+func TestCreateFindsTheProgram(t *testing.T) {
+	testkit.Leftovers(t)
+	root := testkit.Rootfs(t)
+	testkit.WriteFile(t, filepath.Join(root, "plain"), "data", 0o644)
+	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	facts, err := host.Probe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Runtime{Root: filepath.Join(t.TempDir(), "state"), Facts: facts}
+	for program, errno := range map[string]plan.Errno{"/missing": plan.ENOENT, "missing": plan.ENOENT, "/plain": plan.EACCES, "/etc": plan.EACCES} {
+		spec := exampleSpec(program)
+		spec.Root = &specs.Root{Path: root}
+		_, err := r.Create(&CreateRequest{ID: "test", Bundle: filepath.Dir(root), Spec: spec, Stdio: [3]*os.File{null, null, null}})
+		var step *StepError
+		if !errors.As(err, &step) || step.Errno != errno {
+			t.Errorf("%s: %v: want %s", program, err, errno.Name())
 		}
 	}
 }

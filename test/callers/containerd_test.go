@@ -34,7 +34,7 @@ func startContainerd(t *testing.T) containerd {
 	config := filepath.Join(dir, "config.toml")
 	testkit.WriteFile(t, config, fmt.Sprintf(containerdConfig, dir), 0o600)
 	daemon(t, "containerd", "--config", config)
-	c := containerd{caller: caller{argv: []string{"ctr", "--address", filepath.Join(dir, "sock"), "--namespace", "containr-test"}}}
+	c := containerd{caller: caller{argv: []string{"ctr", "--address", filepath.Join(dir, "sock"), "--namespace", "containr-callers"}}}
 	c.runFlags = []string{"run", "--runc-binary", runtimePath(t), "--runc-root", filepath.Join(dir, "runtime")}
 	c.eventually(t, func(string) bool { return true }, "version")
 	c.must(t, "images", "import", "--base-name", "base", archive(t))
@@ -50,7 +50,7 @@ func (c containerd) run(flags []string, id string, argv ...string) []string {
 func TestContainerd(t *testing.T) {
 	require(t, "containerd", "ctr")
 	c := startContainerd(t)
-	t.Cleanup(func() { removeCgroups(t, "containr-test") })
+	t.Cleanup(func() { removeCgroups(t, "containr-callers") })
 	t.Run("run", func(t *testing.T) {
 		c.wants(t, 7, "out\n", c.run([]string{"--rm"}, "run", "sh", "-c", "echo out; exit 7")...)
 		a := c.call(t, c.run([]string{"--rm"}, "missing", "/missing")...)

@@ -9,7 +9,7 @@ import (
 )
 
 // dockerConfig makes containr-runtime the runtime that is used when nobody asks for one.
-const dockerConfig = `{"runtimes": {"containr": {"path": %q}}, "default-runtime": "containr", "cgroup-parent": "/containr-test"}`
+const dockerConfig = `{"runtimes": {"containr": {"path": %q}}, "default-runtime": "containr", "cgroup-parent": "/containr-callers"}`
 
 // startDocker starts a docker daemon with networks of its own, and gives it the image base.
 func startDocker(t *testing.T) caller {
@@ -29,7 +29,7 @@ func TestDocker(t *testing.T) {
 	require(t, "dockerd", "docker", "iptables")
 	up(t, "lo")
 	d := startDocker(t)
-	t.Cleanup(func() { removeCgroups(t, "containr-test") })
+	t.Cleanup(func() { removeCgroups(t, "containr-callers") })
 	t.Run("run", d.run)
 	t.Run("life", d.life)
 	t.Run("limits", d.limits)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/internal/testkit/guest"
 )
 
 // insideVar is set in the environment of the test binary that runs in namespaces of its own.
@@ -24,6 +25,9 @@ exit $?`
 func TestMain(m *testing.M) {
 	if os.Geteuid() != 0 || os.Getenv(insideVar) != "" {
 		os.Exit(m.Run())
+	}
+	if os.Getenv(guest.Var) != "" {
+		configurePackages()
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -44,6 +48,16 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	os.Exit(cmd.ProcessState.ExitCode())
+}
+
+// configurePackages does what the packages of a guest, which are only unpacked, still need.
+func configurePackages() {
+	for _, name := range []string{"iptables", "ip6tables"} {
+		if err := os.Symlink("xtables-nft-multi", "/usr/sbin/"+name); err != nil && !errors.Is(err, os.ErrExist) {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 }
 
 // require skips a test that needs root, or programs that are not there.

@@ -3,12 +3,15 @@ package callers
 import (
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // podman returns podman, or buildah, with a storage of its own and containr-runtime.
 func podman(t *testing.T, program string) caller {
 	t.Helper()
 	dir := t.TempDir()
+	t.Cleanup(func() { unix.Unmount(filepath.Join(dir, "root", "overlay"), unix.MNT_DETACH) }) // its own, private mount
 	c := caller{argv: []string{program, "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run")}}
 	if program == "podman" {
 		c.argv = append(c.argv, "--runtime", runtimePath(t), "--cgroup-manager", "cgroupfs", "--events-backend", "file",

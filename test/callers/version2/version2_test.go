@@ -19,7 +19,7 @@ func TestCallers(t *testing.T) {
 	}{
 		{"containerd", "TestContainerd", []string{"containerd"}},
 		{"docker", "TestDocker", []string{"docker.io", "iptables", "iproute2"}},
-		{"podman", "TestPodman|TestBuildah", []string{"podman", "buildah", "iproute2"}},
+		{"podman", "TestPodman|TestBuildah", []string{"podman", "buildah", "catatonit", "iptables", "iproute2"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			guest.Run(t, guest.Options{
