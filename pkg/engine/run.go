@@ -12,8 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/child"
-	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/registry"
