@@ -12,6 +12,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The programs that make builds keep to their budgets. Only what make has built is
@@ -101,6 +103,31 @@ func TestMeasure(t *testing.T) {
 	}
 	if _, err := cmd("/bin/false").measure(); err == nil {
 		t.Error("a command that fails is no measurement, but there was no error")
+	}
+}
+
+func TestPeakMemory(t *testing.T) {
+	kB, err := cmd("/bin/true").peakMemory()
+	if err != nil || kB < 100 || kB > 10_000 { // a C program, not the Go program that this is
+		t.Errorf("true: %v kB, %v", kB, err)
+	}
+	if _, err := cmd("/bin/false").peakMemory(); err == nil {
+		t.Error("a command that fails is no measurement, but there was no error")
+	}
+}
+
+// The opening of a fifo waits for the other end's: one after another they would wait for ever.
+func TestAtOnce(t *testing.T) {
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	if err := unix.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sh := func(text string) command { return cmd("/bin/sh", "-c", text, "sh", fifo) }
+	if s, err := atOnce([]command{sh(`: <"$1"`), sh(`: >"$1"`)}); err != nil || s.wall <= 0 {
+		t.Errorf("both ends of a fifo: %v, %v", s, err)
+	}
+	if _, err := atOnce([]command{cmd("/bin/true"), cmd("/bin/false")}); err == nil {
+		t.Error("one command failed, but there was no error")
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -56,11 +57,39 @@ func program(machine elf.Machine, text []byte) []byte {
 	return append(file, text...)
 }
 
-// makeBundle makes a bundle, a directory with a configuration and a root file system,
-// for a container with this id that runs /true or, to stay, /hold.
-func (b *bench) makeBundle(id, run string) (string, error) {
+// makeBundle makes a bundle, a directory with a configuration, for a container with this
+// id that runs /true or, to stay, /hold. change, if not nil, makes it another one.
+func (b *bench) makeBundle(id, run string, change func(*specs.Spec)) (string, error) {
+	root, err := b.makeRoot()
+	if err != nil {
+		return "", err
+	}
 	dir := filepath.Join(b.dir, "bundles", id)
-	root := filepath.Join(dir, "rootfs")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	spec := fullContainer(root, group+"/"+id, run)
+	if change != nil {
+		change(spec)
+	}
+	config, err := json.MarshalIndent(spec, "", "\t")
+	if err != nil {
+		return "", err
+	}
+	return dir, os.WriteFile(filepath.Join(dir, "config.json"), config, 0o644)
+}
+
+// withoutNetwork leaves a container in the host's network.
+func withoutNetwork(s *specs.Spec) {
+	s.Linux.Namespaces = slices.DeleteFunc(s.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.NetworkNamespace })
+}
+
+// makeRoot makes the root file system of all bundles, if it is not there yet.
+func (b *bench) makeRoot() (string, error) {
+	root := filepath.Join(b.dir, "rootfs")
+	if _, err := os.Stat(root); err == nil {
+		return root, nil
+	}
 	for _, d := range []string{"proc", "dev", "sys", "etc"} {
 		if err := os.MkdirAll(filepath.Join(root, d), 0o755); err != nil {
 			return "", err
@@ -75,16 +104,12 @@ func (b *bench) makeBundle(id, run string) (string, error) {
 			return "", err
 		}
 	}
-	config, err := json.MarshalIndent(fullContainer(group+"/"+id, run), "", "\t")
-	if err != nil {
-		return "", err
-	}
-	return dir, os.WriteFile(filepath.Join(dir, "config.json"), config, 0o644)
+	return root, nil
 }
 
 // fullContainer is what docker asks a runtime for: six namespaces, seven mounts,
 // fourteen capabilities, masked and read-only paths, and its default filter.
-func fullContainer(group, run string) *specs.Spec {
+func fullContainer(root, group, run string) *specs.Spec {
 	caps := []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
 		"CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE"}
 	return &specs.Spec{
@@ -94,7 +119,7 @@ func fullContainer(group, run string) *specs.Spec {
 			Capabilities:    &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps},
 			NoNewPrivileges: true,
 		},
-		Root: &specs.Root{Path: "rootfs"}, Hostname: "bench",
+		Root: &specs.Root{Path: root}, Hostname: "bench",
 		Mounts: mounts(),
 		Linux: &specs.Linux{
 			CgroupsPath: group,

@@ -44,7 +44,7 @@ func (b *bench) engines() (tables []table, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, e.remove()) }()
-	bundle, err := b.makeBundle("engine-peer", "/true")
+	bundle, err := b.makeBundle("engine-peer", "/true", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,8 @@ type bench struct {
 	bin, dir, state string
 	// crun is a crun besides the one in PATH; empty for none.
 	crun string
+	// runc is a runc besides the one in PATH; empty for none.
+	runc string
 	// debian is an archive with the root file system of Debian.
 	debian string
 	// divisor makes the numbers of rounds smaller, to try the benchmark out.
@@ -73,6 +75,7 @@ func run() error {
 	only := flag.String("only", "", "measure this `SECTION` only: runtimes, engines, images or programs")
 	flag.StringVar(&b.bin, "bin", "bin", "`DIR` with containr and containr-runtime")
 	flag.StringVar(&b.crun, "crun", os.Getenv("CONTAINR_BENCH_CRUN"), "a further crun to compare with")
+	flag.StringVar(&b.runc, "runc", os.Getenv("CONTAINR_BENCH_RUNC"), "a further runc to compare with")
 	flag.StringVar(&b.debian, "debian", "", "root file system of Debian, a tar `FILE`")
 	flag.IntVar(&b.divisor, "divisor", 1, "divide the number of rounds by `N`, to try it out")
 	flag.Parse()

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 )
 
@@ -17,8 +18,10 @@ func (b *bench) programs() ([]table, error) {
 	}
 	add("`containr-runtime --version`", b.path("containr-runtime"), "--version")
 	add("`containr version`", b.path("containr"), "version")
-	if b.crun != "" {
-		add("`crun --version` ("+numberOf(b.crun)+")", b.crun, "--version")
+	for _, path := range []string{b.crun, b.runc} {
+		if path != "" {
+			add("`"+filepath.Base(path)+" --version` ("+numberOf(path)+")", path, "--version")
+		}
 	}
 	for _, peer := range []string{"crun", "runc", "docker", "podman"} {
 		if path, err := exec.LookPath(peer); err == nil {
@@ -65,8 +68,10 @@ var budgets = []struct {
 // versions lists what our programs and the peers call themselves.
 func (b *bench) versions() (list [][2]string) {
 	list = append(list, [2]string{"containr", firstLine(b.path("containr"), "version")})
-	if b.crun != "" {
-		list = append(list, [2]string{"newest crun", firstLine(b.crun, "--version")})
+	for _, path := range []string{b.crun, b.runc} {
+		if path != "" {
+			list = append(list, [2]string{"newest " + filepath.Base(path), firstLine(path, "--version")})
+		}
 	}
 	for _, peer := range []string{"crun", "runc", "docker", "dockerd", "containerd", "umoci"} {
 		if path, err := exec.LookPath(peer); err == nil {

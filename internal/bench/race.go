@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -118,6 +119,23 @@ func all(commands ...command) (sum sample, err error) {
 		sum.wall, sum.cpu = sum.wall+s.wall, sum.cpu+s.cpu
 	}
 	return sum, nil
+}
+
+// atOnce runs commands at the same time, until the last has ended, and adds up their
+// CPU time.
+func atOnce(commands []command) (sum sample, err error) {
+	samples, errs := make([]sample, len(commands)), make([]error, len(commands))
+	var running sync.WaitGroup
+	begin := time.Now()
+	for i, c := range commands {
+		running.Go(func() { samples[i], errs[i] = c.measure() })
+	}
+	running.Wait()
+	sum.wall = time.Since(begin)
+	for _, s := range samples {
+		sum.cpu += s.cpu
+	}
+	return sum, errors.Join(errs...)
 }
 
 // wait waits for a child and returns its exit status, 128 and the signal if one ended it.

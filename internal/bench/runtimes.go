@@ -18,8 +18,8 @@ type ociRuntime struct {
 	// name is for the tables, id for its containers.
 	name, id, path, root string
 	// passing and staying are the bundles of a program that ends at once, and of
-	// one that does not.
-	passing, staying string
+	// one that does not; unplugged is passing in the host's network.
+	passing, staying, unplugged string
 }
 
 // command is one call of the runtime.
@@ -27,11 +27,14 @@ func (r *ociRuntime) command(args ...string) command {
 	return cmd(append([]string{r.path, "--root", r.root}, args...)...)
 }
 
-// ociRuntimes lists ours, which comes first, and its peers.
+// ociRuntimes lists ours, which comes first, the newest peers, and Debian's.
 func (b *bench) ociRuntimes() ([]*ociRuntime, error) {
 	list := []*ociRuntime{{name: "containr-runtime", id: "containr", path: b.path("containr-runtime")}}
-	if b.crun != "" {
-		list = append(list, &ociRuntime{name: "crun " + numberOf(b.crun), id: "newcrun", path: b.crun})
+	for _, path := range []string{b.crun, b.runc} {
+		if path != "" {
+			name := filepath.Base(path)
+			list = append(list, &ociRuntime{name: name + " " + numberOf(path), id: "newest-" + name, path: path})
+		}
 	}
 	for _, peer := range []string{"crun", "runc"} {
 		path, err := exec.LookPath(peer)
@@ -43,11 +46,11 @@ func (b *bench) ociRuntimes() ([]*ociRuntime, error) {
 	}
 	for _, r := range list {
 		r.root = filepath.Join(b.state, r.id)
-		var err error
-		if r.passing, err = b.makeBundle(r.id, "/true"); err != nil {
-			return nil, err
-		}
-		if r.staying, err = b.makeBundle(r.id+"-stays", "/hold"); err != nil {
+		var errs [3]error
+		r.passing, errs[0] = b.makeBundle(r.id, "/true", nil)
+		r.staying, errs[1] = b.makeBundle(r.id+"-stays", "/hold", nil)
+		r.unplugged, errs[2] = b.makeBundle(r.id+"-unplugged", "/true", withoutNetwork)
+		if err := errors.Join(errs[:]...); err != nil {
 			return nil, err
 		}
 	}
@@ -71,7 +74,8 @@ func (b *bench) runtimes() ([]table, error) {
 		return nil, err
 	}
 	var tables []table
-	for _, measure := range []func([]*ociRuntime, *warmer) (table, error){b.runHot, b.runCold, b.steps, b.execs, b.memory} {
+	for _, measure := range []func([]*ociRuntime, *warmer) (table, error){b.runHot, b.runCold, b.runUnplugged, b.runAmongMounts,
+		b.fourAtOnce, b.sixteenAtOnce, b.steps, b.execs, b.memory, b.thousand} {
 		t, err := measure(list, warm)
 		if err != nil {
 			return nil, err
@@ -82,16 +86,18 @@ func (b *bench) runtimes() ([]table, error) {
 }
 
 // runs makes a contestant of each runtime that runs a container from start to end.
-func runs(list []*ociRuntime) (contestants []*contestant) {
+func runs(list []*ociRuntime, bundle func(*ociRuntime) string) (contestants []*contestant) {
 	for _, r := range list {
-		turn := func(int) (sample, error) { return r.command("run", "--bundle", r.passing, r.id).measure() }
+		turn := func(int) (sample, error) { return r.command("run", "--bundle", bundle(r), r.id).measure() }
 		contestants = append(contestants, &contestant{name: r.name, turn: turn})
 	}
 	return contestants
 }
 
+func passing(r *ociRuntime) string { return r.passing }
+
 func (b *bench) runHot(list []*ociRuntime, warm *warmer) (table, error) {
-	c := runs(list)
+	c := runs(list, passing)
 	err := race(b.ctx, options{rounds: b.rounds(200), warmUp: 3, before: warm.warm}, c)
 	return raceTable("Runtime: run, hot", "`containr-runtime run` of a full container whose program ends at once: "+
 		"six namespaces, seven mounts, fourteen capabilities, docker's masked paths and filter, a control group. One after another, "+
@@ -102,7 +108,7 @@ func (b *bench) runHot(list []*ociRuntime, warm *warmer) (table, error) {
 const coldPause = 120 * time.Millisecond
 
 func (b *bench) runCold(list []*ociRuntime, _ *warmer) (table, error) {
-	c := runs(list)
+	c := runs(list, passing)
 	pause := func() error {
 		timer := time.NewTimer(coldPause)
 		defer timer.Stop()
@@ -117,6 +123,12 @@ func (b *bench) runCold(list []*ociRuntime, _ *warmer) (table, error) {
 		"what a person sees who types the command.", coldPause), c), err
 }
 
+func (b *bench) runUnplugged(list []*ociRuntime, warm *warmer) (table, error) {
+	c := runs(list, func(r *ociRuntime) string { return r.unplugged })
+	err := race(b.ctx, options{rounds: b.rounds(80), warmUp: 3, before: warm.warm}, c)
+	return raceTable("Runtime: run, hot, in the host's network", "The same without a network namespace, whose making is the kernel's longest work for a container.", c), err
+}
+
 // steps measures create, start and delete, which callers such as podman and
 // containerd use, added up. Between start and delete the program has ended.
 func (b *bench) steps(list []*ociRuntime, warm *warmer) (table, error) {
@@ -129,7 +141,7 @@ func (b *bench) steps(list []*ociRuntime, warm *warmer) (table, error) {
 }
 
 func (r *ociRuntime) createStartDelete(dir string) (sample, error) {
-	pid, made, err := r.create(dir, r.passing)
+	pid, made, err := r.create(dir, r.passing, r.id)
 	if err != nil {
 		return made, err
 	}
@@ -141,13 +153,13 @@ func (r *ociRuntime) createStartDelete(dir string) (sample, error) {
 		return made, err
 	}
 	deleted, err := r.command("delete", r.id).measure()
-	return sample{made.wall + started.wall + deleted.wall, made.cpu + started.cpu + deleted.cpu}, err
+	return sample{wall: made.wall + started.wall + deleted.wall, cpu: made.cpu + started.cpu + deleted.cpu}, err
 }
 
 // create makes a container and returns its process id.
-func (r *ociRuntime) create(dir, bundle string) (pid int, s sample, err error) {
+func (r *ociRuntime) create(dir, bundle, id string) (pid int, s sample, err error) {
 	file := filepath.Join(dir, r.id+".pid")
-	if s, err = r.command("create", "--bundle", bundle, "--pid-file", file, r.id).measure(); err != nil {
+	if s, err = r.command("create", "--bundle", bundle, "--pid-file", file, id).measure(); err != nil {
 		return 0, s, err
 	}
 	text, err := os.ReadFile(file)
@@ -171,7 +183,7 @@ func (r *ociRuntime) destroy(pid int) error {
 func (b *bench) execs(list []*ociRuntime, warm *warmer) (t table, err error) {
 	var c []*contestant
 	for _, r := range list {
-		pid, _, err := r.create(b.dir, r.staying)
+		pid, _, err := r.create(b.dir, r.staying, r.id)
 		if err != nil {
 			return t, err
 		}
@@ -183,45 +195,4 @@ func (b *bench) execs(list []*ociRuntime, warm *warmer) (t table, err error) {
 	}
 	err = race(b.ctx, options{rounds: b.rounds(100), warmUp: 3, before: warm.warm}, c)
 	return raceTable("Runtime: exec", "A program that ends at once, in a container that runs.", c), err
-}
-
-// memory measures what a container keeps for itself that has been created and waits
-// for its start.
-func (b *bench) memory(list []*ociRuntime, _ *warmer) (table, error) {
-	t := table{title: "Runtime: memory of a created container", rule: numbers, head: []string{"", "n", "private kB"},
-		text: "Private pages of the process that waits for its start (`/proc/PID/smaps_rollup`), median."}
-	for _, r := range list {
-		var values []float64
-		for range b.rounds(6) {
-			kB, err := r.createdMemory(b.dir)
-			if err != nil {
-				return t, fmt.Errorf("%s: %w", r.name, err)
-			}
-			values = append(values, kB)
-		}
-		t.rows = append(t.rows, []string{r.name, fmt.Sprint(len(values)), fmt.Sprintf("%.0f", summarize(values).median)})
-	}
-	return t, nil
-}
-
-func (r *ociRuntime) createdMemory(dir string) (kB float64, err error) {
-	pid, _, err := r.create(dir, r.passing)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = errors.Join(err, r.destroy(pid)) }()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
-	if err != nil {
-		return 0, err
-	}
-	for line := range strings.Lines(string(text)) {
-		if fields := strings.Fields(line); len(fields) == 3 && strings.HasPrefix(fields[0], "Private_") && fields[0] != "Private_Hugetlb:" {
-			n, err := strconv.ParseFloat(fields[1], 64)
-			if err != nil {
-				return 0, err
-			}
-			kB += n
-		}
-	}
-	return kB, nil
 }
