@@ -106,7 +106,7 @@ type builder struct {
 // returns those that make the result the root.
 func Plan(in Input) ([]plan.Step, error) {
 	b := &builder{Builder: plan.Build(plan.Child, plan.RootfsChapter), in: in, fresh: make(map[string]linux.FD)}
-	b.Steps = make([]plan.Step, 0, 12*len(in.Spec.Mounts)+64)
+	b.Steps = make([]plan.Step, 0, 12*len(in.Spec.Mounts)+64+4*(len(in.Spec.Linux.MaskedPaths)+len(in.Spec.Linux.ReadonlyPaths)))
 	if err := b.checkLabel(); err != nil {
 		return nil, err
 	}
