@@ -56,6 +56,7 @@ type Program struct {
 	global         globalFlags
 	interrupted    func() os.Signal
 	stopInterrupts func()
+	caught         chan struct{} // closed when interrupts are caught
 }
 
 // globalFlags are those that every command takes.
@@ -87,8 +88,10 @@ func (p *Program) handleInterrupts() context.Context {
 	signals := make(chan os.Signal, 1)
 	first := make(chan os.Signal, 1)
 	stopped := make(chan struct{})
+	p.caught = make(chan struct{})
 	go func() { // to begin and to cease to catch signals takes Go's runtime a while
 		signal.Notify(signals, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+		close(p.caught)
 		defer signal.Stop(signals)
 		select {
 		case sig := <-signals:
@@ -238,8 +241,12 @@ func (g *globalFlags) apply(w io.Writer) error {
 	return nil
 }
 
-// engine returns the engine that the global flags ask for.
+// engine returns the engine that the global flags ask for, when what it begins would be
+// undone if we were told to end.
 func (p *Program) engine() (*engine.Engine, error) {
+	if p.caught != nil {
+		<-p.caught
+	}
 	root, err := absolute(p.global.root)
 	return engine.New(engine.Options{Root: root}), err
 }
