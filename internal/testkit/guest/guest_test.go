@@ -35,7 +35,7 @@ var kernelTests = []struct {
 	// that fails every step starts a thousand containers: too many for an emulated processor.
 	{"pkg/runtime", Options{
 		Args:     []string{"-test.skip=Script|ELF|EveryStepMayFail"},
-		Packages: []string{"strace"},
+		Packages: []string{"strace", "apparmor"},
 		Programs: map[string]string{runtimePath: module + "cmd/containr-runtime"},
 		Env:      []string{"CONTAINR_TEST_RUNTIME=" + runtimePath},
 		Timeout:  8 * time.Minute,
@@ -91,6 +91,15 @@ func sentTree(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// TestSELinuxGuest runs the tests that need SELinux.
+func TestSELinuxGuest(t *testing.T) {
+	for _, k := range chosen([]string{"debian-6.12"}) {
+		t.Run(k, func(t *testing.T) {
+			Run(t, Options{Kernel: k, Userland: SELinux, Package: module + "pkg/runtime", Run: "^TestSELinux"})
+		})
+	}
 }
 
 // TestSystemdGuest runs the tests of inside_test.go in a whole Debian, where they find the same and systemd.

@@ -35,7 +35,7 @@ func (m machine) saved() (saved, error) {
 	if err != nil {
 		return saved{}, err
 	}
-	name := fmt.Sprintf("%s-%d-%d", m.kernel.Name, m.memory, m.cpus)
+	name := fmt.Sprintf("%s-%s-%d-%d", m.kernel.Name, m.userland, m.memory, m.cpus)
 	if m.root != "" {
 		name += "-" + strings.TrimSuffix(filepath.Base(m.root), ".squashfs")
 	}
