@@ -128,8 +128,8 @@ func (v *vm) save(s saved) error {
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp(parent, ".save-")
-	if err != nil {
+	tmp := filepath.Join(parent, ".save") // one for all: a test that was killed leaves it for the next, which has the lock
+	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o755)); err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)

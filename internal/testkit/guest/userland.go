@@ -3,6 +3,7 @@ package guest
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -99,14 +100,11 @@ func buildRoot(cache, arch string, packages []string, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(path), ".build-")
-	if err != nil {
+	tmp := filepath.Join(filepath.Dir(path), ".build") // one for all, as the cache's lock is held
+	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o755)); err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return err
-	}
 	root, packed := filepath.Join(tmp, "root"), filepath.Join(tmp, "squashfs")
 	if _, err := output(exec.Command("mmdebstrap", mmdebstrapArgs(a, packages, root)...)); err != nil {
 		return err
