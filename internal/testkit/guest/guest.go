@@ -8,6 +8,7 @@
 //	kernels.go   which kernels there are; packages from the machine's Debian mirror, unpacked into a cache
 //	modules.go   the modules that tests use, with what they need, from each module's own description
 //	vmlinux.go   the kernel in the form that QEMU starts without unpacking it in the guest
+//	policy.cil   the SELinux policy of guests with SELinux, compiled and loaded by their init
 //	userland.go  a whole Debian with systemd, built from packages by root, once, and kept as a disk image
 //	initrd.go    the initramfs: init, modules, and a shell where there is no disk (cpio.go)
 //	job.go       what runs: the program, its files, its environment
@@ -33,6 +34,9 @@
 //		Package:  "example.org/mod/pkg", Run: "^TestInside",
 //		Programs: map[string]string{"/usr/local/bin/tool": "example.org/mod/cmd/tool"},
 //	})
+//
+// In the userland SELinux it is as in Memory, but SELinux enforces a small policy (policy.cil), in which containers may
+// touch nothing of the machine's and nothing of each other's.
 //
 // The rules: one guest at a time for a user, since each takes a core; if a machine dies before its agent has
 // answered, or its kernel panics, one more try, which is printed, but never for a test that fails; a machine that
@@ -149,6 +153,9 @@ func Exec(ctx context.Context, o Options) (Result, error) {
 	o = o.withDefaults()
 	k, err := Find(o.Kernel)
 	if err != nil {
+		return Result{}, err
+	}
+	if err := o.Userland.check(); err != nil {
 		return Result{}, err
 	}
 	m, err := newMachine(o, k)

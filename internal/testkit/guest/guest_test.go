@@ -20,26 +20,26 @@ import (
 
 const module = "github.com/containr/containr/"
 
-// kernelTests are those that assert on kernel state. Every test run has each generation of kernels, and the other
-// architecture; the kernels between them have a part.
+// matrix are the kernels of every test run: each generation, and the other architecture.
+var matrix = []string{"debian-5.10", "debian-6.1", "debian-6.12", "debian-newest", "debian-6.12-arm64"}
+
+// kernelTests are those that assert on kernel state.
 var kernelTests = []struct {
 	pkg     string
 	options Options
-	// kernels are those of every test run.
-	kernels []string
 }{
-	{"internal/testkit", Options{}, []string{"debian-5.10", "debian-6.1", "debian-6.12", "debian-6.12-arm64"}},
-	{"internal/child", Options{}, []string{"debian-6.12", "debian-6.12-arm64"}},
-	{"pkg/cgroup", Options{}, []string{"debian-5.10", "debian-6.12", "debian-6.12-arm64"}},
+	{"internal/testkit", Options{}},
+	{"internal/child", Options{}},
+	{"pkg/cgroup", Options{}},
 	// What compares with a script, or with the program of a plan, needs bash and util-linux, which the host has. The loop
 	// that fails every step starts a thousand containers: too many for an emulated processor.
 	{"pkg/runtime", Options{
 		Args:     []string{"-test.skip=Script|ELF|EveryStepMayFail"},
-		Packages: []string{"strace"},
+		Packages: []string{"strace", "apparmor"},
 		Programs: map[string]string{runtimePath: module + "cmd/containr-runtime"},
 		Env:      []string{"CONTAINR_TEST_RUNTIME=" + runtimePath},
 		Timeout:  8 * time.Minute,
-	}, nil}, // only where CONTAINR_TEST_KERNELS asks for it: TestExecWorkingDirectory hangs on 5.10, see CHANGELOG.md
+	}},
 }
 
 // runtimePath is where the tests find the runtime's command line.
@@ -60,8 +60,8 @@ func chosen(kernels []string) []string {
 
 // TestKernels runs the kernel tests of the project on other kernels.
 func TestKernels(t *testing.T) {
-	for _, test := range kernelTests {
-		for _, k := range chosen(test.kernels) {
+	for _, k := range chosen(matrix) {
+		for _, test := range kernelTests {
 			t.Run(k+"/"+strings.ReplaceAll(test.pkg, "/", "."), func(t *testing.T) {
 				o := test.options
 				o.Kernel, o.Package = k, module+test.pkg
@@ -91,6 +91,15 @@ func sentTree(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+// TestSELinuxGuest runs the tests that need SELinux.
+func TestSELinuxGuest(t *testing.T) {
+	for _, k := range chosen([]string{"debian-6.12"}) {
+		t.Run(k, func(t *testing.T) {
+			Run(t, Options{Kernel: k, Userland: SELinux, Package: module + "pkg/runtime", Run: "^TestSELinux"})
+		})
+	}
 }
 
 // TestSystemdGuest runs the tests of inside_test.go in a whole Debian, where they find the same and systemd.

@@ -1,6 +1,7 @@
 package guest
 
 import (
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -23,6 +24,11 @@ var baseFiles = map[string]string{
 	"/etc/subgid": "root:100000:65536\n",
 }
 
+// policy is the source of the SELinux policy.
+//
+//go:embed policy.cil
+var policy string
+
 // writeInitrd makes the root file system that the guest starts with, the same for every job, in a memfd, which nobody
 // has to remove.
 func writeInitrd(k Kernel, f files, u Userland) (*os.File, error) {
@@ -30,7 +36,11 @@ func writeInitrd(k Kernel, f files, u Userland) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	busybox, err := packageTrees([]string{"busybox-static"}, k.Arch)
+	names := []string{"busybox-static"}
+	if u == SELinux {
+		names = append(names, "secilc")
+	}
+	packages, err := packageTrees(names, k.Arch)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +62,10 @@ func writeInitrd(k Kernel, f files, u Userland) (*os.File, error) {
 	c.file(wire.BootPath, 0o600, string(boot))
 	c.entry("/dev/console", unix.S_IFCHR|0o600, 0, 0, unix.Mkdev(5, 1), "")
 	if !u.disk() {
-		memoryRoot(c, busybox[0])
+		memoryRoot(c, packages)
+	}
+	if u == SELinux {
+		c.file(wire.PolicyPath, 0o644, policy)
 	}
 	if err := c.close(); err != nil {
 		file.Close()
@@ -62,8 +75,10 @@ func writeInitrd(k Kernel, f files, u Userland) (*os.File, error) {
 }
 
 // memoryRoot adds what the initramfs needs to be all of the guest's root.
-func memoryRoot(c *cpioWriter, busybox string) {
-	c.tree("/", busybox)
+func memoryRoot(c *cpioWriter, packages []string) {
+	for _, p := range packages {
+		c.tree("/", p)
+	}
 	c.dir("/tmp", 0o1777)
 	for _, name := range slices.Sorted(maps.Keys(baseFiles)) {
 		c.file(name, 0o644, baseFiles[name])

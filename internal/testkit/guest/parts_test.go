@@ -201,3 +201,97 @@ func TestTailKeepsTheEnd(t *testing.T) {
 		t.Errorf("%s, seen %d times", tl, seen)
 	}
 }
+
+// fakeMonitor answers as QEMU would, with the lines given, whatever is asked.
+func fakeMonitor(t *testing.T, lines ...string) (*monitor, error) {
+	t.Helper()
+	ours, theirs, err := socketPairs(1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeAll(ours) })
+	for _, line := range append([]string{`{"QMP": {"version": {}}}`}, lines...) {
+		if _, err := theirs[0].WriteString(line + "\r\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := unix.Shutdown(int(theirs[0].Fd()), unix.SHUT_WR); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { closeAll(theirs) })
+	return newMonitor(ours[0])
+}
+
+func TestMonitor(t *testing.T) {
+	const ok, event = `{"return": {}}`, `{"event": "MIGRATION", "data": {"status": "%"}}`
+	told := func(status string) string { return strings.ReplaceAll(event, "%", status) }
+	m, err := fakeMonitor(t, ok, ok, told("setup"), ok, told("active"), told("completed"), `{"error": {"desc": "no such command"}}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.do("migrate", map[string]any{"uri": "x"}); err != nil {
+		t.Error(err)
+	}
+	if err := m.untilMigrated(); err != nil {
+		t.Error(err)
+	}
+	if err := m.do("dance", nil); err == nil || err.Error() != "monitor: dance: no such command" {
+		t.Error(err)
+	}
+	if err := m.do("cont", nil); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("the emulator has ended: %v", err)
+	}
+	m, err = fakeMonitor(t, ok, ok, told("failed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.untilMigrated(); err == nil || !strings.Contains(err.Error(), "failed") {
+		t.Error(err)
+	}
+	if _, err := fakeMonitor(t, ok); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Error(err)
+	}
+}
+
+// TestSavedMachineIsOneOfItsKind: another emulator, kernel argument, initramfs or disk is another machine.
+func TestSavedMachineIsOneOfItsKind(t *testing.T) {
+	cache := t.TempDir()
+	t.Setenv("CONTAINR_GUEST_CACHE", cache)
+	qemu := filepath.Join(cache, "qemu")
+	testkit.WriteFile(t, qemu, "#!/bin/sh\necho version 1\n", 0o755)
+	initrd := tempFile(t, []byte("a"))
+	m := machine{kernel: Kernels[0], qemu: qemu, initrd: initrd, memory: 1024, cpus: 2}
+	first, err := m.saved()
+	if err != nil {
+		t.Fatal(err)
+	}
+	testkit.WriteFile(t, first.dir+"/index.json", `{"Key": "`+first.key+`", "Greeting": {"Release": "6"}}`, 0o644)
+	if g, ok := first.load(); !ok || g.Release != "6" {
+		t.Errorf("%+v %v", g, ok)
+	}
+	more, security := m, m
+	more.cpus, security.userland = 1, SELinux
+	for name, other := range map[string]machine{"cpus": more, "userland": security} {
+		if s, err := other.saved(); err != nil || s.dir == first.dir {
+			t.Errorf("%s: in the same place, error %v", name, err)
+		}
+	}
+	for name, change := range map[string]func() machine{
+		"initramfs": func() machine { n := m; n.initrd = tempFile(t, []byte("b")); return n },
+		"version":   func() machine { testkit.WriteFile(t, qemu, "#!/bin/sh\necho version 2\n", 0o755); return m },
+	} {
+		s, err := change().saved()
+		if err != nil || s.dir != first.dir {
+			t.Errorf("%s: in another place, error %v", name, err)
+		}
+		if _, ok := s.load(); ok {
+			t.Errorf("%s: taken for the same", name)
+		}
+	}
+}
+
+func TestShellQuote(t *testing.T) {
+	if got := shellQuote("a b'c"); got != `'a b'\''c'` {
+		t.Error(got)
+	}
+}

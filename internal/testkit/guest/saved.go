@@ -35,7 +35,7 @@ func (m machine) saved() (saved, error) {
 	if err != nil {
 		return saved{}, err
 	}
-	name := fmt.Sprintf("%s-%d-%d", m.kernel.Name, m.memory, m.cpus)
+	name := fmt.Sprintf("%s-%s-%d-%d", m.kernel.Name, m.userland, m.memory, m.cpus)
 	if m.root != "" {
 		name += "-" + strings.TrimSuffix(filepath.Base(m.root), ".squashfs")
 	}
@@ -78,7 +78,8 @@ func (s saved) state() string { return filepath.Join(s.dir, "state") }
 // shellQuote makes one word of s for the shell that QEMU starts.
 func shellQuote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
 
-// up returns a machine that waits for its job: resumed, or booted, and then saved for the next time.
+// up returns a machine that waits for its job. It is resumed from the saved one; if there is none, or with fresh, a
+// machine is booted and saved first.
 func (m machine) up(ctx context.Context, fresh bool, log io.Writer) (*vm, error) {
 	ctx, cancel := context.WithTimeout(ctx, bootTime)
 	defer cancel()
@@ -87,48 +88,48 @@ func (m machine) up(ctx context.Context, fresh bool, log io.Writer) (*vm, error)
 		return nil, err
 	}
 	if greeting, ok := s.load(); ok && !fresh {
-		v, err := m.resume(ctx, s)
-		if err == nil {
-			v.greeting = greeting
-			return v, nil
-		}
-		if ctx.Err() != nil {
-			return nil, err
+		v, err := m.resume(ctx, s, greeting)
+		if err == nil || ctx.Err() != nil {
+			return v, err
 		}
 		fmt.Fprintf(log, "guest %s: booting, since the saved machine does not resume: %v\n", m.kernel.Name, err)
 	}
 	if err := os.RemoveAll(s.dir); err != nil {
 		return nil, err
 	}
-	return m.boot(ctx, s)
-}
-
-// boot starts the machine from nothing and saves it.
-func (m machine) boot(ctx context.Context, s saved) (*vm, error) {
-	v, err := m.launch()
+	greeting, err := m.boot(ctx, s)
 	if err != nil {
 		return nil, err
+	}
+	return m.resume(ctx, s, greeting)
+}
+
+// boot starts the machine from nothing, saves it, and ends it.
+func (m machine) boot(ctx context.Context, s saved) (wire.Greeting, error) {
+	v, err := m.launch()
+	if err != nil {
+		return wire.Greeting{}, err
 	}
 	stop := context.AfterFunc(ctx, v.kill)
 	defer stop()
 	if err = v.hello(); err == nil {
 		err = v.save(s)
 	}
+	v.end()
 	if err != nil {
-		v.end()
-		return nil, fmt.Errorf("%w\nconsole:\n%s", errors.Join(err, ctx.Err()), v.console)
+		return v.greeting, fmt.Errorf("%w\nconsole:\n%s", errors.Join(err, ctx.Err()), v.console)
 	}
-	return v, nil
+	return v.greeting, nil
 }
 
-// save writes the machine to the cache, where it appears by a rename, and lets it go on.
+// save stops the machine and writes it to the cache, where it appears by a rename.
 func (v *vm) save(s saved) error {
 	parent := filepath.Dir(s.dir)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp(parent, ".save-")
-	if err != nil {
+	tmp := filepath.Join(parent, ".save") // one for all: a test that was killed leaves it for the next, which has the lock
+	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o755)); err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
@@ -149,14 +150,11 @@ func (v *vm) save(s saved) error {
 	if err := os.WriteFile(filepath.Join(tmp, "index.json"), b, 0o644); err != nil {
 		return err
 	}
-	if err := os.Rename(tmp, s.dir); err != nil {
-		return err
-	}
-	return v.mon.do("cont", nil)
+	return os.Rename(tmp, s.dir)
 }
 
 // resume starts the saved machine.
-func (m machine) resume(ctx context.Context, s saved) (*vm, error) {
+func (m machine) resume(ctx context.Context, s saved, greeting wire.Greeting) (*vm, error) {
 	v, err := m.launch("-incoming", "defer")
 	if err != nil {
 		return nil, err
@@ -172,7 +170,8 @@ func (m machine) resume(ctx context.Context, s saved) (*vm, error) {
 	}
 	if err != nil {
 		v.end()
-		return nil, fmt.Errorf("%w\n%s", err, v.console)
+		return nil, fmt.Errorf("%w: %w\n%s", errNoAnswer, errors.Join(err, ctx.Err()), v.console)
 	}
+	v.greeting = greeting
 	return v, nil
 }

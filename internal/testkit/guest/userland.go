@@ -3,6 +3,7 @@ package guest
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -22,29 +23,39 @@ const (
 	// Systemd is Debian with systemd as process 1, D-Bus, udev, AppArmor and its parser, nftables, iptables and
 	// iproute2; the program runs as a part of a service, as root. Options.Packages are installed.
 	Systemd Userland = "systemd"
+	// SELinux is Memory with SELinux in the place of AppArmor: the policy policy.cil is loaded and enforced.
+	SELinux Userland = "selinux"
 )
 
-// disk tells whether the userland is on a disk.
-func (u Userland) disk() bool { return u != Memory }
+// check refuses a name that is none.
+func (u Userland) check() error {
+	if !slices.Contains([]Userland{Memory, Systemd, SELinux}, u) {
+		return fmt.Errorf("no userland %q: the userlands are %s, %s, and the empty name", u, Systemd, SELinux)
+	}
+	return nil
+}
 
-// systemdPackages are installed in every userland with systemd.
+// disk tells whether the userland is on a disk.
+func (u Userland) disk() bool { return u == Systemd }
+
+// systemdPackages are installed in the userland Systemd.
 var systemdPackages = []string{"systemd", "systemd-sysv", "dbus", "udev", "libpam-systemd", "kmod", "procps", "iproute2",
-	"nftables", "iptables", "uidmap", "ca-certificates", "strace"}
+	"nftables", "iptables", "uidmap", "ca-certificates", "strace", "apparmor", "apparmor-utils"}
 
 // packages returns what is installed, in order.
 func (u Userland) packages(more []string) []string {
 	list := slices.Concat(systemdPackages, more)
-	if u == Systemd {
-		list = append(list, "apparmor", "apparmor-utils")
-	}
 	slices.Sort(list)
 	return slices.Compact(list)
 }
 
 // kernelArgs are added to the kernel's command line.
 func (u Userland) kernelArgs() string {
-	if u == Systemd {
+	switch u {
+	case Systemd:
 		return " security=apparmor apparmor=1"
+	case SELinux:
+		return " security=selinux selinux=1 enforcing=0" // until there is a policy
 	}
 	return ""
 }
@@ -89,14 +100,11 @@ func buildRoot(cache, arch string, packages []string, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(path), ".build-")
-	if err != nil {
+	tmp := filepath.Join(filepath.Dir(path), ".build") // one for all, as the cache's lock is held
+	if err := errors.Join(os.RemoveAll(tmp), os.Mkdir(tmp, 0o755)); err != nil {
 		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := os.Chmod(tmp, 0o755); err != nil {
-		return err
-	}
 	root, packed := filepath.Join(tmp, "root"), filepath.Join(tmp, "squashfs")
 	if _, err := output(exec.Command("mmdebstrap", mmdebstrapArgs(a, packages, root)...)); err != nil {
 		return err

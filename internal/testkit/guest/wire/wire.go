@@ -26,6 +26,8 @@ const (
 	Port = "containr"
 	// BootPath is where Boot is in the initramfs, as JSON.
 	BootPath = "/etc/guest.boot"
+	// PolicyPath is where the source of a SELinux policy is, if there is one.
+	PolicyPath = "/etc/guest.cil"
 	// ModuleDir holds the module files.
 	ModuleDir = "/lib/modules"
 )

@@ -2,7 +2,7 @@
 //
 // # Theory of operation
 //
-// As /init it makes the machine what a kernel test expects of a host (root.go, mounts.go), loads modules, and goes on as
+// As /init it makes the machine what a kernel test expects of a host (root.go, mounts.go, selinux.go), loads modules, and goes on as
 // the agent. Or, if there is a disk with a whole Debian, it mounts that (debian.go), puts a copy of itself there as a
 // service, and lets systemd take its place as PID 1; the service is the agent.
 //
@@ -62,6 +62,9 @@ func boot() error {
 		return err
 	}
 	if err := openConsole(); err != nil {
+		return err
+	}
+	if err := enforcePolicy(); err != nil {
 		return err
 	}
 	return serve(append(load(config), settle()...))

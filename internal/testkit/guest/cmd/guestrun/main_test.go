@@ -16,6 +16,7 @@ func TestCommandLine(t *testing.T) {
 		{"-list", 0, "debian-6.12\tamd64\ttrixie"},
 		{"-kernel debian-6.1", 125, "no program given"},
 		{"-kernel debian-9 x", 125, `no kernel "debian-9"`},
+		{"-userland windows x", 125, `no userland "windows"`},
 		{"-kernel debian-6.1 x", 125, "guest unavailable: no qemu-system-x86_64"},
 		{"-kernel debian-6.1 -optional x", 0, "skipped: guest unavailable"},
 		{"-file relative=x", 125, "want /guest/path=host/path"},
