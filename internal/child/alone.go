@@ -36,7 +36,7 @@ const procFD = "100"
 // word: nobody listens.
 //
 // What only the host can do is left out, with all steps that need its result, and
-// returned in omitted: hooks, control groups with their limits and the mounts that
+// returned in omitted: hooks, network devices, control groups with their limits and the mounts that
 // show them, and the terminal, in whose place the program's own descriptors stay. Steps
 // about the talk between host and child go silently. A namespace to join is opened by
 // the program itself; the maps of a user namespace are written by it unless that
@@ -133,7 +133,7 @@ func (a *aloneness) hostStep(s *plan.Step) error {
 		a.made[c.Path] = true
 	case linux.SendListener:
 		return fmt.Errorf("%w: somebody else decides on its system calls (%s)", ErrAlone, c.Path)
-	case linux.RunHook:
+	case linux.RunHook, linux.MoveLink, linux.AddAddress, linux.RaiseLink:
 		a.omitted = append(a.omitted, *s)
 		return nil
 	}

@@ -32,6 +32,9 @@ type Input struct {
 	Sources map[string]host.Source
 	// RootMount: see rootfs.Input.
 	RootMount linux.MountFlags
+	// Links are the host's network devices that the configuration names; see
+	// ProbeLinks.
+	Links map[string]host.Link
 	// ExitFile is the host file that a keeper writes the exit status to; empty
 	// for a container without a keeper.
 	ExitFile string
@@ -159,8 +162,7 @@ func checkLengths(p *specs.Process) error {
 func checkUnsupported(s *specs.Spec) error {
 	l := s.Linux
 	for what, asked := range map[string]bool{
-		"/linux/intelRdt":   l.IntelRdt != nil,
-		"/linux/netDevices": len(l.NetDevices) > 0,
+		"/linux/intelRdt": l.IntelRdt != nil,
 	} {
 		if asked {
 			return fmt.Errorf("configuration: %s is not supported by this version of containr", what)
@@ -279,6 +281,16 @@ func (c *compiler) unit() error {
 }
 
 func (c *compiler) network() error {
+	if devices := c.Spec.Linux.NetDevices; len(devices) > 0 {
+		if !hasNamespace(c.Spec, specs.NetworkNamespace) {
+			return errors.New("/linux/netDevices: the container has no network namespace to move them to")
+		}
+		steps, err := network.Devices(devices, c.Links, namespace.PID)
+		if err != nil {
+			return err
+		}
+		c.add(steps)
+	}
 	if c.ns.New&linux.CloneNewnet != 0 {
 		c.add(network.Loopback())
 	}
