@@ -196,6 +196,16 @@ type Address struct {
 	Flags                  uint32
 }
 
+// Resctrl is the file system resctrl, and in it the class of service that a
+// configuration asks for.
+type Resctrl struct {
+	// Path is where it is mounted, empty if it is not.
+	Path string
+	// Exists says that there is such a class, and Schemata what it gets.
+	Exists   bool
+	Schemata string
+}
+
 // Source is what a bind needs to know of its source.
 type Source struct {
 	Kind FileKind

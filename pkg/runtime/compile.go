@@ -35,6 +35,8 @@ type Input struct {
 	// Links are the host's network devices that the configuration names; see
 	// ProbeLinks.
 	Links map[string]host.Link
+	// Resctrl is what the class of service of /linux/intelRdt was found to be.
+	Resctrl host.Resctrl
 	// ExitFile is the host file that a keeper writes the exit status to; empty
 	// for a container without a keeper.
 	ExitFile string
@@ -74,6 +76,8 @@ type compiler struct {
 	ns       *namespace.Placement
 	steps    []plan.Step
 	attached bool
+	// classDir is the directory of the class of service, empty for none.
+	classDir string
 	// first is the container's first process, if this is about a further one.
 	first int
 }
@@ -84,12 +88,14 @@ const typicalSteps = 320
 // compile is the table of contents of a container.
 func (c *compiler) compile() (*plan.Plan, error) {
 	for _, chapter := range []func() error{
-		c.limits,     // its control groups exist before anything runs
+		c.limits, // its control groups exist before anything runs
+		c.class,
 		c.namespaces, // what is to be joined
 		c.mapped,     // mounts that only the host can make
 		c.birth,      // the process, in its new namespaces
 		c.identity,   // ids get their meaning; a session of its own
 		c.unit,       // systemd is asked for its control group now that there is a process to put there
+		c.classify,
 		c.network,
 		c.rootfs,   // the tree, complete but not yet the root
 		c.terminal, // needs the tree's devpts
@@ -134,7 +140,7 @@ func checkSpec(s *specs.Spec) error {
 	if err := checkHooks(s.Hooks); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	return checkUnsupported(s)
+	return nil
 }
 
 const (
@@ -154,19 +160,6 @@ func checkLengths(p *specs.Process) error {
 		return fmt.Errorf("/process/args/0, the program, is longer than %d bytes", maxPath)
 	case dirs > maxSearch && !strings.Contains(p.Args[0], "/"):
 		return fmt.Errorf("/process/env: PATH has %d directories, more than %d", dirs, maxSearch)
-	}
-	return nil
-}
-
-// checkUnsupported refuses what this runtime does not do yet, instead of ignoring it.
-func checkUnsupported(s *specs.Spec) error {
-	l := s.Linux
-	for what, asked := range map[string]bool{
-		"/linux/intelRdt": l.IntelRdt != nil,
-	} {
-		if asked {
-			return fmt.Errorf("configuration: %s is not supported by this version of containr", what)
-		}
 	}
 	return nil
 }

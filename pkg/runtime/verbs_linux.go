@@ -165,6 +165,9 @@ func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	if in.Links, err = ProbeLinks(spec); err != nil {
 		return in, err
 	}
+	if err := probeResctrl(&in); err != nil {
+		return in, err
+	}
 	if req.Wait {
 		in.StartFifo = filepath.Join(r.Root, req.ID, startFile)
 	}
@@ -617,7 +620,7 @@ func (r *Runtime) Exec(req *ExecRequest) (*Started, error) {
 	if process != nil && process.Terminal != (req.Console != nil) {
 		return nil, errConsole
 	}
-	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs, Bundle: st.Bundle})
+	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs, Bundle: st.Bundle, Tasks: st.Tasks})
 	if err != nil {
 		return nil, err
 	}
