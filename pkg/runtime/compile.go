@@ -134,6 +134,9 @@ func checkSpec(s *specs.Spec) error {
 	case !hasNamespace(s, specs.MountNamespace):
 		return errors.New("configuration: /linux/namespaces has no mount namespace: the host's mounts would be changed")
 	}
+	if other := otherSystem(s); other != "" {
+		return fmt.Errorf("configuration: /%s is for another system than Linux", other)
+	}
 	if err := checkLengths(s.Process); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
@@ -141,6 +144,24 @@ func checkSpec(s *specs.Spec) error {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	return nil
+}
+
+// otherSystem names the part of a configuration that is for another system, if there
+// is one.
+func otherSystem(s *specs.Spec) string {
+	switch {
+	case s.Solaris != nil:
+		return "solaris"
+	case s.Windows != nil:
+		return "windows"
+	case s.VM != nil:
+		return "vm"
+	case s.ZOS != nil:
+		return "zos"
+	case s.FreeBSD != nil:
+		return "freebsd"
+	}
+	return ""
 }
 
 const (
