@@ -88,25 +88,25 @@ const typicalSteps = 320
 // compile is the table of contents of a container.
 func (c *compiler) compile() (*plan.Plan, error) {
 	for _, chapter := range []func() error{
-		c.limits, // its control groups exist before anything runs
-		c.class,
+		c.limits,     // its control groups exist before anything runs
+		c.class,      // its share of the cache
 		c.namespaces, // what is to be joined
 		c.mapped,     // mounts that only the host can make
 		c.birth,      // the process, in its new namespaces
 		c.identity,   // ids get their meaning; a session of its own
 		c.unit,       // systemd is asked for its control group now that there is a process to put there
-		c.classify,
+		c.classify,   // into its class of service, if it has one
 		c.network,
-		c.rootfs,   // the tree, complete but not yet the root
-		c.terminal, // needs the tree's devpts
-		c.kernel,   // kernel parameters and what else needs the host's privileges
-		c.createHooks,
-		c.enter,  // the tree becomes the root; nothing of the host is open any more
-		c.attach, // the last moment: from here on everything counts
+		c.rootfs,      // the tree, complete but not yet the root
+		c.terminal,    // needs the tree's devpts
+		c.kernel,      // kernel parameters and what else needs the host's privileges
+		c.createHooks, // others have a say while host and tree can both be seen
+		c.enter,       // the tree becomes the root; nothing of the host is open any more
+		c.attach,      // the last moment: from here on everything counts
 		c.privileges,
 		c.program,
-		c.watch, // the keeper
-		c.laterHooks,
+		c.watch,      // the keeper
+		c.laterHooks, // what start and delete will do
 	} {
 		if err := chapter(); err != nil {
 			return nil, err

@@ -104,8 +104,10 @@ func sceneFacts() []*host.Facts {
 
 // outcome is the plan as text, or the refusal.
 func outcome(spec *specs.Spec, f *host.Facts) string {
+	sources := paperDevices()
+	sources["/srv"] = host.Source{Kind: host.Directory}
 	p, err := Compile(Input{ID: "id", Root: "/" + spec.Root.Path, Bundle: "/bundle", Spec: spec, Facts: f, Resctrl: host.Resctrl{Path: "/r"},
-		Links: map[string]host.Link{"eth0": {Index: 1}}, Sources: map[string]host.Source{"/srv": {Kind: host.Directory}}})
+		Links: map[string]host.Link{"eth0": {Index: 1}}, Sources: sources})
 	if err == nil {
 		err = p.Validate("sync", "console")
 	}
