@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-
 )
 
 // spec writes an example configuration, the same container that runc spec writes.
