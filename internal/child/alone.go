@@ -36,8 +36,8 @@ const procFD = "100"
 // word: nobody listens.
 //
 // What only the host can do is left out, with all steps that need its result, and
-// returned in omitted: hooks, control groups with their limits and the mounts that
-// show them, and the terminal, in whose place the program's own descriptors stay. Steps
+// returned in omitted: hooks, network devices, classes of service, control groups with their limits and
+// the mounts that show them, and the terminal, in whose place the program's own descriptors stay. Steps
 // about the talk between host and child go silently. A namespace to join is opened by
 // the program itself; the maps of a user namespace are written by it unless that
 // takes newuidmap(1), which is ErrAlone. No descriptor but the standard three
@@ -133,14 +133,14 @@ func (a *aloneness) hostStep(s *plan.Step) error {
 		a.made[c.Path] = true
 	case linux.SendListener:
 		return fmt.Errorf("%w: somebody else decides on its system calls (%s)", ErrAlone, c.Path)
-	case linux.RunHook:
+	case linux.RunHook, linux.MoveLink, linux.AddAddress, linux.RaiseLink:
 		a.omitted = append(a.omitted, *s)
 		return nil
 	}
 	if s.Result != "" {
 		a.gone[s.Result] = true
 	}
-	if s.Chapter == plan.CgroupChapter {
+	if s.Chapter == plan.CgroupChapter || s.Chapter == plan.ResctrlChapter {
 		a.omitted = append(a.omitted, *s)
 	}
 	return nil

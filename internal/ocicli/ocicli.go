@@ -62,7 +62,7 @@ func init() {
 		{"delete", "[--force] ID", "remove a stopped container", remove},
 		{"exec", "[--process FILE] [--cwd DIR] [--env K=V] [--user UID[:GID]] [--tty] ID PROGRAM [ARG...]", "run a further process", execute},
 		{"spec", "[--bundle DIR] [--rootless]", "write an example config.json", spec},
-		{"features", "", "print what this runtime can do as JSON", features},
+		{"features", "", "print what this runtime can do as JSON", featuresVerb},
 		{"explain", "[--bundle DIR] [--chapters] ID", "print the plan of a bundle without running it", explain},
 	}
 }

@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
-
-	"github.com/containr/containr/pkg/plan/linux"
 )
 
 // spec writes an example configuration, the same container that runc spec writes.
@@ -103,43 +101,4 @@ func makeRootless(s *specs.Spec) {
 		mounts = append(mounts, m)
 	}
 	s.Mounts = mounts
-}
-
-// features prints what the runtime specification's features document asks for.
-func features(a *app, args []string) error {
-	fs := a.flags("features")
-	if err := fs.Parse(args); err != nil {
-		return err
-	}
-	if fs.NArg() != 0 {
-		return errUsage
-	}
-	var caps []string
-	for n := range uint(linux.LastCapability + 1) {
-		caps = append(caps, linux.CapabilityName(n))
-	}
-	type enabled struct {
-		Enabled bool `json:"enabled"`
-	}
-	return a.json(map[string]any{
-		"ociVersionMin": "1.0.0",
-		"ociVersionMax": specs.Version,
-		"hooks":         []string{},
-		"linux": map[string]any{
-			"namespaces":   []specs.LinuxNamespaceType{"cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"},
-			"capabilities": caps,
-			"cgroup":       map[string]bool{"v1": true, "v2": true, "systemd": true, "systemdUser": true, "rdma": true},
-			"seccomp": map[string]any{
-				"enabled": true,
-				"actions": []specs.LinuxSeccompAction{specs.ActAllow, specs.ActErrno, specs.ActKill, specs.ActKillProcess,
-					specs.ActKillThread, specs.ActLog, specs.ActTrace, specs.ActTrap},
-				"operators": []specs.LinuxSeccompOperator{specs.OpEqualTo, specs.OpGreaterEqual, specs.OpGreaterThan, specs.OpLessEqual,
-					specs.OpLessThan, specs.OpMaskedEqual, specs.OpNotEqual},
-				"archs": []specs.Arch{specs.ArchX86, specs.ArchX86_64, specs.ArchX32, specs.ArchARM, specs.ArchAARCH64},
-			},
-			"apparmor": enabled{false},
-			"selinux":  enabled{false},
-			"intelRdt": enabled{false},
-		},
-	})
 }

@@ -181,6 +181,31 @@ func (d Device) String() string {
 	return "no device"
 }
 
+// Link is a network device.
+type Link struct {
+	Index int
+	// Addresses are those that it has for good.
+	Addresses []Address
+}
+
+// Address is an address of a network device. Local, Peer and Broadcast are 4 or 16
+// bytes in network order; the latter two may be empty. Flags are IFA_F_ bits.
+type Address struct {
+	Prefix                 int
+	Local, Peer, Broadcast string
+	Flags                  uint32
+}
+
+// Resctrl is the file system resctrl, and in it the class of service that a
+// configuration asks for.
+type Resctrl struct {
+	// Path is where it is mounted, empty if it is not.
+	Path string
+	// Exists says that there is such a class, and Schemata what it gets.
+	Exists   bool
+	Schemata string
+}
+
 // Source is what a bind needs to know of its source.
 type Source struct {
 	Kind FileKind

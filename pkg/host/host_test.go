@@ -37,3 +37,13 @@ func TestKernelsAreOrdered(t *testing.T) {
 		}
 	}
 }
+
+func TestFindMount(t *testing.T) {
+	const table = "22 1 0:5 / / rw - ext4 /dev/a rw\n40 22 0:30 / /sys/fs/resctrl rw,relatime shared:9 - resctrl resctrl rw\n"
+	if got := findMount(table, "resctrl"); got != "/sys/fs/resctrl" {
+		t.Errorf("resctrl is found at %q", got)
+	}
+	if got := findMount(table, "ext"); got != "" {
+		t.Errorf("a type is found by its beginning: %q", got)
+	}
+}

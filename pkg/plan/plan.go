@@ -93,6 +93,7 @@ type Chapter string
 // call filter comes last because everything before it needs system calls.
 const (
 	CgroupChapter    Chapter = "cgroup"
+	ResctrlChapter   Chapter = "cache and memory bandwidth"
 	KeeperChapter    Chapter = "keeper"
 	NamespaceChapter Chapter = "namespaces"
 	NetworkChapter   Chapter = "network"

@@ -32,6 +32,11 @@ type Input struct {
 	Sources map[string]host.Source
 	// RootMount: see rootfs.Input.
 	RootMount linux.MountFlags
+	// Links are the host's network devices that the configuration names; see
+	// ProbeLinks.
+	Links map[string]host.Link
+	// Resctrl is what the class of service of /linux/intelRdt was found to be.
+	Resctrl host.Resctrl
 	// ExitFile is the host file that a keeper writes the exit status to; empty
 	// for a container without a keeper.
 	ExitFile string
@@ -71,6 +76,8 @@ type compiler struct {
 	ns       *namespace.Placement
 	steps    []plan.Step
 	attached bool
+	// classDir is the directory of the class of service, empty for none.
+	classDir string
 	// first is the container's first process, if this is about a further one.
 	first int
 }
@@ -82,22 +89,24 @@ const typicalSteps = 320
 func (c *compiler) compile() (*plan.Plan, error) {
 	for _, chapter := range []func() error{
 		c.limits,     // its control groups exist before anything runs
+		c.class,      // its share of the cache
 		c.namespaces, // what is to be joined
 		c.mapped,     // mounts that only the host can make
 		c.birth,      // the process, in its new namespaces
 		c.identity,   // ids get their meaning; a session of its own
 		c.unit,       // systemd is asked for its control group now that there is a process to put there
+		c.classify,   // into its class of service, if it has one
 		c.network,
-		c.rootfs,   // the tree, complete but not yet the root
-		c.terminal, // needs the tree's devpts
-		c.kernel,   // kernel parameters and what else needs the host's privileges
-		c.createHooks,
-		c.enter,  // the tree becomes the root; nothing of the host is open any more
-		c.attach, // the last moment: from here on everything counts
+		c.rootfs,      // the tree, complete but not yet the root
+		c.terminal,    // needs the tree's devpts
+		c.kernel,      // kernel parameters and what else needs the host's privileges
+		c.createHooks, // others have a say while host and tree can both be seen
+		c.enter,       // the tree becomes the root; nothing of the host is open any more
+		c.attach,      // the last moment: from here on everything counts
 		c.privileges,
 		c.program,
-		c.watch, // the keeper
-		c.laterHooks,
+		c.watch,      // the keeper
+		c.laterHooks, // what start and delete will do
 	} {
 		if err := chapter(); err != nil {
 			return nil, err
@@ -125,13 +134,34 @@ func checkSpec(s *specs.Spec) error {
 	case !hasNamespace(s, specs.MountNamespace):
 		return errors.New("configuration: /linux/namespaces has no mount namespace: the host's mounts would be changed")
 	}
+	if other := otherSystem(s); other != "" {
+		return fmt.Errorf("configuration: /%s is for another system than Linux", other)
+	}
 	if err := checkLengths(s.Process); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
 	if err := checkHooks(s.Hooks); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
-	return checkUnsupported(s)
+	return nil
+}
+
+// otherSystem names the part of a configuration that is for another system, if there
+// is one.
+func otherSystem(s *specs.Spec) string {
+	switch {
+	case s.Solaris != nil:
+		return "solaris"
+	case s.Windows != nil:
+		return "windows"
+	case s.VM != nil:
+		return "vm"
+	case s.ZOS != nil:
+		return "zos"
+	case s.FreeBSD != nil:
+		return "freebsd"
+	}
+	return ""
 }
 
 const (
@@ -151,20 +181,6 @@ func checkLengths(p *specs.Process) error {
 		return fmt.Errorf("/process/args/0, the program, is longer than %d bytes", maxPath)
 	case dirs > maxSearch && !strings.Contains(p.Args[0], "/"):
 		return fmt.Errorf("/process/env: PATH has %d directories, more than %d", dirs, maxSearch)
-	}
-	return nil
-}
-
-// checkUnsupported refuses what this runtime does not do yet, instead of ignoring it.
-func checkUnsupported(s *specs.Spec) error {
-	l := s.Linux
-	for what, asked := range map[string]bool{
-		"/linux/intelRdt":   l.IntelRdt != nil,
-		"/linux/netDevices": len(l.NetDevices) > 0,
-	} {
-		if asked {
-			return fmt.Errorf("configuration: %s is not supported by this version of containr", what)
-		}
 	}
 	return nil
 }
@@ -279,6 +295,16 @@ func (c *compiler) unit() error {
 }
 
 func (c *compiler) network() error {
+	if devices := c.Spec.Linux.NetDevices; len(devices) > 0 {
+		if !hasNamespace(c.Spec, specs.NetworkNamespace) {
+			return errors.New("/linux/netDevices: the container has no network namespace to move them to")
+		}
+		steps, err := network.Devices(devices, c.Links, namespace.PID)
+		if err != nil {
+			return err
+		}
+		c.add(steps)
+	}
 	if c.ns.New&linux.CloneNewnet != 0 {
 		c.add(network.Loopback())
 	}

@@ -29,7 +29,9 @@ type ExecInput struct {
 	Process *specs.Process
 	Facts   *host.Facts
 	// Cgroups are the container's control group directories.
-	Cgroups     []string
+	Cgroups []string
+	// Tasks are the files of the container's class of service that list processes.
+	Tasks       []string
 	PreserveFDs int
 	// Bundle is the container's.
 	Bundle string
@@ -53,9 +55,6 @@ func CompileExec(in ExecInput) (*plan.Plan, error) {
 	}
 	spec := *in.Spec
 	spec.Process, spec.Hooks = inherited(in.Process, in.Spec.Process), nil
-	if err := checkUnsupported(&spec); err != nil {
-		return nil, err
-	}
 	c := execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, Bundle: in.Bundle, PreserveFDs: in.PreserveFDs}, first: in.Target}, in: in}
 	c.ns = new(namespace.Placement)
 	for _, chapter := range []func() error{c.open, c.runner, c.labels, c.join, c.attachExec, c.settle, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
@@ -190,6 +189,7 @@ func (c *execCompiler) join() error {
 
 // attachExec moves the process into the container's groups of version 1.
 func (c *execCompiler) attachExec() error {
+	c.add(joinClass(c.in.Tasks))
 	if c.Facts.CgroupMode != host.CgroupV1 {
 		return nil
 	}

@@ -87,6 +87,13 @@ func goldenInputs() map[string]Input {
 		specs.Mount{Destination: "/var/cache", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup", "ro"}})
 	notified := exampleSpec("sh")
 	notified.Linux.Seccomp = notifyPolicy("/run/agent")
+	linked := exampleSpec("/bin/sh")
+	linked.Linux.NetDevices = map[string]specs.LinuxNetDevice{"eth1": {Name: "net%d"}, "dummy0": {}}
+	links := map[string]host.Link{"dummy0": {Index: 5}, "eth1": {Index: 3, Addresses: []host.Address{
+		{Local: "\x0a\x00\x00\x02", Prefix: 24, Broadcast: "\x0a\x00\x00\xff"},
+		{Local: "\xfd\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02", Prefix: 64, Flags: 2}}}}
+	classed := exampleSpec("/bin/sh")
+	classed.Linux.IntelRdt = &specs.LinuxIntelRdt{L3CacheSchema: "L3:0=7f0;1=1f", MemBwSchema: "MB:0=20;1=70", Schemata: []string{"L2:0=f"}, EnableMonitoring: true}
 	oldKernel, newKernel := host.Kernel{Major: 5, Minor: 10}, host.Kernel{Major: 6, Minor: 12}
 	security := paperFacts(host.CgroupV2, newKernel)
 	security.AppArmor, security.SELinux = true, true
@@ -102,6 +109,8 @@ func goldenInputs() map[string]Input {
 		"time":         root(Input{Spec: shifted, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"scheduled":    root(Input{Spec: scheduled, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"listener":     root(Input{Spec: notified, Facts: paperFacts(host.CgroupV2, newKernel), StartFifo: "/run/start", Bundle: "/bundle"}),
+		"links":        root(Input{Spec: linked, Facts: paperFacts(host.CgroupV2, newKernel), Links: links}),
+		"resctrl":      root(Input{Spec: classed, Facts: paperFacts(host.CgroupV2, newKernel), Resctrl: host.Resctrl{Path: "/sys/fs/resctrl"}}),
 		"join":         root(Input{Spec: joined, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"user":         root(Input{Spec: user, Facts: paperFacts(host.CgroupV2, newKernel), Sources: paperDevices()}),
 		"bind":         root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),

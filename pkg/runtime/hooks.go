@@ -60,6 +60,18 @@ var (
 	stages = [...]*stage{&prestart, &createRuntime, &createContainer, &startContainer, &poststart, &poststop}
 )
 
+// HookNames lists the stages, as the configuration calls them, in their order.
+func HookNames() []string {
+	var names []string
+	for _, s := range stages {
+		names = append(names, s.name)
+	}
+	return names
+}
+
+// Annotations lists the annotations of a configuration that have an effect.
+func Annotations() []string { return []string{hooksStdout, hooksStderr} }
+
 // The verbs that make steps after create.
 const (
 	verbStart  = "start"

@@ -41,6 +41,12 @@ func (e *execution) host(call plan.Call) (int, error) {
 		return e.openPidfd(c)
 	case linux.RunHook:
 		return 0, runHook(c, e.regs[c.PID], e.o.Inside)
+	case linux.MoveLink:
+		return moveLink(c, e.regs[c.PID])
+	case linux.AddAddress:
+		return 0, addAddress(c, e.regs[c.PID], e.regs[c.Link])
+	case linux.RaiseLink:
+		return 0, raiseLink(e.regs[c.PID], e.regs[c.Link])
 	case linux.SendListener:
 		return 0, sendListener(c, e.regs[c.PID], e.regs[c.Listener])
 	case linux.DeviceFilter:

@@ -34,6 +34,8 @@ type state struct {
 	// the user's systemd.
 	Unit     string `json:"unit,omitempty"`
 	UserUnit bool   `json:"userUnit,omitempty"`
+	// Tasks are the files of its class of service that list processes.
+	Tasks []string `json:"tasks,omitempty"`
 	// Shared: see Started. What is in such a group is not ours to kill.
 	Shared      bool              `json:"sharedCgroups,omitempty"`
 	Annotations map[string]string `json:"annotations,omitempty"`
@@ -88,7 +90,7 @@ func loadSpec(path string) (*specs.Spec, []byte, error) {
 // newState says what will be kept about a container whose process has been born.
 func newState(req *CreateRequest, b *bundle, in *Input, p *plan.Plan, s *Started) *state {
 	st := &state{Version: specs.Version, ID: req.ID, PID: s.PID, Shared: s.Shared, Bundle: b.dir, Rootfs: in.Root, Created: time.Now().UTC(),
-		Owner: os.Getuid(), Annotations: in.Spec.Annotations, Cgroups: cgroupPaths(p), Config: req.SpecFile,
+		Owner: os.Getuid(), Annotations: in.Spec.Annotations, Cgroups: cgroupPaths(p), Tasks: taskFiles(p), Config: req.SpecFile,
 		Hooks: hasHooks(in.Spec), UserNS: hasNamespace(in.Spec, specs.UserNamespace)}
 	st.Unit, st.UserUnit = unitOf(p)
 	st.Start, _ = startTime(s.PID) // a process that has ended already has none

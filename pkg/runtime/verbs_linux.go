@@ -111,6 +111,18 @@ func Probe(spec *specs.Spec) map[string]host.Source {
 	return sources
 }
 
+// ProbeLinks looks at the network devices that a configuration names, for Input.Links.
+func ProbeLinks(spec *specs.Spec) (map[string]host.Link, error) {
+	if spec.Linux == nil || len(spec.Linux.NetDevices) == 0 {
+		return nil, nil
+	}
+	var names []string
+	for name := range spec.Linux.NetDevices {
+		names = append(names, name)
+	}
+	return host.LookLinks(names)
+}
+
 // Input returns what Compile needs for a request; it looks at the host, and changes
 // nothing.
 func (r *Runtime) Input(req *CreateRequest) (Input, error) {
@@ -148,6 +160,13 @@ func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	in.Sources = resolveSources(spec, b.dir)
 	if !r.Facts.HasMountSetattr() {
 		in.RootMount = host.MountOf(in.Root)
+	}
+	var err error
+	if in.Links, err = ProbeLinks(spec); err != nil {
+		return in, err
+	}
+	if err := probeResctrl(&in); err != nil {
+		return in, err
 	}
 	if req.Wait {
 		in.StartFifo = filepath.Join(r.Root, req.ID, startFile)
@@ -601,7 +620,7 @@ func (r *Runtime) Exec(req *ExecRequest) (*Started, error) {
 	if process != nil && process.Terminal != (req.Console != nil) {
 		return nil, errConsole
 	}
-	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs, Bundle: st.Bundle})
+	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs, Bundle: st.Bundle, Tasks: st.Tasks})
 	if err != nil {
 		return nil, err
 	}

@@ -80,6 +80,12 @@ func Zero(kind string) plan.Call {
 		return RunHook{}
 	case "SendListener":
 		return SendListener{}
+	case "MoveLink":
+		return MoveLink{}
+	case "AddAddress":
+		return AddAddress{}
+	case "RaiseLink":
+		return RaiseLink{}
 	case "OpenHost":
 		return OpenHost{}
 	case "OpenPidfd":

@@ -138,6 +138,17 @@ func MemoryFlagByName(name string) (MemoryPolicy, bool) {
 	return MemoryPolicy(n), ok
 }
 
+// MemoryPolicyNames lists the C names of the modes and of the flags.
+func MemoryPolicyNames() (modes, flags []string) {
+	for _, m := range memoryPolicyNames.List {
+		modes = append(modes, m.Name)
+	}
+	for _, f := range memoryFlagNames.List {
+		flags = append(flags, f.Name)
+	}
+	return modes, flags
+}
+
 // SetMempolicy is set_mempolicy(2) on the caller; execve keeps the policy. Nodes has a
 // bit for each memory node.
 type SetMempolicy struct {
