@@ -55,8 +55,11 @@ func (c *Conn) Close() { _ = unix.Close(c.fd) } // nothing is buffered
 // begin starts the clock for one call or one wait.
 func (c *Conn) begin() { c.deadline = time.Now().Add(Patience) }
 
+// authenticate says BEGIN at once, before the answer, as systemd's own programs do. If
+// it came with the first call, systemd could read both at one time, take the first for
+// all there is, and sleep until something more arrives, with the call unread.
 func (c *Conn) authenticate() error {
-	if err := c.write(fmt.Appendf(nil, "\x00AUTH EXTERNAL %x\r\n", strconv.Itoa(os.Geteuid()))); err != nil {
+	if err := c.write(fmt.Appendf(nil, "\x00AUTH EXTERNAL %x\r\nBEGIN\r\n", strconv.Itoa(os.Geteuid()))); err != nil {
 		return err
 	}
 	var line []byte
@@ -72,7 +75,7 @@ func (c *Conn) authenticate() error {
 	if !bytes.HasPrefix(line, []byte("OK ")) {
 		return fmt.Errorf("D-Bus: AUTH EXTERNAL was answered %q", bytes.TrimSpace(line))
 	}
-	return c.write([]byte("BEGIN\r\n"))
+	return nil
 }
 
 // ready waits until the descriptor can be read or written, or the deadline.

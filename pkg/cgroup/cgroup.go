@@ -122,7 +122,7 @@ func Plan(spec *specs.Spec, f *host.Facts, id string) (*Placement, error) {
 		return nil, err
 	}
 	if f.CgroupMode == host.CgroupV2 {
-		return planV2(f, loc, res)
+		return planV2(spec, f, loc, res)
 	}
 	return planV1(f, loc, res)
 }

@@ -137,6 +137,27 @@ func (g *Group) Procs() ([]int, error) {
 	return slices.Compact(list), nil
 }
 
+// Entrance is where a further process of the container is to go, given the number of
+// one that is in it: the group's directories, but on version 2, where a group that hands
+// controllers to others below takes no processes (a container that runs an init system
+// has divided itself), the group of that process.
+func (g *Group) Entrance(pid int) []string {
+	if g.mode != host.CgroupV2 || len(g.paths) == 0 {
+		return g.paths
+	}
+	divided, err := g.read(g.paths[0] + "/cgroup.subtree_control")
+	if err != nil || strings.TrimSpace(divided) == "" {
+		return g.paths
+	}
+	for _, dir := range g.tree(g.paths[0]) {
+		procs, err := g.read(dir + "/cgroup.procs")
+		if err == nil && slices.Contains(strings.Fields(procs), strconv.Itoa(pid)) {
+			return []string{dir}
+		}
+	}
+	return g.paths
+}
+
 // main is the directory that stands for all when processes are looked for. The
 // freezer comes first, so that who is listed and who is frozen are the same.
 func (g *Group) main() string {

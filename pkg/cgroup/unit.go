@@ -78,7 +78,7 @@ func PlanUnit(spec *specs.Spec, f *host.Facts, id string) (*Placement, error) {
 	if f.CgroupMode == host.CgroupV1 {
 		p, err = unitV1(b, f, loc, res)
 	} else {
-		p = unitV2(b, f, loc, res)
+		p = unitV2(b, spec, f, loc, res)
 	}
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func unitV1(b *plan.Builder, f *host.Facts, loc location, res *specs.LinuxResour
 var systemdControllers = [...]string{"cpu", "cpuset", "io", "memory", "pids"}
 
 // unitV2 enables what systemd does not know of, and writes the files.
-func unitV2(b *plan.Builder, f *host.Facts, loc location, res *specs.LinuxResources) *Placement {
+func unitV2(b *plan.Builder, spec *specs.Spec, f *host.Facts, loc location, res *specs.LinuxResources) *Placement {
 	h := f.Hierarchies[0]
 	dir := h.Path + loc.path
 	if f.Root() {
@@ -117,6 +117,7 @@ func unitV2(b *plan.Builder, f *host.Facts, loc location, res *specs.LinuxResour
 	}
 	b.Do("the process is where systemd was asked to put it", linux.Attach{Path: dir + "/cgroup.procs", PID: Process}).
 		Reverse(linux.RemoveDir{Path: dir})
+	giveAway(b, spec, f, dir)
 	l := &limits{b: b, dir: dir, res: res}
 	l.unifiedHierarchy()
 	if f.Root() {

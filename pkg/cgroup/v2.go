@@ -22,7 +22,7 @@ var usual = [...]string{"cpu", "io", "memory", "pids"}
 
 // planV2 makes the directory, enables controllers on the way down to it, and leaves
 // it open for the clone.
-func planV2(f *host.Facts, loc location, res *specs.LinuxResources) (*Placement, error) {
+func planV2(spec *specs.Spec, f *host.Facts, loc location, res *specs.LinuxResources) (*Placement, error) {
 	h := f.Hierarchies[0]
 	base := h.Path
 	if !loc.absolute {
@@ -43,6 +43,7 @@ func planV2(f *host.Facts, loc location, res *specs.LinuxResources) (*Placement,
 		e.enable(parent)
 	}
 	loc.makeLeaf(b, dir)
+	giveAway(b, spec, f, dir)
 	l := &limits{b: b, dir: dir, res: res}
 	l.unifiedHierarchy()
 	var late []plan.Step

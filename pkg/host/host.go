@@ -105,6 +105,9 @@ type Facts struct {
 	CgroupMode     CgroupMode
 	// Hierarchies has one entry on version 2.
 	Hierarchies []Hierarchy
+	// Delegatable are the files of a control group of version 2 that may be given away
+	// with it. Empty unless ProbeDelegatable has been called.
+	Delegatable []string
 	// Manager is the path of the control group of the systemd that is to be asked for
 	// control groups: "/" for the administrator's. Empty unless ProbeManager has been
 	// called.

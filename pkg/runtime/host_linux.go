@@ -27,6 +27,8 @@ func (e *execution) host(call plan.Call) (int, error) {
 		return 0, unix.Mkdir(c.Path, c.Mode)
 	case linux.WriteFile:
 		return 0, e.control.write(c.Path, c.Data)
+	case linux.ChangeOwner:
+		return 0, unix.Lchown(c.Path, int(c.UID), -1)
 	case linux.CopyFile:
 		return 0, copyControl(c.From, c.To)
 	case linux.Attach:

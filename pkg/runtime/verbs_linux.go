@@ -144,6 +144,11 @@ func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 		}
 		in.Facts = facts
 	}
+	if cgroup.WantsOwner(spec, in.Facts) {
+		facts := *in.Facts
+		facts.ProbeDelegatable()
+		in.Facts = &facts
+	}
 	if spec.Root == nil || spec.Root.Path == "" {
 		return in, errors.New("configuration: /root/path is missing")
 	}
@@ -620,7 +625,8 @@ func (r *Runtime) Exec(req *ExecRequest) (*Started, error) {
 	if process != nil && process.Terminal != (req.Console != nil) {
 		return nil, errConsole
 	}
-	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: process, Facts: r.Facts, Cgroups: st.Cgroups, PreserveFDs: req.PreserveFDs, Bundle: st.Bundle, Tasks: st.Tasks})
+	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: process, Facts: r.Facts,
+		Cgroups: cgroup.Open(r.Facts.CgroupMode, st.Cgroups).Entrance(st.PID), PreserveFDs: req.PreserveFDs, Bundle: st.Bundle, Tasks: st.Tasks})
 	if err != nil {
 		return nil, err
 	}

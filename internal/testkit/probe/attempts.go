@@ -38,6 +38,7 @@ var attempts = map[string]struct {
 	"write":       {"write to an existing file: `path=text`; without = nothing is written", tryWrite},
 	"create":      {"create `path` and remove it", tryCreate},
 	"exec":        {"execute `path` without arguments", func(a string) (string, error) { return "", exec.Command(a).Run() }},
+	"mkdir":       {"make the directory `dir` (stays if it works)", func(a string) (string, error) { return "", unix.Mkdir(a, 0o755) }},
 	"mknod":       {"make a node for device 1:3 at `path` and remove it", tryMknod},
 	"chown":       {"give `path` to uid 1 and back to 0", tryChown},
 	"unshare":     {"unshare(2) of `ns,ns` in a child: mnt uts ipc net pid user cgroup time", tryUnshare},

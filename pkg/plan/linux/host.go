@@ -56,6 +56,24 @@ func (c WriteFile) AppendArgs(dst []plan.Arg) []plan.Arg {
 // Text is the action as a shell command.
 func (c WriteFile) Text() string { return "echo " + quote(c.Data) + " > " + c.Path }
 
+// ChangeOwner gives a host file, not what a link leads to, to another user; its group
+// stays.
+type ChangeOwner struct {
+	Path string
+	UID  uint32
+}
+
+func (ChangeOwner) Name() string { return "lchown" }
+
+func (c ChangeOwner) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Path), plan.Number(c.UID), plan.Number(-1))
+}
+
+// Text is the action as a shell command.
+func (c ChangeOwner) Text() string {
+	return "chown -h " + strconv.FormatUint(uint64(c.UID), 10) + " " + c.Path
+}
+
 // CopyFile writes to a host file what another holds, unless the file holds
 // something but white space already; a new v1 cpuset takes its parent's CPUs this
 // way, and one that somebody has filled keeps them.

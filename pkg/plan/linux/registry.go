@@ -68,6 +68,8 @@ func Zero(kind string) plan.Call {
 		return RemoveDir{}
 	case "WriteFile":
 		return WriteFile{}
+	case "ChangeOwner":
+		return ChangeOwner{}
 	case "CopyFile":
 		return CopyFile{}
 	case "Attach":

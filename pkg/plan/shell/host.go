@@ -159,6 +159,8 @@ func (w *writer) hostCommand(s *plan.Step) (string, error) {
 		return "mkdir -- " + Quote(c.Path), nil
 	case linux.WriteFile:
 		return redirected(s, echo(c.Data, Quote(c.Path))), nil
+	case linux.ChangeOwner:
+		return "chown -h -- " + strconv.FormatUint(uint64(c.UID), 10) + " " + Quote(c.Path), nil
 	case linux.CopyFile:
 		return fmt.Sprintf("grep -q '[^[:space:]]' %s || cat %s > %s", Quote(c.To), Quote(c.From), Quote(c.To)), nil
 	case linux.Attach:
