@@ -346,11 +346,14 @@ func (l *lowering) structure(members []plan.Arg, own bool) uint64 {
 	return at
 }
 
+// registerMember puts a register into a structure, at an address. One that the host
+// has set is a number, and copied. One that the program sets by itself cannot be copied
+// to there, so with own it is given its home there; that works once for each register.
 func (l *lowering) registerMember(r plan.Reg, at uint64, size uint8, own bool) {
 	if home, ok := l.regs[r]; ok {
 		v := binary.LittleEndian.Uint64(l.Data[home-dataBase:])
 		if v == ^uint64(0) {
-			l.fail(fmt.Errorf("register %q is in two structures", r))
+			l.fail(fmt.Errorf("register %q, which the program sets, has its home elsewhere already", r))
 		}
 		l.put(at, size, v)
 		return
@@ -360,7 +363,7 @@ func (l *lowering) registerMember(r plan.Reg, at uint64, size uint8, own bool) {
 		return
 	}
 	l.regs[r] = at
-	l.put(at, 8, 0xffffffff)
+	l.put(at, 8, 0xffffffff) // no descriptor: as an int, which the kernel reads, that is -1
 }
 
 func memberSize(a *plan.Arg) uint8 {

@@ -8,7 +8,8 @@ import (
 )
 
 // The messages on the sync socket. Their lengths differ, and a SOCK_SEQPACKET
-// socket keeps messages apart, so the length tells them apart.
+// socket keeps messages apart, so the length tells them apart. Only a message that
+// carries a descriptor may have any length: its text is the name of a register.
 const (
 	// The program has done its part and waits: the baton is the host's.
 	messageBaton     = "b"

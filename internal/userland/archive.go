@@ -22,7 +22,9 @@ import (
 // tarring is what tar was asked for.
 type tarring struct {
 	p                  *Proc
+	log                io.Writer // names what goes into an archive
 	verbose, toStdout  bool
+	keepOld, follow    bool
 	strip              int
 	exclude            []string
 	wanted             []string // members to extract or list; all if empty
@@ -41,11 +43,15 @@ func runTar(p *Proc) error {
 	list := p.Bool("list", "t", "list an archive")
 	file := p.String("file", "f", "-", "the archive is this `FILE`; - is standard input or output")
 	zip := p.Bool("gzip", "z", "compress with gzip (reading finds out by itself)")
+	p.Bool("bzip2", "j", "accepted for reading, which finds out by itself")
 	p.Bool("preserve-permissions", "p", "keep permissions (always so here)")
+	listFile := p.String("files-from", "T", "", "take the names in this `FILE` too, one a line")
 	dir := p.String("directory", "C", ".", "work in this `DIR`")
 	flags := p.flagSet()
 	flags.BoolVarP(&t.verbose, "verbose", "v", false, "name the members")
 	flags.BoolVarP(&t.toStdout, "to-stdout", "O", false, "extract to standard output")
+	flags.BoolVarP(&t.keepOld, "keep-old-files", "k", false, "do not replace files")
+	flags.BoolVarP(&t.follow, "dereference", "h", false, "store what symbolic links point to")
 	flags.IntVar(&t.strip, "strip-components", 0, "leave out the first `N` components of names")
 	flags.StringArrayVar(&t.exclude, "exclude", nil, "leave out names that match this `GLOB`")
 	flags.BoolVar(&t.numeric, "numeric-owner", false, "owners as numbers")
@@ -55,8 +61,18 @@ func runTar(p *Proc) error {
 		return err
 	}
 	t.sameOwner = os.Geteuid() == 0 && !*noOwner
+	if *listFile != "" {
+		err := p.withFile(*listFile, func(_ string, r io.Reader) error {
+			return eachLine(r, func(name string) error { operands = append(operands, name); return nil })
+		})
+		if err != nil {
+			return err
+		}
+	}
 	t.wanted = operands
 	switch {
+	case *create && p.Flags.Changed("bzip2"):
+		return errors.New("bzip2 can only be read here: use -z")
 	case *create && !*extract && !*list:
 		return t.create(*file, *dir, *zip, operands)
 	case *extract != *list && !*create:
@@ -71,7 +87,9 @@ func (t *tarring) create(file, dir string, zip bool, names []string) (err error)
 		return Usagef("an archive of nothing")
 	}
 	var out io.Writer = t.p.stdout
+	t.log = t.p.Stderr
 	if file != "-" {
+		t.log = t.p.Out
 		f, err := os.Create(file)
 		if err != nil {
 			return err
@@ -91,7 +109,13 @@ func (t *tarring) create(file, dir string, zip bool, names []string) (err error)
 		if !filepath.IsAbs(name) {
 			root = filepath.Join(dir, name)
 		}
-		walkErr := filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+		walkErr := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && t.excluded(memberName(name, root, path)) {
+				if d.IsDir() {
+					return fs.SkipDir
+				}
+				return nil
+			}
 			if err == nil {
 				err = t.add(w, path, memberName(name, root, path), seen)
 			}
@@ -117,8 +141,12 @@ func memberName(name, root, file string) string {
 }
 
 func (t *tarring) add(w *tar.Writer, file, name string, seen map[[2]uint64]string) error {
-	info, err := os.Lstat(file)
-	if err != nil || name == "" || t.excluded(name) {
+	stat := os.Lstat
+	if t.follow {
+		stat = os.Stat
+	}
+	info, err := stat(file)
+	if err != nil || name == "" {
 		return err
 	}
 	target := ""
@@ -146,7 +174,7 @@ func (t *tarring) add(w *tar.Writer, file, name string, seen map[[2]uint64]strin
 	}
 	seen[key] = h.Name
 	if t.verbose {
-		fmt.Fprintln(t.p.Stderr, h.Name)
+		fmt.Fprintln(t.log, h.Name)
 	}
 	if err := w.WriteHeader(h); err != nil || h.Typeflag != tar.TypeReg {
 		return err
@@ -160,12 +188,15 @@ func (t *tarring) add(w *tar.Writer, file, name string, seen map[[2]uint64]strin
 	return err
 }
 
+// excluded says whether a name, or a directory that it is in, is not wanted.
 func (t *tarring) excluded(name string) bool {
-	for _, glob := range t.exclude {
-		whole, _ := path.Match(glob, strings.TrimSuffix(name, "/"))
-		base, _ := path.Match(glob, path.Base(name))
-		if whole || base {
-			return true
+	for name = path.Clean(name); name != "." && name != "/"; name = path.Dir(name) {
+		for _, glob := range t.exclude {
+			whole, _ := path.Match(glob, name)
+			base, _ := path.Match(glob, path.Base(name))
+			if whole || base {
+				return true
+			}
 		}
 	}
 	return false
@@ -261,6 +292,9 @@ func (t *tarring) member(h *tar.Header, r io.Reader, extract bool) error {
 	}
 	if err := t.root.MkdirAll(path.Dir(name), 0o777); err != nil {
 		return err
+	}
+	if _, err := t.root.Lstat(name); err == nil && t.keepOld && h.Typeflag != tar.TypeDir {
+		return fs.ErrExist
 	}
 	if h.Typeflag != tar.TypeDir {
 		if err := t.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {

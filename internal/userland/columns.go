@@ -112,6 +112,7 @@ func runTr(p *Proc) error {
 	complement := p.Bool("complement", "c", "use every character that is not in SET1")
 	del := p.Bool("delete", "d", "delete the characters of SET1")
 	squeeze := p.Bool("squeeze-repeats", "s", "print runs of a character of the last set once")
+	cut := p.Bool("truncate-set1", "t", "leave out of SET1 what has nothing in SET2")
 	sets, err := p.Parse(1, 2)
 	if err != nil {
 		return err
@@ -123,6 +124,9 @@ func runTr(p *Proc) error {
 	var to []byte
 	if len(sets) == 2 {
 		to = expandSet(sets[1])
+	}
+	if *cut && len(from) > len(to) {
+		from = from[:len(to)]
 	}
 	in := func(set []byte, c byte) bool { return slices.Contains(set, c) }
 	member := func(c byte) bool { return in(from, c) != *complement }
@@ -227,14 +231,24 @@ func runUniq(p *Proc) error {
 	unique := p.Bool("unique", "u", "print only lines that occurred once")
 	ignoreCase := p.Bool("ignore-case", "i", "ignore case")
 	skip := p.Int("skip-fields", "f", 0, "do not compare the first `N` fields")
-	operands, err := p.Parse(0, 1)
+	skipChars := p.Int("skip-chars", "s", 0, "do not compare the next `N` bytes")
+	width := p.Int("check-chars", "w", 1<<30, "compare at most `N` bytes")
+	operands, err := p.Parse(0, 2)
 	if err != nil {
 		return err
 	}
-	key := func(line string) string {
-		if fields := strings.Fields(line); *skip > 0 {
-			line = strings.Join(fields[min(*skip, len(fields)):], " ")
+	if len(operands) == 2 {
+		if err := p.printTo(operands[1]); err != nil {
+			return err
 		}
+		operands = operands[:1]
+	}
+	key := func(line string) string {
+		if *skip > 0 {
+			line = line[fieldEnd(line, *skip, ""):]
+		}
+		line = line[min(max(*skipChars, 0), len(line)):]
+		line = line[:min(max(*width, 0), len(line))]
 		if *ignoreCase {
 			return strings.ToLower(line)
 		}
@@ -266,23 +280,28 @@ func runUniq(p *Proc) error {
 	return nil
 }
 
-// sortKey is one -k: fields start to end (0 is the end of the line), compared in its own way.
+// sortKey is one -k: from a character of a field to one of another, compared in its own way. Numbers begin at 1; an end of
+// 0 is the end of the line, and an endChar of 0 that of the field.
 type sortKey struct {
-	start, end int
-	how        string // of the letters n r f h b V
+	start, startChar int
+	end, endChar     int
+	how              string // of the letters n g r f h b V
 }
 
 func runSort(p *Proc) error {
 	var how string
 	for _, f := range []struct{ long, short, does string }{
 		{"numeric-sort", "n", "compare as numbers"}, {"reverse", "r", "reverse the order"}, {"ignore-case", "f", "ignore case"},
-		{"human-numeric-sort", "h", "compare sizes such as 2K and 1G"}, {"ignore-leading-blanks", "b", "ignore blanks at the start of fields"},
+		{"human-numeric-sort", "h", "compare sizes such as 2K and 1G"}, {"general-numeric-sort", "g", "the same as -n"},
+		{"version-sort", "V", "compare numbers inside of text as numbers"}, {"ignore-leading-blanks", "b", "ignore blanks at the start of fields"},
 	} {
 		p.flagSet().BoolFuncP(f.long, f.short, f.does, func(string) error { how += f.short; return nil })
 	}
 	unique := p.Bool("unique", "u", "print equal lines once")
 	check := p.Bool("check", "c", "only check that the input is sorted")
 	stable := p.Bool("stable", "s", "keep the order of equal lines")
+	p.Bool("merge", "m", "accepted; sorted inputs are sorted again")
+	zero := p.Bool("zero-terminated", "z", "lines end with a NUL byte")
 	separator := p.String("field-separator", "t", "", "the character between fields")
 	output := p.String("output", "o", "", "write to this `FILE`, which may be an input")
 	keyTexts := p.Strings("key", "k", "compare fields `F[,G]`, with letters such as n and r")
@@ -295,8 +314,12 @@ func runSort(p *Proc) error {
 		return err
 	}
 	var lines []string
+	end := byte('\n')
+	if *zero {
+		end = 0
+	}
 	p.eachFile(names, func(_ string, r io.Reader) error {
-		return eachLine(r, func(line string) error { lines = append(lines, line); return nil })
+		return eachPart(r, end, func(line string) error { lines = append(lines, line); return nil })
 	})
 	compare := func(a, b string) int { return compareKeys(keys, *separator, a, b) }
 	total := compare
@@ -322,47 +345,55 @@ func runSort(p *Proc) error {
 	if *unique {
 		lines = slices.CompactFunc(lines, func(a, b string) bool { return compare(a, b) == 0 })
 	}
-	return p.writeLines(*output, lines)
+	return p.writeLines(*output, lines, end)
 }
 
-func (p *Proc) writeLines(file string, lines []string) error {
+func (p *Proc) writeLines(file string, lines []string, end byte) error {
 	if file == "" {
 		for _, line := range lines {
-			fmt.Fprintln(p.Out, line)
+			p.Out.WriteString(line)
+			p.Out.WriteByte(end)
 		}
 		return nil
 	}
-	return os.WriteFile(file, []byte(strings.Join(append(lines, ""), "\n")), 0o666)
+	return os.WriteFile(file, []byte(strings.Join(append(lines, ""), string(end))), 0o666)
 }
 
 // sortKeys parses the -k flags. Without any, the whole line is the key.
 func sortKeys(texts []string, how string) ([]sortKey, error) {
 	if len(texts) == 0 {
-		return []sortKey{{start: 1, how: how}}, nil
+		return []sortKey{{start: 1, startChar: 1, how: how}}, nil
 	}
 	var keys []sortKey
 	for _, text := range texts {
-		from, to, _ := strings.Cut(text, ",")
-		start := strings.TrimRight(from, "nrfhbdV")
-		end := strings.TrimRight(to, "nrfhbdV")
-		k := sortKey{how: from[len(start):] + to[len(end):]}
+		from, to, hasEnd := strings.Cut(text, ",")
+		start := strings.TrimRight(from, "nrfhbdgV")
+		end := strings.TrimRight(to, "nrfhbdgV")
+		k := sortKey{startChar: 1, how: from[len(start):] + to[len(end):]}
 		if k.how == "" {
 			k.how = how
 		}
-		var err error
-		start, _, _ = strings.Cut(start, ".")
-		end, _, _ = strings.Cut(end, ".")
-		if k.start, err = strconv.Atoi(start); err != nil || k.start < 1 {
-			return nil, Usagef("invalid key %q", text)
+		ok := position(start, &k.start, &k.startChar) && k.start > 0 && k.startChar > 0
+		if ok && hasEnd {
+			ok = position(end, &k.end, &k.endChar) && k.end > 0
 		}
-		if end != "" {
-			if k.end, err = strconv.Atoi(end); err != nil {
-				return nil, Usagef("invalid key %q", text)
-			}
+		if !ok {
+			return nil, Usagef("invalid key %q", text)
 		}
 		keys = append(keys, k)
 	}
 	return keys, nil
+}
+
+// position reads FIELD or FIELD.CHARACTER.
+func position(text string, field, char *int) bool {
+	first, second, both := strings.Cut(text, ".")
+	var err1, err2 error
+	*field, err1 = strconv.Atoi(first)
+	if both {
+		*char, err2 = strconv.Atoi(second)
+	}
+	return err1 == nil && err2 == nil
 }
 
 func compareKeys(keys []sortKey, separator, a, b string) int {
@@ -380,38 +411,94 @@ func compareKeys(keys []sortKey, separator, a, b string) int {
 
 // of cuts the key out of a line.
 func (k sortKey) of(line, separator string) string {
-	if k.start == 1 && k.end == 0 {
-		return line
+	from := k.blanks(line, fieldStart(line, k.start, separator)) + k.startChar - 1
+	to := len(line)
+	switch {
+	case k.end > 0 && k.endChar == 0:
+		to = fieldEnd(line, k.end, separator)
+	case k.end > 0:
+		to = k.blanks(line, fieldStart(line, k.end, separator)) + k.endChar
 	}
-	fields := strings.Fields(line)
-	if separator != "" {
-		fields = strings.Split(line, separator)
+	from, to = min(from, len(line)), min(to, len(line))
+	return line[from:max(from, to)]
+}
+
+// blanks skips the blanks that a field begins with, if they do not count.
+func (k sortKey) blanks(line string, at int) int {
+	if strings.Contains(k.how, "b") {
+		return skipBlanks(line, at)
 	}
-	first, last := min(k.start-1, len(fields)), len(fields)
-	if k.end > 0 {
-		last = min(k.end, len(fields))
+	return at
+}
+
+func skipBlanks(line string, at int) int {
+	for at < len(line) && (line[at] == ' ' || line[at] == '\t') {
+		at++
 	}
+	return at
+}
+
+// fieldStart is where field n begins. Without a separator, a field begins with the blanks before it, as POSIX has it.
+func fieldStart(line string, n int, separator string) int {
+	at := 0
+	for range n - 1 {
+		at = min(endOfField(line, at, separator)+len(separator), len(line))
+	}
+	return at
+}
+
+func fieldEnd(line string, n int, separator string) int {
+	return endOfField(line, fieldStart(line, n, separator), separator)
+}
+
+func endOfField(line string, at int, separator string) int {
 	if separator == "" {
-		separator = " "
+		at = skipBlanks(line, at)
+		separator = " \t"
 	}
-	return strings.Join(fields[first:max(first, last)], separator)
+	if i := strings.IndexAny(line[at:], separator); i >= 0 {
+		return at + i
+	}
+	return len(line)
 }
 
 func (k sortKey) compare(a, b string) int {
 	switch {
-	case strings.Contains(k.how, "n"):
+	case strings.ContainsAny(k.how, "ng"):
 		return cmp.Compare(leadingNumber(a), leadingNumber(b))
 	case strings.Contains(k.how, "h"):
 		return cmp.Compare(humanNumber(a), humanNumber(b))
 	}
-	if strings.Contains(k.how, "b") {
-		a, b = strings.TrimLeft(a, " \t"), strings.TrimLeft(b, " \t")
-	}
 	if strings.Contains(k.how, "f") {
 		a, b = strings.ToUpper(a), strings.ToUpper(b)
 	}
+	if strings.Contains(k.how, "V") {
+		return compareVersions(a, b)
+	}
 	return cmp.Compare(a, b)
 }
+
+// compareVersions compares digits inside of text as numbers: file9 is before file10.
+func compareVersions(a, b string) int {
+	for a != "" && b != "" {
+		digitsA, digitsB := leadingDigits(a), leadingDigits(b)
+		if digitsA == "" || digitsB == "" {
+			if c := cmp.Compare(a[0], b[0]); c != 0 {
+				return c
+			}
+			a, b = a[1:], b[1:]
+			continue
+		}
+		a, b = a[len(digitsA):], b[len(digitsB):]
+		digitsA, digitsB = strings.TrimLeft(digitsA, "0"), strings.TrimLeft(digitsB, "0")
+		if c := cmp.Or(cmp.Compare(len(digitsA), len(digitsB)), cmp.Compare(digitsA, digitsB)); c != 0 {
+			return c
+		}
+	}
+	return cmp.Compare(len(a), len(b))
+}
+
+func leadingDigits(s string) string { return s[:len(s)-len(strings.TrimLeft(s, "0123456789"))] }
 
 // leadingNumber is the number at the start of s, or 0.
 func leadingNumber(s string) float64 {

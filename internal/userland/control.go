@@ -1,6 +1,7 @@
 package userland
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,8 +11,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -432,6 +435,10 @@ func runXargs(p *Proc) error {
 	noRun := p.Bool("no-run-if-empty", "r", "run nothing if there are no words")
 	trace := p.Bool("verbose", "t", "print each command before it runs")
 	lines := p.Int("max-lines", "L", 0, "use at most `N` lines for each command")
+	atOnce := p.Int("max-procs", "P", 1, "run up to `N` commands at the same time, 0 for as many as there are")
+	size := p.Int("max-chars", "s", maxWordBytes, "use at most `N` bytes for each command")
+	end := p.String("eof", "E", "", "stop at this `WORD`")
+	p.Bool("exit", "x", "accepted; a word that is too long is an error of the system")
 	command, err := p.ParseCommand(0)
 	if err != nil {
 		return err
@@ -443,7 +450,11 @@ func runXargs(p *Proc) error {
 	if err != nil {
 		return err
 	}
-	x := xargs{p: p, command: command, trace: *trace}
+	x := xargs{p: p, command: command, trace: *trace, size: min(max(*size, 1), maxWordBytes)}
+	if *atOnce != 1 {
+		x.slots = make(chan struct{}, cmp.Or(max(*atOnce, 0), 1<<10))
+	}
+	defer x.running.Wait()
 	switch {
 	case *replace != "":
 		return x.replaceEach(string(input), *replace, *null)
@@ -455,6 +466,9 @@ func runXargs(p *Proc) error {
 	if err != nil {
 		return err
 	}
+	if i := slices.Index(words, *end); i >= 0 && *end != "" {
+		words = words[:i]
+	}
 	x.group = *most
 	return x.run(words, *noRun)
 }
@@ -464,8 +478,14 @@ type xargs struct {
 	p       *Proc
 	command []string
 	group   int // words for each command, 0 for as many as fit
+	size    int // bytes for each command
 	trace   bool
+
+	slots   chan struct{} // as many as may run at the same time; nil for one
+	running sync.WaitGroup
+	mu      sync.Mutex // held for failed and err
 	failed  bool
+	err     error // of a command that runs beside others, and ends xargs
 }
 
 // maxWordBytes keeps a command line well below the kernel's limit of 128 KiB for one word and a quarter of the stack
@@ -480,7 +500,7 @@ func (x *xargs) run(words []string, noRun bool) error {
 	}
 	for len(words) > 0 {
 		n, size := 0, 0
-		for n < len(words) && (x.group == 0 || n < x.group) && (n == 0 || size+len(words[n]) < maxWordBytes) {
+		for n < len(words) && (x.group == 0 || n < x.group) && (n == 0 || size+len(words[n]) < x.size) {
 			size += len(words[n]) + 1
 			n++
 		}
@@ -509,14 +529,31 @@ func (x *xargs) replaceEach(input, text string, null bool) error {
 	return x.result()
 }
 
-// start runs one command. Status 255 of it ends xargs, as POSIX asks.
+// start runs one command, to its end if it is to run alone. An error ends xargs.
 func (x *xargs) start(words []string) error {
 	if x.trace {
 		fmt.Fprintln(x.p.Stderr, strings.Join(words, " "))
 	}
 	cmd := x.p.child(words)
 	cmd.Stdin = nil // the command must not eat the words that are still to come
-	err := cmd.Run()
+	if x.slots == nil {
+		return x.ended(cmd.Run(), words[0])
+	}
+	x.slots <- struct{}{}
+	x.running.Go(func() {
+		err := cmd.Run()
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.err = errors.Join(x.err, x.ended(err, words[0]))
+		<-x.slots
+	})
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.err
+}
+
+// ended judges how a command ended. Status 255 of it ends xargs, as POSIX asks.
+func (x *xargs) ended(err error, name string) error {
 	var exit *exec.ExitError
 	switch {
 	case err == nil:
@@ -524,13 +561,17 @@ func (x *xargs) start(words []string) error {
 	case !errors.As(err, &exit):
 		return exitWith(x.p, execStatus(err), err)
 	case exit.ExitCode() == 255:
-		return exitWith(x.p, 124, fmt.Errorf("%s: exited with status 255", words[0]))
+		return exitWith(x.p, 124, fmt.Errorf("%s: exited with status 255", name))
 	}
 	x.failed = true
 	return nil
 }
 
 func (x *xargs) result() error {
+	x.running.Wait()
+	if x.err != nil {
+		return x.err
+	}
 	if x.failed {
 		return exitStatus(123)
 	}

@@ -15,11 +15,13 @@ import (
 
 // copying is what cp was asked for.
 type copying struct {
-	recursive bool // -r: directories too
-	preserve  bool // -p: mode, owner, times
-	follow    bool // follow symbolic links found in operands
-	force     bool // -f: remove a destination that cannot be opened
-	noClobber bool // -n: leave existing files alone
+	recursive bool                        // -r: directories too
+	preserve  bool                        // -p: mode, owner, times
+	follow    bool                        // follow symbolic links found in operands
+	force     bool                        // -f: remove a destination that cannot be opened
+	noClobber bool                        // -n: leave existing files alone
+	update    bool                        // -u: leave files alone that are as new
+	link      func(src, dst string) error // -l and -s: in place of a copy; else nil
 	ask       func(name string) bool
 	report    func(src, dst string)
 }
@@ -30,22 +32,34 @@ func runCp(p *Proc) error {
 	upper := p.Bool("Recursive", "R", "the same as -r")
 	preserve := p.Bool("preserve", "p", "keep mode, owner and times")
 	noDeref := p.Bool("no-dereference", "P", "copy symbolic links as links (with -r the default)")
+	links := p.Bool("links", "d", "the same as -P")
+	hard := p.Bool("link", "l", "make hard links in place of copies")
+	symbolic := p.Bool("symbolic-link", "s", "make symbolic links in place of copies")
+	update := p.Bool("update", "u", "leave files alone that are not older")
+	into := p.String("target-directory", "t", "", "copy into this `DIR`")
 	deref := p.Bool("dereference", "L", "copy what symbolic links point to")
 	force := p.Bool("force", "f", "replace a file that cannot be written")
 	noClobber := p.Bool("no-clobber", "n", "leave existing files alone")
 	interactive := p.Bool("interactive", "i", "ask before overwriting")
 	verbose := p.Bool("verbose", "v", "name what is copied")
 	noTarget := p.Bool("no-target-directory", "T", "treat the destination as a file")
-	names, err := p.Parse(2, -1)
+	names, err := p.parseTargets(into)
 	if err != nil {
 		return err
 	}
 	c := copying{
+		update:    *update,
 		recursive: *recursive || *upper || *archive, preserve: *preserve || *archive,
 		force: *force, noClobber: *noClobber,
 		ask: p.confirm("overwrite", *interactive), report: p.reporter(*verbose),
 	}
-	c.follow = *deref || !(c.recursive || *noDeref)
+	switch {
+	case *hard:
+		c.link = os.Link
+	case *symbolic:
+		c.link = os.Symlink
+	}
+	c.follow = *deref || !(c.recursive || *noDeref || *links)
 	return p.eachTarget(names, *noTarget, c.copy)
 }
 
@@ -55,13 +69,15 @@ func runMv(p *Proc) error {
 	interactive := p.Bool("interactive", "i", "ask before overwriting")
 	verbose := p.Bool("verbose", "v", "name what is moved")
 	noTarget := p.Bool("no-target-directory", "T", "treat the destination as a file")
-	names, err := p.Parse(2, -1)
+	update := p.Bool("update", "u", "leave files alone that are not older")
+	into := p.String("target-directory", "t", "", "move into this `DIR`")
+	names, err := p.parseTargets(into)
 	if err != nil {
 		return err
 	}
 	ask, report := p.confirm("overwrite", *interactive && !*force), p.reporter(*verbose)
 	return p.eachTarget(names, *noTarget, func(src, dst string) error {
-		if _, err := os.Lstat(dst); err == nil && (*noClobber || !ask(dst)) {
+		if old, err := os.Lstat(dst); err == nil && (*noClobber || *update && !isOlder(old, src) || !ask(dst)) {
 			return nil
 		}
 		err := os.Rename(src, dst)
@@ -73,6 +89,28 @@ func runMv(p *Proc) error {
 		}
 		return err
 	})
+}
+
+// parseTargets reads sources and a destination. The directory of -t becomes the last name.
+func (p *Proc) parseTargets(into *string) ([]string, error) {
+	names, err := p.Parse(1, -1)
+	switch {
+	case err != nil:
+		return nil, err
+	case *into != "" && !isDir(*into, true):
+		return nil, fmt.Errorf("%s: %w", *into, unix.ENOTDIR)
+	case *into != "":
+		return append(names, *into), nil
+	case len(names) < 2:
+		return nil, Usagef("missing operand")
+	}
+	return names, nil
+}
+
+// isOlder says whether a file is older than another one.
+func isOlder(old fs.FileInfo, than string) bool {
+	info, err := os.Stat(than)
+	return err != nil || old.ModTime().Before(info.ModTime())
 }
 
 // moveAcross moves between file systems: it copies everything, and only then removes the source.
@@ -143,7 +181,7 @@ func (c *copying) copy(src, dst string) error {
 		if target, err := os.Stat(dst); err == nil && os.SameFile(info, target) {
 			return fmt.Errorf("'%s' and '%s' are the same file", src, dst)
 		}
-		if !old.IsDir() && (c.noClobber || !c.ask(dst)) {
+		if !old.IsDir() && (c.noClobber || c.update && !isOlder(old, src) || !c.ask(dst)) {
 			return nil
 		}
 	}
@@ -165,6 +203,11 @@ func (c *copying) copyAs(src, dst string, info fs.FileInfo) error {
 		return fmt.Errorf("%s: %w (use -r)", src, unix.EISDIR)
 	case mode.IsDir():
 		return c.copyDir(src, dst, info)
+	case c.link != nil:
+		if c.force {
+			os.Remove(dst)
+		}
+		return c.link(src, dst)
 	case mode.IsRegular():
 		return c.copyFile(src, dst, info)
 	case mode&fs.ModeSymlink != 0:

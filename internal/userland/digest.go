@@ -12,7 +12,9 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"math"
 	"os"
+	"strconv"
 	"strings"
 )
 
@@ -25,6 +27,9 @@ func runSHA512(p *Proc) error { return p.digest(sha512.New) }
 func (p *Proc) digest(algorithm func() hash.Hash) error {
 	check := p.Bool("check", "c", "check the digests that are listed in the files")
 	quiet := p.Bool("quiet", "q", "with -c: only report what failed")
+	status := p.Bool("status", "s", "with -c: print nothing, only answer with the status")
+	p.Bool("warn", "w", "accepted; malformed lines are always told")
+	p.Bool("text", "t", "accepted; files are always read as they are")
 	p.Bool("binary", "b", "accepted; files are always read as they are")
 	names, err := p.Parse(0, -1)
 	if err != nil {
@@ -32,7 +37,7 @@ func (p *Proc) digest(algorithm func() hash.Hash) error {
 	}
 	p.eachFile(names, func(name string, r io.Reader) error {
 		if *check {
-			return p.checkDigests(r, algorithm, *quiet)
+			return p.checkDigests(r, algorithm, *quiet, *status)
 		}
 		sum, err := sumOf(r, algorithm)
 		if err == nil {
@@ -49,7 +54,7 @@ func sumOf(r io.Reader, algorithm func() hash.Hash) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), err
 }
 
-func (p *Proc) checkDigests(list io.Reader, algorithm func() hash.Hash, quiet bool) error {
+func (p *Proc) checkDigests(list io.Reader, algorithm func() hash.Hash, quiet, silent bool) error {
 	failed := 0
 	err := eachLine(list, func(line string) error {
 		want, name, ok := strings.Cut(line, "  ")
@@ -66,13 +71,18 @@ func (p *Proc) checkDigests(list io.Reader, algorithm func() hash.Hash, quiet bo
 				return err
 			case !strings.EqualFold(sum, want):
 				failed++
-				fmt.Fprintf(p.Out, "%s: FAILED\n", name)
-			case !quiet:
+				if !silent {
+					fmt.Fprintf(p.Out, "%s: FAILED\n", name)
+				}
+			case !quiet && !silent:
 				fmt.Fprintf(p.Out, "%s: OK\n", name)
 			}
 			return nil
 		})
 	})
+	if err == nil && failed > 0 && silent {
+		return exitStatus(1)
+	}
 	if err == nil && failed > 0 {
 		err = fmt.Errorf("%d digests did not match", failed)
 	}
@@ -185,11 +195,13 @@ func dumpLine(offset int64, line []byte) string {
 
 func runCmp(p *Proc) error {
 	silent := p.Bool("silent", "s", "print nothing, only answer with the status")
+	list := p.Bool("verbose", "l", "print every byte that differs: its number, and both in octal")
 	names, err := p.Parse(2, 2)
 	if err != nil {
 		return err
 	}
 	var readers [2]*bufio.Reader
+	size := int64(math.MaxInt64) // of the shorter one
 	for i, name := range names {
 		f, err := os.Open(name)
 		if err != nil {
@@ -197,13 +209,17 @@ func runCmp(p *Proc) error {
 		}
 		defer f.Close()
 		readers[i] = bufio.NewReader(f)
+		if info, err := f.Stat(); err == nil {
+			size = min(size, info.Size())
+		}
 	}
+	same := error(nil)
 	for offset, line := 1, 1; ; offset++ {
 		a, errA := readers[0].ReadByte()
 		b, errB := readers[1].ReadByte()
 		switch {
 		case errA == io.EOF && errB == io.EOF:
-			return nil
+			return same
 		case errA != nil || errB != nil:
 			if !*silent {
 				short := names[0]
@@ -213,6 +229,9 @@ func runCmp(p *Proc) error {
 				fmt.Fprintf(p.Stderr, "cmp: EOF on %s after byte %d\n", short, offset-1)
 			}
 			return exitStatus(1)
+		case a != b && *list:
+			fmt.Fprintf(p.Out, "%*d %3o %3o\n", len(strconv.FormatInt(size, 10)), offset, a, b)
+			same = exitStatus(1)
 		case a != b:
 			if !*silent {
 				fmt.Fprintf(p.Out, "%s %s differ: char %d, line %d\n", names[0], names[1], offset, line)

@@ -1,6 +1,8 @@
 package userland
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"io/fs"
@@ -210,7 +212,14 @@ func runDf(p *Proc) error {
 		}
 		return strconv.FormatUint(kib, 10)
 	}
-	header := []string{"Filesystem", "Type", "1K-blocks", "Used", "Available", "Use%", "Mounted on"}
+	size := "1K-blocks"
+	switch {
+	case *human:
+		size = "Size"
+	case *mega:
+		size = "1M-blocks"
+	}
+	header := []string{"Filesystem", "Type", size, "Used", "Available", "Use%", "Mounted on"}
 	if *inodes {
 		header = []string{"Filesystem", "Type", "Inodes", "IUsed", "IFree", "IUse%", "Mounted on"}
 	}
@@ -382,7 +391,7 @@ func (u *usage) count(path string, info fs.FileInfo, dev uint64, depth int) int6
 }
 
 func runDd(p *Proc) error {
-	words := map[string]string{"bs": "512", "count": "", "skip": "0", "seek": "0", "if": "", "of": "", "conv": "", "status": "", "iflag": "", "oflag": ""}
+	words := map[string]string{"bs": "512", "count": "", "skip": "0", "seek": "0", "if": "", "of": "", "conv": "", "status": "", "iflag": "", "ibs": "", "obs": ""}
 	for _, arg := range p.Args {
 		name, value, ok := strings.Cut(arg, "=")
 		if _, known := words[name]; !ok || !known {
@@ -390,8 +399,18 @@ func runDd(p *Proc) error {
 		}
 		words[name] = value
 	}
+	for _, o := range []struct{ name, known string }{
+		{"conv", "notrunc fsync sync ucase lcase"}, {"iflag", "fullblock"}, {"status", "none noxfer progress"},
+	} {
+		for word := range strings.SplitSeq(words[o.name], ",") {
+			if word != "" && !slices.Contains(strings.Fields(o.known), word) {
+				return Usagef("%s=%s: unknown; it is one of %s", o.name, word, o.known)
+			}
+		}
+	}
+	words["ibs"], words["obs"] = cmp.Or(words["ibs"], words["bs"]), cmp.Or(words["obs"], words["bs"])
 	numbers := map[string]int64{}
-	for _, name := range []string{"bs", "count", "skip", "seek"} {
+	for _, name := range []string{"ibs", "obs", "count", "skip", "seek"} {
 		if words[name] == "" {
 			numbers[name] = -1
 			continue
@@ -402,11 +421,11 @@ func runDd(p *Proc) error {
 		}
 		numbers[name] = n
 	}
-	bs := numbers["bs"]
-	if bs == 0 || bs > 1<<30 {
-		return Usagef("bs=%s: must be from 1 to 1G", words["bs"])
+	bs := numbers["ibs"]
+	if bs <= 0 || bs > 1<<30 {
+		return Usagef("bs=%s: must be from 1 to 1G", words["ibs"])
 	}
-	in, out, err := p.ddFiles(words, numbers["seek"]*bs)
+	in, out, err := p.ddFiles(words, numbers["seek"]*numbers["obs"])
 	if err != nil {
 		return err
 	}
@@ -456,6 +475,23 @@ func skipBytes(in io.Reader, n int64) error {
 	return notEOF(err)
 }
 
+// convert does what conv= asks for to the n bytes of a block.
+func convert(block []byte, n int, conv string) []byte {
+	out := block[:n]
+	for word := range strings.SplitSeq(conv, ",") {
+		switch word {
+		case "ucase":
+			out = bytes.ToUpper(out)
+		case "lcase":
+			out = bytes.ToLower(out)
+		case "sync": // short blocks are filled up with zeros
+			clear(block[n:])
+			out = append(out, block[n:]...)
+		}
+	}
+	return out
+}
+
 func (p *Proc) ddCopy(in io.Reader, out io.Writer, bs, count int64, words map[string]string) error {
 	start, buf := time.Now(), make([]byte, bs)
 	var full, partial, total int64 // blocks written whole, blocks written short, bytes
@@ -467,7 +503,7 @@ func (p *Proc) ddCopy(in io.Reader, out io.Writer, bs, count int64, words map[st
 	for count < 0 || full+partial < count {
 		n, err := read(buf)
 		if n > 0 {
-			written, writeErr := out.Write(buf[:n])
+			written, writeErr := out.Write(convert(buf, n, words["conv"]))
 			total += int64(written)
 			if writeErr != nil {
 				failed = writeErr

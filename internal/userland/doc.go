@@ -1,4 +1,4 @@
-// Package userland is the user land of the built-in image: some ninety Unix commands in pure Go, linked into one
+// Package userland is the user land of the built-in image: about a hundred Unix commands in pure Go, linked into one
 // static program that acts as the command whose name it was started by.
 //
 // # Theory of operation

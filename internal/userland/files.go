@@ -62,13 +62,17 @@ func remove(name string, recursive, dirs bool) error {
 func runMkdir(p *Proc) error {
 	parents := p.Bool("parents", "p", "make parents as needed; an existing directory is fine")
 	mode := p.String("mode", "m", "", "permissions of the new directory, as for chmod")
+	verbose := p.Bool("verbose", "v", "name what is made")
 	names, err := p.Parse(1, -1)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
+		missing := !isDir(name, true)
 		if err := makeDir(name, *parents, *mode); err != nil {
 			p.Warn(err)
+		} else if *verbose && missing {
+			fmt.Fprintf(p.Out, "made '%s'\n", name)
 		}
 	}
 	return nil
@@ -161,13 +165,26 @@ func runTouch(p *Proc) error {
 	modified := p.Bool("modified", "m", "change the modification time only")
 	reference := p.String("reference", "r", "", "take the times of this `FILE`")
 	date := p.String("date", "d", "", "set this `TIME` (as date prints it, RFC 3339, or @SECONDS)")
+	stamp := p.String("stamp", "t", "", "set this `TIME`: [[CC]YY]MMDDhhmm[.ss]")
+	link := p.Bool("no-dereference", "h", "change a symbolic link itself")
 	names, err := p.Parse(1, -1)
 	if err != nil {
 		return err
 	}
+	if *stamp != "" {
+		t, err := parseStamp(*stamp)
+		if err != nil {
+			return err
+		}
+		*date = "@" + strconv.FormatInt(t.Unix(), 10)
+	}
 	times, err := touchTimes(*reference, *date)
 	if err != nil {
 		return err
+	}
+	flags := 0
+	if *link {
+		flags = unix.AT_SYMLINK_NOFOLLOW
 	}
 	omit := unix.Timespec{Nsec: unix.UTIME_OMIT}
 	if *access && !*modified {
@@ -177,7 +194,7 @@ func runTouch(p *Proc) error {
 		times[0] = omit
 	}
 	for _, name := range names {
-		if err := touch(name, times, !*noCreate); err != nil {
+		if err := touch(name, times, flags, !*noCreate && !*link); err != nil {
 			p.Warn(err)
 		}
 	}
@@ -205,8 +222,23 @@ func touchTimes(reference, date string) ([]unix.Timespec, error) {
 	return []unix.Timespec{now, now}, nil
 }
 
-func touch(name string, times []unix.Timespec, create bool) error {
-	err := unix.UtimesNanoAt(unix.AT_FDCWD, name, times, 0)
+// parseStamp reads the time of touch -t.
+func parseStamp(s string) (time.Time, error) {
+	for _, form := range []string{"200601021504.05", "200601021504", "0601021504.05", "0601021504", "01021504.05", "01021504"} {
+		t, err := time.ParseInLocation(form, s, time.Local)
+		if err != nil {
+			continue
+		}
+		if t.Year() == 0 {
+			t = t.AddDate(time.Now().Year(), 0, 0)
+		}
+		return t, nil
+	}
+	return time.Time{}, fmt.Errorf("invalid time %q", s)
+}
+
+func touch(name string, times []unix.Timespec, flags int, create bool) error {
+	err := unix.UtimesNanoAt(unix.AT_FDCWD, name, times, flags)
 	if err == unix.ENOENT && !create {
 		return nil
 	}
@@ -305,6 +337,7 @@ func makeTemp(name string, directory, dry bool) error {
 
 func runTruncate(p *Proc) error {
 	size := p.String("size", "s", "", "set the size: `N` with suffix K, M, G; +N and -N are relative")
+	noCreate := p.Bool("no-create", "c", "do not make files")
 	names, err := p.Parse(1, -1)
 	if err != nil {
 		return err
@@ -314,7 +347,14 @@ func runTruncate(p *Proc) error {
 		return Usagef("invalid size %q", *size)
 	}
 	for _, name := range names {
-		f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE, 0o666)
+		create := os.O_CREATE
+		if *noCreate {
+			create = 0
+		}
+		f, err := os.OpenFile(name, os.O_WRONLY|create, 0o666)
+		if *noCreate && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
 		if err != nil {
 			p.Warn(err)
 			continue
@@ -360,11 +400,40 @@ func parseSize(s string) (int64, error) {
 }
 
 func runSync(p *Proc) error {
-	if _, err := p.Parse(0, 0); err != nil {
+	names, err := p.Parse(0, -1)
+	if err != nil {
 		return err
 	}
-	unix.Sync()
+	if len(names) == 0 {
+		unix.Sync()
+	}
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
+		}
+		if err != nil {
+			p.Warn(err)
+		}
+	}
 	return nil
+}
+
+// runLink and runUnlink are the system calls, without the questions that ln and rm ask.
+func runLink(p *Proc) error {
+	names, err := p.Parse(2, 2)
+	if err != nil {
+		return err
+	}
+	return os.Link(names[0], names[1])
+}
+
+func runUnlink(p *Proc) error {
+	names, err := p.Parse(1, 1)
+	if err != nil {
+		return err
+	}
+	return pathError("unlink", names[0], unix.Unlink(names[0]))
 }
 
 func runMkfifo(p *Proc) error {

@@ -365,3 +365,56 @@ func TestPathsThroughLinksAreReal(t *testing.T) {
 	}
 	refuse(t, "missing", "realpath", "-e", "missing")
 }
+
+func TestCopiesAndMovesWhereItIsTold(t *testing.T) {
+	tree(t)
+	for _, c := range []struct {
+		args  []string
+		check func() bool
+	}{
+		{[]string{"cp", "-t", "d", "a", "b"}, func() bool { return content(t, "d/a") == content(t, "a") && content(t, "d/b") == content(t, "b") }},
+		{[]string{"mv", "-t", "d/e", "d/a", "d/b"}, func() bool { return content(t, "d/e/a") == content(t, "a") && !exists("d/a") }},
+		{[]string{"cp", "-l", "a", "hard"}, func() bool { return sameFile("a", "hard") }},
+		{[]string{"cp", "-s", "a", "soft"}, func() bool { return isLink("soft") && sameFile("a", "soft") }},
+		{[]string{"touch", "-t", "200102030405", "b"}, func() bool { return strings.HasPrefix(mtimeOf("b"), "2001-02-03 04:05:00") }},
+		{[]string{"cp", "-u", "b", "a"}, func() bool { return content(t, "a") != content(t, "b") }},
+		{[]string{"mv", "-u", "b", "a"}, func() bool { return exists("b") }},
+		{[]string{"cp", "-u", "a", "b"}, func() bool { return content(t, "a") == content(t, "b") }},
+		{[]string{"truncate", "-c", "-s", "1", "none"}, func() bool { return !exists("none") }},
+		{[]string{"link", "a", "linked"}, func() bool { return sameFile("a", "linked") }},
+		{[]string{"unlink", "linked"}, func() bool { return !exists("linked") && exists("a") }},
+		{[]string{"uniq", "csv", "out"}, func() bool { return content(t, "out") == content(t, "csv") }},
+		{[]string{"sed", "-i.old", "s/name/NAME/", "csv"}, func() bool {
+			return strings.HasPrefix(content(t, "csv"), "NAME") && strings.HasPrefix(content(t, "csv.old"), "name")
+		}},
+	} {
+		if _, complaint, status := run(t, "", c.args...); status != 0 || !c.check() {
+			t.Errorf("%s: status %d, complained %q", strings.Join(c.args, " "), status, complaint)
+		}
+	}
+}
+
+func TestTarLeavesOutWhatItIsTold(t *testing.T) {
+	tree(t)
+	out, _, status := run(t, "", "tar", "-cvf", "t.tar", "--exclude", "e", "d")
+	if want := "d/\nd/.hidden\nd/f\nd/with name\n"; out != want || status != 0 {
+		t.Errorf("made with status %d and said %q, not %q", status, out, want)
+	}
+	if _, complaint, status := run(t, "", "tar", "-xkf", "t.tar"); status != 1 || !strings.Contains(complaint, "d/f: file already exists") {
+		t.Errorf("-k: status %d, complained %q", status, complaint)
+	}
+}
+
+func sameFile(a, b string) bool {
+	x, err1 := os.Stat(a)
+	y, err2 := os.Stat(b)
+	return err1 == nil && err2 == nil && os.SameFile(x, y)
+}
+
+func mtimeOf(name string) string {
+	info, err := os.Stat(name)
+	if err != nil {
+		return err.Error()
+	}
+	return info.ModTime().Format("2006-01-02 15:04:05")
+}

@@ -30,6 +30,7 @@ type search struct {
 	minDepth int
 	maxDepth int
 	oneFS    bool
+	follow   bool // symbolic links
 	prune    bool // set by -prune for the file at hand
 	quit     bool
 	batches  []*batch
@@ -40,11 +41,11 @@ type search struct {
 type batch struct{ command, paths []string }
 
 const findHelp = `
-Tests:    -name GLOB  -iname GLOB  -path GLOB  -type f|d|l|c|b|p|s  -size [+-]N[ckMG]  -perm [-/]MODE
+Tests:    -name GLOB  -iname GLOB  -path GLOB  -regex PATTERN  -iregex PATTERN  -type f|d|l|c|b|p|s  -size [+-]N[ckMG]  -perm [-/]MODE
           -user NAME  -group NAME  -uid N  -gid N  -nouser  -nogroup  -empty  -newer FILE  -links [+-]N
           -inum N  -mtime [+-]DAYS  -mmin [+-]MINUTES  -true  -false
 Actions:  -print  -print0  -ls  -delete  -prune  -quit  -exec COMMAND {} ;  -exec COMMAND {} +
-Options:  -maxdepth N  -mindepth N  -xdev
+Options:  -maxdepth N  -mindepth N  -xdev  -depth; -L before the first DIR follows symbolic links
 Logic:    ! EXPR   EXPR -a EXPR   EXPR -o EXPR   ( EXPR )
 `
 
@@ -54,11 +55,16 @@ func runFind(p *Proc) error {
 		fmt.Fprint(p.Out, findHelp)
 		return nil
 	}
+	follow := false
+	for len(p.Args) > 0 && (p.Args[0] == "-L" || p.Args[0] == "-H" || p.Args[0] == "-P") {
+		follow = p.Args[0] == "-L"
+		p.Args = p.Args[1:]
+	}
 	roots := 0
 	for roots < len(p.Args) && !strings.HasPrefix(p.Args[roots], "-") && p.Args[roots] != "!" && p.Args[roots] != "(" {
 		roots++
 	}
-	s := &search{p: p, words: p.Args[roots:], maxDepth: 1 << 30, now: time.Now()}
+	s := &search{p: p, follow: follow, words: p.Args[roots:], maxDepth: 1 << 30, now: time.Now()}
 	if err := s.parse(); err != nil {
 		return err
 	}
@@ -196,6 +202,9 @@ func (s *search) test(word, arg string) (predicate, error) {
 	switch word {
 	case "-name", "-iname", "-path", "-wholename":
 		return globTest(word, arg)
+	case "-regex", "-iregex":
+		pattern, err := compileGo("^(?:"+toGo(arg, false)+")$", word == "-iregex")
+		return func(f *found) bool { return pattern.MatchString(f.path) }, err
 	case "-type":
 		return func(f *found) bool { return strings.Contains(arg, typeLetter(f.info)) }, nil
 	case "-size":
@@ -329,8 +338,31 @@ func (s *search) walk(root string) {
 		s.p.Warn(err)
 		return
 	}
+	info = s.target(root, info)
 	depthFirst := strings.Contains(" "+strings.Join(s.p.Args, " ")+" ", " -delete ") || strings.Contains(" "+strings.Join(s.p.Args, " ")+" ", " -depth ")
 	s.visit(&found{root, 0, info}, statOf(info).Dev, depthFirst)
+}
+
+// target is what a symbolic link leads to, if links are followed: but not one that leads nowhere, or back to a directory
+// that it is in, in which find would go round for ever.
+func (s *search) target(path string, info fs.FileInfo) fs.FileInfo {
+	if !s.follow || info.Mode()&fs.ModeSymlink == 0 {
+		return info
+	}
+	target, err := os.Stat(path)
+	if err != nil {
+		return info
+	}
+	for dir := filepath.Dir(path); target.IsDir(); dir = filepath.Dir(dir) {
+		if above, err := os.Stat(dir); err == nil && os.SameFile(above, target) {
+			s.p.Warnf("%s: leads back to %s", path, dir)
+			return info
+		}
+		if dir == filepath.Dir(dir) {
+			break
+		}
+	}
+	return target
 }
 
 func (s *search) visit(f *found, dev uint64, depthFirst bool) {
@@ -363,7 +395,7 @@ func (s *search) children(f *found, dev uint64, depthFirst bool) {
 			continue
 		}
 		path := strings.TrimRight(f.path, "/") + "/" + e.Name()
-		s.visit(&found{path, f.depth + 1, info}, dev, depthFirst)
+		s.visit(&found{path, f.depth + 1, s.target(path, info)}, dev, depthFirst)
 	}
 }
 

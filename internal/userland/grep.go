@@ -15,6 +15,7 @@ import (
 type grepping struct {
 	invert, count, filesOnly, filesWithout, number, quiet, only, withName, noMessages bool
 
+	follow              bool // symbolic links below directories
 	before, after, most int
 	pattern             *regexp.Regexp
 	matched             bool
@@ -47,7 +48,8 @@ func runGrep(p *Proc) error {
 	names := p.Bool("with-filename", "H", "print the file's name before each line")
 	noNames := p.Bool("no-filename", "h", "do not")
 	recursive := p.Bool("recursive", "r", "search directories")
-	upper := p.Bool("dereference-recursive", "R", "the same as -r")
+	upper := p.Bool("dereference-recursive", "R", "the same, through symbolic links too")
+	p.Bool("text", "a", "accepted; every file is text")
 	patterns := p.Strings("regexp", "e", "match this `PATTERN`; may be repeated")
 	file := p.String("file", "f", "", "match the patterns in this `FILE`, one a line")
 	operands, err := p.Parse(0, -1)
@@ -74,7 +76,8 @@ func runGrep(p *Proc) error {
 	if deep && len(operands) == 0 {
 		operands = []string{"."}
 	}
-	g.withName = (*names || deep || len(operands) > 1) && !*noNames
+	g.withName = (*names || len(operands) > 1 || deep && isDir(operands[0], true)) && !*noNames
+	g.follow = *upper
 	g.searchAll(p, operands, deep)
 	switch {
 	case p.status != 0 && !(g.quiet && g.matched):
@@ -134,17 +137,33 @@ func (g *grepping) searchAll(p *Proc, operands []string, recursive bool) {
 			one(name)
 			continue
 		}
-		filepath.WalkDir(name, func(path string, d fs.DirEntry, err error) error {
-			switch {
-			case err != nil:
-				complain(err)
-			case d.Type().IsRegular():
-				one(path)
-			}
-			return nil
-		})
+		g.searchTree(name, one, complain)
 	}
 }
+
+// searchTree looks into every file below a name. Of symbolic links, those that are named are followed, and with -R
+// those to files that are found too.
+func (g *grepping) searchTree(root string, one func(string), complain func(error)) {
+	filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if root == "." && path != root {
+			path = "./" + path
+		}
+		switch {
+		case err != nil:
+			complain(err)
+		case d.Type().IsRegular():
+			one(path)
+		case d.Type()&fs.ModeSymlink != 0 && (g.follow || path == root):
+			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+				one(path)
+			}
+		}
+		return nil
+	})
+}
+
+func runEgrep(p *Proc) error { p.Args = append([]string{"-E"}, p.Args...); return runGrep(p) }
+func runFgrep(p *Proc) error { p.Args = append([]string{"-F"}, p.Args...); return runGrep(p) }
 
 // search prints the selected lines of one file.
 func (g *grepping) search(p *Proc, name string, r io.Reader) error {

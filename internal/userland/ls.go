@@ -19,7 +19,8 @@ import (
 // listing is what ls was asked for.
 type listing struct {
 	all, almostAll, long, one, numeric, human, recursive, classify, inode, blocks, dirs bool
-	byTime, bySize, unsorted, reverse, fullTime                                         bool
+	byTime, bySize, byVersion, byExtension, unsorted, reverse, fullTime                 bool
+	follow, slash, columns, accessTime, changeTime                                      bool
 
 	users, groups map[int]string
 	width         int // of the terminal, 0 if the output is not one
@@ -51,6 +52,13 @@ func runLs(p *Proc) error {
 	flags.BoolVarP(&l.recursive, "recursive", "R", false, "and everything below")
 	flags.BoolVarP(&l.byTime, "time", "t", false, "newest first")
 	flags.BoolVarP(&l.bySize, "by-size", "S", false, "largest first")
+	flags.BoolVarP(&l.byVersion, "by-version", "v", false, "compare numbers in names as numbers")
+	flags.BoolVarP(&l.byExtension, "by-extension", "X", false, "by what follows the last dot")
+	flags.BoolVarP(&l.accessTime, "access", "u", false, "show and sort by the time of last access")
+	flags.BoolVarP(&l.changeTime, "change", "c", false, "show and sort by the time of the last change of the inode")
+	flags.BoolVarP(&l.follow, "dereference", "L", false, "show what symbolic links point to")
+	flags.BoolVarP(&l.slash, "slash", "p", false, "mark directories with /")
+	flags.BoolVarP(&l.columns, "columns", "C", false, "in columns, also where the output is no terminal")
 	flags.BoolVarP(&l.unsorted, "unsorted", "U", false, "in the order of the directory")
 	flags.BoolVarP(&l.reverse, "reverse", "r", false, "reverse the order")
 	flags.BoolVar(&l.fullTime, "full-time", false, "the same as -l with full times")
@@ -77,6 +85,8 @@ func (l *listing) prepare(p *Proc) {
 	}
 	if ws, err := unix.IoctlGetWinsize(1, unix.TIOCGWINSZ); err == nil {
 		l.width = max(int(ws.Col), 40)
+	} else if l.columns {
+		l.width = 80
 	}
 }
 
@@ -115,7 +125,7 @@ func (l *listing) showDir(p *Proc, dir string) {
 	}
 	var entries []listed
 	add := func(name string) {
-		e, err := l.entry(name, filepath.Join(dir, name))
+		e, err := l.entry(name, strings.TrimSuffix(dir, "/")+"/"+name)
 		if err != nil {
 			p.Warn(err)
 			return
@@ -147,9 +157,14 @@ func (l *listing) showDir(p *Proc, dir string) {
 	}
 }
 
-// entry asks for one file. A symbolic link is shown, not followed.
+// entry asks for one file. A symbolic link is shown, not followed, unless all are to be.
 func (l *listing) entry(name, path string) (listed, error) {
 	info, err := os.Lstat(path)
+	if l.follow {
+		if target, followed := os.Stat(path); followed == nil {
+			info, err = target, nil
+		}
+	}
 	if err != nil {
 		return listed{}, err
 	}
@@ -184,14 +199,33 @@ func (l *listing) print(p *Proc, entries []listed) {
 
 func (l *listing) compare(a, b listed) int {
 	if l.byTime {
-		if c := cmp.Compare(mtime(b.st).UnixNano(), mtime(a.st).UnixNano()); c != 0 {
+		if c := l.time(b).Compare(l.time(a)); c != 0 {
 			return c
 		}
 	}
 	if l.bySize && a.st.Size != b.st.Size {
 		return cmp.Compare(b.st.Size, a.st.Size)
 	}
+	if l.byExtension {
+		if c := cmp.Compare(filepath.Ext(a.name), filepath.Ext(b.name)); c != 0 {
+			return c
+		}
+	}
+	if l.byVersion {
+		return compareVersions(a.name, b.name)
+	}
 	return cmp.Compare(a.name, b.name)
+}
+
+// time is the one of a file's three times that is shown, and sorted by.
+func (l *listing) time(e listed) time.Time {
+	switch {
+	case l.accessTime:
+		return time.Unix(int64(e.st.Atim.Sec), int64(e.st.Atim.Nsec))
+	case l.changeTime:
+		return time.Unix(int64(e.st.Ctim.Sec), int64(e.st.Ctim.Nsec))
+	}
+	return mtime(e.st)
 }
 
 func mtime(st *syscall.Stat_t) time.Time { return time.Unix(int64(st.Mtim.Sec), int64(st.Mtim.Nsec)) }
@@ -247,7 +281,7 @@ func (l *listing) row(e listed) []string {
 		name = e.name + " -> " + e.target
 	}
 	return []string{modeString(e.st.Mode), strconv.FormatUint(uint64(e.st.Nlink), 10),
-		nameOr(l.users, int(e.st.Uid)), nameOr(l.groups, int(e.st.Gid)), size, l.timeString(mtime(e.st)), name}
+		nameOr(l.users, int(e.st.Uid)), nameOr(l.groups, int(e.st.Gid)), size, l.timeString(l.time(e)), name}
 }
 
 // timeString shows the time of day for the last half year and the year otherwise, as POSIX has it.
@@ -273,12 +307,11 @@ func (l *listing) prefix(e listed) string {
 }
 
 func (l *listing) mark(e listed) string {
-	if !l.classify {
-		return ""
-	}
 	switch {
-	case e.mode.IsDir():
+	case e.mode.IsDir() && (l.classify || l.slash):
 		return "/"
+	case !l.classify:
+		return ""
 	case e.mode&fs.ModeSymlink != 0:
 		return "@"
 	case e.mode&fs.ModeNamedPipe != 0:

@@ -2,7 +2,9 @@ package userland
 
 import (
 	"fmt"
+	"net"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -62,6 +64,8 @@ func runArch(p *Proc) error {
 
 func runHostname(p *Proc) error {
 	short := p.Bool("short", "s", "up to the first dot")
+	address := p.Bool("ip-address", "i", "print its addresses")
+	p.Bool("fqdn", "f", "accepted; the name is printed as it is")
 	names, err := p.Parse(0, 1)
 	if err != nil {
 		return err
@@ -72,6 +76,11 @@ func runHostname(p *Proc) error {
 	name, err := os.Hostname()
 	if *short {
 		name, _, _ = strings.Cut(name, ".")
+	}
+	if *address {
+		addresses, err := net.LookupHost(name)
+		fmt.Fprintln(p.Out, strings.Join(addresses, " "))
+		return err
 	}
 	fmt.Fprintln(p.Out, name)
 	return err
@@ -189,7 +198,14 @@ func runNproc(p *Proc) error {
 func runDate(p *Proc) error {
 	utc := p.Bool("utc", "u", "in UTC")
 	date := p.String("date", "d", "", "print this `TIME`, not now")
-	iso := p.Bool("iso-8601", "I", "print the date as YYYY-MM-DD")
+	for i, a := range p.Args { // the flag library wants -I=FORM
+		if form, ok := strings.CutPrefix(a, "-I"); ok && form != "" && form[0] != '=' {
+			p.Args = slices.Clone(p.Args)
+			p.Args[i] = "-I=" + form
+		}
+	}
+	iso := p.String("iso-8601", "I", "", "print as in 2006-01-02; with `FORM` hours, minutes, seconds or ns the time too")
+	p.Flags.Lookup("iso-8601").NoOptDefVal = "date"
 	rfc := p.Bool("rfc-email", "R", "print as in mail headers")
 	reference := p.String("reference", "r", "", "print the modification time of this `FILE`")
 	operands, err := p.Parse(0, 1)
@@ -218,8 +234,11 @@ func runDate(p *Proc) error {
 		return Usagef("the format must begin with +; setting the clock is not for containers")
 	case len(operands) == 1:
 		format = operands[0][1:]
-	case *iso:
-		format = "%F"
+	case *iso != "":
+		forms := map[string]string{"date": "%F", "hours": "%FT%H%:z", "minutes": "%FT%H:%M%:z", "seconds": "%FT%T%:z", "ns": "%FT%T,%N%:z"}
+		if format = forms[*iso]; format == "" {
+			return Usagef("unknown form %q: it is one of date, hours, minutes, seconds, ns", *iso)
+		}
 	case *rfc:
 		format = "%a, %d %b %Y %H:%M:%S %z"
 	}
@@ -242,6 +261,9 @@ func strftime(t time.Time, format string) string {
 		}
 		i++
 		switch c := format[i]; {
+		case c == ':' && strings.HasPrefix(format[i:], ":z"):
+			i++
+			out.WriteString(t.Format("-07:00"))
 		case c == 's':
 			fmt.Fprintf(&out, "%d", t.Unix())
 		case c == 'N':

@@ -19,6 +19,9 @@ func statOf(info fs.FileInfo) *syscall.Stat_t { return info.Sys().(*syscall.Stat
 func runChmod(p *Proc) error {
 	recursive := p.Bool("recursive", "R", "and everything below")
 	reference := p.String("reference", "", "", "use the mode of this `FILE`")
+	verbose := p.Bool("verbose", "v", "name every file, with its new mode")
+	changes := p.Bool("changes", "c", "name what changes")
+	p.Bool("silent", "f", "accepted; failures are always told")
 	p.minusMode()
 	operands, err := p.Parse(1, -1)
 	if err != nil {
@@ -44,9 +47,23 @@ func runChmod(p *Proc) error {
 		if link && *recursive {
 			return nil
 		}
-		return changeMode(path, mode)
+		before := modeOf(path)
+		err := changeMode(path, mode)
+		if after := modeOf(path); err == nil && (*verbose || *changes && after != before) {
+			fmt.Fprintf(p.Out, "mode of '%s' is %04o (%s)\n", path, after, modeString(after)[1:])
+		}
+		return err
 	})
 	return nil
+}
+
+// modeOf are the permissions of a file, 0 if it cannot be asked.
+func modeOf(path string) uint32 {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0
+	}
+	return statOf(info).Mode & 0o7777
 }
 
 // minusMode protects a mode such as -x from being read as a flag.
@@ -211,6 +228,8 @@ func (p *Proc) changeOwner(parse func(string) (uid, gid int, err error)) error {
 	recursive := p.Bool("recursive", "R", "and everything below")
 	noDeref := p.Bool("no-dereference", "h", "change a symbolic link itself")
 	reference := p.String("reference", "", "", "use the owner of this `FILE`")
+	verbose := p.Bool("verbose", "v", "name every file")
+	p.Bool("silent", "f", "accepted; failures are always told")
 	operands, err := p.Parse(1, -1)
 	if err != nil {
 		return err
@@ -232,10 +251,15 @@ func (p *Proc) changeOwner(parse func(string) (uid, gid int, err error)) error {
 		return Usagef("missing operand")
 	}
 	p.eachPath(operands, *recursive, func(path string, link bool) error {
+		change := os.Chown
 		if *noDeref || link && *recursive {
-			return os.Lchown(path, uid, gid)
+			change = os.Lchown
 		}
-		return os.Chown(path, uid, gid)
+		err := change(path, uid, gid)
+		if err == nil && *verbose {
+			fmt.Fprintf(p.Out, "owner of '%s' is set\n", path)
+		}
+		return err
 	})
 	return nil
 }

@@ -37,6 +37,7 @@ type Proc struct {
 
 	stdout io.Writer // Out without its buffer, for child processes
 	status int
+	quiet  bool // what the command finds is not printed
 }
 
 // exitStatus ends a command with a status and no message.
@@ -256,6 +257,15 @@ func (p *Proc) help() {
 	}
 }
 
+// printTo sends what the command prints to a file, from now to its end.
+func (p *Proc) printTo(name string) error {
+	f, err := os.Create(name)
+	if err == nil {
+		p.Out.Reset(f)
+	}
+	return err
+}
+
 // eachFile runs do on every named file, or on standard input when there is none or for "-". A file that cannot be
 // read is reported, and the next one is taken.
 func (p *Proc) eachFile(names []string, do func(name string, r io.Reader) error) {
@@ -289,12 +299,15 @@ func (p *Proc) withFile(name string, do func(string, io.Reader) error) error {
 }
 
 // eachLine calls do for each line of r, without its newline. Lines may be of any length.
-func eachLine(r io.Reader, do func(line string) error) error {
+func eachLine(r io.Reader, do func(line string) error) error { return eachPart(r, '\n', do) }
+
+// eachPart is eachLine for what another byte ends.
+func eachPart(r io.Reader, end byte, do func(part string) error) error {
 	in := bufio.NewReaderSize(r, 64<<10)
 	for {
-		line, err := in.ReadString('\n')
-		if line != "" {
-			if doErr := do(strings.TrimSuffix(line, "\n")); doErr != nil {
+		part, err := in.ReadString(end)
+		if part != "" {
+			if doErr := do(strings.TrimSuffix(part, string(end))); doErr != nil {
 				return doErr
 			}
 		}

@@ -389,9 +389,13 @@ func runKill(p *Proc) error {
 
 func (p *Proc) listSignals(numbers []string) error {
 	for _, word := range numbers {
+		if sig, err := parseSignal(word); err == nil && word[0] > '9' {
+			fmt.Fprintln(p.Out, int(sig))
+			continue
+		}
 		n, err := strconv.Atoi(word)
 		if err != nil {
-			return Usagef("%q is not a number", word)
+			return Usagef("%q is no signal", word)
 		}
 		if n > 128 { // the exit status of a killed process
 			n -= 128
@@ -431,7 +435,71 @@ func runPidof(p *Proc) error {
 	return nil
 }
 
-func runPgrep(p *Proc) error {
+func runPgrep(p *Proc) error { return p.selectProcesses(func(int) error { return nil }) }
+
+// runPkill sends a signal to the processes that pgrep would list.
+func runPkill(p *Proc) error {
+	sig, err := p.signalFlag()
+	if err != nil {
+		return err
+	}
+	p.quiet = true
+	return p.selectProcesses(func(pid int) error { return unix.Kill(pid, sig) })
+}
+
+// runKillall sends a signal to the processes of a program.
+func runKillall(p *Proc) error {
+	sig, err := p.signalFlag()
+	if err != nil {
+		return err
+	}
+	quiet := p.Bool("quiet", "q", "do not complain about names that no process has")
+	names, err := p.Parse(1, -1)
+	if err != nil {
+		return err
+	}
+	all, err := processes()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		found := false
+		for _, proc := range all {
+			if proc.comm != name || proc.pid == os.Getpid() {
+				continue
+			}
+			found = true
+			if err := unix.Kill(proc.pid, sig); err != nil {
+				p.Warnf("%d: %w", proc.pid, err)
+			}
+		}
+		if !found && *quiet {
+			p.status = 1
+		} else if !found {
+			p.Warnf("%s: no process", name)
+		}
+	}
+	return nil
+}
+
+// signalFlag takes a first word that names a signal, as in "-9" and "-s HUP". Without one it is SIGTERM.
+func (p *Proc) signalFlag() (syscall.Signal, error) {
+	if len(p.Args) > 1 && p.Args[0] == "-s" {
+		sig, err := parseSignal(p.Args[1])
+		p.Args = p.Args[2:]
+		return sig, err
+	}
+	if len(p.Args) > 0 && len(p.Args[0]) > 1 && p.Args[0][0] == '-' {
+		if sig, err := parseSignal(p.Args[0][1:]); err == nil {
+			p.Args = p.Args[1:]
+			return sig, nil
+		}
+	}
+	return syscall.SIGTERM, nil
+}
+
+// selectProcesses prints the processes that match, and does something with each.
+func (p *Proc) selectProcesses(do func(pid int) error) error {
 	full := p.Bool("full", "f", "match whole command lines")
 	exact := p.Bool("exact", "x", "match the whole name")
 	long := p.Bool("list-name", "l", "print names too")
@@ -461,6 +529,12 @@ func runPgrep(p *Proc) error {
 			continue
 		}
 		p.status = 0
+		if err := do(proc.pid); err != nil {
+			p.Warnf("%d: %w", proc.pid, err)
+		}
+		if p.quiet {
+			continue
+		}
 		if *long {
 			fmt.Fprintf(p.Out, "%d %s\n", proc.pid, text)
 		} else {

@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/creack/pty"
 )
 
 // output runs a command as a process and returns what it printed and its status.
@@ -197,4 +200,81 @@ func TestMountAndMknodSayWhatIsWrong(t *testing.T) {
 	refuse(t, "extra operand", "mount", "a", "b", "c")
 	refuse(t, "invalid type", "mknod", "x", "q")
 	refuse(t, "major and a minor", "mknod", "x", "c")
+}
+
+func TestProcessesAreEndedByName(t *testing.T) {
+	for _, c := range [][]string{{"killall", "-9", "named-to-die"}, {"pkill", "-x", "named-to-die"}, {"pkill", "-s", "HUP", "-f", "named-to-die"}} {
+		path := filepath.Join(t.TempDir(), "named-to-die")
+		sleep, err := exec.LookPath("sleep")
+		if err != nil {
+			t.Skip(err)
+		}
+		if err := os.Symlink(sleep, path); err != nil {
+			t.Fatal(err)
+		}
+		victim := exec.Command(path, "60")
+		if err := victim.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, complaint, status := run(t, "", c...); status != 0 {
+			t.Errorf("%v: status %d, complained %q", c, status, complaint)
+			victim.Process.Kill()
+		}
+		if err := victim.Wait(); err == nil {
+			t.Errorf("%v: it lived on", c)
+		}
+	}
+	if _, complaint, status := run(t, "", "killall", "nobody-is-called-so"); status != 1 || !strings.Contains(complaint, "no process") {
+		t.Errorf("nobody to kill: status %d, complained %q", status, complaint)
+	}
+}
+
+func TestXargsRunsSeveralAtOnce(t *testing.T) {
+	// Each of the two waits for the other, so that one after the other never ends.
+	t.Chdir(t.TempDir())
+	out, complaint, status := run(t, "a b\n", "timeout", "20", "sh", "-c", `xargs -P 2 -n 1 sh -c 'touch $0; while ! [ -e a -a -e b ]; do sleep 0.01; done'`)
+	if status != 0 {
+		t.Errorf("status %d, printed %q, complained %q", status, out, complaint)
+	}
+	cmd := command(t, "xargs", "-P", "0", "-n", "1", "sh", "-c", "exit 3")
+	cmd.Stdin = strings.NewReader("a b c\n")
+	if err := cmd.Run(); err == nil || cmd.ProcessState.ExitCode() != 123 {
+		t.Errorf("of commands that failed: %v", err)
+	}
+}
+
+func TestSttySetsTheTerminal(t *testing.T) {
+	master, terminal, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	defer terminal.Close()
+	stty := func(args ...string) string {
+		t.Helper()
+		cmd := command(t, append([]string{"stty"}, args...)...)
+		cmd.Stdin = terminal
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("stty %v: %v: %s", args, err, out)
+		}
+		return string(out)
+	}
+	stty("rows", "30", "cols", "99")
+	if got := stty("size"); got != "30 99\n" {
+		t.Errorf("size %q", got)
+	}
+	stty("-echo", "raw")
+	if got := stty("-a"); !strings.Contains(got, " -echo ") || !strings.Contains(got, " -icanon ") {
+		t.Errorf("raw and without echo: %s", got)
+	}
+	stty("sane")
+	if got := stty("-a"); !strings.Contains(got, " echo ") || !strings.Contains(got, " icanon ") {
+		t.Errorf("sane: %s", got)
+	}
+	cmd := command(t, "stty", "nonsense")
+	cmd.Stdin = terminal
+	if out, err := cmd.CombinedOutput(); err == nil || !strings.Contains(string(out), `unknown setting "nonsense"`) {
+		t.Errorf("an unknown setting: %v: %s", err, out)
+	}
 }

@@ -55,10 +55,11 @@ type editor struct {
 }
 
 func runSed(p *Proc) error {
+	backup := p.backupSuffix()
 	silent := p.Bool("quiet", "n", "print only what the script prints")
 	extended := p.Bool("regexp-extended", "E", "patterns are extended regular expressions")
 	gnu := p.Bool("r", "r", "the same as -E")
-	inPlace := p.Bool("in-place", "i", "change the files")
+	inPlace := p.Bool("in-place", "i", "change the files; -i.SUFFIX keeps what they were under names with .SUFFIX")
 	separate := p.Bool("separate", "s", "line numbers start anew in each file")
 	scripts := p.Strings("expression", "e", "add this `SCRIPT`: [ADDR[,ADDR]][!]COMMAND with COMMAND one of s y d D p P n N g G h H x a i c q Q = l b t : r w { }")
 	file := p.String("file", "f", "", "add the script in this `FILE`")
@@ -91,15 +92,30 @@ func runSed(p *Proc) error {
 	}
 	for _, name := range operands {
 		e.line = 0
-		if err := e.editOne(name, *inPlace); err != nil {
+		if err := e.editOne(name, *inPlace, backup); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// editOne edits one file by itself; in place means that its content is replaced.
-func (e *editor) editOne(name string, inPlace bool) error {
+// backupSuffix takes the suffix from -i.SUFFIX, or --in-place=.SUFFIX, which no other flag has: joined with the flag, and
+// not needed.
+func (p *Proc) backupSuffix() string {
+	for i, a := range p.Args {
+		for _, flag := range []string{"-i", "-Ei", "-ni", "-ri", "--in-place="} {
+			if suffix, ok := strings.CutPrefix(a, flag); ok && strings.HasPrefix(suffix, ".") {
+				p.Args = append(append(append([]string{}, p.Args[:i]...), strings.TrimSuffix(flag, "=")), p.Args[i+1:]...)
+				return suffix
+			}
+		}
+	}
+	return ""
+}
+
+// editOne edits one file by itself; in place means that its content is replaced, and a backup suffix that what it was is
+// kept under its name with the suffix.
+func (e *editor) editOne(name string, inPlace bool, backup string) error {
 	if !inPlace {
 		return e.edit([]string{name})
 	}
@@ -115,6 +131,11 @@ func (e *editor) editOne(name string, inPlace bool) error {
 		return err
 	}
 	e.p.Out.Flush()
+	if backup != "" {
+		if err := os.Rename(name, name+backup); err != nil {
+			return err
+		}
+	}
 	return os.WriteFile(name, []byte(text.String()), info.Mode().Perm())
 }
 

@@ -18,10 +18,14 @@ import (
 
 func runCat(p *Proc) error {
 	number := p.Bool("number", "n", "number the lines")
+	nonblank := p.Bool("number-nonblank", "b", "number the lines that are not empty")
+	squeeze := p.Bool("squeeze-blank", "s", "print several empty lines as one")
 	ends := p.Bool("show-ends", "E", "show $ at the end of each line")
 	tabs := p.Bool("show-tabs", "T", "show tabs as ^I")
 	nonprinting := p.Bool("show-nonprinting", "v", "show control bytes as ^X and M-X")
 	everything := p.Bool("show-all", "A", "the same as -vET")
+	endsToo := p.Bool("e", "e", "the same as -vE")
+	tabsToo := p.Bool("t", "t", "the same as -vT")
 	p.Bool("unbuffered", "u", "accepted; output is never held back")
 	names, err := p.Parse(0, -1)
 	if err != nil {
@@ -30,16 +34,22 @@ func runCat(p *Proc) error {
 	if *everything {
 		*ends, *tabs, *nonprinting = true, true, true
 	}
-	line := 0
+	*ends, *tabs = *ends || *endsToo, *tabs || *tabsToo
+	*nonprinting = *nonprinting || *endsToo || *tabsToo
+	line, empty := 0, false
 	p.eachFile(names, func(_ string, r io.Reader) error {
-		if !*number && !*ends && !*tabs && !*nonprinting {
+		if !*number && !*nonblank && !*squeeze && !*ends && !*tabs && !*nonprinting {
 			p.Out.Flush()
 			_, err := io.Copy(p.stdout, r)
 			return err
 		}
 		return eachLine(r, func(text string) error {
-			line++
-			if *number {
+			if *squeeze && empty && text == "" {
+				return nil
+			}
+			empty = text == ""
+			if *number && !*nonblank || *nonblank && !empty {
+				line++
 				fmt.Fprintf(p.Out, "%6d\t", line)
 			}
 			p.Out.WriteString(visible(text, *tabs, *nonprinting))
@@ -80,11 +90,43 @@ func visible(text string, tabs, nonprinting bool) string {
 	return out.String()
 }
 
+func runFold(p *Proc) error {
+	width := p.Int("width", "w", 80, "lines have at most `N` characters")
+	spaces := p.Bool("spaces", "s", "break at blanks")
+	p.Bool("bytes", "b", "accepted; characters are never cut in two")
+	names, err := p.Parse(0, -1)
+	if err != nil {
+		return err
+	}
+	if *width < 1 {
+		return Usagef("invalid width %d", *width)
+	}
+	p.eachFile(names, func(_ string, r io.Reader) error {
+		return eachLine(r, func(line string) error {
+			rest := []rune(line)
+			for len(rest) > *width {
+				at := *width
+				if *spaces {
+					if blank := strings.LastIndexByte(string(rest[:at]), ' '); blank >= 0 {
+						at = len([]rune(string(rest[:at])[:blank])) + 1
+					}
+				}
+				fmt.Fprintln(p.Out, string(rest[:at]))
+				rest = rest[at:]
+			}
+			_, err := fmt.Fprintln(p.Out, string(rest))
+			return err
+		})
+	})
+	return nil
+}
+
 func runHead(p *Proc) error {
 	p.OldNumber("-n")
 	lines := p.String("lines", "n", "10", "print the first `N` lines; -N: all but the last N")
 	byteCount := p.String("bytes", "c", "", "print the first `N` bytes")
 	quiet := p.Bool("quiet", "q", "no headers with names")
+	verbose := p.Bool("verbose", "v", "headers also for a single file")
 	names, err := p.Parse(0, -1)
 	if err != nil {
 		return err
@@ -97,10 +139,12 @@ func runHead(p *Proc) error {
 	if err != nil {
 		return Usagef("invalid number %q", count)
 	}
-	header := p.headers(len(names) > 1 && !*quiet)
+	header := p.headers(*verbose || len(names) > 1 && !*quiet)
 	p.eachFile(names, func(name string, r io.Reader) error {
 		header(name)
 		switch {
+		case *byteCount != "" && strings.HasPrefix(count, "-"):
+			return p.allButBytes(r, int(n))
 		case *byteCount != "":
 			_, err := io.CopyN(p.Out, r, n)
 			return notEOF(err)
@@ -159,6 +203,19 @@ func (p *Proc) allBut(r io.Reader, n int) error {
 	})
 }
 
+// allButBytes prints all bytes but the last n.
+func (p *Proc) allButBytes(r io.Reader, n int) error {
+	in := bufio.NewReaderSize(r, max(n+1, 4096))
+	for {
+		ahead, err := in.Peek(n + 1)
+		if len(ahead) <= n {
+			return notEOF(err)
+		}
+		p.Out.WriteByte(ahead[0])
+		in.Discard(1)
+	}
+}
+
 func runTail(p *Proc) error {
 	p.OldNumber("-n")
 	lines := p.String("lines", "n", "10", "print the last `N` lines; +N: from line N on")
@@ -166,6 +223,7 @@ func runTail(p *Proc) error {
 	follow := p.Bool("follow", "f", "go on as the file grows")
 	upper := p.Bool("retry", "F", "the same, also when the file is replaced")
 	quiet := p.Bool("quiet", "q", "no headers with names")
+	verbose := p.Bool("verbose", "v", "headers also for a single file")
 	names, err := p.Parse(0, -1)
 	if err != nil {
 		return err
@@ -178,7 +236,7 @@ func runTail(p *Proc) error {
 	if err != nil {
 		return Usagef("invalid number %q", count)
 	}
-	header := p.headers(len(names) > 1 && !*quiet)
+	header := p.headers(*verbose || len(names) > 1 && !*quiet)
 	last := func(name string, r io.Reader) error {
 		header(name)
 		return p.lastPart(r, n, inBytes, strings.HasPrefix(count, "+"))

@@ -15,8 +15,8 @@
 //   - Host is the containr process itself. Its calls are named actions on
 //     files ("mkdir", "write"), which have inverses.
 //   - Child is the process that becomes the container's first program. Its
-//     calls are system calls and nothing else; they are lowered to a few
-//     thousand bytes that an interpreter of some 300 bytes executes.
+//     calls are system calls and nothing else; they are lowered to some thirty
+//     thousand bytes of data that an interpreter of some 300 bytes executes.
 //   - Keeper is the container's parent when somebody must outlive containr to
 //     see it end. It runs the same interpreter.
 //
@@ -62,7 +62,8 @@ func (a Actor) String() string {
 	return fmt.Sprintf("actor(%d)", uint8(a))
 }
 
-// When says under which outcome of the step before its group a step runs.
+// When says under which outcome of its group's head a step runs. A group is a step
+// that runs Always, its head, and the Then and Else steps that follow it.
 type When uint8
 
 const (
