@@ -140,7 +140,7 @@ func (a *aloneness) hostStep(s *plan.Step) error {
 	if s.Result != "" {
 		a.gone[s.Result] = true
 	}
-	if s.Chapter == plan.CgroupChapter {
+	if s.Chapter == plan.CgroupChapter || s.Chapter == plan.RootfsChapter {
 		a.omitted = append(a.omitted, *s)
 	}
 	return nil
