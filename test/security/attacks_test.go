@@ -80,8 +80,8 @@ const head = `# Attacks that must fail
 
 Each line is a class of attacks on programs that make containers, with the published cases, whichever program they were
 in. The tests of a line run the attack and look at the kernel and at the host; each has been seen to fail on a containr that was
-broken on purpose. Tests of profiles need a kernel with the security module: they run in guests, through
-` + "`TestMountsAndLabelsOnOtherKernels`" + `. What else is promised is in [SECURITY.md](../SECURITY.md).
+broken on purpose. Tests of profiles and labels need a kernel with the security module, and run in guests
+(` + "`internal/testkit/guest`" + `). What else is promised is in [SECURITY.md](../SECURITY.md).
 
 | known as | what must hold | tests |
 |---|---|---|
