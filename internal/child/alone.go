@@ -140,7 +140,8 @@ func (a *aloneness) hostStep(s *plan.Step) error {
 	if s.Result != "" {
 		a.gone[s.Result] = true
 	}
-	if s.Chapter == plan.CgroupChapter || s.Chapter == plan.ResctrlChapter {
+	switch s.Chapter {
+	case plan.CgroupChapter, plan.ResctrlChapter, plan.RootfsChapter:
 		a.omitted = append(a.omitted, *s)
 	}
 	return nil

@@ -22,6 +22,12 @@
 // Paths of the host (sources of binds, the layers) are trusted; whatever lies
 // below "root" is not.
 //
+// Two things the child cannot do. Mounts whose files appear with other owners are made
+// by the host before the child is born (Before), as only the owner of a file system may
+// map it. And the files that a tmpfs begins with (tmpcopyup) are copied by the host
+// while the child waits, since no system call copies a tree: the child sends both
+// directories over its socket.
+//
 // mount_setattr(2) came with Linux 5.12. On older kernels attributes of binds are
 // set by a remount, which needs a mount with a place in the tree. A directory is
 // remounted after attaching, through the working directory and ".", so that no path

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -40,20 +41,15 @@ func loadProfile(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	for _, args := range [][]string{{"--replace", "--skip-cache"}} {
-		cmd := exec.Command(parser, args...)
-		cmd.Stdin = strings.NewReader(testProfile)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v: %s", err, out)
-		}
-	}
-	t.Cleanup(func() {
-		cmd := exec.Command(parser, "--remove")
+	tell := func(order string) {
+		cmd := exec.Command(parser, order, "--skip-cache")
 		cmd.Stdin = strings.NewReader(testProfile)
 		if out, err := cmd.CombinedOutput(); err != nil {
 			t.Errorf("%v: %s", err, out)
 		}
-	})
+	}
+	tell("--replace")
+	t.Cleanup(func() { tell("--remove") })
 }
 
 // confined are the things that the profile forbids, and one that it does not.
@@ -87,6 +83,21 @@ func TestAppArmorProfileConfines(t *testing.T) {
 			spec.Process.ApparmorProfile = "containr-test"
 			expectConfined(t, probe(t, spec))
 		})
+	}
+}
+
+// What a configuration mounts over the kernel's files for labels is not what the profile
+// is written to: the program is confined all the same (CVE-2019-16884, CVE-2025-52881).
+func TestAppArmorProfileIsNotToldToTheImage(t *testing.T) {
+	loadProfile(t)
+	testkit.Leftovers(t)
+	spec := exampleSpec(append([]string{"/probe"}, confined...)...)
+	spec.Process.ApparmorProfile = "containr-test"
+	trap := t.TempDir()
+	testkit.WriteFile(t, filepath.Join(trap, "apparmor", "exec"), "", 0o666)
+	r := probeIn(t, Input{Spec: spec}, specs.Mount{Destination: "/proc/1/attr", Type: "bind", Source: trap, Options: []string{"bind"}})
+	if r.Tries[0].Errno != "EACCES" || r.Tries[1].Errno != "EACCES" || !r.Tries[2].OK {
+		t.Errorf("%+v", r.Tries)
 	}
 }
 

@@ -10,6 +10,10 @@
 // sets are cut down to what is granted, ambient capabilities are raised from them,
 // and no_new_privs closes the door: from here no execve can gain anything.
 //
+// Labels of security modules come before all of that: they are told in advance, while
+// the child still has a procfs that is one for certain, and hold from the next execve
+// on.
+//
 // A seccomp filter may be loaded with no_new_privs or with CAP_SYS_ADMIN. So with
 // no_new_privs it is loaded last of all, and without it before the capabilities are
 // dropped; Plan is told the filter's steps and puts them in the right place. A filter

@@ -21,6 +21,12 @@ import (
 // report.
 func run(t *testing.T, c container.Config, flags ...string) (probe.Report, error) {
 	t.Helper()
+	return runBy(t, engine.New(engine.Options{Root: t.TempDir()}), c, flags...)
+}
+
+// runBy does it with an engine that the test has made.
+func runBy(t *testing.T, e *engine.Engine, c container.Config, flags ...string) (probe.Report, error) {
+	t.Helper()
 	if c.Rootfs == "" {
 		c.Rootfs = testkit.Rootfs(t)
 	}
@@ -35,7 +41,6 @@ func run(t *testing.T, c container.Config, flags ...string) (probe.Report, error
 		t.Fatal(err)
 	}
 	defer in.Close()
-	e := engine.New(engine.Options{Root: t.TempDir()})
 	if _, err := e.Run(t.Context(), engine.RunRequest{Config: c, Stdio: [3]*os.File{in, out, out}}); err != nil {
 		return probe.Report{}, err
 	}

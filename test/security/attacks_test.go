@@ -1,0 +1,161 @@
+package security
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write docs/security-tests.md anew")
+
+// page is where the table of attacks is written to, from this directory.
+const page = "../../docs/security-tests.md"
+
+// attack is a class of ways out of a container that a runtime, ours or another, was open
+// to once.
+type attack struct {
+	// known are the published cases, as people look for them.
+	known string
+	// must is what has to hold.
+	must string
+	// tests fail on a runtime where it does not, by package directory.
+	tests map[string][]string
+}
+
+const (
+	inRuntime   = "pkg/runtime"
+	inHere      = "test/security"
+	inContainer = "pkg/container"
+)
+
+// attacks are sorted by year.
+var attacks = []attack{
+	{"CVE-2019-5736", "No handle to the program that sets containers up can be had from inside, by `/proc/self/exe`, a script's first line or `/proc/PID/exe`; what is there is a sealed copy that holds nothing of the host's binary.",
+		map[string][]string{inRuntime: {"TestProgramThatIsTheRuntime", "TestExecOfTheRuntimeItself", "TestKeeperHoldsNothing"}, "internal/child": {"TestWaitingProgramIsSmallAndClean"}}},
+	{"CVE-2019-16884, CVE-2019-19921, CVE-2023-27561, CVE-2023-28642", "An image with a link in the place of `/proc` or `/sys`, and a volume over `/proc`, are refused; a profile or label is written to a procfs that is one for certain, whatever lies over its files.",
+		map[string][]string{inRuntime: {"TestLinkInThePlaceOfProcIsRefused", "TestOnlyProcfsIsMountedOverProc", "TestAppArmorProfileIsNotToldToTheImage", "TestKernelIsNotToldThroughTheContainersProc"}}},
+	{"CVE-2021-30465, CVE-2024-45310", "Places of mounts are looked up inside the root and kept as descriptors: links, also those that a racing process swaps in, lead no mount, file or directory outside.",
+		map[string][]string{inRuntime: {"TestMountTargetsStayInside", "TestMountTargetsBehindLinks"}, inHere: {"TestRacingLinksInVolumesLeadNowhere"}}},
+	{"CVE-2021-43784", "What is longer than the kernel, or we, can take is refused, and never cut.",
+		map[string][]string{inRuntime: {"TestOversizedMapsAreRefused", "TestIDThatMeansUnchangedIsRefused", "TestOddNamesStayNames"}, inHere: {"TestOddImageConfigurationsAreRefused"}}},
+	{"CVE-2022-0492", "Control groups of version 1 are read-only, and the capability that their `release_agent` needs is not there.",
+		map[string][]string{inHere: {"TestDefaultContainerCannotChangeTheHost"}, inRuntime: {"TestContainerSeesItsOwnControlGroup"}}},
+	{"CVE-2022-0185, CVE-2024-1086 and others of the kernel", "The default filter denies new user namespaces, mounting, `bpf`, `keyctl`, `userfaultfd`, `io_uring` and whatever else ways out have begun with.",
+		map[string][]string{inHere: {"TestDefaultContainerCannotReachTheKernelsWeakSpots"}}},
+	{"CVE-2022-24769, CVE-2022-27649, CVE-2022-27650, CVE-2022-27651, CVE-2022-29162", "The inheritable set is empty unless asked for, for the first process and each further one.",
+		map[string][]string{inRuntime: {"TestContainerSeesItsOwnWorld", "TestExecGetsNoMoreThanTheFirstProcess"}, inHere: {"TestDefaultContainerCannotReachTheKernelsWeakSpots"}}},
+	{"CVE-2022-2989, CVE-2022-2990, CVE-2023-25173", "Groups are exactly those that the user database or the configuration names.",
+		map[string][]string{inRuntime: {"TestUserAndGroups", "TestExecGetsNoMoreThanTheFirstProcess"}, inContainer: {"TestResolveUser"}}},
+	{"CVE-2023-25809", "A container that was made without root has no part of the host's control groups to write to.",
+		map[string][]string{inRuntime: {"TestRootlessContainerSeesNoControlGroups"}}},
+	{"CVE-2024-21626", "A working directory through a descriptor of any number is refused; no descriptor above 2 is inherited, by the first process and each further one.",
+		map[string][]string{inRuntime: {"TestWorkingDirectoryThroughDescriptor", "TestWorkingDirectoryThroughProcessOfTheHost", "TestExecWorkingDirectory", "TestContainerSeesItsOwnWorld", "TestExecGetsNoMoreThanTheFirstProcess"}}},
+	{"CVE-2024-40635, CVE-2026-46680", "A user of an image that is out of range is an error; it neither becomes root nor is looked up as a name.",
+		map[string][]string{inContainer: {"TestResolveUser", "TestResolveUserNeverInventsRoot"}, inHere: {"TestOddImageConfigurationsAreRefused"}}},
+	{"CVE-2024-9676, CVE-2026-47262", "`/etc/passwd` and `/etc/group` of an image are read with a limit, never through a link that leaves it, never from a fifo or a device.",
+		map[string][]string{"internal/safepath": {"TestReadFile"}, "pkg/snapshot": {"TestReadFileSeesTheMergedTree"}}},
+	{"CVE-2025-31133", "What covers files is the host's own `/dev/null`, device 1:3, and never what the container has at that name; a device that is bound is the one that was asked for.",
+		map[string][]string{inHere: {"TestMasksDoNotComeFromTheImage"}, inRuntime: {"TestDeviceOfTheHostIsTheOneAskedFor"}}},
+	{"CVE-2025-52565", "`/dev/console` is the terminal that was opened, by its descriptor; a file, device or link in the place of a terminal is an error.",
+		map[string][]string{inRuntime: {"TestConsoleIsTheTerminalThatWasOpened", "TestExecTerminalIsNoOtherFile"}}},
+	{"CVE-2025-52881", "What is written below `/proc` (labels, kernel parameters, the out-of-memory score) goes through a procfs that nobody else sees, to the very file that is meant.",
+		map[string][]string{inRuntime: {"TestKernelIsNotToldThroughTheContainersProc", "TestAppArmorProfileIsNotToldToTheImage", "TestKernelParametersOfTheHostAreRefused"}}},
+	{"CVE-2026-30892", "`exec --user` with odd text is exactly that user or an error.",
+		map[string][]string{"internal/ocicli": {"TestOddUsersAreNobodyElse"}}},
+	{"CVE-2026-41579, CVE-2026-47766", "A link in the place of an image's `/dev`, or in it, leads no node, link or directory outside.",
+		map[string][]string{inRuntime: {"TestDeviceNodesStayInside"}}},
+	{"profiles and labels that are not there", "An AppArmor profile or SELinux label that is asked for and cannot be had is an error; one that is there confines the first process and each further one.",
+		map[string][]string{inRuntime: {"TestLabelsNeedTheirModule", "TestAppArmorProfileConfines", "TestAppArmorProfileConfinesExec", "TestAppArmorProfileThatIsNotLoaded"}}},
+	{"programs of the host that are bound into containers", "What `--init` puts in is the container's own copy: a container that may mount, and makes it writable, changes nobody else's.",
+		map[string][]string{inHere: {"TestInitIsTheContainersOwn"}}},
+}
+
+const head = `# Attacks that must fail
+
+<!-- Written by "make golden" out of test/security/attacks_test.go. -->
+
+Each line is a class of attacks on programs that make containers, with the published cases, whichever program they were
+in. The tests of a line run the attack and look at the kernel and at the host; each has been seen to fail on a containr that was
+broken on purpose. Tests of profiles and labels need a kernel with the security module, and run in guests
+(` + "`internal/testkit/guest`" + `). What else is promised is in [SECURITY.md](../SECURITY.md).
+
+| known as | what must hold | tests |
+|---|---|---|
+`
+
+// document writes the table.
+func document() string {
+	var b strings.Builder
+	b.WriteString(head)
+	for _, a := range attacks {
+		var cells []string
+		dirs := make([]string, 0, len(a.tests))
+		for dir := range a.tests {
+			dirs = append(dirs, dir)
+		}
+		slices.Sort(dirs)
+		for _, dir := range dirs {
+			cells = append(cells, "`"+dir+"`: `"+strings.Join(a.tests[dir], "`, `")+"`")
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", a.known, a.must, strings.Join(cells, "; "))
+	}
+	return b.String()
+}
+
+// The page says what the table says, every test in it is one, and no line is without.
+func TestEveryAttackHasItsTest(t *testing.T) {
+	if *update {
+		if err := os.WriteFile(page, []byte(document()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(text) != document() {
+		t.Errorf("%s differs from the table; run make golden", page)
+	}
+	for _, a := range attacks {
+		if len(a.tests) == 0 {
+			t.Errorf("%s: no test", a.known)
+		}
+		for dir, names := range a.tests {
+			defined := testsOf(t, dir)
+			for _, name := range names {
+				if !slices.Contains(defined, name) {
+					t.Errorf("%s: %s has no test %s", a.known, dir, name)
+				}
+			}
+		}
+	}
+}
+
+var testFunction = regexp.MustCompile(`(?m)^func (Test\w+)\(t \*testing\.T\)`)
+
+// testsOf lists the tests that a package directory of the module defines.
+func testsOf(t *testing.T, dir string) []string {
+	t.Helper()
+	files, err := os.ReadDir("../../" + dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, f := range files {
+		if !strings.HasSuffix(f.Name(), "_test.go") {
+			continue
+		}
+		text, err := os.ReadFile("../../" + dir + "/" + f.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range testFunction.FindAllStringSubmatch(string(text), -1) {
+			names = append(names, m[1])
+		}
+	}
+	return names
+}
