@@ -204,18 +204,19 @@ func addException(set []deviceRule, r deviceRule) []deviceRule {
 	return append(set, r)
 }
 
-// widen gives every exception the accesses that wider ones grant for its devices:
-// the kernel asks for one exception that grants everything a caller wants at once.
-// An exception that a wider one then makes superfluous is left out.
+// widen gives every exception the reading and writing that wider ones grant for its
+// devices: who opens a device for both needs one exception that grants both. (Making
+// a node is asked for alone.) An exception that a wider one then makes superfluous is
+// left out.
 func widen(set []deviceRule) []deviceRule {
 	kept := make([]deviceRule, 0, len(set))
 	for i, e := range set {
 		for j, wider := range set {
 			if i != j && wider.covers(e) {
-				e.access |= wider.access
+				e.access |= wider.access &^ accessMknod
 			}
 		}
-		superfluous := func(wider deviceRule) bool { return wider.covers(e) && wider.access == e.access }
+		superfluous := func(wider deviceRule) bool { return wider.covers(e) && wider.access&e.access == e.access }
 		if !slices.ContainsFunc(set[:i], superfluous) && !slices.ContainsFunc(set[i+1:], superfluous) {
 			kept = append(kept, e)
 		}

@@ -157,8 +157,9 @@ func (l *limits) hierarchyV1(controllers []string, devices bool) error {
 }
 
 // memoryV1 writes the limit of memory, then that of memory and swap together, which
-// must never be the smaller of the two. The kernel memory limits of OCI are ignored:
-// Linux 5.4 deprecated them, and 6.1 took the files away.
+// must never be the smaller of the two. The kernel memory limit of OCI is ignored:
+// Linux 5.4 deprecated it, and 6.1 took the file away. The one for the buffers of TCP
+// stayed.
 func (l *limits) memoryV1() {
 	const why = "limit memory"
 	m := l.res.Memory
@@ -185,6 +186,9 @@ func (l *limits) memoryV1() {
 	}
 	if isSet(m.Reservation) {
 		l.set("reserve memory", "memory.soft_limit_in_bytes", strconv.FormatInt(*m.Reservation, 10), at+"memory/reservation")
+	}
+	if isSet(m.KernelTCP) {
+		l.set("limit memory of TCP's buffers", "memory.kmem.tcp.limit_in_bytes", strconv.FormatInt(*m.KernelTCP, 10), at+"memory/kernelTCP")
 	}
 	if m.Swappiness != nil {
 		l.set("set how eagerly memory is swapped out", "memory.swappiness", strconv.FormatUint(*m.Swappiness, 10), at+"memory/swappiness")

@@ -1,7 +1,6 @@
 package rootfs
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 
@@ -12,12 +11,14 @@ import (
 // selinuxAttr is the extended attribute that holds a file's SELinux label.
 const selinuxAttr = "security.selinux"
 
-// checkLabel refuses a label that nobody would look at.
-func (b *builder) checkLabel() error {
-	if label := b.in.Spec.Linux.MountLabel; label != "" && !b.in.Facts.SELinux {
-		return fmt.Errorf("/linux/mountLabel: label %q is asked for, but SELinux is not active on this kernel", label)
+// label is the label of the container's mounts. Where SELinux is not active nobody would
+// look at it, and nothing depends on it, so it is left out. (A label of the process is
+// refused there: it confines.)
+func (b *builder) label() string {
+	if !b.in.Facts.SELinux {
+		return ""
 	}
-	return nil
+	return b.in.Spec.Linux.MountLabel
 }
 
 // labels reports whether a new file system gets the configuration's SELinux label as a
@@ -25,7 +26,7 @@ func (b *builder) checkLabel() error {
 // control groups) has labels of its own; message queues take the option too, but files
 // that are made in them do not follow it.
 func (b *builder) labels(fstype string, o *options) bool {
-	if b.in.Spec.Linux.MountLabel == "" || slices.ContainsFunc(o.data, func(d string) bool { return strings.HasPrefix(d, "context=") }) {
+	if b.label() == "" || slices.ContainsFunc(o.data, func(d string) bool { return strings.HasPrefix(d, "context=") }) {
 		return false
 	}
 	switch fstype {
@@ -40,13 +41,13 @@ const whyLabel, labelPointer = "its SELinux label, so that the container's progr
 // labelNew labels a file system before it is made.
 func (b *builder) labelNew(fstype string, o *options) {
 	if b.labels(fstype, o) {
-		b.Do(whyLabel, linux.Fsconfig{FS: "fs", Command: linux.FsconfigSetString, Key: "context", Value: b.in.Spec.Linux.MountLabel}).For(labelPointer)
+		b.Do(whyLabel, linux.Fsconfig{FS: "fs", Command: linux.FsconfigSetString, Key: "context", Value: b.label()}).For(labelPointer)
 	}
 }
 
 // labelMade labels the root of one that takes no such option.
 func (b *builder) labelMade(fstype string, reg plan.Reg) {
-	label := b.in.Spec.Linux.MountLabel
+	label := b.label()
 	if label == "" || fstype != "mqueue" {
 		return
 	}

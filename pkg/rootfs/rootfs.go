@@ -19,6 +19,8 @@
 //     descriptors of its own procfs and sysfs;
 //  6. makes "root" the root with pivot_root and drops the host's tree.
 //
+// What is different without a mount namespace of the child's own is in shared.go.
+//
 // Paths of the host (sources of binds, the layers) are trusted; whatever lies
 // below "root" is not.
 //
@@ -113,9 +115,6 @@ type builder struct {
 func Plan(in Input) ([]plan.Step, error) {
 	b := &builder{Builder: plan.Build(plan.Child, plan.RootfsChapter), in: in, fresh: make(map[string]linux.FD)}
 	b.Steps = make([]plan.Step, 0, 12*len(in.Spec.Mounts)+64+4*(len(in.Spec.Linux.MaskedPaths)+len(in.Spec.Linux.ReadonlyPaths)))
-	if err := b.checkLabel(); err != nil {
-		return nil, err
-	}
 	mounts, err := b.root()
 	if err != nil {
 		return nil, err
@@ -135,6 +134,11 @@ func Plan(in Input) ([]plan.Step, error) {
 // root plans steps 1 and 2 and returns the index of the first further mount.
 func (b *builder) root() (int, error) {
 	spec := b.in.Spec
+	if sharesMounts(b.in) {
+		b.Do("from here on the root file system is this descriptor",
+			linux.Openat{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).As(rootReg).For("/root/path")
+		return 0, nil
+	}
 	flags, why := linux.MsSlave, "mounts made here stay here, those of the host still arrive"
 	switch spec.Linux.RootfsPropagation {
 	case "", "slave", "rslave":
@@ -207,7 +211,7 @@ func (b *builder) mountedRoot(m *specs.Mount) error {
 func (b *builder) mountData(fstype string, o *options) string {
 	list := o.data
 	if b.labels(fstype, o) {
-		list = append(list[:len(list):len(list)], "context="+strconv.Quote(b.in.Spec.Linux.MountLabel))
+		list = append(list[:len(list):len(list)], "context="+strconv.Quote(b.label()))
 	}
 	return strings.Join(list, ",")
 }
@@ -297,14 +301,20 @@ func Enter(in Input) []plan.Step {
 			linux.MountSetattr{Dir: rootReg, Set: linux.AttrReadonly}).For("/root/readonly")
 	}
 	b.Do("the new root is the working directory", linux.Fchdir{FD: rootReg})
-	if in.NoPivot {
+	switch {
+	case sharesMounts(in):
+		b.Do("the root of this process alone: the mounts are the host's", linux.Chroot{Path: "."}).For("/linux/namespaces")
+	case in.NoPivot:
 		b.Do("the root of an initramfs cannot be pivoted away from; the new one is moved over it", linux.Mount{Source: ".", Target: "/", Flags: linux.MsMove})
 		b.Do("and becomes the root", linux.Chroot{Path: "."})
-	} else {
+	default:
 		b.Do("the new root becomes the root, the old one lies above it", linux.PivotRoot{NewRoot: ".", PutOld: "."})
 		b.Do("the host's tree is gone from here", linux.Umount{Target: ".", Flags: linux.MntDetach})
 	}
 	b.Do("from inside", linux.Chdir{Path: "/"})
+	if sharesMounts(in) {
+		return b.Steps
+	}
 	if in.Spec.Root != nil && in.Spec.Root.Readonly && !in.Facts.HasMountSetattr() {
 		b.Do("nobody may write to the root file system",
 			linux.Mount{Target: "/", Flags: linux.MsRemount | linux.MsBind | linux.MsReadonly | rootMount(in)}).For("/root/readonly")

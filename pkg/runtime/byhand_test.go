@@ -633,8 +633,8 @@ func TestScriptEndsLikeItsProgram(t *testing.T) {
 
 // beyondScripts are the golden plans that need what the tools of util-linux cannot do:
 // hooks between steps, offsets in nanoseconds, memory policies, labels of programs,
-// id-mapped mounts, seccomp listeners, network devices.
-var beyondScripts = []string{"hooks", "hooks-create", "time", "scheduled", "labels", "mapped", "listener", "links"}
+// id-mapped mounts, seccomp listeners, network devices, mounts of the host's.
+var beyondScripts = []string{"hooks", "hooks-create", "time", "scheduled", "labels", "mapped", "listener", "links", "shared"}
 
 // No step is forgotten: the reason of each stands in the script, over a command or
 // over the word why there is none; and the result is a script.

@@ -66,6 +66,9 @@ func Compile(in Input) (*plan.Plan, error) {
 	if err := checkSpec(in.Spec); err != nil {
 		return nil, err
 	}
+	if err := rootfs.CheckShared(in.Spec, in.Facts); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
 	c := compiler{Input: in, steps: make([]plan.Step, 0, typicalSteps)}
 	return c.compile()
 }
@@ -88,6 +91,7 @@ const typicalSteps = 320
 // compile is the table of contents of a container.
 func (c *compiler) compile() (*plan.Plan, error) {
 	for _, chapter := range []func() error{
+		c.shared,     // the root, if the host's mounts are the container's
 		c.limits,     // its control groups exist before anything runs
 		c.class,      // its share of the cache
 		c.namespaces, // what is to be joined
@@ -131,8 +135,6 @@ func checkSpec(s *specs.Spec) error {
 		return fmt.Errorf("configuration: /process/cwd %q is not an absolute path", s.Process.Cwd)
 	case s.Hostname != "" && !hasNamespace(s, specs.UTSNamespace):
 		return errors.New("configuration: /hostname needs a UTS namespace of the container's own")
-	case !hasNamespace(s, specs.MountNamespace):
-		return errors.New("configuration: /linux/namespaces has no mount namespace: the host's mounts would be changed")
 	}
 	if other := otherSystem(s); other != "" {
 		return fmt.Errorf("configuration: /%s is for another system than Linux", other)
@@ -192,6 +194,11 @@ func hasNamespace(s *specs.Spec, kind specs.LinuxNamespaceType) bool {
 		}
 	}
 	return false
+}
+
+func (c *compiler) shared() error {
+	c.add(rootfs.Shared(c.Spec, c.Root))
+	return nil
 }
 
 func (c *compiler) limits() error {

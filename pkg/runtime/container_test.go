@@ -273,6 +273,35 @@ func TestCreateFindsTheProgram(t *testing.T) {
 	}
 }
 
+// Without a mount namespace a container's mounts are the host's, and are gone with it.
+func TestContainerInTheHostsMountNamespace(t *testing.T) {
+	spec := exampleSpec()
+	spec.Hostname, spec.Linux.Sysctl = "", nil
+	spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
+		return n.Type == specs.MountNamespace || n.Type == specs.UTSNamespace
+	})
+	c := runWaiting(t, spec) // which also checks that no mount is left in the end
+	inside, err := os.Readlink(procfs.Path(c.PID, "ns/mnt"))
+	if outside, _ := os.Readlink("/proc/self/ns/mnt"); err != nil || inside != outside {
+		t.Errorf("mount namespace %s, want the host's, %s (%v)", inside, outside, err)
+	}
+	if root, err := os.Readlink(procfs.Path(c.PID, "root")); err != nil || root != c.root {
+		t.Errorf("the root is %s, want %s (%v)", root, c.root, err)
+	}
+	mounts, err := procfs.Mountinfo(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range mounts {
+		if strings.HasPrefix(m.Point, c.root) && strings.Contains(m.String(), "shared:") {
+			t.Errorf("%s: other mount namespaces have it too", m)
+		}
+	}
+	if _, err := c.exec(&specs.Process{Args: []string{"/probe"}, Cwd: "/"}, os.DevNull); err == nil || !strings.Contains(err.Error(), "no mount namespace") {
+		t.Errorf("exec: %v: want a refusal", err)
+	}
+}
+
 // /proc/self/exe before the execve is the memfd, never the host's binary
 // (CVE-2019-5736).
 func TestProgramThatIsTheRuntime(t *testing.T) {

@@ -53,6 +53,9 @@ func CompileExec(in ExecInput) (*plan.Plan, error) {
 	if err := checkLengths(in.Process); err != nil {
 		return nil, fmt.Errorf("exec: %w", err)
 	}
+	if !hasNamespace(in.Spec, specs.MountNamespace) {
+		return nil, errors.New("exec: the container has no mount namespace of its own: there is nothing to join that would confine the program to its root")
+	}
 	spec := *in.Spec
 	spec.Process, spec.Hooks = inherited(in.Process, in.Spec.Process), nil
 	c := execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, Bundle: in.Bundle, PreserveFDs: in.PreserveFDs}, first: in.Target}, in: in}

@@ -94,11 +94,15 @@ func goldenInputs() map[string]Input {
 		{Local: "\xfd\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02", Prefix: 64, Flags: 2}}}}
 	classed := exampleSpec("/bin/sh")
 	classed.Linux.IntelRdt = &specs.LinuxIntelRdt{L3CacheSchema: "L3:0=7f0;1=1f", MemBwSchema: "MB:0=20;1=70", Schemata: []string{"L2:0=f"}, EnableMonitoring: true}
+	shared := exampleSpec("sh")
+	shared.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.PIDNamespace}}
+	shared.Hostname, shared.Linux.Sysctl = "", nil
 	oldKernel, newKernel := host.Kernel{Major: 5, Minor: 10}, host.Kernel{Major: 6, Minor: 12}
 	security := paperFacts(host.CgroupV2, newKernel)
 	security.AppArmor, security.SELinux = true, true
 	root := func(in Input) Input { in.ID, in.Root = "golden", "/rootfs"; return in }
 	return map[string]Input{
+		"shared":       root(Input{Spec: shared, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"v1":           root(Input{Spec: limited, Facts: paperFacts(host.CgroupV1, newKernel)}),
 		"v2":           root(Input{Spec: limited, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"terminal":     root(Input{Spec: terminal, Facts: paperFacts(host.CgroupV2, newKernel)}),
@@ -185,10 +189,13 @@ func TestOrderOfEveryPlan(t *testing.T) {
 				first[call] = i
 			}
 		}
-		for _, order := range [][2]string{
-			{"pivot_root", "umount2"}, {"umount2", "close_range"}, {"close_range", "getcwd"},
-			{"getcwd", "setresgid"}, {"setgroups", "capset"}, {"capset", "execve"}, {"clone3", "pivot_root"}, {"move_mount", "pivot_root"},
-		} {
+		orders := [][2]string{{"close_range", "getcwd"}, {"getcwd", "setresgid"}, {"setgroups", "capset"}, {"capset", "execve"}}
+		if name == "shared" { // its root cannot be pivoted
+			orders = append(orders, [][2]string{{"clone3", "chroot"}, {"move_mount", "chroot"}, {"chroot", "close_range"}}...)
+		} else {
+			orders = append(orders, [][2]string{{"clone3", "pivot_root"}, {"move_mount", "pivot_root"}, {"pivot_root", "umount2"}, {"umount2", "close_range"}}...)
+		}
+		for _, order := range orders {
 			before, ok1 := last[order[0]]
 			after, ok2 := last[order[1]]
 			if ok1 && ok2 && before > after {

@@ -43,7 +43,7 @@ type stage struct {
 }
 
 var (
-	prestart = stage{"prestart", "what others set up for a container that has its namespaces", specs.StateCreating, false,
+	prestart = stage{"prestart", "what others set up for a container that has its namespaces", specs.StateCreated, false,
 		//lint:ignore SA1019 callers still send them
 		func(h *specs.Hooks) []specs.Hook { return h.Prestart }}
 	createRuntime = stage{"createRuntime", "what others set up for a container that has its namespaces and mounts", specs.StateCreating, false,

@@ -196,7 +196,7 @@ func (h *hooked) check(pid int) {
 		status specs.ContainerState
 		pid    int
 	}{
-		{"prestart", "creating", pid}, {"createRuntime", "creating", pid}, {"createContainer", "creating", 1},
+		{"prestart", "created", pid}, {"createRuntime", "creating", pid}, {"createContainer", "creating", 1},
 		{"startContainer", "created", 1}, {"poststart", "running", pid}, {"poststop", "stopped", 0},
 	} {
 		list := h.said(c.stage)

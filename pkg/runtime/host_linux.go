@@ -59,6 +59,8 @@ func (e *execution) host(call plan.Call) (int, error) {
 		return e.keep(unix.OpenTree(unix.AT_FDCWD, c.Path, uint(c.Flags)))
 	case linux.MountSetattr:
 		return 0, e.mountSetattr(c)
+	case linux.Mount:
+		return 0, unix.Mount(c.Source, c.Target, c.Type, uintptr(c.Flags), c.Data)
 	case linux.CopyTree:
 		return 0, safepath.CopyTree(e.regs[c.From], e.regs[c.To], c.Top)
 	case linux.StartUnit:
@@ -192,8 +194,20 @@ func undoCall(call plan.Call) error {
 		return removeDir(c.Path)
 	case linux.StopUnit:
 		return stopUnit(c)
+	case linux.Umount:
+		return unmount(c)
 	}
 	return fmt.Errorf("%s: the host has no such action", call.Name())
+}
+
+// unmount takes a mount away, unless it is gone: then the directory is none, or none
+// that is mounted on.
+func unmount(c linux.Umount) error {
+	err := unix.Unmount(c.Target, int(c.Flags)|unix.UMOUNT_NOFOLLOW)
+	if err == nil || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
+		return nil
+	}
+	return fmt.Errorf("umount %s: %w", c.Target, err)
 }
 
 // removeDir removes a directory. A control group stays busy for a moment after its

@@ -17,6 +17,7 @@ import (
 //
 //	rmdir "/sys/fs/cgroup/pids/containr/abc"
 //	stop "containr-abc.scope"
+//	umount "/bundle/rootfs"
 //
 // It is written in one piece before the first step is made. Running it is harmless
 // for what was never done, so nothing needs to be added while the plan runs; and a
@@ -34,6 +35,8 @@ func writeJournal(path string, calls []plan.Call) error {
 			b.WriteString("rmdir " + strconv.Quote(c.Path) + "\n")
 		case linux.StopUnit:
 			b.WriteString(stopAction[c.User] + " " + strconv.Quote(c.Unit) + "\n")
+		case linux.Umount:
+			b.WriteString("umount " + strconv.Quote(c.Target) + "\n")
 		default:
 			return fmt.Errorf("journal: %s cannot be undone later", c.Name())
 		}
@@ -62,6 +65,8 @@ func readJournal(path string) ([]plan.Call, error) {
 		switch action {
 		case "rmdir":
 			calls = append(calls, linux.RemoveDir{Path: operand})
+		case "umount":
+			calls = append(calls, linux.Umount{Target: operand, Flags: linux.MntDetach})
 		case stopAction[false], stopAction[true]:
 			calls = append(calls, linux.StopUnit{User: action == stopAction[true], Unit: operand})
 		default:

@@ -18,7 +18,7 @@ func TestCallers(t *testing.T) {
 		packages    []string
 	}{
 		{"containerd", "TestContainerd", []string{"containerd"}},
-		{"docker", "TestDocker", []string{"docker.io", "iptables", "iproute2"}},
+		{"docker", "TestDocker", []string{"docker.io", "apparmor", "iptables", "iproute2"}},
 		{"podman", "TestPodman|TestBuildah", []string{"podman", "buildah", "catatonit", "iptables", "iproute2"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
