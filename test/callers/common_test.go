@@ -70,7 +70,10 @@ func (c caller) limits(t *testing.T) {
 	const memory = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || true"
 	c.wants(t, 0, "33554432\n", "run", "--rm", "-m", "32m", "base", "sh", "-c", memory)
 	c.call(t, "run", "--name", "fat", "-m", "16m", "--memory-swap", "16m", "base", "dd", "if=/dev/zero", "of=/dev/shm/x", "bs=1M", "count=60")
-	c.wants(t, 0, "true 137\n", "inspect", "--format", "{{.State.OOMKilled}} {{.State.ExitCode}}", "fat")
+	c.wants(t, 0, "137\n", "inspect", "--format", "{{.State.ExitCode}}", "fat")
+	if c.argv[0] == "docker" { // podman 4.3 does not notice, with crun neither
+		c.wants(t, 0, "true\n", "inspect", "--format", "{{.State.OOMKilled}}", "fat")
+	}
 	c.must(t, "rm", "fat")
 	c.must(t, "run", "-d", "--name", "changed", "-m", "64m", "base", "sleep", "1000")
 	c.must(t, "update", "-m", "48m", "--memory-swap", "48m", "changed")

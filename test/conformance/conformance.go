@@ -12,7 +12,7 @@
 //	build_test.go  builds them into the test cache
 //	run_test.go    runs one of them in namespaces of its own, so that neither it nor what it tests touches the machine
 //	tap_test.go    reads what it printed
-//	table_test.go  the table of docs/conformance.md: written with -update, otherwise compared with
+//	table_test.go  the table of docs/conformance.md: written with -table, otherwise compared with
 //	notes_test.go  what is to be known of single programs: some are wrong, and some cannot work on every machine
 //
 // Everybody fails some of it: the suite is older than the specification in places, asks for controllers that a kernel

@@ -12,7 +12,7 @@ import (
 	"github.com/containr/containr/internal/testkit"
 )
 
-var update = flag.Bool("update", false, "write the table of docs/conformance.md")
+var writeIt = flag.Bool("table", false, "write the table of docs/conformance.md")
 
 // tries is how often containr-runtime may try what a peer passed: some programs are races against the runtime, which
 // it loses now and then as everybody does.
@@ -37,7 +37,7 @@ func TestSuite(t *testing.T) {
 			got[program][ours.name] = o
 		}
 	}
-	if *update {
+	if *writeIt {
 		writeTable(t, table(s.programs, list, got))
 	}
 	compare(t, s.programs, ours.name, got)
