@@ -49,7 +49,10 @@ func compare(t *testing.T, programs []string, ours string, got results) {
 	said := promised(t)
 	for _, program := range programs {
 		o := got[program][ours]
-		if !notes[program].wrong && best(got[program], ours) < o.failures() {
+		if notes[program].wrong {
+			continue
+		}
+		if best(got[program], ours) < o.failures() {
 			t.Errorf("%s: %s: %q %s; but of the others %v", program, o, o.failed, o.fatal, verdicts(got[program], ours))
 		}
 		if said[program] && !o.ok() {
