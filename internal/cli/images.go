@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"strings"
 	"text/tabwriter"
 	"text/template"
@@ -180,13 +181,25 @@ func printEach[T any](w io.Writer, format string, values []T) error {
 	}
 	for _, v := range values {
 		if err := t.Execute(w, v); err != nil {
-			return usageErrorf("--format: %v", err)
+			_, reason, _ := strings.Cut(err.Error(), ": executing ") // the rest is about the library and its types
+			_, reason, _ = strings.Cut(reason, " at ")
+			reason, _, _ = strings.Cut(reason, " in type ")
+			return &usageError{text: "--format: " + reason, hint: "there are " + fieldsOf(v), err: err}
 		}
 		if _, err := fmt.Fprintln(w); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// fieldsOf lists what a template may name.
+func fieldsOf(v any) string {
+	var names []string
+	for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
+		names = append(names, "."+f.Name)
+	}
+	return strings.Join(names, " ")
 }
 
 func (p *Program) removeImageCommand() *cobra.Command {
@@ -345,6 +358,9 @@ func (p *Program) loadCommand() *cobra.Command {
 			}
 			req.In = p.In
 			listed, err := e.Load(cmd.Context(), req)
+			if errors.Is(err, image.ErrInvalid) {
+				return &statusError{statusFailed, &usageError{text: err.Error(), hint: "`containr import` makes an image of a root file system", err: err}}
+			}
 			if err != nil {
 				return err
 			}

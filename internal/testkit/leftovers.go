@@ -82,7 +82,7 @@ func lockMachine(t testing.TB) {
 	if inside {
 		return
 	}
-	f, err := Lock(filepath.Join(os.TempDir(), "containr-kernel-test.lock"))
+	f, err := LockMachine()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,6 +95,12 @@ func lockMachine(t testing.TB) {
 		machine.Unlock()
 		f.Close()
 	})
+}
+
+// LockMachine waits until no test watches what is left on the machine, and keeps others from it until the file is
+// closed. It is for tests that leave things for a while without watching, such as daemons that run containers.
+func LockMachine() (*os.File, error) {
+	return Lock(filepath.Join(os.TempDir(), "containr-kernel-test.lock"))
 }
 
 // settle compares until nothing is left or settleTime is over, and returns the last comparison.

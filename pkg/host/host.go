@@ -133,17 +133,8 @@ func (f *Facts) Root() bool { return f.UID == 0 && f.Capabilities&(1<<21) != 0 }
 // HasMountSetattr reports mount_setattr(2), Linux 5.12.
 func (f *Facts) HasMountSetattr() bool { return f.Kernel.AtLeast(5, 12) }
 
-// HasOverlayInUserns reports overlay mounts inside user namespaces, Linux 5.11.
-func (f *Facts) HasOverlayInUserns() bool { return f.Kernel.AtLeast(5, 11) }
-
 // HasOverlayLowerAppend reports the overlay parameter "lowerdir+", Linux 6.7.
 func (f *Facts) HasOverlayLowerAppend() bool { return f.Kernel.AtLeast(6, 7) }
-
-// HasCgroupKill reports the file cgroup.kill of version 2, Linux 5.14.
-func (f *Facts) HasCgroupKill() bool { return f.CgroupMode == CgroupV2 && f.Kernel.AtLeast(5, 14) }
-
-// HasMemfdExec reports the flag MFD_EXEC of memfd_create(2), Linux 6.3.
-func (f *Facts) HasMemfdExec() bool { return f.Kernel.AtLeast(6, 3) }
 
 // Hierarchy finds the version 1 hierarchy of a controller, or the unified one.
 func (f *Facts) Hierarchy(controller string) (Hierarchy, bool) {

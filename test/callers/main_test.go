@@ -34,6 +34,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	lock, err := testkit.LockMachine()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	cmd := exec.Command("sh", append([]string{"-c", script, "sh", self}, os.Args[1:]...)...)
 	cmd.Env = append(os.Environ(), insideVar+"=yes")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
@@ -42,6 +47,7 @@ func TestMain(m *testing.M) {
 		Pdeathsig:  unix.SIGKILL,
 	}
 	err = cmd.Run()
+	lock.Close()
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		fmt.Fprintln(os.Stderr, err)

@@ -22,6 +22,11 @@ const tries = 3
 func TestSuite(t *testing.T) {
 	testkit.RequireRoot(t)
 	s, list := buildSuite(t), runtimes(t)
+	lock, err := testkit.LockMachine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
 	t.Cleanup(func() { removeCgroups(t) })
 	got := runAll(t, s, list)
 	ours := list[0]
