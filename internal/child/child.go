@@ -31,8 +31,8 @@
 // the making of a network namespace. The memory that the preamble reads is
 // allocated outside of the Go heap and freed after the program has started.
 //
-// The package holds, with internal/sys, the project's assembly and the only
-// use of unsafe.
+// The package holds, with internal/sys and internal/filelimit, the project's
+// assembly, and with the first of them the only use of unsafe.
 package child
 
 import (

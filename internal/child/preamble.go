@@ -3,6 +3,7 @@ package child
 import (
 	"encoding/binary"
 
+	"github.com/containr/containr/internal/filelimit"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -53,6 +54,10 @@ func preamble(p *Program, memfd int, fds []int, clone *linux.Clone) *preambleCod
 	c.closeInherited(memfdReg, high)
 	if clone != nil && clone.Flags&linux.CloneNewuser != 0 {
 		c.raiseAmbient()
+	}
+	if soft, hard := filelimit.Original(); hard != 0 {
+		// Go's runtime has raised it for itself. Who may not set it keeps what there is.
+		c.data[c.call(linux.Prlimit{Resource: linux.RlimitNofile, Soft: soft, Hard: hard}, 0)+5] = flagAnyError
 	}
 	c.exec(memfdReg)
 	return c

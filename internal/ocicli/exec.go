@@ -1,6 +1,7 @@
 package ocicli
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/pkg/runtime"
@@ -21,11 +23,11 @@ func (w *words) Set(s string) error { *w = append(*w, s); return nil }
 
 // executing are exec's flags.
 type executing struct {
-	process, cwd, user, pidFile, console string
-	env, caps                            words
-	groups                               words
-	tty, detach, noNewPrivs              bool
-	preserve                             int
+	process, cwd, user, pidFile, console, pidfd string
+	apparmor, label                             string
+	env, caps, groups, cgroups                  words
+	tty, detach, noNewPrivs, ignorePaused       bool
+	preserve                                    int
 }
 
 func (e *executing) add(fs *flag.FlagSet) {
@@ -38,8 +40,16 @@ func (e *executing) add(fs *flag.FlagSet) {
 	fs.StringVar(&e.console, "console-socket", "", "Unix socket to send the terminal's master end to")
 	fs.Var(&e.env, "env", "environment variable, NAME=VALUE; may be repeated")
 	fs.Var(&e.env, "e", "short for --env")
+	fs.StringVar(&e.pidfd, "pidfd-socket", "", "Unix socket to send a descriptor of the process to")
 	fs.Var(&e.caps, "cap", "capability to add; may be repeated")
+	fs.Var(&e.caps, "c", "short for --cap")
 	fs.Var(&e.groups, "additional-gids", "further group id; may be repeated")
+	fs.Var(&e.groups, "g", "short for --additional-gids")
+	fs.StringVar(&e.apparmor, "apparmor", "", "AppArmor profile")
+	fs.StringVar(&e.label, "process-label", "", "SELinux label")
+	fs.Var(&e.cgroups, "cgroup", "control group below the container's to be in: PATH, or on version 1 CONTROLLER[,CONTROLLER]:PATH, which may be repeated")
+	fs.BoolVar(&e.ignorePaused, "ignore-paused", false, "make a process in a paused container, which waits until that is resumed")
+	_ = fs.Bool("no-subreaper", false, "ignored: containr-runtime adopts no processes")
 	fs.BoolVar(&e.tty, "tty", false, "give the process a terminal")
 	fs.BoolVar(&e.tty, "t", false, "short for --tty")
 	fs.BoolVar(&e.detach, "detach", false, "do not wait for the end")
@@ -58,33 +68,56 @@ func execute(a *app, args []string) error {
 	if fs.NArg() < 1 || fs.NArg() < 2 && e.process == "" {
 		return errUsage
 	}
-	var f foreground
+	a.failure = 255 // 1 may be the program's
 	r, err := a.runtime()
 	if err != nil {
 		return err
 	}
-	req := &runtime.ExecRequest{ID: fs.Arg(0), PreserveFDs: e.preserve, Starting: f.catch(e.detach)}
-	req.Change = func(p *specs.Process) error { return e.change(p, fs.Args()[1:]) }
-	if e.process != "" {
-		if req.Process, err = readProcess(e.process); err != nil {
-			return err
-		}
+	req, done, err := e.request(fs.Arg(0), fs.Args()[1:])
+	if err != nil {
+		return fmt.Errorf("exec failed: %w", err)
 	}
-	if e.console != "" {
-		if req.Console, err = dial(e.console); err != nil {
-			return err
-		}
-		defer req.Console.Close()
+	defer done()
+	t := &terminal{in: a.stdin, out: a.stdout}
+	defer t.close()
+	if !e.detach {
+		req.OpenConsole = t.socketPair
 	}
+	var f foreground
+	req.Starting = f.catch(e.detach)
 	s, err := r.Exec(req)
 	if err != nil {
-		return err
+		return fmt.Errorf("exec failed: %w", err)
 	}
-	if err := writePID(e.pidFile, s.PID); err != nil || e.detach {
-		return err
+	if err := errors.Join(writePID(e.pidFile, s.PID), sendPidfd(e.pidfd, s.PID, furtherProcess)); err != nil {
+		return errors.Join(fmt.Errorf("exec failed: %w", err), unix.Kill(s.PID, unix.SIGKILL)) // it is our child, so the number is its own
 	}
-	a.exit, err = f.wait(s.PID)
-	return err
+	if e.detach {
+		return nil
+	}
+	return a.wait(s.PID, t, &f)
+}
+
+// request opens what the flags name. The returned function closes it.
+func (e *executing) request(id string, args []string) (*runtime.ExecRequest, func(), error) {
+	if e.preserve < 0 {
+		return nil, nil, fmt.Errorf("--preserve-fds %d: less than none", e.preserve)
+	}
+	req := &runtime.ExecRequest{ID: id, PreserveFDs: e.preserve, Cgroups: e.cgroups, IgnorePaused: e.ignorePaused}
+	req.Change = func(p *specs.Process) error { return e.change(p, args) }
+	var err error
+	if e.process != "" {
+		if req.Process, err = readProcess(e.process); err != nil {
+			return nil, nil, err
+		}
+	}
+	if e.console == "" {
+		return req, func() {}, nil
+	}
+	if req.Console, err = dial(e.console); err != nil {
+		return nil, nil, fmt.Errorf("--console-socket: %w", err)
+	}
+	return req, func() { _ = req.Console.Close() }, nil
 }
 
 // readProcess reads a process from a file of JSON.
@@ -108,6 +141,12 @@ func (e *executing) change(p *specs.Process, args []string) error {
 	if e.cwd != "" {
 		p.Cwd = e.cwd
 	}
+	if e.apparmor != "" {
+		p.ApparmorProfile = e.apparmor
+	}
+	if e.label != "" {
+		p.SelinuxLabel = e.label
+	}
 	e.addCapabilities(p)
 	return e.setUser(p)
 }
@@ -123,6 +162,9 @@ func (e *executing) addCapabilities(p *specs.Process) {
 	c.Bounding = append(c.Bounding, e.caps...)
 	c.Effective = append(c.Effective, e.caps...)
 	c.Permitted = append(c.Permitted, e.caps...)
+	if c.Inheritable != nil { // ambient ones have to be inheritable too
+		c.Ambient = append(c.Ambient, e.caps...)
+	}
 }
 
 func (e *executing) setUser(p *specs.Process) error {

@@ -29,7 +29,7 @@ func featuresVerb(a *app, args []string) error {
 		Annotations:   map[string]string{"io.github.containr.version": Version},
 		// They name files of the host that are written to.
 		PotentiallyUnsafeConfigAnnotations: runtime.Annotations(),
-	})
+	}, "    ")
 }
 
 func linuxFeatures() *features.Linux {

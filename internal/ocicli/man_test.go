@@ -17,7 +17,7 @@ func TestManPageIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	page := strings.ReplaceAll(string(text), `\-`, "-")
-	flag := regexp.MustCompile(`(?m)^  -([a-z-]+)`)
+	flag := regexp.MustCompile(`(?m)^  -([a-z0-9-]+)`)
 	for _, v := range verbs {
 		heading := strings.TrimSpace(".SS " + v.name + " " + v.args)
 		if !strings.Contains(page, heading+"\n"+v.text+"\n") {
@@ -28,8 +28,8 @@ func TestManPageIsComplete(t *testing.T) {
 			t.Fatalf("%s -h: exit code %d: %s", v.name, code, out.String())
 		}
 		section := sectionOf(page, v.name)
-		if v.name == "create" || v.name == "explain" {
-			section += sectionOf(page, "run") // which says that its flags are theirs too
+		if v.name == "create" || v.name == "explain" { // whose flags are those of run
+			section += sectionOf(page, "run")
 		}
 		for _, m := range flag.FindAllStringSubmatch(out.String(), -1) {
 			name := "--" + m[1]

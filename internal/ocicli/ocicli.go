@@ -5,24 +5,27 @@
 //
 // Main reads the global flags, then the verb, and hands the rest to the verb's
 // function, which turns flags into one request of pkg/runtime and prints one answer.
+// Names, flags and the JSON that is printed are those of runc, so that programs that
+// were written for it work; the few flags that only crun has are there too.
+//
 // An error is printed as "containr-runtime: ..." on standard error, with a line that
 // begins with "hint:" when pkg/runtime knows what to do, and written to the file of
-// --log in the format that callers parse. The exit code is 1 for errors of our own;
-// run and exec return the program's.
+// --log in the format that callers parse, see log.go. The exit code is 1 for errors of
+// our own, 255 from exec; run and exec return the program's.
 //
 // The binary is lean, because it is started for every container: no library for
 // command lines, nothing that starts slowly.
 package ocicli
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"time"
+	"slices"
+	"strconv"
 
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/runtime"
@@ -38,10 +41,13 @@ type app struct {
 	root           string
 	log, logFormat string
 	debug          bool
-	// systemd makes the control groups of new containers.
-	systemd bool
-	// exit is the code to end with when there was no error.
-	exit int
+	// manager is who makes control groups: cgroupfs, systemd or disabled.
+	manager string
+	// rootless: control groups may be left out where there is no permission.
+	rootless bool
+	// exit is the code to end with when there was no error, and failure the one
+	// to end with when there was.
+	exit, failure int
 }
 
 type verb struct {
@@ -56,11 +62,16 @@ func init() {
 		{"create", "[--bundle DIR] [--pid-file FILE] [--console-socket SOCKET] ID", "make a container that waits for its start", create},
 		{"start", "ID", "let a created container run its program", start},
 		{"run", "[--bundle DIR] [--detach] [--keep] [--pid-file FILE] [--console-socket SOCKET] ID", "create, start, wait, delete", run},
-		{"state", "ID", "print the state as JSON", state},
-		{"list", "[--format table|json] [--quiet]", "list the containers", list},
+		{"exec", "[--process FILE] [--cwd DIR] [--env K=V] [--user UID[:GID]] [--tty] ID PROGRAM [ARG...]", "run a further process", execute},
 		{"kill", "[--all] ID [SIGNAL]", "send a signal, TERM unless told otherwise", kill},
 		{"delete", "[--force] ID", "remove a stopped container", remove},
-		{"exec", "[--process FILE] [--cwd DIR] [--env K=V] [--user UID[:GID]] [--tty] ID PROGRAM [ARG...]", "run a further process", execute},
+		{"state", "ID", "print the state as JSON", state},
+		{"list", "[--format table|json] [--quiet]", "list the containers", list},
+		{"ps", "[--format table|json] ID [PS-ARG...]", "list the processes of a container", ps},
+		{"events", "[--stats] [--interval TIME] ID", "print counters, and tell when memory runs out, as JSON", events},
+		{"pause", "ID", "stop all processes of a container", pause},
+		{"resume", "ID", "let a paused container go on", resume},
+		{"update", "[--resources FILE] [--memory SIZE] [--cpu-quota TIME] [--pids-limit N] ... ID", "change limits of a container", update},
 		{"spec", "[--bundle DIR] [--rootless]", "write an example config.json", spec},
 		{"features", "", "print what this runtime can do as JSON", featuresVerb},
 		{"explain", "[--bundle DIR] [--chapters] ID", "print the plan of a bundle without running it", explain},
@@ -72,7 +83,7 @@ var errUsage = errors.New("usage")
 
 // Main runs one command and returns the exit code.
 func Main(args []string, stdin *os.File, stdout, stderr io.Writer) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, failure: 1}
 	err := a.dispatch(args)
 	if err == nil {
 		return a.exit
@@ -81,64 +92,61 @@ func Main(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 		return 0
 	}
 	a.report(err)
-	return 1
+	return a.failure
 }
 
-func (a *app) report(err error) {
-	fmt.Fprintln(a.stderr, "containr-runtime:", err)
-	if hint := runtime.Hint(err); hint != "" {
-		fmt.Fprintln(a.stderr, "hint:", hint)
-	}
-	if a.log != "" {
-		a.writeLog("error", err)
-	}
-}
-
-// warn tells of what went wrong without stopping anything.
-func (a *app) warn(err error) {
-	fmt.Fprintln(a.stderr, "containr-runtime: warning:", err)
-	if a.log != "" {
-		a.writeLog("warning", err)
-	}
-}
-
-// writeLog appends the error to the log file as runc does: one line of text or JSON.
-func (a *app) writeLog(level string, failure error) {
-	f, err := os.OpenFile(a.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
-	if err != nil {
-		fmt.Fprintln(a.stderr, "containr-runtime: log:", err)
-		return
-	}
-	defer f.Close()
-	now := time.Now().UTC().Format(time.RFC3339)
-	if a.logFormat == "json" {
-		line, _ := json.Marshal(map[string]string{"level": level, "msg": failure.Error(), "time": now}) // strings always encode
-		_, err = f.Write(append(line, '\n'))
-	} else {
-		_, err = fmt.Fprintf(f, "time=%q level=%s msg=%q\n", now, level, failure.Error())
-	}
-	if err != nil {
-		fmt.Fprintln(a.stderr, "containr-runtime: log:", err)
-	}
-}
-
-func (a *app) dispatch(args []string) error {
-	fs := a.flags("")
+// globals are the flags before the verb.
+func (a *app) globals() (fs *flag.FlagSet, check func() error) {
+	fs = a.flags("")
 	fs.StringVar(&a.root, "root", defaultRoot(), "directory that the state is kept in")
 	fs.StringVar(&a.log, "log", "", "file to write errors to")
 	fs.StringVar(&a.logFormat, "log-format", "text", "text or json")
-	fs.BoolVar(&a.debug, "debug", false, "print every step with its result and time")
-	fs.BoolVar(&a.systemd, "systemd-cgroup", false, "ask systemd for the control group; cgroupsPath is slice:prefix:name")
+	fs.BoolVar(&a.debug, "debug", false, "log every step with its result and time")
+	systemd := fs.Bool("systemd-cgroup", false, "let systemd make the control groups; short for --cgroup-manager=systemd")
+	fs.StringVar(&a.manager, "cgroup-manager", "cgroupfs", "who makes the control groups: cgroupfs, systemd or disabled")
+	rootless := fs.String("rootless", "auto", "do without a control group where there is no permission to make one: true, false, or auto for an ordinary user")
+	_ = fs.String("criu", "", "ignored: criu is looked for in PATH")
 	version := fs.Bool("version", false, "print the version")
+	fs.BoolVar(version, "v", false, "short for --version")
+	return fs, func() error {
+		if *version {
+			return errVersion
+		}
+		if a.logFormat != "text" && a.logFormat != "json" {
+			return fmt.Errorf("--log-format %q: must be text or json", a.logFormat)
+		}
+		if *systemd {
+			a.manager = "systemd"
+		}
+		if !slices.Contains([]string{"cgroupfs", "systemd", "disabled"}, a.manager) {
+			return fmt.Errorf("--cgroup-manager %q: must be cgroupfs, systemd or disabled", a.manager)
+		}
+		if *rootless == "auto" {
+			a.rootless = os.Geteuid() != 0
+			return nil
+		}
+		var err error
+		if a.rootless, err = strconv.ParseBool(*rootless); err != nil {
+			return fmt.Errorf("--rootless %q: must be true, false or auto", *rootless)
+		}
+		return nil
+	}
+}
+
+// errVersion says that the version was asked for.
+var errVersion = errors.New("version")
+
+func (a *app) dispatch(args []string) error {
+	fs, check := a.globals()
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	if a.logFormat != "text" && a.logFormat != "json" {
-		return fmt.Errorf("--log-format %q: must be text or json", a.logFormat)
-	}
-	if *version {
+	switch err := check(); {
+	case errors.Is(err, errVersion):
 		fmt.Fprintf(a.stdout, "containr-runtime version %s\nspec: 1.3.0\n", Version)
 		return nil
+	case err != nil:
+		return err
 	}
 	if fs.NArg() == 0 {
 		a.usage()
@@ -161,10 +169,14 @@ func (a *app) dispatch(args []string) error {
 }
 
 func (a *app) usage() {
-	fmt.Fprint(a.stdout, "containr-runtime runs OCI bundles.\n\nUsage: containr-runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] VERB\n\nVerbs:\n")
+	fmt.Fprint(a.stdout, "containr-runtime runs OCI bundles.\n\nUsage: containr-runtime [FLAG...] VERB [FLAG...] [ARGUMENT...]\n\nVerbs:\n")
 	for _, v := range verbs {
-		fmt.Fprintf(a.stdout, "  %-9s %s\n            %s\n", v.name, v.args, v.text)
+		fmt.Fprintf(a.stdout, "  %-10s %s\n             %s\n", v.name, v.args, v.text)
 	}
+	fmt.Fprint(a.stdout, "\nFlags before the verb:\n")
+	fs, _ := (&app{stderr: a.stdout}).globals()
+	fs.SetOutput(a.stdout)
+	fs.PrintDefaults()
 }
 
 // flags makes a verb's flag set.
@@ -216,4 +228,25 @@ func one(fs *flag.FlagSet) (string, error) {
 		return "", errUsage
 	}
 	return fs.Arg(0), nil
+}
+
+// withID runs a verb whose only argument is an id.
+func (a *app) withID(verb string, args []string, do func(r *runtime.Runtime, id string) error) error {
+	return a.withFlags(a.flags(verb), args, do)
+}
+
+// withFlags is withID for a verb with flags.
+func (a *app) withFlags(fs *flag.FlagSet, args []string, do func(r *runtime.Runtime, id string) error) error {
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	id, err := one(fs)
+	if err != nil {
+		return err
+	}
+	r, err := a.runtime()
+	if err != nil {
+		return err
+	}
+	return do(r, id)
 }

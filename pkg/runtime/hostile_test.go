@@ -202,7 +202,7 @@ func TestStateRootOfOthersIsRefused(t *testing.T) {
 				t.Errorf("%s in %s: %v", verb, root, err)
 			}
 		}
-		if _, err := r.makeDir(&CreateRequest{ID: "y"}, ""); err == nil {
+		if _, _, err := r.makeDir(&CreateRequest{ID: "y"}, ""); err == nil {
 			t.Errorf("a container was made in %s", root)
 		}
 		if _, err := os.Stat(victim); err != nil {

@@ -40,6 +40,8 @@ var (
 	ErrNotFound = errors.New("container does not exist")
 	// ErrNotRunning means that the verb needs a container that runs.
 	ErrNotRunning = errors.New("container not running")
+	// ErrNotPaused means that the verb needs a paused container.
+	ErrNotPaused = errors.New("container not paused")
 	// ErrRunning means that the verb needs a container that has stopped.
 	ErrRunning = errors.New("container is not stopped")
 	// ErrState means that the container is in another state than the verb needs.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,8 +29,8 @@ type StartOptions struct {
 	PreserveFDs int
 	// Trace records what every step of the child did; see Started.Trace.
 	Trace bool
-	// Born, if set, is called when the process has been born and the host has made
-	// all its steps, while the child goes on with its own. An error undoes all.
+	// Born, if set, is called when the process has been born, while it goes on with its
+	// steps, and mostly when the host has made all its own. An error undoes all.
 	Born func(*Started) error
 	// Inside is what hooks in the container's namespaces depend on, but for the
 	// process; nil if there are none.
@@ -52,11 +53,16 @@ type Started struct {
 	Shared bool
 	// Trace has what the plan's steps did, by index, if asked for.
 	Trace []child.Record
+	// Relay is that of a container with CreateRequest.Notify, or nil; the caller
+	// closes it.
+	Relay *Relay
 
-	// id, undos and hooks are what Finish needs to know.
+	// id, undos, hooks and loose are what Finish needs to know; a loose container's
+	// processes may outlive the first one, and are on nobody's list.
 	id    string
 	undos []plan.Call
 	hooks bool
+	loose bool
 }
 
 // Start executes a plan until the user's program runs, or until the container waits
@@ -103,7 +109,7 @@ type execution struct {
 // run walks the list once. Where the child's part begins it is lowered and started;
 // from then on a block of host steps first waits for the baton.
 func (e *execution) run() error {
-	e.undos = e.plan.Undo()
+	e.undos = slices.DeleteFunc(e.plan.Undo(), wasThere)
 	if e.o.Journal != "" {
 		if err := writeJournal(e.o.Journal, e.undos); err != nil {
 			return err
@@ -118,6 +124,11 @@ func (e *execution) run() error {
 		case e.proc == nil && (steps[i].Actor != plan.Host || isClone(steps[i].Call)):
 			if err := e.launch(i); err != nil {
 				return err
+			}
+			if len(e.undos) == 0 {
+				if err := e.bear(); err != nil {
+					return err
+				}
 			}
 			i++
 		case steps[i].Actor != plan.Host, steps[i].Later != "":
@@ -135,12 +146,29 @@ func (e *execution) run() error {
 			i++
 		}
 	}
-	if e.o.Born != nil {
-		if err := e.o.Born(e.started()); err != nil {
-			return err
-		}
+	if err := e.bear(); err != nil {
+		return err
 	}
 	return e.untilReady()
+}
+
+// bear tells that the process has been born, once. Whoever finds the container's remains
+// after a crash knows its process from what is written then, or else as a process in one
+// of the control groups that the journal names. So if there are none it is told early.
+func (e *execution) bear() error {
+	born := e.o.Born
+	if born == nil {
+		return nil
+	}
+	e.o.Born = nil
+	return born(e.started())
+}
+
+// wasThere tells of an inverse that what it would remove is there before the plan has
+// begun: it is not ours, and neither are the processes in it.
+func wasThere(undo plan.Call) bool {
+	dir, ok := undo.(linux.RemoveDir)
+	return ok && unix.Access(dir.Path, unix.F_OK) == nil
 }
 
 func isClone(c plan.Call) bool {

@@ -45,6 +45,12 @@ type state struct {
 	Hooks bool `json:"hooks,omitempty"`
 	// UserNS: exec has to take on ids in it.
 	UserNS bool `json:"userns,omitempty"`
+	// SharedPIDs: the end of the first process does not end the others.
+	SharedPIDs bool `json:"sharedPids,omitempty"`
+	// Crowd tells who belongs to a container that has no control group of its own,
+	// and MountNS is its mount namespace, if that is needed; see crowd.
+	Crowd   string `json:"crowd,omitempty"`
+	MountNS uint64 `json:"mountNamespace,omitempty"`
 }
 
 // bundle is a configuration with where it came from.
@@ -91,9 +97,15 @@ func loadSpec(path string) (*specs.Spec, []byte, error) {
 func newState(req *CreateRequest, b *bundle, in *Input, p *plan.Plan, s *Started) *state {
 	st := &state{Version: specs.Version, ID: req.ID, PID: s.PID, Shared: s.Shared, Bundle: b.dir, Rootfs: in.Root, Created: time.Now().UTC(),
 		Owner: os.Getuid(), Annotations: in.Spec.Annotations, Cgroups: cgroupPaths(p), Tasks: taskFiles(p), Config: req.SpecFile,
-		Hooks: hasHooks(in.Spec), UserNS: hasNamespace(in.Spec, specs.UserNamespace)}
+		Hooks: hasHooks(in.Spec), UserNS: hasNamespace(in.Spec, specs.UserNamespace), SharedPIDs: !ownNamespace(in.Spec, specs.PIDNamespace)}
 	st.Unit, st.UserUnit = unitOf(p)
 	st.Start, _ = startTime(s.PID) // a process that has ended already has none
+	if !st.ownGroup() {
+		st.Crowd = crowdOf(in.Spec)
+	}
+	if st.Crowd == crowdMount {
+		st.MountNS = mountNamespaceID(s.PID)
+	}
 	return st
 }
 
@@ -146,13 +158,17 @@ func unitOf(p *plan.Plan) (name string, user bool) {
 
 // load reads a container's state.
 func (r *Runtime) load(id string) (*state, error) {
+	return r.loadFile(id, stateFile)
+}
+
+func (r *Runtime) loadFile(id, name string) (*state, error) {
 	if err := ValidateID(id); err != nil {
 		return nil, err
 	}
 	if err := r.checkRoot(); err != nil {
 		return nil, err
 	}
-	text, err := sys.ReadFile(filepath.Join(r.Root, id, stateFile), maxConfig)
+	text, err := sys.ReadFile(filepath.Join(r.Root, id, name), maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("container %q: %w", id, ErrNotFound)
 	}
@@ -161,7 +177,7 @@ func (r *Runtime) load(id string) (*state, error) {
 	}
 	st := new(state)
 	if err := quickjson.Decode(string(text), st); err != nil {
-		return nil, fmt.Errorf("container %q: %s: %w", id, stateFile, err)
+		return nil, fmt.Errorf("container %q: %s: %w", id, name, err)
 	}
 	return st, nil
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/internal/sys"
@@ -18,6 +19,11 @@ import (
 // stays. The steps that it makes are those of PlanUpdate. When one of them fails, those
 // before it have been made, and what the container counts as its limits is as before.
 func (r *Runtime) Update(id string, change *specs.LinuxResources) error {
+	l, err := r.lock(id, unix.LOCK_EX)
+	if err != nil {
+		return err
+	}
+	defer l.release()
 	st, p, merged, err := r.planUpdate(id, change)
 	if err != nil {
 		return err
@@ -82,8 +88,7 @@ func (r *Runtime) limits(st *state) (*specs.LinuxResources, error) {
 	return spec.Linux.Resources, nil
 }
 
-// replaceState writes a changed state. Of two who do it at the same time, the later
-// wins.
+// replaceState writes a changed state. The lock is held.
 func (r *Runtime) replaceState(st *state) error {
 	text, err := quickjson.Append(nil, st)
 	if err != nil {

@@ -1,15 +1,12 @@
 package runtime
 
 import (
-	"bytes"
-	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,7 +17,6 @@ import (
 	"github.com/containr/containr/pkg/cgroup"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
-	"github.com/containr/containr/pkg/plan/linux"
 	"github.com/containr/containr/pkg/rootfs"
 )
 
@@ -54,11 +50,23 @@ type CreateRequest struct {
 	Spec     *specs.Spec
 	SpecFile string
 	// Console receives the terminal's master end.
-	Console     *os.File
+	Console *os.File
+	// OpenConsole, if set, makes a Console for a program that wants a terminal when
+	// there is none yet.
+	OpenConsole func() (*os.File, error)
 	Stdio       [3]*os.File
 	PreserveFDs int
 	NoPivot     bool
 	NoKeyring   bool
+	// Env is added to the program's environment. It is not kept: programs that are
+	// run in the container later do not get it.
+	Env []string
+	// Notify gives the container a notify socket, see Relay.
+	Notify bool
+	// NoCgroups leaves the container in the caller's control groups.
+	NoCgroups bool
+	// Rootless does so where the caller may not make any, if there are no limits.
+	Rootless bool
 	// Systemd asks systemd for the control group.
 	Systemd bool
 	// ExitFile: see Input.
@@ -176,7 +184,42 @@ func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	if req.Wait {
 		in.StartFifo = filepath.Join(r.Root, req.ID, startFile)
 	}
+	if len(req.Env) > 0 && spec.Process != nil {
+		in.Spec = withEnv(in.Spec, req.Env...)
+	}
+	if req.Notify && spec.Process != nil {
+		r.notifyMount(&in)
+	}
+	in.Rootless = req.NoCgroups
+	if req.Rootless && !r.mayMakeGroups() && spec.Linux != nil {
+		in.Spec = withoutGroup(in.Spec)
+	}
 	return in, nil
+}
+
+// withEnv returns the configuration with more in the program's environment. The
+// original is unchanged.
+func withEnv(spec *specs.Spec, env ...string) *specs.Spec {
+	changed, process := *spec, *spec.Process
+	process.Env = slices.Concat(process.Env, env)
+	changed.Process = &process
+	return &changed
+}
+
+// withoutGroup returns the configuration without the path of a control group, so that
+// none is made.
+func withoutGroup(spec *specs.Spec) *specs.Spec {
+	changed, l := *spec, *spec.Linux
+	l.CgroupsPath = ""
+	changed.Linux = &l
+	return &changed
+}
+
+// mayMakeGroups reports whether the caller may make control groups: the administrator
+// may, and others where some have been given to them.
+func (r *Runtime) mayMakeGroups() bool {
+	f := r.Facts
+	return f.Root() || f.CgroupMode == host.CgroupV2 && len(f.Hierarchies) > 0 && f.Hierarchies[0].Delegated
 }
 
 // resolveSources makes relative sources of binds absolute, as the specification
@@ -193,6 +236,19 @@ func resolveSources(spec *specs.Spec, bundle string) map[string]host.Source {
 
 var errConsole = errors.New("a terminal needs a console socket to send it to, and a console socket needs a terminal")
 
+// consoleFor returns the console of a process: the one that there is, or a new one.
+func consoleFor(p *specs.Process, console *os.File, open func() (*os.File, error)) (*os.File, error) {
+	switch {
+	case p == nil:
+		return console, nil
+	case p.Terminal && console == nil && open != nil:
+		return open()
+	case p.Terminal != (console != nil):
+		return nil, errConsole
+	}
+	return console, nil
+}
+
 // Create makes a container. With req.Wait it has done everything but execute its
 // program when Create returns; without, the program runs.
 func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
@@ -207,16 +263,26 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 	if err != nil {
 		return nil, err
 	}
-	if in.Spec.Process != nil && in.Spec.Process.Terminal != (req.Console != nil) {
-		return nil, errConsole
+	if req.Console, err = consoleFor(in.Spec.Process, req.Console, req.OpenConsole); err != nil {
+		return nil, err
+	}
+	if err := checkPreserved(req.PreserveFDs); err != nil {
+		return nil, err
 	}
 	p, err := Compile(in)
 	if err != nil {
 		return nil, err
 	}
-	dir, err := r.makeDir(req, in.StartFifo)
+	dir, l, err := r.makeDir(req, in.StartFifo)
 	if err != nil {
 		return nil, err
+	}
+	defer l.release()
+	var relay *Relay
+	if req.Notify && !req.Wait {
+		if relay, err = r.Relay(req.ID); err != nil {
+			return nil, errors.Join(err, os.RemoveAll(dir))
+		}
 	}
 	if req.ExitFile != "" {
 		if err := sys.WriteFile(req.ExitFile, noStatus); err != nil {
@@ -226,20 +292,37 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 	if req.Starting != nil {
 		req.Starting()
 	}
+	var st *state
 	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Stdio: req.Stdio,
 		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn,
 		Inside: &ExecInput{ID: req.ID, Spec: in.Spec, Facts: r.Facts, Cgroups: cgroupPaths(p), Bundle: b.dir},
-		Born:   func(s *Started) error { return writeState(dir, newState(req, b, &in, p, s), b) }})
+		Born: func(s *Started) error {
+			st = newState(req, b, &in, p, s)
+			return writeState(dir, st, b)
+		}})
 	if err != nil {
+		relay.Close()
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	file := filepath.Join(dir, stateFile)
 	if err := os.Rename(file+newSuffix, file); err != nil {
 		_ = unix.Kill(s.PID, unix.SIGKILL)
-		return nil, errors.Join(err, r.Delete(req.ID, true))
+		relay.Close()
+		return nil, errors.Join(err, r.remove(req.ID, true))
 	}
-	s.id = req.ID
+	s.Relay = relay
+	s.id, s.loose = req.ID, st.loose()
 	return s, nil
+}
+
+// checkPreserved reports a descriptor that is to be inherited and is not open.
+func checkPreserved(count int) error {
+	for fd := 3; fd < 3+count; fd++ {
+		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
+			return fmt.Errorf("descriptor %d, of %d that the program is to inherit: %w", fd, count, err)
+		}
+	}
+	return nil
 }
 
 // checkRoot refuses a state root that another user could have filled: what a
@@ -259,89 +342,92 @@ func (r *Runtime) checkRoot() error {
 	return nil
 }
 
-// makeDir makes the container's directory; its existence is the claim on the id.
-func (r *Runtime) makeDir(req *CreateRequest, fifo string) (string, error) {
+// makeDir makes the container's directory; its existence is the claim on the id. It
+// returns with the lock on it.
+func (r *Runtime) makeDir(req *CreateRequest, fifo string) (string, dirLock, error) {
 	if err := os.MkdirAll(r.Root, 0o700); err != nil {
-		return "", err
+		return "", 0, err
 	}
 	if err := r.checkRoot(); err != nil {
-		return "", err
+		return "", 0, err
 	}
 	dir := filepath.Join(r.Root, req.ID)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return "", fmt.Errorf("container %q: %w", req.ID, ErrExists)
+			return "", 0, fmt.Errorf("container %q: %w", req.ID, ErrExists)
 		}
-		return "", err
+		return "", 0, err
+	}
+	l, err := r.lock(req.ID, unix.LOCK_EX)
+	if err != nil {
+		return "", 0, err // somebody has removed it already
 	}
 	if fifo != "" {
-		if err := unix.Mkfifo(fifo, 0o600); err != nil {
-			return "", errors.Join(fmt.Errorf("mkfifo %s: %w", fifo, err), os.RemoveAll(dir))
+		if err = unix.Mkfifo(fifo, 0o600); err != nil {
+			err = fmt.Errorf("mkfifo %s: %w", fifo, err)
 		}
 	}
-	return dir, nil
-}
-
-// startTime reads field 22 of /proc/PID/stat: the process's start in clock ticks
-// since boot, which tells it from a later one with the same number.
-func startTime(pid int) (uint64, byte) {
-	text, err := sys.ReadFile("/proc/"+strconv.Itoa(pid)+"/stat", maxConfig)
+	if err == nil && req.Notify {
+		err = os.Mkdir(filepath.Join(dir, notifyDir), 0o755)
+	}
 	if err != nil {
-		return 0, 0
+		l.release()
+		return "", 0, errors.Join(err, os.RemoveAll(dir))
 	}
-	_, rest, ok := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest)
-	if !ok || len(fields) < 20 {
-		return 0, 0
-	}
-	var t uint64
-	for _, c := range fields[19] {
-		t = t*10 + uint64(c-'0')
-	}
-	return t, fields[0][0]
+	return dir, l, nil
 }
 
-// status asks the kernel.
-func (r *Runtime) status(st *state) specs.ContainerState {
-	t, kind := startTime(st.PID)
-	switch {
-	case t == 0 || t != st.Start || kind == 'Z' || kind == 'X':
-		return specs.StateStopped
-	case host.Kind(filepath.Join(r.Root, st.ID, startFile)) != host.Missing:
-		return specs.StateCreated
-	}
-	return specs.StateRunning
+// Info is what there is to tell of a container: the state as the OCI specification has
+// it, with what runc adds to it.
+type Info struct {
+	Version string               `json:"ociVersion"`
+	ID      string               `json:"id"`
+	PID     int                  `json:"pid"`
+	Status  specs.ContainerState `json:"status"`
+	Bundle  string               `json:"bundle"`
+	Rootfs  string               `json:"rootfs"`
+	Created time.Time            `json:"created"`
+	// Annotations are the configuration's.
+	Annotations map[string]string `json:"annotations,omitempty"`
+	// Owner is the name of the user who made it; List's callers fill it from UID.
+	Owner string `json:"owner"`
+	UID   int    `json:"-"`
 }
 
-// State returns the OCI state of a container.
-func (r *Runtime) State(id string) (*specs.State, error) {
+// State returns the state of a container.
+func (r *Runtime) State(id string) (*Info, error) {
 	st, err := r.load(id)
 	if err != nil {
 		return nil, err
 	}
-	s := &specs.State{Version: st.Version, ID: st.ID, Status: r.status(st), Pid: st.PID, Bundle: st.Bundle, Annotations: st.Annotations}
-	if s.Status == specs.StateStopped {
-		s.Pid = 0
+	return r.info(st)
+}
+
+func (r *Runtime) info(st *state) (*Info, error) {
+	status, err := r.present(st)
+	if err != nil {
+		return nil, err
 	}
-	return s, nil
+	i := &Info{Version: st.Version, ID: st.ID, Status: status, PID: st.PID, Bundle: st.Bundle, Rootfs: st.Rootfs,
+		Created: st.Created, Annotations: st.Annotations, UID: st.Owner}
+	if status == specs.StateStopped {
+		i.PID = 0
+	}
+	return i, nil
 }
 
-// Info is a line of list.
-type Info struct {
-	specs.State
-	Rootfs  string    `json:"rootfs"`
-	Created time.Time `json:"created"`
-	Owner   int       `json:"-"`
-}
-
-// List returns all containers, by id. One that vanishes meanwhile is left out.
+// List returns all containers, by id. One that vanishes meanwhile is left out, and so
+// is one whose making is not complete.
 func (r *Runtime) List() ([]Info, error) {
 	entries, err := os.ReadDir(r.Root)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	var list []Info
+	list := []Info{}
 	for _, e := range entries {
+		if !e.IsDir() || ValidateID(e.Name()) != nil {
+			continue
+		}
 		st, err := r.load(e.Name())
 		if errors.Is(err, ErrNotFound) {
 			continue
@@ -349,24 +435,28 @@ func (r *Runtime) List() ([]Info, error) {
 		if err != nil {
 			return nil, err
 		}
-		info := Info{State: specs.State{Version: st.Version, ID: st.ID, Status: r.status(st), Pid: st.PID, Bundle: st.Bundle, Annotations: st.Annotations},
-			Rootfs: st.Rootfs, Created: st.Created, Owner: st.Owner}
-		if info.Status == specs.StateStopped {
-			info.Pid = 0
+		info, err := r.info(st)
+		if err != nil {
+			return nil, err
 		}
-		list = append(list, info)
+		list = append(list, *info)
 	}
 	return list, nil
 }
 
 // Start lets a created container execute its program.
 func (r *Runtime) Start(id string) error {
-	st, err := r.load(id)
+	st, l, err := r.loadLocked(id)
 	if err != nil {
 		return err
 	}
-	if s := r.status(st); s != specs.StateCreated {
-		return fmt.Errorf("container %q: cannot start a container that is %s: %w", id, s, ErrState)
+	defer l.release()
+	switch s := r.status(st); s {
+	case specs.StateCreated:
+	case specs.StateStopped:
+		return fmt.Errorf("container %q: cannot start a container that has stopped: %w", id, ErrState)
+	default:
+		return fmt.Errorf("container %q: cannot start an already running container: %w", id, ErrState)
 	}
 	fifo := filepath.Join(r.Root, id, startFile)
 	fd, err := unix.Open(fifo, unix.O_WRONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
@@ -390,274 +480,4 @@ func (r *Runtime) Start(id string) error {
 		return r.startWithHooks(st, release, fd)
 	}
 	return release()
-}
-
-// Kill sends a signal to the container's first process, or with all to every
-// process in its control groups.
-func (r *Runtime) Kill(id string, signal unix.Signal, all bool) error {
-	st, err := r.load(id)
-	if err != nil {
-		return err
-	}
-	if all && len(st.Cgroups) > 0 {
-		return r.killAll(st, signal)
-	}
-	if r.status(st) == specs.StateStopped {
-		return fmt.Errorf("container %q: %w", id, ErrNotRunning)
-	}
-	return signalProcess(st.PID, st.Start, signal)
-}
-
-// signalProcess signals through a pidfd, so that a process that takes over the
-// number between the check and the signal is never hit.
-func signalProcess(pid int, start uint64, signal unix.Signal) error {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return fmt.Errorf("pidfd_open %d: %w", pid, err)
-	}
-	defer unix.Close(fd)
-	if t, _ := startTime(pid); t != start {
-		return ErrNotRunning
-	}
-	if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil {
-		return fmt.Errorf("signal %d to process %d: %w", int(signal), pid, err)
-	}
-	return nil
-}
-
-func (r *Runtime) killAll(st *state, signal unix.Signal) error {
-	pids, err := cgroup.Open(r.Facts.CgroupMode, st.Cgroups).Procs()
-	if err != nil {
-		return err
-	}
-	for _, pid := range pids {
-		if err := unix.Kill(pid, signal); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("signal %d to process %d: %w", int(signal), pid, err)
-		}
-	}
-	return nil
-}
-
-// Delete removes a stopped container, with force a running one too, which it kills.
-// A container whose creation was interrupted is removed as well.
-func (r *Runtime) Delete(id string, force bool) error {
-	if err := ValidateID(id); err != nil {
-		return err
-	}
-	dir := filepath.Join(r.Root, id)
-	var hooks *laterHooks
-	st, err := r.load(id)
-	switch {
-	case errors.Is(err, ErrNotFound):
-		if host.Kind(dir) != host.Directory {
-			if force {
-				return nil
-			}
-			return err
-		}
-		if !force {
-			return fmt.Errorf("container %q: its creation was interrupted: delete it with --force: %w", id, ErrState)
-		}
-	case err != nil:
-		return err
-	default:
-		if hooks, err = r.later(st); err != nil && !force {
-			return err
-		}
-		if hooks == nil && r.status(st) == specs.StateStopped {
-			if done, err := r.clear(id); done || err != nil {
-				return err
-			}
-		}
-		if err := r.end(st, force); err != nil {
-			return err
-		}
-	}
-	calls, err := readJournal(filepath.Join(dir, journalFile))
-	if err != nil {
-		return err
-	}
-	if err := undoCalls(calls); err != nil {
-		return err
-	}
-	hooks.stopped(r.Warn)
-	return os.RemoveAll(dir)
-}
-
-// Finish removes a container that Create made and whose first process has ended and
-// been waited for. It is Delete for one who knows already what the container's files
-// say.
-func (r *Runtime) Finish(s *Started) error {
-	if !s.hooks {
-		if done, err := r.discard(s.id, s.undos); done || err != nil {
-			return err
-		}
-	}
-	return r.Delete(s.id, true)
-}
-
-// clear is discard with the inverses in the journal.
-func (r *Runtime) clear(id string) (done bool, err error) {
-	undos, err := readJournal(filepath.Join(r.Root, id, journalFile))
-	if err != nil {
-		return false, err
-	}
-	return r.discard(id, undos)
-}
-
-// discard removes a container whose first process has ended, if nobody is left in its
-// control groups: those that are empty can be removed, so that nobody has to be asked.
-func (r *Runtime) discard(id string, undos []plan.Call) (done bool, err error) {
-	for _, c := range undos {
-		if d, ok := c.(linux.RemoveDir); !ok || !removed(unix.Rmdir(d.Path)) {
-			return false, nil
-		}
-	}
-	dir := filepath.Join(r.Root, id)
-	for _, name := range [...]string{stateFile, configFile, journalFile} {
-		if err := unix.Unlink(filepath.Join(dir, name)); !removed(err) {
-			return false, fmt.Errorf("unlink %s: %w", filepath.Join(dir, name), err)
-		}
-	}
-	if removed(unix.Rmdir(dir)) {
-		return true, nil
-	}
-	return true, os.RemoveAll(dir)
-}
-
-// removed tells of the result of rmdir or unlink that nothing is there any more.
-func removed(err error) bool { return err == nil || errors.Is(err, unix.ENOENT) }
-
-// end makes sure that nothing of the container runs any more.
-func (r *Runtime) end(st *state, force bool) error {
-	s := r.status(st)
-	if s != specs.StateStopped && s != specs.StateCreated && !force {
-		return fmt.Errorf("container %q is %s: %w", st.ID, s, ErrRunning)
-	}
-	if s != specs.StateStopped {
-		if err := signalProcess(st.PID, st.Start, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) && !errors.Is(err, ErrNotRunning) {
-			return err
-		}
-		if err := waitGone(st.PID, st.Start); err != nil {
-			return err
-		}
-	}
-	if len(st.Cgroups) == 0 || st.Shared {
-		return nil
-	}
-	// Without a process namespace others may be left, and groups that they made.
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	group := cgroup.Open(r.Facts.CgroupMode, st.Cgroups)
-	if err := group.Kill(ctx); err != nil {
-		return err
-	}
-	return group.Remove()
-}
-
-// waitGone waits, ten seconds at most, until a process has ended; its parent need
-// not have noticed.
-func waitGone(pid int, start uint64) error {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return nil // it is gone
-	}
-	defer unix.Close(fd)
-	if t, _ := startTime(pid); t != start {
-		return nil
-	}
-	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(poll, 10_000)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("wait for process %d: %w", pid, err)
-		}
-		if n == 0 {
-			return fmt.Errorf("process %d does not end", pid)
-		}
-		return nil
-	}
-}
-
-// ExecRequest is what exec is asked for.
-type ExecRequest struct {
-	ID string
-	// Process is the new process. If it is nil, it is the container's own as
-	// Change leaves it.
-	Process     *specs.Process
-	Change      func(*specs.Process) error
-	Console     *os.File
-	Stdio       [3]*os.File
-	PreserveFDs int
-	// Starting: see CreateRequest.
-	Starting func()
-}
-
-// process returns the process to run.
-func (req *ExecRequest) process(own *specs.Process) (*specs.Process, error) {
-	if req.Process != nil || req.Change == nil {
-		return req.Process, nil
-	}
-	return own, req.Change(own)
-}
-
-// Exec runs a further process in a running container. The process is a child of the
-// caller.
-func (r *Runtime) Exec(req *ExecRequest) (*Started, error) {
-	st, err := r.load(req.ID)
-	if err != nil {
-		return nil, err
-	}
-	if s := r.status(st); s == specs.StateStopped {
-		return nil, fmt.Errorf("container %q: cannot exec in a stopped container: %w", req.ID, ErrNotRunning)
-	}
-	spec, _, err := loadSpec(st.Config)
-	if err != nil {
-		return nil, err
-	}
-	process, err := req.process(spec.Process)
-	if err != nil {
-		return nil, err
-	}
-	if process != nil && process.Terminal != (req.Console != nil) {
-		return nil, errConsole
-	}
-	p, err := CompileExec(ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Spec: spec, Process: process, Facts: r.Facts,
-		Cgroups: cgroup.Open(r.Facts.CgroupMode, st.Cgroups).Entrance(st.PID), PreserveFDs: req.PreserveFDs, Bundle: st.Bundle, Tasks: st.Tasks})
-	if err != nil {
-		return nil, err
-	}
-	if req.Starting != nil {
-		req.Starting()
-	}
-	s, err := Start(p, StartOptions{Console: req.Console, Stdio: req.Stdio, PreserveFDs: req.PreserveFDs})
-	if s != nil && s.Parent != 0 {
-		reap(s.Parent) // the runner has ended
-	}
-	return s, err
-}
-
-// noStatus is what an exit file holds while the container runs. It takes the place
-// that the keeper will need, so that a disk that is full by then does not matter.
-var noStatus = []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
-
-// ReadExit reads the exit status that a container's keeper has left: the program's, or
-// 128 and the number of the signal that ended it. It fails when the keeper has not
-// written it: the container runs, or the keeper was killed.
-func ReadExit(path string) (int, error) {
-	text, err := sys.ReadFile(path, 8)
-	if err != nil {
-		return 0, err
-	}
-	if len(text) != len(noStatus) || bytes.Equal(text[:4], noStatus[:4]) {
-		return 0, fmt.Errorf("%s: the exit status is not there", path)
-	}
-	status := unix.WaitStatus(binary.LittleEndian.Uint32(text))
-	if status.Signaled() {
-		return 128 + int(status.Signal()), nil
-	}
-	return status.ExitStatus(), nil
 }

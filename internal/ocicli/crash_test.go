@@ -1,0 +1,156 @@
+package ocicli
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// killAt runs a command of the runtime and kills it, with SIGKILL, before the nth system
+// call of all its threads; its children run on. It returns how many calls there were,
+// and whether the command ended by itself before the nth.
+func killAt(t *testing.T, cmd *exec.Cmd, n int) (calls int, ended bool) {
+	t.Helper()
+	runtime.LockOSThread() // the tracer is a thread
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	pid := cmd.Process.Pid
+	defer cmd.Process.Release()
+	var ws unix.WaitStatus
+	if _, err := unix.Wait4(pid, &ws, unix.WALL, nil); err != nil || !ws.Stopped() {
+		t.Fatalf("the command did not stop: %v, %v", ws, err)
+	}
+	if err := unix.PtraceSetOptions(pid, unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_EXITKILL); err != nil {
+		t.Fatal(err)
+	}
+	inside := make(map[int]bool)
+	for tid, pass := pid, 0; ; {
+		_ = unix.PtraceSyscall(tid, pass) // a thread that has just ended is told of below
+		var err error
+		for {
+			if tid, err = unix.Wait4(-1, &ws, unix.WALL, nil); err != unix.EINTR {
+				break
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		pass = 0
+		switch {
+		case tid == pid && (ws.Exited() || ws.Signaled()):
+			return calls, ws.Exited()
+		case !ws.Stopped():
+		case ws.StopSignal() == unix.SIGTRAP|0x80:
+			if inside[tid] = !inside[tid]; inside[tid] {
+				if calls++; calls == n {
+					_ = unix.Kill(pid, unix.SIGKILL)
+				}
+			}
+		case ws.StopSignal() != unix.SIGTRAP && ws.StopSignal() != unix.SIGSTOP:
+			pass = int(ws.StopSignal())
+		}
+	}
+}
+
+// crash kills a verb before each of its system calls (with -short, some), and checks
+// after each kill that list works, and delete --force, and that nothing is left. prepare
+// brings the container where the verb begins.
+func crash(t *testing.T, s *site, prepare func(), verb ...string) {
+	t.Helper()
+	// What the runtime of Go and the looking at the machine need changes nothing.
+	first, _ := killAt(t, s.command("state", "none"), -1)
+	kills, stride := 0, 1
+	if testing.Short() {
+		stride = 7
+	}
+	before := s.left()
+	for n := max(first-40, 1); ; n += stride {
+		prepare()
+		_, ended := killAt(t, s.command(verb...), n)
+		if out, errs, code := s.run("list", "-q"); code != 0 || strings.TrimSpace(out) != "" && strings.TrimSpace(out) != "c" {
+			t.Fatalf("%s killed at call %d: list: %s%s", verb[0], n, out, errs)
+		}
+		if _, errs, code := s.run("delete", "--force", "c"); code != 0 {
+			t.Fatalf("%s killed at call %d: delete --force: %s", verb[0], n, errs)
+		}
+		if left := s.left(); !slices.Equal(left, before) {
+			t.Fatalf("%s killed at call %d: left: %q", verb[0], n, left)
+		}
+		if ended {
+			break
+		}
+		kills++
+	}
+	t.Logf("%s was killed %d times", verb[0], kills)
+	if kills < 2 {
+		t.Errorf("%s was killed %d times only", verb[0], kills)
+	}
+}
+
+// left lists what is there of the container c.
+func (s *site) left() []string {
+	var left []string
+	for _, pattern := range []string{s.root + "/c", "/sys/fs/cgroup/containr-c", "/sys/fs/cgroup/*/containr-c", "/sys/fs/cgroup/*/*/containr-c"} {
+		found, _ := filepath.Glob(pattern)
+		left = append(left, found...)
+	}
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		exe, _ := os.Readlink("/proc/" + e.Name() + "/exe")
+		if pid, err := strconv.Atoi(e.Name()); err == nil && (strings.HasSuffix(exe, "/probe") || strings.Contains(exe, "containr-init")) && !endsSoon(pid) {
+			state, _ := os.ReadFile("/proc/" + e.Name() + "/syscall")
+			left = append(left, "process "+e.Name()+" "+exe+" in system call "+string(state))
+		}
+	}
+	return left
+}
+
+// endsSoon waits for the end of a process, three seconds at most. A child that has not
+// been told of yet ends by itself when it finds that its maker is gone.
+func endsSoon(pid int) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return true
+	}
+	defer unix.Close(fd)
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 3000)
+	return n == 1 && err == nil
+}
+
+func TestKilledRuntimeLeavesNothing(t *testing.T) {
+	s := newSite(t, nil)
+	nothing := func() {}
+	created := func() { s.must("create", "c") }
+	running := func() { created(); s.must("start", "c") }
+	process := filepath.Join(s.bundle, "process.json")
+	if err := os.WriteFile(process, []byte(`{"args":["/probe","-wait-signal","USR1"],"cwd":"/"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name    string
+		prepare func()
+		verb    []string
+	}{
+		{"create", nothing, []string{"create", "c"}},
+		{"run", nothing, []string{"run", "-d", "c"}},
+		{"start", created, []string{"start", "c"}},
+		{"exec", running, []string{"exec", "-d", "-p", process, "c"}},
+		{"pause", running, []string{"pause", "c"}},
+		{"update", running, []string{"update", "--pids-limit", "50", "c"}},
+		{"delete", created, []string{"delete", "c"}},
+		{"delete --force", running, []string{"delete", "--force", "c"}},
+	} {
+		t.Run(c.name, func(t *testing.T) { crash(t, &site{t: t, bundle: s.bundle, root: s.root}, c.prepare, c.verb...) })
+	}
+}
