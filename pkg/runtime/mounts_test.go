@@ -63,8 +63,8 @@ func own(t *testing.T, flags uintptr) string {
 // Each option of the runtime specification does to a new file system and to a bind what
 // mount(8) says, as the kernel shows it.
 func TestMountOptions(t *testing.T) {
-	dir := own(t, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME|unix.MS_NODIRATIME)
 	testkit.Leftovers(t)
+	dir := own(t, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC|unix.MS_NOATIME|unix.MS_NODIRATIME)
 	file := filepath.Join(dir, "file")
 	testkit.WriteFile(t, file, "", 0o644)
 	cases := []struct {
@@ -320,8 +320,8 @@ func TestMountTargetsBehindLinks(t *testing.T) {
 // A read-only root keeps the attributes that its mount has, and read-only paths of the
 // image are so, be they files or directories; those that are not there do no harm.
 func TestReadonlyKeepsWhatTheMountHas(t *testing.T) {
-	dir := own(t, unix.MS_NOSUID|unix.MS_NODEV)
 	testkit.Leftovers(t)
+	dir := own(t, unix.MS_NOSUID|unix.MS_NODEV)
 	root := filepath.Join(dir, "root")
 	if err := os.CopyFS(root, os.DirFS(testkit.Rootfs(t))); err != nil {
 		t.Fatal(err)
@@ -511,8 +511,8 @@ func TestDeviceOfTheHostIsTheOneAskedFor(t *testing.T) {
 // that are too long together are shortened, or given one by one.
 func TestManyLayers(t *testing.T) {
 	testkit.RequireRoot(t)
-	base := own(t, 0)
 	testkit.Leftovers(t)
+	base := own(t, 0)
 	layers := filepath.Join(base, strings.Repeat("a-long-name-", 8), "layers")
 	fixture := filepath.Join(layers, "fixture")
 	if err := os.MkdirAll(layers, 0o755); err != nil {
