@@ -36,7 +36,7 @@ const settleTime = 3 * time.Second
 //
 // Call it first, so that its check comes after all other clean-up. To keep tests of other processes from being taken
 // for leftovers, it holds a lock of the machine until the test ends: tests with Leftovers run one at a time, also
-// across packages. Subtests may call it again. It gives background work of the kernel three seconds to end.
+// across packages. The test and its subtests may call it again. It gives background work of the kernel three seconds to end.
 func Leftovers(t testing.TB, dirs ...string) {
 	t.Helper()
 	lockMachine(t)
@@ -74,10 +74,10 @@ var machine struct {
 	holder string
 }
 
-// lockMachine takes the lock for t, unless a test that t is a part of has it.
+// lockMachine takes the lock for t, unless t has it, or a test that t is a part of.
 func lockMachine(t testing.TB) {
 	machine.Lock()
-	inside := machine.holder != "" && strings.HasPrefix(t.Name(), machine.holder+"/")
+	inside := machine.holder != "" && strings.HasPrefix(t.Name()+"/", machine.holder+"/")
 	machine.Unlock()
 	if inside {
 		return

@@ -48,6 +48,7 @@ func runIn(t *testing.T, in Input, mounts ...specs.Mount) (testprobe.Report, err
 func own(t *testing.T, flags uintptr) string {
 	t.Helper()
 	testkit.RequireRoot(t)
+	testkit.Leftovers(t)
 	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", flags, ""); err != nil {
 		t.Fatal(err)

@@ -104,7 +104,7 @@ func schemataOf(l3, bandwidth string, more []string) ([]string, error) {
 	}
 	if bandwidth != "" {
 		if !strings.HasPrefix(bandwidth, "MB:") {
-			return nil, fmt.Errorf("/linux/intelRdt/memBwSchema: %q does not begin with MB:", bandwidth)
+			return nil, fmt.Errorf("/linux/intelRdt/memBwSchema: %q does not begin with \"MB:\"", bandwidth)
 		}
 		lines = append(lines, bandwidth)
 	}
