@@ -37,7 +37,7 @@ var kernelTests = []struct {
 	// everywhere.
 	{"pkg/runtime", Options{
 		Args:     []string{"-test.short", "-test.skip=Script|ELF|EveryStepMayFail|EveryPlan|Golden|IsPure"},
-		Packages: []string{"strace", "apparmor"},
+		Packages: []string{"strace", "apparmor", "iproute2"},
 		Programs: map[string]string{runtimePath: module + "cmd/containr-runtime"},
 		Env:      []string{"CONTAINR_TEST_RUNTIME=" + runtimePath},
 		Timeout:  8 * time.Minute,
