@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -271,14 +272,19 @@ func TestSeccompPathWithoutNotify(t *testing.T) {
 	}
 }
 
-// The kernel takes every flag, alone and together.
+// The kernel takes every flag, alone and together. Those that it does not know are
+// refused; TestSeccompWithoutAgent.
 func TestSeccompFlags(t *testing.T) {
 	testkit.RequireRoot(t)
+	killable := machine(t).Kernel.AtLeast(5, 19)
 	const tsync specs.LinuxSeccompFlag = "SECCOMP_FILTER_FLAG_TSYNC"
 	for _, flags := range [][]specs.LinuxSeccompFlag{
 		{}, {specs.LinuxSeccompFlagLog}, {specs.LinuxSeccompFlagSpecAllow}, {tsync},
 		{specs.LinuxSeccompFlagLog, specs.LinuxSeccompFlagSpecAllow, tsync}, {specs.LinuxSeccompFlagWaitKillableRecv, tsync},
 	} {
+		if slices.Contains(flags, specs.LinuxSeccompFlagWaitKillableRecv) && !killable {
+			continue
+		}
 		spec := notifySpec()
 		path := filepath.Join(t.TempDir(), "agent")
 		a := newAgent(t, path)

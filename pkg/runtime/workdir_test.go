@@ -50,7 +50,11 @@ func TestWorkingDirectoryThroughDescriptor(t *testing.T) {
 	testkit.Leftovers(t)
 	outside := t.TempDir()
 	before := testkit.Fingerprint(t, outside)
-	for fd := range 16 {
+	numbers := []int{0, 3, 5, 15}
+	if !testing.Short() {
+		numbers = []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}
+	}
+	for _, fd := range numbers {
 		for _, of := range []string{"self", "thread-self", "1", "self/../self"} {
 			refusesWorkdir(t, exampleSpec("/probe"), outside, fmt.Sprintf("/proc/%s/fd/%d", of, fd))
 		}
