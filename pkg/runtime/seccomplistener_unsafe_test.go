@@ -14,6 +14,7 @@ import (
 
 	"github.com/containr/containr/internal/testkit"
 	testprobe "github.com/containr/containr/internal/testkit/probe"
+	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/seccomp"
 )
@@ -274,6 +275,10 @@ func TestSeccompPathWithoutNotify(t *testing.T) {
 // The kernel takes every flag, alone and together.
 func TestSeccompFlags(t *testing.T) {
 	testkit.RequireRoot(t)
+	facts, err := host.Probe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	const tsync specs.LinuxSeccompFlag = "SECCOMP_FILTER_FLAG_TSYNC"
 	for _, flags := range [][]specs.LinuxSeccompFlag{
 		{}, {specs.LinuxSeccompFlagLog}, {specs.LinuxSeccompFlagSpecAllow}, {tsync},
@@ -285,6 +290,9 @@ func TestSeccompFlags(t *testing.T) {
 		spec.Linux.Seccomp = notifyPolicy(path)
 		spec.Linux.Seccomp.Flags = flags
 		t.Run("", func(t *testing.T) {
+			if err := checkListener(spec.Linux.Seccomp, facts); err != nil {
+				t.Skip(err)
+			}
 			c := runWaiting(t, spec)
 			checkState(t, <-a.states, specs.StateCreating, c.PID, c.PID)
 			if s := testkit.Status(t, c.PID); s.Seccomp != 2 {
