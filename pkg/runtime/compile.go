@@ -143,6 +143,9 @@ func checkSpec(s *specs.Spec) error {
 	if err := checkLengths(s.Process); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
+	if size := s.Process.ConsoleSize; size != nil && max(size.Height, size.Width) > maxConsole {
+		return fmt.Errorf("configuration: /process/consoleSize: %d lines of %d characters, the kernel has room for %d", size.Height, size.Width, maxConsole)
+	}
 	if err := checkHooks(s.Hooks); err != nil {
 		return fmt.Errorf("configuration: %w", err)
 	}
@@ -170,6 +173,8 @@ func otherSystem(s *specs.Spec) string {
 const (
 	// maxPath is PATH_MAX without the closing zero: the kernel takes no longer one.
 	maxPath = 4095
+	// maxConsole is the largest number in struct winsize, ioctl_tty(2).
+	maxConsole = 1<<16 - 1
 	// maxSearch is how many directories of PATH are searched, at most.
 	maxSearch = 1024
 )

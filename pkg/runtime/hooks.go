@@ -173,6 +173,12 @@ func (c *compiler) hook(s stage, h *specs.Hook) linux.RunHook {
 	return call
 }
 
+// hookIn is the hook that a step runs, if it does.
+func hookIn(s *plan.Step) (linux.RunHook, bool) {
+	h, ok := s.Call.(linux.RunHook)
+	return h, ok
+}
+
 // state is the OCI state of the container, without a process id.
 func (c *compiler) state(status specs.ContainerState) string {
 	text, err := quickjson.Append(nil, &specs.State{Version: specs.Version, ID: c.ID, Status: status, Bundle: c.Bundle, Annotations: c.Spec.Annotations})

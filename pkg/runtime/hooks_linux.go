@@ -308,7 +308,7 @@ func (h *laterHooks) stopped(warn func(error)) {
 // cleanUp runs the poststop hooks among the steps.
 func cleanUp(steps []plan.Step, warn func(error)) {
 	for i := range steps {
-		h, ok := steps[i].Call.(linux.RunHook)
+		h, ok := hookIn(&steps[i])
 		if !ok || h.Hook != poststop.name {
 			continue
 		}
@@ -324,7 +324,7 @@ func (e *execution) told() error {
 		return nil // start will do it
 	}
 	for i := range e.plan.Steps {
-		if h, ok := e.plan.Steps[i].Call.(linux.RunHook); ok && h.Hook == poststart.name {
+		if h, ok := hookIn(&e.plan.Steps[i]); ok && h.Hook == poststart.name {
 			if err := runHook(h, e.pid, nil); err != nil {
 				return err
 			}

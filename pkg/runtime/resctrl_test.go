@@ -86,7 +86,7 @@ func TestProcessesJoinTheirClass(t *testing.T) {
 	tasks := filepath.Join(root, "gold", "tasks")
 	testkit.WriteFile(t, tasks, "", 0o644)
 	testkit.WriteFile(t, filepath.Join(root, "gold", "schemata"), "L3:0=f\n", 0o644)
-	spec := exampleSpec("/probe")
+	spec := exampleSpec("/probe", "-exit", "0")
 	spec.Linux.IntelRdt = &specs.LinuxIntelRdt{ClosID: "gold", L3CacheSchema: "L3:0=f"}
 	found, err := host.LookResctrl(root, filepath.Join(root, "gold"))
 	if err != nil {

@@ -1,6 +1,9 @@
 package runtime
 
 import (
+	"errors"
+	"io"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -108,6 +111,60 @@ func TestScheduling(t *testing.T) {
 	check(t, spec)
 }
 
+// A terminal has the size that the configuration says, in lines and characters.
+func TestConsoleSize(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.Leftovers(t)
+	spec := exampleSpec("/probe")
+	spec.Process.Terminal, spec.Process.ConsoleSize = true, &specs.Box{Height: 17, Width: 71}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[0])
+	socket := os.NewFile(uintptr(pair[1]), "console")
+	defer socket.Close()
+	p := compileExample(t, spec)
+	s, err := Start(p, StartOptions{Console: socket})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := readTerminal(t, pair[0])
+	reap(s.PID)
+	if err := undoCalls(p.Undo()); err != nil {
+		t.Error(err)
+	}
+	if r := testkit.Report(t, out); r.TTY == nil || r.TTY.Rows != 17 || r.TTY.Cols != 71 {
+		t.Errorf("terminal %+v: want 17 lines of 71 characters", r.TTY)
+	}
+}
+
+// readTerminal takes a master end out of a socket and reads what is written to the
+// terminal until nobody has it open.
+func readTerminal(t *testing.T, socket int) []byte {
+	t.Helper()
+	oob := make([]byte, 64)
+	_, n, _, _, err := unix.Recvmsg(socket, make([]byte, 64), oob, unix.MSG_CMSG_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages, err := unix.ParseSocketControlMessage(oob[:n])
+	if err != nil || len(messages) != 1 {
+		t.Fatal("no descriptor", err)
+	}
+	fds, err := unix.ParseUnixRights(&messages[0])
+	if err != nil || len(fds) != 1 {
+		t.Fatal("no descriptor", err)
+	}
+	master := os.NewFile(uintptr(fds[0]), "master")
+	defer master.Close()
+	out, err := io.ReadAll(master)
+	if err != nil && !errors.Is(err, unix.EIO) {
+		t.Fatal(err)
+	}
+	return out
+}
+
 // The container's first process has all of it as well.
 func TestSchedulingOfTheFirstProcess(t *testing.T) {
 	testkit.Leftovers(t)
@@ -194,6 +251,7 @@ func TestSchedulingThatCannotBe(t *testing.T) {
 			s.Linux.Personality = &specs.LinuxPersonality{Domain: specs.PerLinux, Flags: []specs.LinuxPersonalityFlag{"X"}}
 		},
 		"/linux/personality/domain":  func(s *specs.Spec) { s.Linux.Personality = &specs.LinuxPersonality{Domain: "X"} },
+		"/process/consoleSize":       func(s *specs.Spec) { s.Process.ConsoleSize = &specs.Box{Height: 1 << 16, Width: 1} },
 		"/process/oomScoreAdj: 1001": func(s *specs.Spec) { n := 1001; s.Process.OOMScoreAdj = &n },
 	} {
 		spec := exampleSpec("/bin/sh")

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"unsafe"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/containr/containr/internal/testkit"
 	testprobe "github.com/containr/containr/internal/testkit/probe"
+	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/seccomp"
 )
@@ -276,21 +276,21 @@ func TestSeccompPathWithoutNotify(t *testing.T) {
 // refused; TestSeccompWithoutAgent.
 func TestSeccompFlags(t *testing.T) {
 	testkit.RequireRoot(t)
-	killable := machine(t).Kernel.AtLeast(5, 19)
+	facts := machine(t)
 	const tsync specs.LinuxSeccompFlag = "SECCOMP_FILTER_FLAG_TSYNC"
 	for _, flags := range [][]specs.LinuxSeccompFlag{
 		{}, {specs.LinuxSeccompFlagLog}, {specs.LinuxSeccompFlagSpecAllow}, {tsync},
 		{specs.LinuxSeccompFlagLog, specs.LinuxSeccompFlagSpecAllow, tsync}, {specs.LinuxSeccompFlagWaitKillableRecv, tsync},
 	} {
-		if slices.Contains(flags, specs.LinuxSeccompFlagWaitKillableRecv) && !killable {
-			continue
-		}
 		spec := notifySpec()
 		path := filepath.Join(t.TempDir(), "agent")
 		a := newAgent(t, path)
 		spec.Linux.Seccomp = notifyPolicy(path)
 		spec.Linux.Seccomp.Flags = flags
 		t.Run("", func(t *testing.T) {
+			if err := checkListener(spec.Linux.Seccomp, facts); err != nil {
+				t.Skip(err)
+			}
 			c := runWaiting(t, spec)
 			checkState(t, <-a.states, specs.StateCreating, c.PID, c.PID)
 			if s := testkit.Status(t, c.PID); s.Seccomp != 2 {
