@@ -3,6 +3,7 @@ package safepath
 import (
 	"errors"
 	"io/fs"
+	"math"
 	"path"
 	"strings"
 	"time"
@@ -121,7 +122,16 @@ func (d *Dir) Chtimes(base string, atime, mtime time.Time) error {
 // Timespec converts a time for utimensat(2) without the overflow of
 // time.Time.UnixNano, which knows only the years 1678 to 2262.
 func Timespec(t time.Time) unix.Timespec {
-	return unix.Timespec{Sec: t.Unix(), Nsec: int64(t.Nanosecond())}
+	ts, err := unix.TimeToTimespec(t)
+	switch {
+	case err == nil:
+		return ts
+	case t.Unix() < 0: // 32-bit machines count no seconds before 1901 and after 2038
+		ts, _ = unix.TimeToTimespec(time.Unix(math.MinInt32, 0))
+	default:
+		ts, _ = unix.TimeToTimespec(time.Unix(math.MaxInt32, 0))
+	}
+	return ts
 }
 
 // Chmod changes the permission bits, set-id bits and sticky bit of base. It

@@ -366,6 +366,12 @@ func TestSELinuxLabel(t *testing.T) {
 	if got := selinuxLabel(Security{Labels: []string{"type:web_t", "level:s0:c1,c2"}}); got != "system_u:system_r:web_t:s0:c1,c2" {
 		t.Errorf("got %q", got)
 	}
+	if got := mountLabel("system_u:system_r:web_t:s0:c1,c2"); got != "system_u:object_r:container_file_t:s0:c1,c2" {
+		t.Errorf("files: %q", got)
+	}
+	if got := mountLabel(""); got != "" {
+		t.Errorf("files without a label: %q", got)
+	}
 }
 
 func TestParseSignal(t *testing.T) {

@@ -151,6 +151,16 @@ func specCapabilities(names []string, uid uint32) *specs.LinuxCapabilities {
 	return out
 }
 
+// mountLabel is the label of files that a process with that label may use: those of
+// its own level.
+func mountLabel(process string) string {
+	parts := strings.SplitN(process, ":", 4)
+	if len(parts) < 4 {
+		return ""
+	}
+	return parts[0] + ":object_r:container_file_t:" + parts[3]
+}
+
 // selinuxLabel puts the four parts of a security context together from the
 // --security-opt label options; "" without options, when the policy decides.
 func selinuxLabel(s Security) string {

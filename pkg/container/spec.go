@@ -171,6 +171,7 @@ func specLinux(c Config, in Inputs, capabilities []string) (*specs.Linux, error)
 		Resources:   specResources(c.Resources, rules),
 		Devices:     devices,
 		Seccomp:     seccomp,
+		MountLabel:  mountLabel(selinuxLabel(c.Security)),
 	}
 	setPaths(linux, c, in.Machine)
 	linux.RootfsPropagation = rootPropagation(c.Mounts)

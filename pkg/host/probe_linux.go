@@ -145,7 +145,7 @@ func v1Hierarchies(table string, mounted func(path string) bool) []Hierarchy {
 
 func isSELinux() bool {
 	var st unix.Statfs_t
-	return unix.Statfs("/sys/fs/selinux", &st) == nil && st.Type == unix.SELINUX_MAGIC
+	return unix.Statfs("/sys/fs/selinux", &st) == nil && uint32(st.Type) == unix.SELINUX_MAGIC
 }
 
 // probeUser finds out what an ordinary user may do with user namespaces.

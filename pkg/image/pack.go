@@ -171,7 +171,7 @@ func (p *packer) header(parent *os.File, base, name string, st *unix.Stat_t, tar
 		Mode:     int64(st.Mode & 0o7777),
 		Uid:      int(st.Uid),
 		Gid:      int(st.Gid),
-		ModTime:  time.Unix(st.Mtim.Sec, 0),
+		ModTime:  time.Unix(int64(st.Mtim.Sec), 0),
 		Format:   tar.FormatPAX,
 	}
 	if h.Name == "" {

@@ -179,7 +179,8 @@ func (b *builder) mask(p, pointer string) {
 		b.chdir(dir)
 		b.Do(p+" "+why, linux.Mount{Source: "/dev/null", Target: rest, Flags: linux.MsBind}).
 			Ok(plan.ENOTDIR, plan.ENOENT).For(pointer)
-		b.Do(p+" "+why, linux.Mount{Source: "tmpfs", Target: rest, Type: "tmpfs", Flags: linux.MsReadonly, Data: "size=0k,nr_inodes=2"}).
+		b.Do(p+" "+why, linux.Mount{Source: "tmpfs", Target: rest, Type: "tmpfs", Flags: linux.MsReadonly,
+			Data: b.mountData("tmpfs", &options{data: []string{"size=0k", "nr_inodes=2"}})}).
 			Else().Ok(plan.ENOENT).For(pointer)
 		return
 	}

@@ -40,6 +40,7 @@ func TestEveryStepMayFail(t *testing.T) {
 		"keeper": {Spec: exampleSpec("/probe"), ExitFile: filepath.Join(t.TempDir(), "exit")},
 		"user":   {Spec: userSpec()},
 		"hooks":  {Spec: hookSpec()},
+		"mounts": {Spec: mountSpec(t)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			testkit.Leftovers(t)
@@ -54,6 +55,17 @@ func TestEveryStepMayFail(t *testing.T) {
 			}
 		})
 	}
+}
+
+// mountSpec has mounts that the host has a part in, where the kernel has them.
+func mountSpec(t *testing.T) *specs.Spec {
+	t.Helper()
+	spec := userSpec()
+	spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup", "ro"}})
+	if machine(t).Kernel.AtLeast(6, 3) {
+		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/home", Type: "bind", Source: own(t, 0), Options: []string{"rbind", "idmap"}})
+	}
+	return spec
 }
 
 // afterClone reports whether a step is one of a keeper that has done its clone: what

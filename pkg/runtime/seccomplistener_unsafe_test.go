@@ -14,7 +14,6 @@ import (
 
 	"github.com/containr/containr/internal/testkit"
 	testprobe "github.com/containr/containr/internal/testkit/probe"
-	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/seccomp"
 )

@@ -33,7 +33,7 @@ type meta struct {
 // truncated, 4294967296 would be root, and -1 tells chown(2) to change nothing.
 func (mk maker) newMeta(h *tar.Header) (meta, error) {
 	const maxID = math.MaxUint32 - 1
-	if h.Uid < 0 || h.Gid < 0 || h.Uid > maxID || h.Gid > maxID {
+	if h.Uid < 0 || h.Gid < 0 || int64(h.Uid) > maxID || int64(h.Gid) > maxID {
 		return meta{}, fmt.Errorf("%w: owner %d:%d is out of range", ErrMalformed, h.Uid, h.Gid)
 	}
 	m := meta{

@@ -69,7 +69,8 @@ var attacks = []attack{
 	{"CVE-2026-41579, CVE-2026-47766", "A link in the place of an image's `/dev`, or in it, leads no node, link or directory outside.",
 		map[string][]string{inRuntime: {"TestDeviceNodesStayInside"}}},
 	{"profiles and labels that are not there", "An AppArmor profile or SELinux label that is asked for and cannot be had is an error; one that is there confines the first process and each further one.",
-		map[string][]string{inRuntime: {"TestLabelsNeedTheirModule", "TestAppArmorProfileConfines", "TestAppArmorProfileConfinesExec", "TestAppArmorProfileThatIsNotLoaded"}}},
+		map[string][]string{inRuntime: {"TestLabelsNeedTheirModule", "TestAppArmorProfileConfines", "TestAppArmorProfileConfinesExec", "TestAppArmorProfileThatIsNotLoaded",
+			"TestSELinuxLabelConfines", "TestSELinuxLabelConfinesExec", "TestSELinuxLabelThatIsUnknown"}}},
 	{"programs of the host that are bound into containers", "What `--init` puts in is the container's own copy: a container that may mount, and makes it writable, changes nobody else's.",
 		map[string][]string{inHere: {"TestInitIsTheContainersOwn"}}},
 }
