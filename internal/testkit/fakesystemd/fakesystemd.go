@@ -251,6 +251,7 @@ func (f *Fake) end(unit string) error {
 				_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone
 			}
 		}
+		_ = os.Remove(filepath.Join(dir, "cgroup.procs")) // possible only where Root is an ordinary directory
 		if err := os.Remove(dir); err == nil || time.Now().After(deadline) {
 			break
 		}

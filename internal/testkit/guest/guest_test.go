@@ -110,6 +110,15 @@ func TestSystemdGuest(t *testing.T) {
 		Env: []string{"EXTRA=a b", "CPUS=2", "USERLAND=systemd"}, Files: map[string]string{"/srv/tree": sentTree(t)}})
 }
 
+// TestSystemdMakesControlGroups runs the tests that need a real systemd, the system's and a user's.
+func TestSystemdMakesControlGroups(t *testing.T) {
+	for _, test := range []struct{ pkg, run string }{{"internal/systemd", "^TestScope$"}, {"pkg/runtime", "^TestSystemd"}} {
+		t.Run(strings.ReplaceAll(test.pkg, "/", "."), func(t *testing.T) {
+			Run(t, Options{Kernel: "debian-6.1", Userland: Systemd, Package: module + test.pkg, Run: test.run})
+		})
+	}
+}
+
 // execProbe runs the probe in a guest.
 func execProbe(t *testing.T, o Options, args ...string) (result Result, stdout, log string, err error) {
 	t.Helper()
