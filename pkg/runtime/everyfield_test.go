@@ -44,7 +44,6 @@ var withoutConsequence = map[string]string{
 		"version 2 knows nothing else, and so does version 1 since Linux 5.11",
 	"/linux/resources/memory/checkBeforeUpdate": "it is about a change of limits; here they are new",
 	"/linux/resources/memory/kernel":            "the kernel has no such limit since Linux 5.16, and memory.limit counts the kernel's memory",
-	"/linux/resources/memory/kernelTCP":         "memory.limit counts the buffers of sockets",
 }
 
 // scenes are what is merged into the example, each a configuration by itself.
@@ -99,6 +98,7 @@ func sceneFacts() []*host.Facts {
 		one.Hierarchies = append(one.Hierarchies, host.Hierarchy{Controllers: []string{name}, Path: "/sys/fs/cgroup/" + name, Own: "/"})
 	}
 	two.Hierarchies[0].Controllers = append(slices.Clone(two.Hierarchies[0].Controllers), "hugetlb", "rdma", "cpuset")
+	two.SELinux = true
 	return []*host.Facts{one, two}
 }
 
