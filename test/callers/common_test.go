@@ -25,7 +25,7 @@ func (c caller) run(t *testing.T) {
 		{"--read-only --tmpfs /tmp", "echo x >/x || echo refused; echo y >/tmp/y && cat /tmp/y", "refused\ny\n", 0},
 		{"-h here -e A=b -w /tmp", "hostname; echo $A; pwd", "here\nb\n/tmp\n", 0},
 		{"--init", "exit 3", "", 3},
-		{"--cap-add SYS_ADMIN --security-opt seccomp=unconfined", "mount -t tmpfs tmpfs /mnt && echo mounted", "mounted\n", 0},
+		{"--cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined", "mount -t tmpfs tmpfs /mnt && echo mounted", "mounted\n", 0},
 	} {
 		c.wants(t, w.code, w.want, append(append([]string{"run", "--rm"}, strings.Fields(w.flags)...), "base", "sh", "-c", w.script)...)
 	}
