@@ -63,13 +63,15 @@ var errStopped = errors.New("stopped before the next step")
 func stepper(console *os.File) func(int, *plan.Step) error {
 	in := bufio.NewReader(console)
 	free := false
+	interrupts := make(chan os.Signal, 1) // caught before the first question, so that none is lost
+	signal.Notify(interrupts, os.Interrupt)
 	return func(index int, s *plan.Step) error {
 		fmt.Fprintf(console, "%3d %s, %s: %s\n    %s\n", index, s.Chapter, s.Actor, s.Why, plan.Format(s.Call))
 		if free {
 			return nil
 		}
 		fmt.Fprint(console, "    Enter: make this step   c: go on without waiting   q: stop  ")
-		answer, err := ask(console, in)
+		answer, err := ask(console, in, interrupts)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
@@ -78,6 +80,7 @@ func stepper(console *os.File) func(int, *plan.Step) error {
 			return errStopped
 		case "c":
 			free = true
+			signal.Stop(interrupts)
 		}
 		if err != nil {
 			return errStopped
@@ -88,10 +91,7 @@ func stepper(console *os.File) func(int, *plan.Step) error {
 
 // ask reads a line from the terminal. Ctrl-C, which others catch too to pass it on or
 // to give up what they do, ends the wait: the answer is errStopped.
-func ask(console *os.File, in *bufio.Reader) (string, error) {
-	interrupts := make(chan os.Signal, 1)
-	signal.Notify(interrupts, os.Interrupt)
-	defer signal.Stop(interrupts)
+func ask(console *os.File, in *bufio.Reader, interrupts <-chan os.Signal) (string, error) {
 	answered := make(chan struct{})
 	defer close(answered)
 	go func() {

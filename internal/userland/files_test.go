@@ -384,6 +384,7 @@ func TestCopiesAndMovesWhereItIsTold(t *testing.T) {
 		{[]string{"link", "a", "linked"}, func() bool { return sameFile("a", "linked") }},
 		{[]string{"unlink", "linked"}, func() bool { return !exists("linked") && exists("a") }},
 		{[]string{"uniq", "csv", "out"}, func() bool { return content(t, "out") == content(t, "csv") }},
+		{[]string{"sed", "-n", "/^t/w t-words", "a"}, func() bool { return content(t, "t-words") == "two\nthree\nten\ntwelve\n" }},
 		{[]string{"sed", "-i.old", "s/name/NAME/", "csv"}, func() bool {
 			return strings.HasPrefix(content(t, "csv"), "NAME") && strings.HasPrefix(content(t, "csv.old"), "name")
 		}},

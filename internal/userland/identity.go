@@ -106,6 +106,14 @@ func self() (who, error) {
 	return who{os.Getuid(), os.Geteuid(), os.Getgid(), os.Getegid(), groups}, err
 }
 
+// selfOr is the user whom the operand names, or, without one, this process's.
+func selfOr(operands []string) (who, error) {
+	if len(operands) == 0 {
+		return self()
+	}
+	return userNamed(operands[0])
+}
+
 // userNamed asks the databases.
 func userNamed(name string) (who, error) {
 	for _, a := range accounts(passwdFile) {
@@ -144,10 +152,7 @@ func runID(p *Proc) error {
 	if err != nil {
 		return err
 	}
-	w, err := self()
-	if len(operands) == 1 {
-		w, err = userNamed(operands[0])
-	}
+	w, err := selfOr(operands)
 	if err != nil {
 		return err
 	}
@@ -217,10 +222,7 @@ func runGroups(p *Proc) error {
 	if err != nil {
 		return err
 	}
-	w, err := self()
-	if len(operands) == 1 {
-		w, err = userNamed(operands[0])
-	}
+	w, err := selfOr(operands)
 	if err != nil {
 		return err
 	}

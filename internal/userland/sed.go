@@ -52,6 +52,23 @@ type editor struct {
 	appended         []string
 	substituted      bool
 	quitStatus       int
+	files            map[string]*os.File // of w, by name
+}
+
+// openFiles makes the files of w anew, before any line is read, as POSIX has it.
+func (e *editor) openFiles() error {
+	e.files = map[string]*os.File{}
+	for _, c := range e.script {
+		if c.verb != 'w' || e.files[c.text] != nil {
+			continue
+		}
+		f, err := os.Create(c.text)
+		if err != nil {
+			return err
+		}
+		e.files[c.text] = f
+	}
+	return nil
 }
 
 func runSed(p *Proc) error {
@@ -82,6 +99,9 @@ func runSed(p *Proc) error {
 	}
 	e := &editor{p: p, silent: *silent, extended: *extended || *gnu}
 	if e.script, err = parseSed(strings.Join(*scripts, "\n"), e.extended); err != nil {
+		return err
+	}
+	if err := e.openFiles(); err != nil {
 		return err
 	}
 	if len(operands) == 0 {
@@ -348,6 +368,10 @@ func (e *editor) do(c *sedCommand) outcome {
 		text, err := os.ReadFile(c.text)
 		if err == nil {
 			e.appended = append(e.appended, string(text))
+		}
+	case 'w':
+		if _, err := fmt.Fprintln(e.files[c.text], e.space); err != nil {
+			e.p.Warn(err)
 		}
 	case 'q', 'Q':
 		e.quitStatus, _ = strconv.Atoi(c.text)

@@ -108,8 +108,11 @@ func (s *sedParser) arguments(c *sedCommand) error {
 		c.table, err = s.transliteration()
 	case strings.IndexByte("aic", c.verb) >= 0:
 		c.text = s.textArgument()
-	case c.verb == 'r':
+	case c.verb == 'r', c.verb == 'w':
 		c.text = strings.TrimSpace(s.line())
+		if c.verb == 'w' && c.text == "" {
+			err = fmt.Errorf("w needs a file")
+		}
 	case strings.IndexByte("btqQ:", c.verb) >= 0:
 		end := strings.IndexAny(s.text, ";\n}")
 		if end < 0 {
