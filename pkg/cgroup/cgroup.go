@@ -78,10 +78,13 @@ type Placement struct {
 	Into linux.FD
 	// Attach is host steps to be made while the container's process exists but
 	// does not run its program yet. On version 1 they write the limits and move
-	// it, whose number is in the register Process, into its groups; on version 2
-	// there are none but on kernels before 6.4, which have to be told the CPUs
-	// again.
+	// it, whose number is in the register Process, into its groups, unless it does
+	// that itself with Join; on version 2 there are none but on kernels before 6.4,
+	// which have to be told the CPUs again.
 	Attach []plan.Step
+	// Join is steps of the container's process, to be made after Attach and while it
+	// sees the host's files, by which it moves into its groups of version 1.
+	Join []plan.Step
 	// Paths are the container's directories, one in every hierarchy. They are
 	// what Open and Update take later.
 	Paths []string
@@ -124,7 +127,7 @@ func Plan(spec *specs.Spec, f *host.Facts, id string) (*Placement, error) {
 	if f.CgroupMode == host.CgroupV2 {
 		return planV2(spec, f, loc, res)
 	}
-	return planV1(f, loc, res)
+	return planV1(f, loc, res, movesAlone(spec, f))
 }
 
 // resources is never nil.

@@ -296,6 +296,14 @@ func startBox(t *testing.T, f *host.Facts, p *Placement, part string) *box {
 	if err := e.run(p.Attach); err != nil {
 		t.Fatal(err)
 	}
+	// The child cannot move itself by itself, and it has threads: it is moved as a whole.
+	for _, s := range p.Join {
+		if c, ok := s.Call.(linux.Openat); ok {
+			if err := writeOnce(filepath.Join(filepath.Dir(c.Path), "cgroup.procs"), strconv.Itoa(e.pid)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	return b
 }
 

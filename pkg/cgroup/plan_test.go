@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -110,7 +111,7 @@ func TestPlanGolden(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			whole := plan.Plan{Steps: append(append([]plan.Step{}, p.Setup...), p.Attach...)}
+			whole := plan.Plan{Steps: slices.Concat(p.Setup, p.Attach, p.Join)}
 			if err := whole.Validate(Process); err != nil {
 				t.Error(err)
 			}

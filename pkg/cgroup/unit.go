@@ -93,7 +93,7 @@ func PlanUnit(spec *specs.Spec, f *host.Facts, id string) (*Placement, error) {
 // unitV1 makes the directories in the hierarchies that systemd leaves alone, and then
 // does as without it.
 func unitV1(b *plan.Builder, f *host.Facts, loc location, res *specs.LinuxResources) (*Placement, error) {
-	p, err := planV1(f, loc, res)
+	p, err := planV1(f, loc, res, false)
 	if err != nil {
 		return nil, err
 	}

@@ -18,8 +18,12 @@ import (
 // container's processes would miss it.
 //
 // Only the directories have to be there when the process is born. Their limits are
-// written while it makes its mounts, just before it is moved into them.
-func planV1(f *host.Facts, loc location, res *specs.LinuxResources) (*Placement, error) {
+// written while it makes its mounts; then it moves into them. It does so by itself if
+// it can (alone): the kernel lets a thread that moves itself pass at once (since Linux
+// 5.6), while for one that is moved by another, the first after a tenth of a second of
+// silence, all of the machine has to stand still for a moment (a grace period of RCU),
+// which takes as long as the making of the whole container.
+func planV1(f *host.Facts, loc location, res *specs.LinuxResources, alone bool) (*Placement, error) {
 	if err := checkV1(res); err != nil {
 		return nil, err
 	}
@@ -42,10 +46,14 @@ func planV1(f *host.Facts, loc location, res *specs.LinuxResources) (*Placement,
 			return nil, err
 		}
 	}
-	for _, dir := range p.Paths {
-		s := attach.Do("move the process into its control groups", linux.Attach{Path: dir + "/cgroup.procs", PID: Process})
-		if loc.unit {
-			s.Reverse(linux.RemoveDir{Path: dir})
+	if alone {
+		p.Join = joinV1(p.Paths)
+	} else {
+		for _, dir := range p.Paths {
+			s := attach.Do("move the process into its control groups", linux.Attach{Path: dir + "/cgroup.procs", PID: Process})
+			if loc.unit {
+				s.Reverse(linux.RemoveDir{Path: dir})
+			}
 		}
 	}
 	for i := range attach.Steps {
@@ -53,6 +61,35 @@ func planV1(f *host.Facts, loc location, res *specs.LinuxResources) (*Placement,
 	}
 	p.Setup, p.Attach = setup.Steps, attach.Steps
 	return p, nil
+}
+
+// joinV1 plans how the process moves itself. The file tasks takes threads one by one;
+// the process has no other.
+func joinV1(dirs []string) []plan.Step {
+	b := plan.Build(plan.Child, plan.CgroupChapter)
+	b.Steps = make([]plan.Step, 0, 3*len(dirs))
+	const why, file = "it moves into its control groups", "group"
+	for _, dir := range dirs {
+		b.Do(why, linux.Openat{Dir: linux.CWD, Path: dir + "/tasks", Flags: linux.OWronly | linux.OCloexec}).As(file)
+		b.Do(why, linux.Write{FD: file, Data: "0"})
+		b.Do(why, linux.Close{FD: file})
+	}
+	return b.Steps
+}
+
+// movesAlone reports whether the container's process can open the files of its groups
+// when it has been born: it has the host's mounts yet, and the user that the files
+// belong to.
+func movesAlone(spec *specs.Spec, f *host.Facts) bool {
+	if spec.Linux == nil || !f.Root() {
+		return false
+	}
+	for _, ns := range spec.Linux.Namespaces {
+		if ns.Type == specs.UserNamespace || ns.Type == specs.MountNamespace && ns.Path != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // makeV1 makes the directory in one hierarchy. A new cpuset has no CPUs and no

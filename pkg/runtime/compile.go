@@ -101,6 +101,7 @@ func (c *compiler) compile() (*plan.Plan, error) {
 		c.terminal,    // needs the tree's devpts
 		c.kernel,      // kernel parameters and what else needs the host's privileges
 		c.createHooks, // others have a say while host and tree can both be seen
+		c.join,        // version 1 of control groups, while the host's files can be seen
 		c.enter,       // the tree becomes the root; nothing of the host is open any more
 		c.attach,      // the last moment: from here on everything counts
 		c.privileges,
@@ -262,7 +263,7 @@ func (c *compiler) birth() error {
 }
 
 func (c *compiler) lateCgroupNamespace() linux.CloneFlags {
-	if c.cg.Into == "" && len(c.cg.Attach)+len(c.cg.Enter) > 0 {
+	if c.cg.Into == "" && len(c.cg.Attach)+len(c.cg.Join)+len(c.cg.Enter) > 0 {
 		return c.ns.New & linux.CloneNewcgroup
 	}
 	return 0
@@ -496,17 +497,26 @@ func changeToWorkdir(b *plan.Builder, pointer string) {
 	b.Do("a directory that is deleted already is no place to start in: the kernel says ENOENT", linux.Getcwd{}).Ok(plan.ERANGE).For(pointer)
 }
 
+// join is attach where the child moves into its groups itself.
+func (c *compiler) join() error {
+	if len(c.cg.Join) == 0 {
+		return nil
+	}
+	return c.attach()
+}
+
 // attach plans the limits and the entering of control groups of version 1. The kernel
-// may need milliseconds for it, so the host does it while the child makes its mounts; here
-// the child waits for it. Hooks that the runtime runs before count on it, so with them
-// it comes earlier.
+// may need milliseconds if the host moves the child, which it does while the child makes
+// its mounts; here the child waits for it. Hooks that the runtime runs before count on
+// it, so with them it comes earlier.
 func (c *compiler) attach() error {
 	if c.attached {
 		return nil
 	}
 	c.attached = true
 	c.add(c.cg.Attach)
-	if len(c.cg.Attach) > 0 {
+	c.add(c.cg.Join)
+	if len(c.cg.Attach)+len(c.cg.Join) > 0 {
 		c.cgroupNamespace()
 	}
 	return nil

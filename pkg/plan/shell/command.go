@@ -177,8 +177,13 @@ func owner(uid, gid uint32) string {
 	return id(uid) + ":" + id(gid)
 }
 
-// openat knows the host paths that a plan opens to have a descriptor of them.
+// openat knows the host paths that a plan opens to have a descriptor of them, and the
+// files of the host that it writes to.
 func (w *writer) openat(s *plan.Step, c linux.Openat) error {
+	if c.Flags&(linux.OPath|linux.OWronly) == linux.OWronly && strings.HasPrefix(c.Path, "/sys/fs/cgroup/") && !w.pivoted && s.Result != "" {
+		w.regs[s.Result] = value{file: c.Path}
+		return nil
+	}
 	if c.Flags&linux.OPath == 0 || !strings.HasPrefix(c.Path, "/") || s.Result == "" {
 		return errors.New("it opens something for another purpose than to mount there")
 	}
