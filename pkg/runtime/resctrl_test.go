@@ -69,7 +69,7 @@ func TestClassesOfService(t *testing.T) {
 		"there is no class gold": {specs.LinuxIntelRdt{ClosID: "gold"}, mounted},
 		`MB:1 is "100" there`:    {specs.LinuxIntelRdt{ClosID: "gold", MemBwSchema: "MB:0=20;1=70"}, there},
 		"not the name":           {specs.LinuxIntelRdt{ClosID: "a/b"}, mounted},
-		"does not begin with MB": {specs.LinuxIntelRdt{MemBwSchema: "0=20"}, mounted},
+		"does not begin with \"MB:\"": {specs.LinuxIntelRdt{MemBwSchema: "0=20"}, mounted},
 		"not one line":           {specs.LinuxIntelRdt{Schemata: []string{"L3:0=f\nL3:0=f"}}, mounted},
 	} {
 		if got, err := classSteps(c.rdt, c.found); err == nil || !strings.Contains(err.Error(), want) {
