@@ -65,12 +65,12 @@ func TestClassesOfService(t *testing.T) {
 		rdt   specs.LinuxIntelRdt
 		found host.Resctrl
 	}{
-		"no file system resctrl": {specs.LinuxIntelRdt{}, host.Resctrl{}},
-		"there is no class gold": {specs.LinuxIntelRdt{ClosID: "gold"}, mounted},
-		`MB:1 is "100" there`:    {specs.LinuxIntelRdt{ClosID: "gold", MemBwSchema: "MB:0=20;1=70"}, there},
-		"not the name":           {specs.LinuxIntelRdt{ClosID: "a/b"}, mounted},
+		"no file system resctrl":      {specs.LinuxIntelRdt{}, host.Resctrl{}},
+		"there is no class gold":      {specs.LinuxIntelRdt{ClosID: "gold"}, mounted},
+		`MB:1 is "100" there`:         {specs.LinuxIntelRdt{ClosID: "gold", MemBwSchema: "MB:0=20;1=70"}, there},
+		"not the name":                {specs.LinuxIntelRdt{ClosID: "a/b"}, mounted},
 		"does not begin with \"MB:\"": {specs.LinuxIntelRdt{MemBwSchema: "0=20"}, mounted},
-		"not one line":           {specs.LinuxIntelRdt{Schemata: []string{"L3:0=f\nL3:0=f"}}, mounted},
+		"not one line":                {specs.LinuxIntelRdt{Schemata: []string{"L3:0=f\nL3:0=f"}}, mounted},
 	} {
 		if got, err := classSteps(c.rdt, c.found); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, error %v: want one with %q", got, err, want)
