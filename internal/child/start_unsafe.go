@@ -3,10 +3,10 @@
 package child
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"time"
 	"unsafe"
 
@@ -110,6 +110,8 @@ func writeImage(parts ...[]byte) (int, error) {
 // it is; it is unmapped when the new process has executed its program and no
 // longer looks at it.
 func (proc *Process) vfork(clone *linux.Clone, pre *preambleCode, files map[plan.Reg]int) error {
+	// The kernel leaves the pidfd here too: Go moves what is on a stack, and does not know of the kernel's pointer to it.
+	pidfdAt := pre.reserve(8)
 	mem, err := unix.Mmap(-1, 0, len(pre.data), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
 	if err != nil {
 		return fmt.Errorf("mmap preamble: %w", err)
@@ -119,10 +121,9 @@ func (proc *Process) vfork(clone *linux.Clone, pre *preambleCode, files map[plan
 	pre.relocate(uint64(base))
 	copy(mem, pre.data)
 
-	var pidfd int32 = -1
 	args := &cloneArgs{
 		flags: uint64(linux.CloneVM | linux.CloneVfork | linux.ClonePidfd | linux.CloneClearSighand),
-		pidfd: uint64(uintptr(unsafe.Pointer(&pidfd))), exitSignal: uint64(unix.SIGCHLD),
+		pidfd: uint64(base) + uint64(pidfdAt), exitSignal: uint64(unix.SIGCHLD),
 	}
 	if clone != nil {
 		args.flags |= uint64(clone.Flags)
@@ -133,10 +134,9 @@ func (proc *Process) vfork(clone *linux.Clone, pre *preambleCode, files map[plan
 	}
 	all, old := ^uint64(0), uint64(0)
 	pid := launch(args, base+uintptr(pre.entry), base+uintptr(pre.status), &all, &old)
-	runtime.KeepAlive(&pidfd)
 	if pid < 0 {
 		return fmt.Errorf("clone3: %w", unix.Errno(-pid))
 	}
-	proc.PID, proc.Pidfd = pid, os.NewFile(uintptr(pidfd), "pidfd")
+	proc.PID, proc.Pidfd = pid, os.NewFile(uintptr(binary.LittleEndian.Uint32(mem[pidfdAt:])), "pidfd")
 	return nil
 }
