@@ -340,3 +340,30 @@ func expectRecords(t *testing.T, got [][]byte, want []string) {
 		}
 	}
 }
+
+// A lock that has to exist makes no file, so that its directory can go away meanwhile.
+func TestAcquireExisting(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	if _, err := AcquireExisting(t.Context(), path, Exclusive); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: error %v", err)
+	}
+	if _, err := TryAcquireExisting(path, Exclusive); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no file: error %v", err)
+	}
+	if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file was made: %v", err)
+	}
+	held, err := Acquire(t.Context(), path, Exclusive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := TryAcquireExisting(path, Exclusive); !errors.Is(err, ErrLocked) {
+		t.Errorf("held: error %v", err)
+	}
+	held.Release()
+	again, err := AcquireExisting(t.Context(), path, Exclusive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Release()
+}

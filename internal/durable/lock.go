@@ -59,6 +59,30 @@ func TryAcquire(path string, kind Kind) (*Lock, error) {
 	return &Lock{file: f}, nil
 }
 
+// AcquireExisting is Acquire for a file that has to exist: without it, the error wraps
+// fs.ErrNotExist. It is for locks that are removed with the directory they are in, which
+// a new file could keep from being removed.
+func AcquireExisting(ctx context.Context, path string, kind Kind) (*Lock, error) {
+	return lockExisting(path, func(f *os.File) error { return LockFile(ctx, f, kind) })
+}
+
+// TryAcquireExisting is TryAcquire for a file that has to exist; see [AcquireExisting].
+func TryAcquireExisting(path string, kind Kind) (*Lock, error) {
+	return lockExisting(path, func(f *os.File) error { return TryLockFile(f, kind) })
+}
+
+func lockExisting(path string, lock func(*os.File) error) (*Lock, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := lock(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &Lock{file: f}, nil
+}
+
 // Release gives up the lock. Releasing twice is harmless.
 func (l *Lock) Release() error {
 	err := l.file.Close()

@@ -394,9 +394,10 @@ func (s *Store) Update(ctx context.Context, id string, change func(*State) error
 	return nil
 }
 
-// Attend marks the container with this full id as looked after by this process, until
-// the lock is released or the process dies: it waits for its end, and takes away what
-// must not stay. The error wraps durable.ErrLocked if another process attends to it.
+// Attend marks the container with this full id, which is being made, as looked after by
+// this process, until the lock is released or the process dies: it waits for its end,
+// and takes away what must not stay. The error wraps durable.ErrLocked if another process
+// attends to it.
 func (s *Store) Attend(id string) (*durable.Lock, error) {
 	dir, err := s.Dir(id)
 	if err != nil {
@@ -405,14 +406,25 @@ func (s *Store) Attend(id string) (*durable.Lock, error) {
 	return durable.TryAcquire(filepath.Join(dir, attendFile), durable.Exclusive)
 }
 
-// Await is Attend that waits until no other process attends to the container, or ctx
-// ends.
+// Await is Attend for a container that was made before. It waits until no other process
+// attends to it, or ctx ends. The error wraps fs.ErrNotExist if the container is gone, or
+// goes away at this moment.
 func (s *Store) Await(ctx context.Context, id string) (*durable.Lock, error) {
 	dir, err := s.Dir(id)
 	if err != nil {
 		return nil, err
 	}
-	return durable.Acquire(ctx, filepath.Join(dir, attendFile), durable.Exclusive)
+	return durable.AcquireExisting(ctx, filepath.Join(dir, attendFile), durable.Exclusive)
+}
+
+// TakeOver is Await that does not wait: if another process attends to the container, the
+// error wraps durable.ErrLocked.
+func (s *Store) TakeOver(id string) (*durable.Lock, error) {
+	dir, err := s.Dir(id)
+	if err != nil {
+		return nil, err
+	}
+	return durable.TryAcquireExisting(filepath.Join(dir, attendFile), durable.Exclusive)
 }
 
 // Sweep removes what crashes left: directories without a record that nobody is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -59,8 +60,8 @@ func (e *Engine) finish(ctx context.Context, containers *container.Store, rt *ru
 	if err != nil || st.Status == container.Exited || st.Status == container.Created && !r.Config.AutoRemove {
 		return err
 	}
-	attended, err := containers.Attend(r.ID)
-	if errors.Is(err, durable.ErrLocked) {
+	attended, err := containers.TakeOver(r.ID)
+	if errors.Is(err, durable.ErrLocked) || errors.Is(err, fs.ErrNotExist) { // it is attended to, or goes away
 		return nil
 	}
 	if err != nil {
