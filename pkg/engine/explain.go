@@ -65,7 +65,7 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (*Explanation, e
 	}
 	pl, err := runtime.Compile(in)
 	if err == nil && r.Keep {
-		err = p.keep()
+		err = e.keep(p)
 	}
 	if err != nil || !r.Keep {
 		err = errors.Join(err, e.discard(ctx, p))
@@ -77,7 +77,12 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (*Explanation, e
 }
 
 // keep writes the record of a container that has not run.
-func (p *prepared) keep() error {
+func (e *Engine) keep(p *prepared) error {
+	attended, err := e.attend(p.place.ID)
+	if err != nil {
+		return err
+	}
+	defer attended.Release()
 	record, err := p.record()
 	if err == nil {
 		_, err = p.place.Commit(record)
