@@ -275,6 +275,10 @@ func TestCreateFindsTheProgram(t *testing.T) {
 
 // Without a mount namespace a container's mounts are the host's, and are gone with it.
 func TestContainerInTheHostsMountNamespace(t *testing.T) {
+	testkit.RequireRoot(t)
+	if !machine(t).HasMountSetattr() {
+		t.Skip("this kernel has no mount_setattr (Linux 5.12), which keeps such mounts from others")
+	}
 	spec := exampleSpec()
 	spec.Hostname, spec.Linux.Sysctl = "", nil
 	spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
@@ -293,7 +297,8 @@ func TestContainerInTheHostsMountNamespace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, m := range mounts {
-		if strings.HasPrefix(m.Point, c.root) && strings.Contains(m.String(), "shared:") {
+		// A cover is a bind of the host's /dev/null and may be its peer: nothing is ever mounted on a file that is covered.
+		if strings.HasPrefix(m.Point, c.root) && m.Shared() && m.Root != "/null" {
 			t.Errorf("%s: other mount namespaces have it too", m)
 		}
 	}
