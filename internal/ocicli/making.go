@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/runtime"
 )
@@ -65,16 +67,29 @@ func activated() int {
 	return n
 }
 
-// writePID makes the file at once with its content: callers wait for it to appear.
+// writePID makes the file at once with its content: callers wait for it to appear. It
+// writes through nothing that somebody else has put under the passing name, such as a
+// link in a directory that everybody may write to.
 func writePID(path string, pid int) error {
 	if path == "" {
 		return nil
 	}
 	tmp := filepath.Join(filepath.Dir(path), "."+filepath.Base(path))
-	if err := os.WriteFile(tmp, []byte(strconv.Itoa(pid)), 0o644); err != nil {
+	if err := unix.Unlink(tmp); err != nil && !errors.Is(err, unix.ENOENT) { // of a runtime that was killed
+		return &os.PathError{Op: "unlink", Path: tmp, Err: err}
+	}
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
 		return err
 	}
-	return os.Rename(tmp, path)
+	_, err = f.WriteString(strconv.Itoa(pid))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(tmp, path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return nil
 }
 
 // make creates a container.

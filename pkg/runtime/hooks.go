@@ -209,7 +209,7 @@ func compileHook(in hookInput) (*plan.Plan, error) {
 	chapters := []func() error{c.open, c.runner, c.join, c.attachExec, c.asHost, c.execute, c.runnerDone}
 	switch in.Hook.Hook {
 	case startContainer.name:
-		chapters = []func() error{c.open, c.runner, c.join, c.attachExec, c.enterExec, c.privileges, c.execute, c.runnerDone}
+		chapters = []func() error{c.open, c.runner, c.labels, c.join, c.attachExec, c.enterExec, c.privileges, c.execute, c.runnerDone}
 	case createContainer.name:
 	default:
 		return nil, errors.New("hook " + in.Hook.Hook + ": it does not belong into the container's namespaces")

@@ -189,7 +189,11 @@ func TestStateRootOfOthersIsRefused(t *testing.T) {
 	if err := errors.Join(os.Mkdir(foreign, 0o700), os.Chown(foreign, 1000, 1000), os.Mkdir(open, 0o700), os.Chmod(open, 0o777|os.ModeSticky)); err != nil {
 		t.Fatal(err)
 	}
-	for _, root := range []string{foreign, open} {
+	link := filepath.Join(t.TempDir(), "link") // leads to a good one, as long as its owner wants
+	if err := errors.Join(os.Symlink(t.TempDir(), link), os.Lchown(link, 1000, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	for _, root := range []string{foreign, open, link} {
 		victim := filepath.Join(t.TempDir(), "victim")
 		testkit.WriteFile(t, filepath.Join(root, "x", stateFile), `{"id":"x","pid":1}`, 0o644)
 		testkit.WriteFile(t, filepath.Join(root, "x", journalFile), "rmdir "+strconv.Quote(victim)+"\n", 0o644)

@@ -14,6 +14,7 @@ import (
 	testprobe "github.com/containr/containr/internal/testkit/probe"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
 // The profile lets a program do everything but two things, which root otherwise may.
@@ -161,6 +162,8 @@ func TestLabelsNeedTheirModule(t *testing.T) {
 		expectAttributes(t, first, err, c.want, c.writes)
 		further, err := CompileExec(ExecInput{ID: "x", Target: 1, Spec: exampleSpec("/bin/sh"), Process: spec.Process, Facts: c.facts})
 		expectAttributes(t, further, err, c.want, c.writes)
+		hook, err := compileHook(hookInput{ExecInput{ID: "x", Target: 1, Spec: spec, Facts: c.facts}, linux.RunHook{Hook: startContainer.name, Path: "/hook", Args: []string{"hook"}}})
+		expectAttributes(t, hook, err, c.want, c.writes)
 	}
 }
 

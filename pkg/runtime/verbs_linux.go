@@ -329,12 +329,21 @@ func checkPreserved(count int) error {
 // container's directory says is killed, joined and removed.
 func (r *Runtime) checkRoot() error {
 	var st unix.Stat_t
-	switch err := unix.Stat(r.Root, &st); {
+	trusted := func() bool { return st.Uid == 0 || int(st.Uid) == os.Geteuid() }
+	err := unix.Lstat(r.Root, &st)
+	if err == nil && st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		// Whose the link is decides where it leads in the next moment.
+		if !trusted() {
+			return fmt.Errorf("state root %s: it is a link of another user's (uid %d)", r.Root, st.Uid)
+		}
+		err = unix.Stat(r.Root, &st)
+	}
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
 		return fmt.Errorf("state root %s: %w", r.Root, err)
-	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+	case !trusted():
 		return fmt.Errorf("state root %s: it belongs to another user (uid %d)", r.Root, st.Uid)
 	case st.Mode&0o022 != 0:
 		return fmt.Errorf("state root %s: other users may write to it (mode %#o)", r.Root, st.Mode&0o7777)
