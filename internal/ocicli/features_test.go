@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go/features"
@@ -46,5 +47,24 @@ func checkFilled(t *testing.T, v reflect.Value, path string) {
 				t.Errorf("%s is empty", name)
 			}
 		}
+	}
+}
+
+// checkpoint and restore are refused in words, also when only their help is asked for,
+// which is how podman finds out; and no annotation promises them.
+func TestCheckpointIsRefused(t *testing.T) {
+	for _, verb := range []string{"checkpoint", "restore"} {
+		for _, args := range [][]string{{verb, "c"}, {verb, "--help"}, {verb, "--image-path", "/images", "c"}} {
+			var out, errs bytes.Buffer
+			code := Main(args, os.Stdin, &out, &errs)
+			if code != 1 || !strings.HasPrefix(errs.String(), "containr-runtime: "+verb+": ") || !strings.Contains(errs.String(), "CRIU") ||
+				!strings.Contains(errs.String(), "\nhint: ") || out.Len() > 0 {
+				t.Errorf("%q: exit code %d, %q and %q", args, code, out.String(), errs.String())
+			}
+		}
+	}
+	var out, errs bytes.Buffer
+	if Main([]string{"features"}, os.Stdin, &out, &errs); !strings.Contains(out.String(), `"org.opencontainers.runc.checkpoint.enabled": "false"`) {
+		t.Errorf("features say nothing of checkpoints: %s", out.String())
 	}
 }

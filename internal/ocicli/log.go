@@ -2,6 +2,7 @@ package ocicli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -21,6 +22,9 @@ import (
 func (a *app) report(err error) {
 	fmt.Fprintln(a.stderr, "containr-runtime:", err)
 	text, hint := err.Error(), runtime.Hint(err)
+	if errors.Is(err, errNoCRIU) {
+		hint = "pause and resume stop a container for a while; for a checkpoint, run it with runc or crun"
+	}
 	if hint != "" {
 		fmt.Fprintln(a.stderr, "hint:", hint)
 		text += " (hint: " + hint + ")"

@@ -14,7 +14,7 @@ import (
 	"github.com/containr/containr/pkg/runtime"
 )
 
-// making are the flags that create, run, restore and explain share.
+// making are the flags that create, run and explain share.
 type making struct {
 	bundle, pidFile, console, pidfd string
 	preserve                        int
@@ -133,7 +133,7 @@ func create(a *app, args []string) error {
 	})
 }
 
-// running are the flags that run and restore share.
+// running are the flags of run.
 type running struct {
 	making
 	detach, keep bool

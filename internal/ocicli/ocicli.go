@@ -105,7 +105,7 @@ func (a *app) globals() (fs *flag.FlagSet, check func() error) {
 	systemd := fs.Bool("systemd-cgroup", false, "let systemd make the control groups; short for --cgroup-manager=systemd")
 	fs.StringVar(&a.manager, "cgroup-manager", "cgroupfs", "who makes the control groups: cgroupfs, systemd or disabled")
 	rootless := fs.String("rootless", "auto", "do without a control group where there is no permission to make one: true, false, or auto for an ordinary user")
-	_ = fs.String("criu", "", "ignored: criu is looked for in PATH")
+	_ = fs.String("criu", "", "ignored: there is no checkpoint and no restore")
 	version := fs.Bool("version", false, "print the version")
 	fs.BoolVar(version, "v", false, "short for --version")
 	return fs, func() error {
@@ -136,6 +136,10 @@ func (a *app) globals() (fs *flag.FlagSet, check func() error) {
 // errVersion says that the version was asked for.
 var errVersion = errors.New("version")
 
+// errNoCRIU answers the verbs of other runtimes that freeze a container to files, whatever
+// their flags: podman takes success of "checkpoint --help" for support.
+var errNoCRIU = errors.New("containr-runtime does not freeze containers to files, which takes CRIU")
+
 func (a *app) dispatch(args []string) error {
 	fs, check := a.globals()
 	if err := fs.Parse(args); err != nil {
@@ -164,6 +168,9 @@ func (a *app) dispatch(args []string) error {
 	if fs.Arg(0) == "help" {
 		a.usage()
 		return nil
+	}
+	if name := fs.Arg(0); name == "checkpoint" || name == "restore" {
+		return fmt.Errorf("%s: %w", name, errNoCRIU)
 	}
 	return fmt.Errorf("unknown verb %q; containr-runtime help lists them", fs.Arg(0))
 }

@@ -296,8 +296,14 @@ func (c *compiler) terminal() error {
 	return nil
 }
 
+// keepGroups is crun's annotation for containers that keep the supplementary groups of
+// their maker, in the place of additionalGids: an ordinary user may set none, but has
+// some that open files. Every value but "0" counts.
+const keepGroups = "run.oci.keep_original_groups"
+
 func (c *compiler) security() security.Input {
-	return security.Input{Process: c.Spec.Process, Facts: c.Facts, NoSetgroups: c.ns.NoSetgroups,
+	keep, ok := c.Spec.Annotations[keepGroups]
+	return security.Input{Process: c.Spec.Process, Facts: c.Facts, NoSetgroups: c.ns.NoSetgroups || ok && keep != "0",
 		UserNS: hasNamespace(c.Spec, specs.UserNamespace)}
 }
 

@@ -103,6 +103,32 @@ func TestUserAndGroups(t *testing.T) {
 	}
 }
 
+// With crun's annotation the groups of the caller stay, and those of the configuration
+// are not set.
+func TestOriginalGroupsAreKept(t *testing.T) {
+	testkit.Leftovers(t)
+	before, err := unix.Getgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Setgroups([]int{7, 4242}); err != nil {
+		t.Skipf("this process may not change its groups: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setgroups(before); err != nil {
+			t.Error(err)
+		}
+	})
+	for value, want := range map[string][]int{"1": {7, 4242}, "0": {5}} {
+		spec := exampleSpec("/probe")
+		spec.Process.User = specs.User{UID: 1000, GID: 1001, AdditionalGids: []uint32{5}}
+		spec.Annotations = map[string]string{"run.oci.keep_original_groups": value}
+		if r := probe(t, spec); !slices.Equal(r.Groups, want) {
+			t.Errorf("value %s: groups %v, want %v", value, r.Groups, want)
+		}
+	}
+}
+
 func TestUserNamespace(t *testing.T) {
 	testkit.Leftovers(t)
 	spec := exampleSpec("/probe")

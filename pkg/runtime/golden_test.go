@@ -97,6 +97,9 @@ func goldenInputs() map[string]Input {
 	shared := exampleSpec("sh")
 	shared.Linux.Namespaces = []specs.LinuxNamespace{{Type: specs.PIDNamespace}}
 	shared.Hostname, shared.Linux.Sysctl = "", nil
+	kept := exampleSpec("sh")
+	kept.Process.User = specs.User{UID: 1000, GID: 1000, AdditionalGids: []uint32{5}}
+	kept.Annotations = map[string]string{"run.oci.keep_original_groups": "1"}
 	oldKernel, newKernel := host.Kernel{Major: 5, Minor: 10}, host.Kernel{Major: 6, Minor: 12}
 	security := paperFacts(host.CgroupV2, newKernel)
 	security.AppArmor, security.SELinux = true, true
@@ -120,6 +123,7 @@ func goldenInputs() map[string]Input {
 		"bind":         root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
 		"bind-old":     root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, oldKernel), Sources: sources}),
 		"labels":       root(Input{Spec: labelled, Facts: security}),
+		"groups":       root(Input{Spec: kept, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"mapped":       root(Input{Spec: mapped, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
 	}
 }

@@ -39,7 +39,8 @@ const Proc plan.Reg = "ownproc"
 type Input struct {
 	Process *specs.Process
 	Facts   *host.Facts
-	// NoSetgroups: see namespace.Placement.
+	// NoSetgroups leaves the caller's supplementary groups: the kernel would refuse to
+	// change them, see namespace.Placement, or they are to be kept.
 	NoSetgroups bool
 	// UserNS says that the child is in a user namespace of its own.
 	UserNS bool
