@@ -23,6 +23,9 @@ const module = "github.com/containr/containr/"
 // matrix are the kernels of every test run: each generation, and the other architecture.
 var matrix = []string{"debian-5.10", "debian-6.1", "debian-6.12", "debian-newest", "debian-6.12-arm64"}
 
+// longMatrix is for tests that take minutes: Debian 12's kernel, 6.1, has its turn with systemd.
+var longMatrix = []string{"debian-5.10", "debian-6.12", "debian-newest", "debian-6.12-arm64"}
+
 // kernelTests are those that assert on kernel state.
 var kernelTests = []struct {
 	pkg     string
@@ -41,7 +44,7 @@ var kernelTests = []struct {
 		Programs: map[string]string{runtimePath: module + "cmd/containr-runtime"},
 		Env:      []string{"CONTAINR_TEST_RUNTIME=" + runtimePath},
 		Timeout:  8 * time.Minute,
-	}, matrix},
+	}, longMatrix},
 }
 
 // runtimePath is where the tests find the runtime's command line.
