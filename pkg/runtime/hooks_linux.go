@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"golang.org/x/sys/unix"
 
@@ -100,6 +101,8 @@ func (f *hookFiles) close() {
 // maxQuoted is how many bytes of a hook's standard error are quoted, the last ones.
 const maxQuoted = 1024
 
+// said quotes the hook on one line, without what would command a terminal: the hook may
+// be the image's, and the error is shown to the administrator.
 func (f *hookFiles) said() string {
 	if !f.kept {
 		return ""
@@ -110,7 +113,15 @@ func (f *hookFiles) said() string {
 	}
 	b := make([]byte, min(size, maxQuoted))
 	n, _ := f.stderr.ReadAt(b, size-int64(len(b)))
-	return strings.Join(strings.Fields(strings.ToValidUTF8(string(b[:n]), "?")), " ")
+	words := strings.Fields(strings.ToValidUTF8(string(b[:n]), "?"))
+	return strings.Map(printable, strings.Join(words, " "))
+}
+
+func printable(r rune) rune {
+	if unicode.IsPrint(r) {
+		return r
+	}
+	return '?'
 }
 
 // memory is an anonymous file with a content, to be read from its beginning. Unlike a

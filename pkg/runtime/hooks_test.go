@@ -277,6 +277,25 @@ func TestHookThatFailsStopsTheCreation(t *testing.T) {
 	}
 }
 
+// What a hook says is quoted as words, and never as commands to the reader's terminal.
+func TestHookDoesNotCommandTheTerminal(t *testing.T) {
+	for text, want := range map[string]string{
+		"no luck\n":                         "no luck",
+		"\x1b]0;owned\a\x1b[2Jno\r\nluck":   "?]0;owned??[2Jno luck",
+		"\u009b2J\u202e\xffluck \u00e4\x00": "?2J??luck ä?",
+	} {
+		f, err := memory([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files := hookFiles{stderr: f, kept: true}
+		if got := files.said(); got != want {
+			t.Errorf("%q is quoted as %q, want %q", text, got, want)
+		}
+		files.close()
+	}
+}
+
 // A hook of the start that fails leaves a stopped container.
 func TestHookThatFailsStopsTheContainer(t *testing.T) {
 	for _, stage := range []string{"startContainer", "poststart"} {
