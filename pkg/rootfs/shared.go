@@ -3,6 +3,7 @@ package rootfs
 import (
 	"errors"
 	"fmt"
+	"path"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -23,8 +24,9 @@ import (
 func sharesMounts(in Input) bool { return !hasNamespace(in.Spec, specs.MountNamespace) }
 
 // CheckShared refuses what cannot be done without a mount namespace, or would change
-// mounts of the host that are not the container's. The error says what.
-func CheckShared(spec *specs.Spec, facts *host.Facts) error {
+// mounts of the host that are not the container's. root is the host directory of the root
+// file system, without links. The error says what.
+func CheckShared(spec *specs.Spec, facts *host.Facts, root string) error {
 	if hasNamespace(spec, specs.MountNamespace) {
 		return nil
 	}
@@ -34,6 +36,10 @@ func CheckShared(spec *specs.Spec, facts *host.Facts) error {
 		return fmt.Errorf("/linux/rootfsPropagation %q needs a mount namespace of the container's own", spec.Linux.RootfsPropagation)
 	}
 	switch {
+	case path.Clean(root) == "/":
+		return errors.New("/root/path is the host's root: that needs a mount namespace of the container's own")
+	case spec.Hooks != nil && len(spec.Hooks.StartContainer) > 0:
+		return errors.New("/hooks/startContainer needs a mount namespace of the container's own: nothing else keeps the hooks inside")
 	case hasNamespace(spec, specs.UserNamespace):
 		return errors.New("/linux/namespaces has a user namespace but no mount namespace: who is not root of the host cannot change its mounts")
 	case !facts.HasMountSetattr():

@@ -66,7 +66,7 @@ func Compile(in Input) (*plan.Plan, error) {
 	if err := checkSpec(in.Spec); err != nil {
 		return nil, err
 	}
-	if err := rootfs.CheckShared(in.Spec, in.Facts); err != nil {
+	if err := rootfs.CheckShared(in.Spec, in.Facts, in.Root); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	c := compiler{Input: in, steps: make([]plan.Step, 0, typicalSteps)}

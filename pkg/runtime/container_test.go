@@ -333,6 +333,25 @@ func TestContainerInTheHostsMountNamespace(t *testing.T) {
 	}
 }
 
+// Without a mount namespace, what would be done to the host's own root or in it is refused.
+func TestHostsRootIsNoContainersRoot(t *testing.T) {
+	for want, ask := range map[string]func(*Input){
+		"the host's root":      func(in *Input) { in.Root = "/." },
+		"hooks/startContainer": func(in *Input) { in.Spec.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/true"}}} },
+	} {
+		spec := exampleSpec()
+		spec.Hostname, spec.Linux.Sysctl = "", nil
+		spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
+			return n.Type == specs.MountNamespace || n.Type == specs.UTSNamespace
+		})
+		in := Input{ID: "x", Root: "/rootfs", Spec: spec, Facts: paperFacts(host.CgroupV2, host.Kernel{Major: 6, Minor: 12})}
+		ask(&in)
+		if _, err := Compile(in); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v: want one with %q", err, want)
+		}
+	}
+}
+
 // /proc/self/exe before the execve is the memfd, never the host's binary
 // (CVE-2019-5736).
 func TestProgramThatIsTheRuntime(t *testing.T) {

@@ -164,6 +164,13 @@ func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	if !filepath.IsAbs(in.Root) {
 		in.Root = filepath.Join(b.dir, in.Root)
 	}
+	if !hasNamespace(spec, specs.MountNamespace) { // links would hide from the undoing what is mounted
+		root, err := filepath.EvalSymlinks(in.Root)
+		if err != nil {
+			return in, fmt.Errorf("root file system: %w", err)
+		}
+		in.Root = root
+	}
 	switch host.Kind(in.Root) {
 	case host.Missing:
 		return in, fmt.Errorf("root file system %s: %w", in.Root, fs.ErrNotExist)

@@ -80,8 +80,8 @@ const head = `# Attacks that must fail
 <!-- Written by "make golden" out of test/security/attacks_test.go. -->
 
 Each line is a class of attacks on programs that make containers, with the published cases, whichever program they were
-in. The tests of a line run the attack and look at the kernel and at the host; each has been seen to fail on a containr that was
-broken on purpose. Tests of profiles and labels need a kernel with the security module, and run in guests
+in. The tests of a line run the attack and look at the kernel and at the host, or check that what it needs is refused. Those
+that came with a change were seen to fail without it; this was not written down for each. Tests of profiles and labels need a kernel with the security module, and run in guests
 (` + "`internal/testkit/guest`" + `). What else is promised is in [SECURITY.md](../SECURITY.md).
 
 | known as | what must hold | tests |
