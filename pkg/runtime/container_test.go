@@ -339,7 +339,7 @@ func TestHostsRootIsNoContainersRoot(t *testing.T) {
 		"the host's root":      func(in *Input) { in.Root = "/." },
 		"hooks/startContainer": func(in *Input) { in.Spec.Hooks = &specs.Hooks{StartContainer: []specs.Hook{{Path: "/bin/true"}}} },
 	} {
-		spec := exampleSpec()
+		spec := exampleSpec("/bin/true")
 		spec.Hostname, spec.Linux.Sysctl = "", nil
 		spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool {
 			return n.Type == specs.MountNamespace || n.Type == specs.UTSNamespace
