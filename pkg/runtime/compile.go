@@ -123,6 +123,9 @@ func (c *compiler) compile() (*plan.Plan, error) {
 func (c *compiler) add(steps []plan.Step) { c.steps = append(c.steps, steps...) }
 
 func hasNamespace(s *specs.Spec, kind specs.LinuxNamespaceType) bool {
+	if s.Linux == nil {
+		return false
+	}
 	for _, ns := range s.Linux.Namespaces {
 		if ns.Type == kind {
 			return true
