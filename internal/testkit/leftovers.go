@@ -223,7 +223,7 @@ func (s *state) addProcesses(mark string) error {
 	descendants := procfs.Descendants(procs, os.Getpid())
 	others := otherTests(procs)
 	for pid, st := range procs {
-		if pid == os.Getpid() {
+		if pid == os.Getpid() || st.State == "Z" && st.PPID == 1 { // it has ended, and init will hear of it in its own time
 			continue
 		}
 		ns, _ := procfs.Namespaces(pid) // nil for a zombie

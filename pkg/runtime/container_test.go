@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -107,15 +108,15 @@ func TestUserAndGroups(t *testing.T) {
 // are not set.
 func TestOriginalGroupsAreKept(t *testing.T) {
 	testkit.Leftovers(t)
-	before, err := unix.Getgroups()
+	before, err := syscall.Getgroups()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Setgroups([]int{7, 4242}); err != nil {
+	if err := syscall.Setgroups([]int{7, 4242}); err != nil { // of all threads
 		t.Skipf("this process may not change its groups: %v", err)
 	}
 	t.Cleanup(func() {
-		if err := unix.Setgroups(before); err != nil {
+		if err := syscall.Setgroups(before); err != nil {
 			t.Error(err)
 		}
 	})
