@@ -1,8 +1,10 @@
 package callers
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -10,14 +12,33 @@ import (
 // podman returns podman, or buildah, with a storage of its own and containr-runtime.
 func podman(t *testing.T, program string) caller {
 	t.Helper()
-	dir := t.TempDir()
-	t.Cleanup(func() { unix.Unmount(filepath.Join(dir, "root", "overlay"), unix.MNT_DETACH) }) // its own, private mount
+	dir, err := os.MkdirTemp("", program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { removeStorage(t, dir) })
 	c := caller{argv: []string{program, "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run")}}
 	if program == "podman" {
 		c.argv = append(c.argv, "--runtime", runtimePath(t), "--cgroup-manager", "cgroupfs", "--events-backend", "file",
 			"--tmpdir", filepath.Join(dir, "tmp"))
 	}
 	return c
+}
+
+// removeStorage removes podman's storage. After the end of a container conmon starts a
+// podman that cleans up, for which nobody waits: it may write still.
+func removeStorage(t *testing.T, dir string) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		unix.Unmount(filepath.Join(dir, "root", "overlay"), unix.MNT_DETACH) // its own, private mount
+		err := os.RemoveAll(dir)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Error(err)
+			return
+		}
+	}
 }
 
 func TestPodman(t *testing.T) {
