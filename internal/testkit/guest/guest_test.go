@@ -23,8 +23,9 @@ const module = "github.com/containr/containr/"
 // matrix are the kernels of every test run: each generation, and the other architecture.
 var matrix = []string{"debian-5.10", "debian-6.1", "debian-6.12", "debian-newest", "debian-6.12-arm64"}
 
-// longMatrix is for tests that take minutes: Debian 12's kernel, 6.1, has its turn with systemd.
-var longMatrix = []string{"debian-5.10", "debian-6.12", "debian-newest", "debian-6.12-arm64"}
+// longMatrix is for tests that take minutes: the oldest, the newest, the other architecture. Those between have their turn
+// with systemd (6.1), and with containerd, docker and podman (6.12, test/callers/version2).
+var longMatrix = []string{"debian-5.10", "debian-newest", "debian-6.12-arm64"}
 
 // kernelTests are those that assert on kernel state.
 var kernelTests = []struct {
