@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/baseimage"
+	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/internal/spelling"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
@@ -61,10 +62,11 @@ func (p *Program) report(err error) int {
 	status := statusFailed
 	var usage *usageError
 	var exit *statusError
+	var form *present.Error
 	switch {
 	case errors.As(err, &exit):
 		status, err = exit.status, exit.err
-	case errors.As(err, &usage):
+	case errors.As(err, &usage), errors.As(err, &form):
 		status = statusUsage
 	}
 	if err != nil {
@@ -128,6 +130,10 @@ func hintFor(err error) string {
 	var usage *usageError
 	if errors.As(err, &usage) && usage.hint != "" {
 		return usage.hint
+	}
+	var form *present.Error
+	if errors.As(err, &form) && form.Hint != "" {
+		return form.Hint
 	}
 	if hint := runtime.Hint(err); hint != "" {
 		return hint

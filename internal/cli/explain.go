@@ -151,13 +151,6 @@ func printJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// printJSONLine prints v as JSON in one line.
-func printJSONLine(w io.Writer, v any) error {
-	e := json.NewEncoder(w)
-	e.SetEscapeHTML(false)
-	return e.Encode(v)
-}
-
 // explainOne explains one command line of run.
 func (p *Program) explainOne(ctx context.Context, w io.Writer, args []string, id string, form form) error {
 	config, err := parseRun(args)

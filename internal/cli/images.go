@@ -3,17 +3,14 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"io"
-	"reflect"
+	"slices"
 	"strings"
-	"text/tabwriter"
-	"text/template"
 	"time"
 
-	"github.com/docker/go-units"
 	"github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
+	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/image"
@@ -80,21 +77,20 @@ func (p *Program) imagesCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "print ids alone")
 	cmd.Flags().BoolVar(&f.full, "no-trunc", false, "print whole ids")
 	cmd.Flags().BoolVar(&f.digests, "digests", false, "print the digest of what each name means")
-	cmd.Flags().StringVar(&f.format, "format", "", "print each as `TEMPLATE` (Go's), or json")
+	cmd.Flags().StringVar(&f.format, "format", "", "print as table, 'table `TEMPLATE`', json or TEMPLATE (Go's)")
 	return cmd
 }
 
-// imageRow is one line of `images`, and what a template may name.
+// imageRow is one line of `images`, and what a template may name: docker's names, and Platform.
 type imageRow struct {
 	Repository, Tag, ID, Digest, Platform string
-	Created                               time.Time
-	Size                                  int64
+	CreatedSince, CreatedAt, Size         string
 }
 
 func rows(listed []image.Listed, full bool) []imageRow {
 	var out []imageRow
 	for _, l := range listed {
-		row := imageRow{Repository: "<none>", Tag: "<none>", Digest: l.Target.Digest.String()}
+		row := imageRow{Repository: "<none>", Tag: "<none>", Digest: l.Target.Digest.String(), CreatedSince: "-", CreatedAt: "-"}
 		if ref, err := image.ParseReference(l.Name); err == nil {
 			row.Repository = strings.TrimSuffix(ref.Familiar(), ":"+ref.Tag)
 			if ref.Tag != "" {
@@ -108,22 +104,14 @@ func rows(listed []image.Listed, full bool) []imageRow {
 		}
 		for _, img := range l.Images {
 			r := row
-			r.ID, r.Size, r.Platform = imageID(img.ConfigDigest.Encoded(), full), img.Size(), img.Platform().String()
+			r.ID, r.Size, r.Platform = present.ID(img.ConfigDigest.Encoded(), full), present.Size(img.Size()), img.Platform().String()
 			if img.Config.Created != nil {
-				r.Created = *img.Config.Created
+				r.CreatedSince, r.CreatedAt = present.Since(*img.Config.Created, time.Now()), present.At(*img.Config.Created)
 			}
 			out = append(out, r)
 		}
 	}
 	return out
-}
-
-// imageID is an id as people read it.
-func imageID(id string, full bool) string {
-	if full || len(id) < 12 {
-		return id
-	}
-	return id[:12]
 }
 
 func (p *Program) printImages(listed []image.Listed, f listFlags) error {
@@ -136,70 +124,17 @@ func (p *Program) printImages(listed []image.Listed, f listFlags) error {
 			}
 		}
 		return nil
-	case f.format != "":
-		return printEach(p.Out, f.format, images)
 	}
-	w := tabwriter.NewWriter(p.Out, 0, 8, 3, ' ', 0)
-	header := "REPOSITORY\tTAG\tIMAGE ID\tPLATFORM\tCREATED\tSIZE"
+	l := present.List{Format: f.format, Columns: imageColumns}
 	if f.digests {
-		header = "REPOSITORY\tTAG\tDIGEST\tIMAGE ID\tPLATFORM\tCREATED\tSIZE"
+		l.Columns = slices.Insert(slices.Clone(imageColumns), 2, present.Column{Field: "Digest", Title: "DIGEST"})
 	}
-	fmt.Fprintln(w, header)
-	for _, r := range images {
-		columns := []string{r.Repository, r.Tag, r.ID, r.Platform, ago(r.Created), units.HumanSize(float64(r.Size))}
-		if f.digests {
-			columns = append(columns[:2:2], append([]string{r.Digest}, columns[2:]...)...)
-		}
-		fmt.Fprintln(w, strings.Join(columns, "\t"))
-	}
-	return w.Flush()
+	return present.Rows(p.Out, l, images)
 }
 
-// ago says how long ago something was. Images that are built reproducibly have no
-// time worth the name.
-func ago(t time.Time) string {
-	if t.Unix() <= 0 {
-		return "-"
-	}
-	return units.HumanDuration(time.Since(t)) + " ago"
-}
-
-// printEach prints values by a template of Go's package text/template, one line
-// each, or as JSON.
-func printEach[T any](w io.Writer, format string, values []T) error {
-	if format == "json" {
-		for _, v := range values {
-			if err := printJSONLine(w, v); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	t, err := template.New("--format").Option("missingkey=error").Parse(format)
-	if err != nil {
-		return usageErrorf("--format: %v", err)
-	}
-	for _, v := range values {
-		if err := t.Execute(w, v); err != nil {
-			_, reason, _ := strings.Cut(err.Error(), ": executing ") // the rest is about the library and its types
-			_, reason, _ = strings.Cut(reason, " at ")
-			reason, _, _ = strings.Cut(reason, " in type ")
-			return &usageError{text: "--format: " + reason, hint: "there are " + fieldsOf(v), err: err}
-		}
-		if _, err := fmt.Fprintln(w); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// fieldsOf lists what a template may name.
-func fieldsOf(v any) string {
-	var names []string
-	for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
-		names = append(names, "."+f.Name)
-	}
-	return strings.Join(names, " ")
+var imageColumns = []present.Column{
+	{Field: "Repository", Title: "REPOSITORY"}, {Field: "Tag", Title: "TAG"}, {Field: "ID", Title: "IMAGE ID"},
+	{Field: "Platform", Title: "PLATFORM"}, {Field: "CreatedSince", Title: "CREATED"}, {Field: "Size", Title: "SIZE"},
 }
 
 func (p *Program) removeImageCommand() *cobra.Command {
@@ -325,11 +260,7 @@ func (p *Program) imageInspectCommand() *cobra.Command {
 				}
 				found = append(found, inspect(img))
 			}
-			if format != "" {
-				failures = append(failures, printEach(p.Out, format, found))
-			} else {
-				failures = append(failures, printJSON(p.Out, found))
-			}
+			failures = append(failures, present.Documents(p.Out, format, found))
 			return errors.Join(failures...)
 		},
 	}

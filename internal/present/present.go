@@ -1,0 +1,288 @@
+// Package present prints what a command found, in the form that its user asked for, and reads by what he filters it.
+//
+// # Vocabulary
+//
+// A row is a struct; each exported field is a cell, and what a template may name. A document is any value that JSON can
+// hold. A format is the value of --format. A filter is a value of --filter, KEY=VALUE.
+//
+// # Theory of operation
+//
+// The forms are those of docker, so that scripts written for it work. Of rows:
+//
+//	""  table          a table of the columns that the command chose
+//	table TEMPLATE     a table of the columns that the template names
+//	json               each row as a line of JSON
+//	TEMPLATE           each row by a template of Go's text/template, and a line feed
+//
+// and of documents the same without tables, with an indented JSON array for "". A template may use the functions of
+// [functions]. \t and \n in it are what they say, as shells do not translate them.
+//
+// The heading of "table TEMPLATE" is the template again, executed with the titles of the columns in place of the cells,
+// and with functions that change nothing. Thus the two always have the same columns.
+//
+// Everything is printed to a buffer first. A template that fails at the third row prints nothing.
+package present
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"reflect"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"text/template"
+)
+
+// Error is a format or filter that was not understood: what is wrong, and what to do instead.
+type Error struct {
+	Text string
+	Hint string // may be empty
+	Err  error  // of the template library; may be nil
+}
+
+func (e *Error) Error() string { return e.Text }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Column is one column of a table.
+type Column struct {
+	Field string // of the row
+	Title string // as docker writes it, in capitals
+}
+
+// List is how rows are printed. The zero value is no table: Columns must be set.
+type List struct {
+	Format  string
+	Columns []Column // of the table, in order
+	// Titles are those of further columns, which only a template shows. A field that has no title here
+	// or in Columns gets its name in capitals.
+	Titles []Column
+	// NoHeading leaves out the first line of a table.
+	NoHeading bool
+}
+
+// Rows prints rows, which are structs, to w. The error is an *[Error] if the format was not understood.
+func Rows[T any](w io.Writer, l List, rows []T) error {
+	var out bytes.Buffer
+	template, isTable := strings.CutPrefix(l.Format, "table")
+	template = strings.TrimSpace(template)
+	var err error
+	switch {
+	case l.Format == "json":
+		err = jsonLines(&out, rows)
+	case l.Format == "", isTable && template == "":
+		err = table(&out, l.template(), l, rows)
+	case isTable:
+		err = table(&out, template, l, rows)
+	default:
+		err = each(&out, l.Format, rows)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = out.WriteTo(w)
+	return err
+}
+
+// template is that of the default table.
+func (l List) template() string {
+	var fields []string
+	for _, c := range l.Columns {
+		fields = append(fields, "{{."+c.Field+"}}")
+	}
+	return strings.Join(fields, "\t")
+}
+
+// columnGap is how many blanks are between two columns at least.
+const columnGap = 3
+
+func table[T any](out *bytes.Buffer, text string, l List, rows []T) error {
+	tw := tabwriter.NewWriter(out, 0, 8, columnGap, ' ', 0)
+	if !l.NoHeading {
+		if err := l.heading(tw, text, reflect.TypeFor[T]()); err != nil {
+			return err
+		}
+	}
+	if err := each(tw, text, rows); err != nil {
+		return err
+	}
+	if err := tw.Flush(); err != nil {
+		return err
+	}
+	trimmed := trimLines(out.Bytes())
+	out.Reset()
+	out.Write(trimmed)
+	return nil
+}
+
+// trimLines takes away the blanks that tabwriter leaves at the end of lines whose last cell is empty.
+func trimLines(text []byte) []byte {
+	var out []byte
+	for line := range bytes.Lines(text) {
+		out = append(out, bytes.TrimRight(line, " \n")...)
+		out = append(out, '\n')
+	}
+	return out
+}
+
+// heading prints the titles in the places of the cells.
+func (l List) heading(w io.Writer, text string, row reflect.Type) error {
+	t, err := parse(text, headingFunctions)
+	if err != nil {
+		return err
+	}
+	titles := map[string]string{}
+	for _, name := range fields(row) {
+		titles[name] = strings.ToUpper(name)
+	}
+	for _, c := range slices.Concat(l.Columns, l.Titles) {
+		titles[c.Field] = c.Title
+	}
+	if err := t.Execute(w, titles); err != nil {
+		return executeError(err, row)
+	}
+	_, err = fmt.Fprintln(w)
+	return err
+}
+
+// Documents prints documents to w: as an indented JSON array if format is empty, as one line of JSON each if it is json,
+// else by a template, in which both the names of fields and those of their JSON can be used.
+func Documents[T any](w io.Writer, format string, documents []T) error {
+	var out bytes.Buffer
+	var err error
+	switch format {
+	case "":
+		err = indented(&out, documents)
+	case "json":
+		err = jsonLines(&out, documents)
+	default:
+		err = eachDocument(&out, format, documents)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = out.WriteTo(w)
+	return err
+}
+
+func indented[T any](out *bytes.Buffer, documents []T) error {
+	if documents == nil {
+		documents = []T{}
+	}
+	e := json.NewEncoder(out)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", "    ")
+	return e.Encode(documents)
+}
+
+func jsonLines[T any](out *bytes.Buffer, values []T) error {
+	e := json.NewEncoder(out)
+	e.SetEscapeHTML(false)
+	for _, v := range values {
+		if err := e.Encode(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// each prints values by a template, a line each.
+func each[T any](w io.Writer, text string, values []T) error {
+	t, err := parse(text, functions)
+	if err != nil {
+		return err
+	}
+	for _, v := range values {
+		if err := t.Execute(w, v); err != nil {
+			return executeError(err, reflect.TypeOf(v))
+		}
+		if _, err := fmt.Fprintln(w); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachDocument is each for documents: a template that does not fit the struct is tried on its JSON.
+func eachDocument[T any](out *bytes.Buffer, text string, documents []T) error {
+	t, err := parse(text, functions)
+	if err != nil {
+		return err
+	}
+	for _, d := range documents {
+		before := out.Len()
+		err := t.Execute(out, d)
+		if err != nil {
+			out.Truncate(before)
+			if executeJSON(out, t, d) != nil {
+				return executeError(err, reflect.TypeOf(d))
+			}
+		}
+		out.WriteByte('\n')
+	}
+	return nil
+}
+
+func executeJSON(out *bytes.Buffer, t *template.Template, document any) error {
+	data, err := json.Marshal(document)
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber() // sizes are not to become 1.2e+07
+	var generic any
+	if err := d.Decode(&generic); err != nil {
+		return err
+	}
+	before := out.Len()
+	if err := t.Execute(out, generic); err != nil {
+		out.Truncate(before)
+		return err
+	}
+	return nil
+}
+
+func parse(text string, functions template.FuncMap) (*template.Template, error) {
+	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
+	t, err := template.New("--format").Option("missingkey=error").Funcs(functions).Parse(text)
+	if err != nil {
+		reason := strings.TrimPrefix(err.Error(), "template: --format:")
+		return nil, &Error{Text: "--format: template: " + reason, Hint: "it is a template of Go's text/template, such as '{{.ID}}', or json", Err: err}
+	}
+	return t, nil
+}
+
+// executeError leaves of the library's message what is about the user's template.
+func executeError(err error, row reflect.Type) error {
+	var exec template.ExecError
+	if !errors.As(err, &exec) {
+		return err // of the writer
+	}
+	_, reason, _ := strings.Cut(err.Error(), ": executing ")
+	_, reason, _ = strings.Cut(reason, " at ")
+	reason, _, _ = strings.Cut(reason, " in type ")
+	e := &Error{Text: "--format: " + reason, Err: err}
+	if names := fields(row); len(names) > 0 {
+		e.Hint = "there are ." + strings.Join(names, " .")
+	}
+	return e
+}
+
+// fields lists what a template may name.
+func fields(row reflect.Type) []string {
+	for row != nil && row.Kind() == reflect.Pointer {
+		row = row.Elem()
+	}
+	if row == nil || row.Kind() != reflect.Struct {
+		return nil
+	}
+	var names []string
+	for _, f := range reflect.VisibleFields(row) {
+		if f.IsExported() && !f.Anonymous {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
