@@ -56,7 +56,7 @@ func (s *Store) commit(ctx context.Context, st *Staged, parent, chain ChainID) e
 // settle does what extraction could not know.
 func (st *Staged) settle(below []Info) error {
 	l := st.layer
-	v, err := st.store.openView(&layerTree{l.root, l.opaqueRoot}, below)
+	v, err := st.store.openView(&layerTree{root: l.root, opaqueRoot: l.opaqueRoot}, below)
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,15 @@
 // digest that the image's configuration promises. A failed extraction leaves
 // nothing behind.
 //
+// # The way back
+//
+// Two views are walked at once ([Store.Changes], [Store.Compare]); what both
+// have from the same directory on disk is passed over unseen, so that the walk
+// costs what has changed. The differences, written down, are a layer again
+// ([Store.Diff]): opaque directories say so, other removed names become
+// whiteouts, owners are turned back into those of the container. No mount is
+// needed, for any kind of store.
+//
 // # On disk
 //
 //	<alg>/<hex>/fs/         the changes of a chain's last layer

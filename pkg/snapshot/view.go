@@ -23,6 +23,7 @@ type view struct {
 type layerTree struct {
 	root       *safepath.Root
 	opaqueRoot bool
+	place      string // the directory that it is in, where that matters
 }
 
 // node is what a view has at one name. The zero value is nothing.
@@ -55,7 +56,7 @@ func (s *Store) openView(over *layerTree, chain []Info) (*view, error) {
 			v.close()
 			return nil, err
 		}
-		v.layers = append(v.layers, layerTree{root, info.OpaqueRoot})
+		v.layers = append(v.layers, layerTree{root, info.OpaqueRoot, s.fs(info)})
 	}
 	return v, nil
 }
