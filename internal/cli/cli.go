@@ -23,7 +23,6 @@ package cli
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"os"
@@ -136,6 +135,8 @@ var commands = []struct {
 	{"tag", (*Program).tagCommand},
 	{"help", (*Program).helpCommand},
 	{"version", (*Program).versionCommand},
+	{"info", (*Program).infoCommand},
+	{"doctor", (*Program).doctorCommand},
 }
 
 // commandsIn makes the commands whose names are words of the command line: the one
@@ -196,7 +197,8 @@ func (p *Program) newRoot(commands []*cobra.Command) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	p.global.bind(root)
-	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Containers:"}, &cobra.Group{ID: groupImages, Title: "Images:"})
+	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Containers:"}, &cobra.Group{ID: groupImages, Title: "Images:"},
+		&cobra.Group{ID: groupSystem, Title: "This machine:"})
 	root.Flags().SetInterspersed(false) // what comes behind an unknown command is not for us
 	root.Flags().BoolVarP(&version, "version", "v", false, "print the version")
 	root.AddCommand(commands...)
@@ -208,6 +210,7 @@ func (p *Program) newRoot(commands []*cobra.Command) *cobra.Command {
 const (
 	groupRun    = "run"
 	groupImages = "images"
+	groupSystem = "system"
 )
 
 func (g *globalFlags) bind(root *cobra.Command) {
@@ -249,18 +252,4 @@ func (p *Program) engine() (*engine.Engine, error) {
 	}
 	root, err := absolute(p.global.root)
 	return engine.New(engine.Options{Root: root}), err
-}
-
-func (p *Program) versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "version",
-		Short: "Print the version",
-		Args:  exactArgs(0),
-		RunE:  func(*cobra.Command, []string) error { return p.printVersion() },
-	}
-}
-
-func (p *Program) printVersion() error {
-	_, err := fmt.Fprintln(p.Out, "containr", Version)
-	return err
 }

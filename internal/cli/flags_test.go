@@ -6,6 +6,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -250,8 +251,22 @@ func TestErrorsAsJSON(t *testing.T) {
 }
 
 func TestVersion(t *testing.T) {
-	if got := invoke(t, "version"); got.status != 0 || got.out != "containr "+Version+"\n" || got.err != "" {
+	if got := invoke(t, "version"); got.status != 0 || !strings.Contains(got.out, "\n Version:     "+Version+"\n") || got.err != "" {
 		t.Errorf("%+v", got)
+	}
+	if got := invoke(t, "--version"); got.status != 0 || got.out != "containr "+Version+"\n" || got.err != "" {
+		t.Errorf("%+v", got)
+	}
+}
+
+// TestModules: a test binary does not know its modules, so they are made up.
+func TestModules(t *testing.T) {
+	got := modulesOf(&debug.BuildInfo{GoVersion: "go1.26.8", Main: debug.Module{Path: "example/main"}, Deps: []*debug.Module{
+		{Path: "example/a", Version: "v1.0.0"}, {Path: "example/b", Version: "v2.0.0", Replace: &debug.Module{Path: "example/c", Version: "v3.0.0"}},
+	}})
+	want := []component{{"example/main", Version}, {"go", "1.26.8"}, {"example/a", "v1.0.0"}, {"example/c", "v3.0.0"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

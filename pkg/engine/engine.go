@@ -133,6 +133,9 @@ func defaultRun(root string) string {
 	return ""
 }
 
+// InitProgram returns the path of the program of --init, "" if there is none.
+func (e *Engine) InitProgram() string { return e.findInit() }
+
 // findInit returns the path of the init program, "" if there is none.
 func (e *Engine) findInit() string {
 	candidates := []string{e.init}

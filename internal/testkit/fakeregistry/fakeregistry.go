@@ -173,6 +173,9 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 		r.challenge(w)
 		return
 	}
+	if req.URL.Path == "/v2/" {
+		return // the answer to who asks whether a registry is here
+	}
 	content, ok := r.lookup(req.URL.Path)
 	if !ok && fault == nil {
 		writeError(w, http.StatusNotFound, "MANIFEST_UNKNOWN", "manifest unknown")

@@ -1,0 +1,64 @@
+package doctor
+
+import (
+	"slices"
+	"strings"
+)
+
+var securityChecks = []check{
+	{group: "Security", name: "seccomp", needed: true, ask: seccompFilter},
+	{group: "Security", name: "seccomp-notify", ask: seccompNotify},
+	{group: "Security", name: "apparmor", ask: appArmor},
+	{group: "Security", name: "selinux", ask: seLinux},
+	{group: "Security", name: "landlock", ask: landlock},
+	{group: "Security", name: "raise-limits", concerns: root, ask: raiseLimits},
+}
+
+func seccompFilter(m *Machine) (State, string, string) {
+	if len(m.SeccompActions) == 0 {
+		return Missing, "the kernel filters no system calls: containers run only with --security-opt seccomp=unconfined", "boot a kernel with CONFIG_SECCOMP_FILTER"
+	}
+	return OK, "system calls are filtered", ""
+}
+
+func seccompNotify(m *Machine) (State, string, string) {
+	if !slices.Contains(m.SeccompActions, "user_notif") {
+		return Limited, "no agent can decide on system calls", "boot a kernel with CONFIG_SECCOMP_FILTER, 5.0 or newer"
+	}
+	return OK, "an agent can decide on system calls", ""
+}
+
+func appArmor(m *Machine) (State, string, string) {
+	switch {
+	case !m.Facts.AppArmor && m.Facts.SELinux:
+		return OK, "not active; SELinux is", ""
+	case !m.Facts.AppArmor:
+		return Limited, "not active: --security-opt apparmor=PROFILE is refused", "add apparmor=1 security=apparmor to the kernel's command line, and boot"
+	}
+	return OK, "active: --security-opt apparmor=PROFILE", ""
+}
+
+func seLinux(m *Machine) (State, string, string) {
+	switch {
+	case m.Facts.SELinux:
+		return OK, "active", ""
+	case m.Facts.AppArmor:
+		return OK, "not active; AppArmor is", ""
+	}
+	return Limited, "not active: --security-opt label=... is refused", "add security=selinux selinux=1 to the kernel's command line, and boot, where the distribution has a policy"
+}
+
+func landlock(m *Machine) (State, string, string) {
+	if slices.Contains(m.SecurityModules, "landlock") {
+		return OK, "programs can restrict themselves", ""
+	}
+	modules := append([]string{"landlock"}, m.SecurityModules...)
+	return Limited, "programs in containers cannot restrict themselves with it", "add lsm=" + strings.Join(modules, ",") + " to the kernel's command line, and boot (CONFIG_SECURITY_LANDLOCK)"
+}
+
+func raiseLimits(m *Machine) (State, string, string) {
+	if !m.has(capSysResource) {
+		return Limited, "CAP_SYS_RESOURCE is missing: --ulimit cannot raise hard limits, nor --oom-score-adj lower the score", "run containr outside of this container, or give it the capability"
+	}
+	return OK, "CAP_SYS_RESOURCE: --ulimit may raise limits", ""
+}
