@@ -325,11 +325,17 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 	return s, nil
 }
 
-// checkPreserved reports a descriptor that is to be inherited and is not open.
+// checkPreserved reports a descriptor that is to be inherited and that our caller has not
+// left us. Open is not enough: what this process has opened itself may have the number.
+// But that is closed by every execve, and what came through one is not.
 func checkPreserved(count int) error {
 	for fd := 3; fd < 3+count; fd++ {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-			return fmt.Errorf("descriptor %d, of %d that the program is to inherit: %w", fd, count, err)
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err == nil && flags&unix.FD_CLOEXEC != 0 {
+			err = unix.EBADF
+		}
+		if err != nil {
+			return fmt.Errorf("descriptor %d, of %d that the program is to inherit, was not inherited itself: %w", fd, count, err)
 		}
 	}
 	return nil
