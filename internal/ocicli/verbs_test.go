@@ -433,3 +433,37 @@ func TestLogIsWhatCallersParse(t *testing.T) {
 		t.Errorf("%+v", line)
 	}
 }
+
+// events --interval prints the counters again and again, and ends with the container.
+func TestEventsInIntervals(t *testing.T) {
+	s := newSite(t, nil)
+	s.refused("not longer than nothing", "events", "--interval", "0s", "watched")
+	s.must("run", "-d", "watched")
+	defer s.run("delete", "--force", "watched")
+	cmd := s.command("events", "--interval", "10ms", "watched")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := json.NewDecoder(out)
+	for range 3 {
+		var e struct {
+			Type, ID string
+			Data     map[string]any
+		}
+		if err := lines.Decode(&e); err != nil || e.Type != "stats" || e.ID != "watched" || e.Data["pids"] == nil {
+			t.Fatalf("%+v, error %v", e, err)
+		}
+	}
+	s.must("kill", "watched", "KILL")
+	if _, err := io.Copy(io.Discard, out); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
+	}
+}
