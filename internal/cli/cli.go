@@ -64,6 +64,7 @@ type globalFlags struct {
 	debug     bool
 	logLevel  string
 	logFormat string
+	offline   bool
 }
 
 // Main runs the command line and returns the exit status. args do not hold the
@@ -127,6 +128,10 @@ var commands = []struct {
 	{"explain", (*Program).explainCommand},
 	{"rm", (*Program).removeCommand},
 	{"pull", (*Program).pullCommand},
+	{"push", (*Program).pushCommand},
+	{"login", (*Program).loginCommand},
+	{"logout", (*Program).logoutCommand},
+	{"search", (*Program).searchCommand},
 	{"images", (*Program).imagesCommand},
 	{"rmi", (*Program).removeImageCommand},
 	{"image", (*Program).imageCommand},
@@ -219,6 +224,7 @@ func (g *globalFlags) bind(root *cobra.Command) {
 	f.StringVar(&g.root, "root-dir", "", "the same as --root")
 	f.Lookup("root-dir").Hidden = true
 	f.BoolVarP(&g.debug, "debug", "D", false, "print what is done, step by step")
+	f.BoolVar(&g.offline, "offline", false, "ask no registry, as with CONTAINR_OFFLINE=1 in the environment")
 	f.StringVar(&g.logLevel, "log-level", "warn", "print messages from `LEVEL` on: debug, info, warn, error")
 	f.StringVar(&g.logFormat, "log-format", "text", "print messages as `FORMAT`: text or json")
 }
@@ -251,5 +257,5 @@ func (p *Program) engine() (*engine.Engine, error) {
 		<-p.caught
 	}
 	root, err := absolute(p.global.root)
-	return engine.New(engine.Options{Root: root}), err
+	return engine.New(engine.Options{Root: root, Offline: p.global.offline}), err
 }

@@ -21,6 +21,8 @@ import (
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/registry"
+	"github.com/containr/containr/pkg/registry/credential"
+	"github.com/containr/containr/pkg/registry/hosts"
 	"github.com/containr/containr/pkg/runtime"
 )
 
@@ -113,8 +115,13 @@ var hints = []struct {
 	{engine.ErrNoRoot, "name a directory of your own with --root"},
 	{engine.ErrRunning, "`containr rm -f` kills it first"},
 	{registry.ErrUnreachable, "check the registry's name and the network"},
-	{registry.ErrUnauthorized, "log in with `docker login`, or check the name: registries do not tell the two apart"},
-	{registry.ErrPlainHTTP, "`containr pull --plain-http` speaks HTTP"},
+	{registry.ErrUnauthorized, "log in with `containr login`, or check the name: registries do not tell the two apart"},
+	{registry.ErrPlainHTTP, "--plain-http speaks HTTP with it, once; insecure = true in registries.toml always"},
+	{registry.ErrOffline, "leave out --offline, or unset CONTAINR_OFFLINE"},
+	{credential.ErrNone, "`containr login` logs in"},
+	{hosts.ErrConfig, "the book's chapter on images describes registries.toml and what else is read"},
+	{registry.ErrBusy, "it lets through only so much: wait, or log in, for which many registries have higher limits"},
+	{registry.ErrIncomplete, "`containr pull --all-platforms` fetches all of it; --platform pushes one image"},
 	{registry.ErrNotFound, "check the name and the tag"},
 	{image.ErrPlatform, "choose another one with --platform"},
 	{image.ErrInUse, "`containr rmi -f` removes the image's name all the same"},
@@ -183,11 +190,9 @@ var insteadOf = map[string]string{
 	"compose":       "start each container with `containr run`",
 	"create":        "`containr run` makes a container and starts it; containr-runtime knows the two apart",
 	"exec":          "`containr run -it IMAGE sh` is a shell in a container of its own; containr-runtime has exec, for bundles",
-	"login":         "`docker login` writes the file from which containr takes credentials",
 	"logs":          "the program's output goes where that of `containr run` goes: >FILE keeps it",
 	"network":       "containers have no network, or the host's with `containr run --network host`",
 	"ps":            "containers run in the foreground: those of your terminals are all there are",
-	"push":          "push the image with the tool that made it",
 	"save":          "the store is an OCI image layout, which other tools can read",
 	"stop":          "end the container with Ctrl-C, or with kill and the process id of `containr run`",
 	"volume":        "show a directory of the host with `containr run -v /path:/path`",

@@ -16,38 +16,6 @@ import (
 	"github.com/containr/containr/pkg/image"
 )
 
-func (p *Program) pullCommand() *cobra.Command {
-	var req engine.PullRequest
-	var quiet bool
-	cmd := &cobra.Command{
-		Use:                   "pull [FLAGS] IMAGE",
-		Short:                 "Fetch an image from a registry",
-		GroupID:               groupImages,
-		Args:                  exactArgs(1),
-		DisableFlagsInUseLine: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			e, err := p.engine()
-			if err != nil {
-				return err
-			}
-			progress := p.newProgress(quiet)
-			defer progress.close()
-			req.Name, req.Progress = args[0], progress.event
-			img, err := e.Pull(cmd.Context(), req)
-			if err != nil {
-				return err
-			}
-			progress.close()
-			_, err = fmt.Fprintln(p.Out, img.Name)
-			return err
-		},
-	}
-	cmd.Flags().StringVar(&req.Platform, "platform", "", "fetch the image for `OS/ARCH[/VARIANT]`")
-	cmd.Flags().BoolVar(&req.PlainHTTP, "plain-http", false, "speak HTTP to the registry")
-	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "show no progress")
-	return cmd
-}
-
 // listFlags are those of commands that print a list.
 type listFlags struct {
 	quiet, full, digests bool
@@ -191,7 +159,7 @@ func (p *Program) imageCommand() *cobra.Command {
 		},
 	}
 	cmd.AddCommand(p.imageInspectCommand(),
-		within("ls", p.imagesCommand()), within("rm", p.removeImageCommand()), within("pull", p.pullCommand()),
+		within("ls", p.imagesCommand()), within("rm", p.removeImageCommand()), within("pull", p.pullCommand()), within("push", p.pushCommand()),
 		within("load", p.loadCommand()), within("import", p.importCommand()), within("tag", p.tagCommand()))
 	return cmd
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/containr/containr/pkg/registry"
 )
 
-// progress shows how a pull goes on: bars on a terminal, a line for each finished
+// progress shows how a pull or push goes on: bars on a terminal, a line for each finished
 // layer otherwise. It goes to standard error, so that a container's output is its
 // own. Nothing is made before the first event.
 type progress struct {
@@ -34,7 +34,7 @@ func (g *progress) event(e registry.Progress) {
 	case g.quiet:
 	case tty.IsTerminal(g.program.Err):
 		g.draw(e)
-	case e.Phase == registry.Done || e.Phase == registry.Exists:
+	case e.Phase.IsLast():
 		fmt.Fprintf(g.program.Err, "%s: %s\n", short(e.Layer), e.Phase)
 	}
 }
@@ -52,7 +52,7 @@ func (g *progress) draw(e registry.Progress) {
 		g.known[e.Layer] = bar
 	}
 	bar.SetCurrent(min(e.Done, max(e.Total-1, 0)))
-	if e.Phase == registry.Done || e.Phase == registry.Exists {
+	if e.Phase.IsLast() {
 		bar.SetTotal(-1, true)
 	}
 }

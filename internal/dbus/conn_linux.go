@@ -165,10 +165,9 @@ func (c *Conn) call(m *Message) ([]string, error) {
 	}
 }
 
-// Signal returns the next signal of this name. Those that came while calls waited for
-// their answer are there still, in order. On a bus anybody may send us one: whether it
-// is from whom it should be is the caller's to check, by its Sender.
-func (c *Conn) Signal(member string) (*Message, error) {
+// Signal returns the words of the next signal of this name. Those that came while
+// calls waited for their answer are there still, in order.
+func (c *Conn) Signal(member string) ([]string, error) {
 	c.begin()
 	for {
 		var m *Message
@@ -181,7 +180,7 @@ func (c *Conn) Signal(member string) (*Message, error) {
 			}
 		}
 		if m.Kind == Signal && m.Member == member {
-			return m, nil
+			return m.Words, nil
 		}
 	}
 }

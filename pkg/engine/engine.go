@@ -45,12 +45,15 @@ type Options struct {
 	// Init is the program that --init puts into containers. Empty looks for
 	// containr-init beside the running program, and in the usual places.
 	Init string
+	// Offline forbids to ask registries.
+	Offline bool
 }
 
 // Engine does the verbs. Its methods may be called by several goroutines.
 type Engine struct {
 	root, run string
 	init      string
+	offline   bool
 
 	facts      func() (*host.Facts, error)
 	images     func() (*image.Store, error)
@@ -60,7 +63,7 @@ type Engine struct {
 
 // New returns an engine. Nothing is opened or made yet.
 func New(o Options) *Engine {
-	e := &Engine{root: o.Root, run: o.Run, init: o.Init}
+	e := &Engine{root: o.Root, run: o.Run, init: o.Init, offline: o.Offline}
 	if e.run == "" {
 		e.run = defaultRun(o.Root)
 	}

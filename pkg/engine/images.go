@@ -16,48 +16,6 @@ import (
 	"github.com/containr/containr/pkg/registry"
 )
 
-// PullRequest asks for an image to be fetched from its registry.
-type PullRequest struct {
-	// Name is the image's reference, completed as docker does.
-	Name string
-	// Platform is os/arch[/variant]; empty is this machine's.
-	Platform string
-	// PlainHTTP speaks to the registry without TLS.
-	PlainHTTP bool
-	// Progress, if set, is told how far each layer is, one event at a time.
-	Progress func(registry.Progress)
-}
-
-// Pull fetches an image and unpacks its layers while they arrive.
-func (e *Engine) Pull(ctx context.Context, r PullRequest) (*image.Image, error) {
-	ref, err := image.ParseReference(r.Name)
-	if err != nil {
-		return nil, err
-	}
-	platform, err := parsePlatform(r.Platform)
-	if err != nil {
-		return nil, err
-	}
-	images, err := e.images()
-	if err != nil {
-		return nil, err
-	}
-	unpacker, err := e.newUnpacker()
-	if err != nil {
-		return nil, err
-	}
-	defer unpacker.discard()
-	img, err := registry.Pull(ctx, registry.PullRequest{
-		Ref: ref, Store: images, Platform: platform,
-		PlainHTTP: r.PlainHTTP, Layer: unpacker.layer, Progress: r.Progress,
-	})
-	if err != nil {
-		return nil, err
-	}
-	_, err = unpacker.unpack(ctx, images, img)
-	return img, err
-}
-
 // parsePlatform reads a platform; empty is this machine's.
 func parsePlatform(s string) (image.Platform, error) {
 	if s == "" {

@@ -40,7 +40,9 @@
 //     leavings of a crash are recognised by being unlocked.
 //
 // Garbage collection holds the exclusive lock: it marks what names and living
-// leases reach, and removes the rest, including unlocked files under ingest/.
+// leases reach, and removes the rest, including unlocked files under ingest/. What there
+// is of a blob that broke off is kept a day ([PartialAge]): who wants the blob within it
+// fetches the rest only.
 //
 // Nothing that comes from outside is trusted. Digests are parsed before they
 // become part of a path; every JSON document has bounds ([MaxManifestSize] and

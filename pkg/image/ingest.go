@@ -24,12 +24,18 @@ type Writer struct {
 	file  *os.File      // under ingest/, locked
 	hash  hash.Hash
 
+	resumed int64 // bytes that were there before us
+
 	mu      sync.Mutex
 	arrived *sync.Cond // something below has changed
 	written int64
 	closed  bool
 	err     error // of a closed writer, nil if committed
 }
+
+// newPrefix begins the names of files under ingest/ whose digest is not known yet. The
+// others are named after it.
+const newPrefix = "new-"
 
 // ErrAbandoned is what followers of a blob see if it is never committed.
 var ErrAbandoned = errors.New("blob was not completed")
@@ -39,6 +45,17 @@ var ErrAbandoned = errors.New("blob was not completed")
 // process (or goroutine) takes in the same blob, Ingest waits for the outcome:
 // either the blob then exists, or it is our turn to write it.
 func (l *Lease) Ingest(ctx context.Context, d v1.Descriptor) (*Writer, error) {
+	return l.ingest(ctx, d, false)
+}
+
+// Resume is Ingest for who can go on in the middle: the Writer has what a [Writer.Suspend]
+// or a killed process left of the blob, see [Writer.Written]. Those bytes are hashed
+// anew, but whether they are right Commit says, as of all others.
+func (l *Lease) Resume(ctx context.Context, d v1.Descriptor) (*Writer, error) {
+	return l.ingest(ctx, d, true)
+}
+
+func (l *Lease) ingest(ctx context.Context, d v1.Descriptor, resume bool) (*Writer, error) {
 	if err := checkDescriptor(d); err != nil {
 		return nil, err
 	}
@@ -57,7 +74,12 @@ func (l *Lease) Ingest(ctx context.Context, d v1.Descriptor) (*Writer, error) {
 		if f == nil {
 			continue // the previous holder has finished, one way or the other
 		}
-		return newWriter(l, d, f, d.Digest.Algorithm()), nil
+		w := newWriter(l, d, f, d.Digest.Algorithm())
+		if err := w.takeUp(resume); err != nil {
+			f.Close()
+			return nil, fmt.Errorf("ingest blob %s: %w", d.Digest, err)
+		}
+		return w, nil
 	}
 }
 
@@ -66,7 +88,7 @@ func (l *Lease) Ingest(ctx context.Context, d v1.Descriptor) (*Writer, error) {
 func (l *Lease) IngestNew(ctx context.Context) (*Writer, error) {
 	dir := filepath.Join(l.store.dir, ingestDir)
 	for {
-		f, err := os.CreateTemp(dir, "new-")
+		f, err := os.CreateTemp(dir, newPrefix)
 		if err != nil {
 			return nil, fmt.Errorf("ingest: %w", err)
 		}
@@ -76,12 +98,34 @@ func (l *Lease) IngestNew(ctx context.Context) (*Writer, error) {
 			return nil, fmt.Errorf("ingest: %w", err)
 		}
 		if f != nil {
-			return newWriter(l, v1.Descriptor{}, f, digest.SHA256), nil
+			w := newWriter(l, v1.Descriptor{}, f, digest.SHA256)
+			return w, w.takeUp(false)
 		}
 	}
 }
 
-// stage opens, locks and empties a file under ingest/. It returns nil if the file
+// takeUp decides what becomes of the bytes that another process left in the file: they
+// are gone, or the first ones of the blob. After it the next byte goes behind them.
+func (w *Writer) takeUp(resume bool) error {
+	if resume {
+		n, err := io.Copy(w.hash, w.file)
+		if err != nil {
+			return err
+		}
+		if n <= w.want.Size {
+			w.written, w.resumed = n, n
+			return nil
+		}
+		w.hash.Reset()
+	}
+	if err := w.file.Truncate(0); err != nil {
+		return err
+	}
+	_, err := w.file.Seek(0, io.SeekStart)
+	return err
+}
+
+// stage opens and locks a file under ingest/. It returns nil if the file
 // lost its name while we waited for the lock: it was committed or removed.
 func stage(ctx context.Context, path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
@@ -105,10 +149,6 @@ func stage(ctx context.Context, path string) (*os.File, error) {
 	if err != nil || !os.SameFile(ours, current) {
 		f.Close()
 		return nil, nil
-	}
-	if err := f.Truncate(0); err != nil { // left by a process that died
-		f.Close()
-		return nil, err
 	}
 	return f, nil
 }
@@ -143,6 +183,9 @@ func (w *Writer) Written() int64 {
 	defer w.mu.Unlock()
 	return w.written
 }
+
+// Resumed returns how many of them another process brought.
+func (w *Writer) Resumed() int64 { return w.resumed }
 
 // Commit verifies size and digest and makes the blob visible. It fails with a
 // *[VerifyError] if they are wrong, and then nothing has become visible. Close
@@ -194,6 +237,17 @@ func (w *Writer) publish() error {
 func (w *Writer) Close() error {
 	w.Fail(ErrAbandoned)
 	return nil
+}
+
+// Suspend is Fail for who wants to go on later: what was written is kept for a [Lease.Resume]
+// within [PartialAge].
+func (w *Writer) Suspend(reason error) {
+	if w.finish(reason) {
+		if w.written == 0 {
+			os.Remove(w.file.Name())
+		}
+		w.file.Close()
+	}
 }
 
 // Fail is Close with a reason, which followers get to see.

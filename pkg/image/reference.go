@@ -203,6 +203,9 @@ func isComponent(s string) bool {
 	return separator == "" // ends with a run
 }
 
+// IsTag reports whether a string can be a tag.
+func IsTag(s string) bool { return isTag(s) }
+
 func isTag(s string) bool {
 	if s == "" || len(s) > maxTagLength || s[0] == '.' || s[0] == '-' {
 		return false

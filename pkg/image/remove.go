@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/opencontainers/go-digest"
@@ -149,7 +150,7 @@ func (s *Store) collect(index *v1.Index, removed *Removed) error {
 	if err := s.sweepBlobs(live, removed); err != nil {
 		return fmt.Errorf("collect garbage: %w", err)
 	}
-	if err := s.sweepIngest(); err != nil {
+	if err := s.sweepIngest(PartialAge); err != nil {
 		return fmt.Errorf("collect garbage: %w", err)
 	}
 	return s.sweepTemporaries()
@@ -227,14 +228,38 @@ func (s *Store) sweepBlobs(live map[digest.Digest]bool, removed *Removed) error 
 	})
 }
 
-// sweepIngest removes files whose writer died.
-func (s *Store) sweepIngest() error {
+// PartialAge is how long a part of a blob is kept for who may take it up again.
+const PartialAge = 24 * time.Hour
+
+// DropPartials removes all parts of blobs that nobody works on, however young they are.
+func (s *Store) DropPartials(ctx context.Context) error {
+	lock, err := s.lock(ctx, durable.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	return s.sweepIngest(0)
+}
+
+// sweepIngest removes files whose writer is gone: those that can be taken up again once
+// they have an age.
+func (s *Store) sweepIngest(age time.Duration) error {
 	dir := filepath.Join(s.dir, ingestDir)
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, e := range entries {
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if !strings.HasPrefix(e.Name(), newPrefix) && info.Size() > 0 && time.Since(info.ModTime()) < age {
+			continue
+		}
 		if err := removeUnlocked(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}

@@ -114,7 +114,7 @@ func TestBusyTokenServiceIsAskedAgain(t *testing.T) {
 
 func TestCredentialIsNotPrinted(t *testing.T) {
 	c := Credential{Username: "u", Password: "secret", IdentityToken: "secret"}
-	r := PullRequest{Credential: &c}
+	r := PullRequest{Access: Access{Credential: &c}}
 	for _, text := range []string{fmt.Sprint(c), fmt.Sprintf("%+v", c), fmt.Sprintf("%#v", c), fmt.Sprintf("%+v", &c), fmt.Sprintf("%+v", r)} {
 		if strings.Contains(text, "secret") {
 			t.Errorf("printed %s", text)
@@ -217,7 +217,8 @@ func TestDockerHubIsReachedByItsOtherName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := newClient(&PullRequest{Ref: ref}); c.registry != "registry-1.docker.io" || c.repository != "library/debian" {
-		t.Errorf("client for %s/%s", c.registry, c.repository)
+	clients, err := (&Access{}).pullClients(ref, 1)
+	if err != nil || len(clients) != 1 || clients[0].registry != "registry-1.docker.io" || clients[0].repository != "library/debian" {
+		t.Errorf("clients %v, %v", clients, err)
 	}
 }

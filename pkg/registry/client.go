@@ -2,41 +2,39 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
-	"oras.land/oras-go/v2/registry/remote/credentials"
+
+	"github.com/containr/containr/pkg/registry/credential"
+	"github.com/containr/containr/pkg/registry/hosts"
 )
 
 // Credential is what a user proves to be by. It is never printed.
-type Credential struct {
-	Username, Password string
-	// IdentityToken is a refresh token (OAuth 2) that some registries hand out in
-	// place of a password.
-	IdentityToken string
-}
+type Credential = credential.Credential
 
-// String hides the secret.
-func (c Credential) String() string { return c.Username + ":***" }
-
-// GoString hides the secret from %#v too.
-func (c Credential) GoString() string { return c.String() }
-
-// client speaks with one repository of one registry.
+// client speaks with one repository at one endpoint.
 type client struct {
 	registry   string // host[:port] to connect to
+	root       string // what precedes the repository in paths
 	repository string
+	namespace  string // for mirrors of several registries
+	mirror     bool
+	loose      bool        // plain HTTP is allowed
 	plain      atomic.Bool // speak HTTP
+	down       atomic.Bool // a mirror that was given up
+	actions    []string    // what a token must allow
 	auth       *auth.Client
-	transport  *http.Transport
+	transport  *byHost
 	retry      Retry
 }
 
@@ -48,46 +46,61 @@ const (
 	maxRedirects   = 10
 )
 
+// mirrorAttempts is how persistent we are with a mirror: there is another place to ask.
+const mirrorAttempts = 2
+
 // userAgent is what registries see in their logs.
 const userAgent = "containr"
 
-// newClient makes the client for a pull. It does not connect.
-func newClient(r *PullRequest) *client {
-	c := &client{registry: endpoint(r.Ref.Domain), repository: r.Ref.Path, retry: r.Retry.orDefault()}
-	c.plain.Store(r.PlainHTTP)
-	c.transport = &http.Transport{
+// newClient makes the client for a repository at an endpoint, for so many requests at
+// a time. It does not connect. actions are pull and push.
+func (a *Access) newClient(e hosts.Endpoint, parallel int, actions ...string) (*client, error) {
+	config, err := a.tlsFor(e)
+	if err != nil {
+		return nil, err
+	}
+	c := &client{
+		registry: e.Host, root: e.Root, repository: e.Repository, namespace: e.Namespace, mirror: e.Mirror,
+		actions: actions, retry: a.Retry.orDefault(),
+		loose: e.Scheme == "" && (e.Insecure || isLoopback(e.Host)),
+	}
+	if c.mirror {
+		c.retry.Attempts = min(c.retry.Attempts, mirrorAttempts)
+	}
+	c.plain.Store(a.PlainHTTP || e.Scheme == "http")
+	stranger := config.Clone() // the same authorities, but nothing that is between us and the registry
+	stranger.Certificates, stranger.GetClientCertificate, stranger.InsecureSkipVerify = nil, nil, a.TLS != nil && a.TLS.InsecureSkipVerify
+	c.transport = &byHost{host: e.Host, own: newTransport(config, parallel), others: newTransport(stranger, parallel), header: e.Header, offline: a.Offline}
+	c.auth = &auth.Client{
+		Client:     &http.Client{Transport: traced(c.transport, a.Trace), CheckRedirect: checkRedirect},
+		Header:     http.Header{"User-Agent": {userAgent}},
+		Cache:      auth.NewCache(),
+		ClientID:   userAgent,
+		Credential: credentialFunc(a.Credential, e.Host),
+	}
+	return c, nil
+}
+
+// newTransport makes the pool of connections for so many requests at a time.
+func newTransport(config *tls.Config, parallel int) *http.Transport {
+	return &http.Transport{
 		Proxy:                  http.ProxyFromEnvironment,
 		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		TLSClientConfig:        r.TLS,
+		TLSClientConfig:        config,
 		TLSHandshakeTimeout:    dialTimeout,
 		ResponseHeaderTimeout:  headerTimeout,
+		ExpectContinueTimeout:  time.Second,
 		MaxResponseHeaderBytes: maxHeaderBytes,
-		MaxIdleConnsPerHost:    r.concurrency(),
+		MaxIdleConnsPerHost:    parallel,
 		IdleConnTimeout:        dialTimeout,
 		// A blob is stored as it is sent: its digest is of the compressed bytes.
 		DisableCompression: true,
 		ForceAttemptHTTP2:  true,
 	}
-	c.auth = &auth.Client{
-		Client:     &http.Client{Transport: c.transport, CheckRedirect: checkRedirect},
-		Header:     http.Header{"User-Agent": {userAgent}},
-		Cache:      auth.NewCache(),
-		ClientID:   userAgent,
-		Credential: credentialFunc(r.Credential, r.Ref.Domain),
-	}
-	return c
 }
 
 // close drops idle connections.
-func (c *client) close() { c.transport.CloseIdleConnections() }
-
-// endpoint returns where the registry of a domain answers.
-func endpoint(domain string) string {
-	if domain == "docker.io" {
-		return "registry-1.docker.io"
-	}
-	return domain
-}
+func (c *client) close() { c.transport.closeIdle() }
 
 // checkRedirect follows redirects within bounds and never to a weaker protocol.
 // That credentials stay behind when the host changes is the auth client's work.
@@ -102,27 +115,17 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 }
 
 // credentialFunc returns what the auth client asks when it is challenged: the
-// credential given, or what docker login left for the registry. The file is read
-// only then.
-func credentialFunc(given *Credential, domain string) auth.CredentialFunc {
+// credential given for the host, or what a login left for it. Files are read only then.
+func credentialFunc(given *Credential, host string) auth.CredentialFunc {
 	if given != nil {
-		return auth.StaticCredential(domain, auth.Credential{
-			Username: given.Username, Password: given.Password, RefreshToken: given.IdentityToken,
-		})
+		return auth.StaticCredential(host, given.Auth())
 	}
-	open := sync.OnceValues(func() (credentials.Store, error) {
-		return credentials.NewStoreFromDocker(credentials.StoreOptions{})
-	})
 	return func(ctx context.Context, hostport string) (auth.Credential, error) {
-		store, err := open()
+		found, err := credential.Find(ctx, hostport)
 		if err != nil {
 			return auth.EmptyCredential, &Error{Fault: ErrCredentials, Err: err}
 		}
-		found, err := credentials.Credential(store)(ctx, hostport)
-		if err != nil {
-			return auth.EmptyCredential, &Error{Fault: ErrCredentials, Err: err}
-		}
-		return found, nil
+		return found.Auth(), nil
 	}
 }
 
@@ -138,28 +141,62 @@ func isLoopback(registry string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// get asks for a document of the repository: path is relative to it. The answer
-// is any that came, whatever its status.
-func (c *client) get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
-	resp, err := c.getOnce(ctx, path, header)
-	if err == nil || !errors.Is(err, http.ErrSchemeMismatch) || !isLoopback(c.registry) || c.plain.Load() {
-		return resp, err
-	}
-	c.plain.Store(true)
-	return c.getOnce(ctx, path, header)
+// payload is the body of a request, which may have to be sent more than once.
+type payload struct {
+	open func() (io.ReadCloser, error)
+	size int64
 }
 
-func (c *client) getOnce(ctx context.Context, path string, header http.Header) (*http.Response, error) {
-	u := url.URL{Scheme: "https", Host: c.registry, Path: "/v2/" + c.repository + "/" + path}
+// url returns the URL of something of the repository: path is relative to it and may
+// have a query.
+func (c *client) url(path string) *url.URL {
+	return c.absolute("/" + c.repository + "/" + path)
+}
+
+// absolute returns a URL of the registry: path follows the root.
+func (c *client) absolute(path string) *url.URL {
+	path, query, _ := strings.Cut(path, "?")
+	u := &url.URL{Scheme: "https", Host: c.registry, Path: c.root + path, RawQuery: query}
 	if c.plain.Load() {
 		u.Scheme = "http"
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if c.namespace != "" {
+		q := u.Query()
+		q.Set("ns", c.namespace)
+		u.RawQuery = q.Encode()
+	}
+	return u
+}
+
+// do sends a request and returns the answer, whatever its status. A registry that need
+// not speak TLS is asked again without it if it answers so.
+func (c *client) do(ctx context.Context, method string, u *url.URL, header http.Header, body *payload) (*http.Response, error) {
+	resp, err := c.doOnce(ctx, method, u, header, body)
+	if err == nil || !errors.Is(err, http.ErrSchemeMismatch) || !c.loose || u.Scheme == "http" {
+		return resp, err
+	}
+	c.plain.Store(true)
+	again := *u
+	again.Scheme = "http"
+	return c.doOnce(ctx, method, &again, header, body)
+}
+
+func (c *client) doOnce(ctx context.Context, method string, u *url.URL, header http.Header, body *payload) (*http.Response, error) {
+	if c.repository != "" && u.Host == c.registry {
+		ctx = auth.AppendScopesForHost(ctx, c.registry, auth.ScopeRepository(c.repository, c.actions...))
+	}
+	req, err := http.NewRequestWithContext(ctx, method, u.String(), nil)
 	if err != nil {
 		return nil, err
 	}
 	for key, values := range header {
 		req.Header[key] = values
+	}
+	if body != nil {
+		if req.Body, err = body.open(); err != nil {
+			return nil, err
+		}
+		req.ContentLength, req.GetBody = body.size, body.open
 	}
 	return c.auth.Do(req)
 }

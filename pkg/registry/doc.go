@@ -1,4 +1,4 @@
-// Package registry brings images from a registry into an image store.
+// Package registry brings images from a registry into an image store, and back.
 //
 // # Theory of operation
 //
@@ -15,14 +15,22 @@
 //     to the caller's function, so that unpacking overlaps the download;
 //  4. name the image in the store. Nothing was visible before.
 //
+// [Push] goes the other way round: blobs, each of which is there already (HEAD), is in
+// another repository of the registry (mount), or is sent; then the manifests by digest;
+// the name last. So a registry never has a name of what is not whole.
+//
+// Both go where [Access] says: to the registry itself, or, for a pull, to its mirrors
+// first (source.go), as the files of configuration have it (package hosts), with the
+// credentials that a login left (package credential).
+//
 // What is in the store already is not fetched. A connection that breaks or
 // stalls is taken up again where it broke (Range), after a pause that grows with
-// each failure in a row and obeys Retry-After. What a registry says about sizes
+// each failure in a row and obeys Retry-After; also by the next process, for which the
+// part of a blob is kept for a while. What a registry says about sizes
 // and digests is never taken on trust: a body is read up to its promised length
 // and no further, and every way of lying has its own error ([Error], [Fault]).
 //
-// The library oras-go does authentication, and only that: challenges, tokens, the
-// configuration of docker login and its credential helpers. It was preferred to
+// The library oras-go does authentication, and only that: challenges and tokens. It was preferred to
 // go-containerregistry because it can be used for just this part (an HTTP client
 // that answers challenges), brings half of the code into the binary, and keeps
 // credentials from strangers: it sends none after a redirect to another host,

@@ -49,6 +49,10 @@ const (
 	ErrTruncated Fault = "content is truncated"
 	// ErrDigest: the content has another digest.
 	ErrDigest Fault = "content has the wrong digest"
+	// ErrOffline: no registry may be asked.
+	ErrOffline Fault = "not asked, as we are offline"
+	// ErrUpload: the registry does not take what it is sent.
+	ErrUpload Fault = "upload refused"
 	// ErrRedirect: the registry redirects in circles, or from HTTPS to HTTP.
 	ErrRedirect Fault = "bad redirect"
 )
@@ -61,8 +65,9 @@ type Error struct {
 	Detail   string // what was expected and what came; may be empty
 	Err      error  // the cause, if there is one
 
-	retry bool          // another attempt may succeed
-	after time.Duration // but not before
+	status int           // of the answer, zero if there was none
+	retry  bool          // another attempt may succeed
+	after  time.Duration // but not before
 }
 
 // Error names registry and object, the fault and its details.
@@ -110,7 +115,7 @@ func (f Fault) isTransient() bool {
 // statusError describes an answer that is no success. It reads a part of the body
 // and does not close it.
 func statusError(resp *http.Response) *Error {
-	e := &Error{Fault: ErrFailed, Detail: resp.Status}
+	e := &Error{Fault: ErrFailed, Detail: resp.Status, status: resp.StatusCode}
 	switch resp.StatusCode {
 	case http.StatusUnauthorized, http.StatusForbidden:
 		e.Fault = ErrUnauthorized
@@ -122,7 +127,24 @@ func statusError(resp *http.Response) *Error {
 	if message := errorMessage(resp.Body); message != "" {
 		e.Detail = resp.Status + ": " + message
 	}
+	if limits := rateLimits(resp.Header); limits != "" {
+		e.Detail += " (" + limits + ")"
+	}
 	return e
+}
+
+// rateLimits returns what a registry says about how much it lets through, in its own words.
+func rateLimits(h http.Header) string {
+	var said []string
+	for _, key := range []string{
+		"Ratelimit-Limit", "Ratelimit-Remaining", "Ratelimit-Reset", "Docker-Ratelimit-Source",
+		"X-Ratelimit-Limit", "X-Ratelimit-Remaining", "X-Ratelimit-Reset", "Retry-After",
+	} {
+		if value := h.Get(key); value != "" {
+			said = append(said, strings.ToLower(key)+": "+printable(value))
+		}
+	}
+	return strings.Join(said, ", ")
 }
 
 // maxErrorBody bounds what is read of an error's body, in bytes.
@@ -170,6 +192,9 @@ func transportError(err error) *Error {
 	var own *Error
 	if errors.As(err, &own) {
 		return own
+	}
+	if errors.Is(err, ErrOffline) {
+		return &Error{Fault: ErrOffline}
 	}
 	var refused *errcode.ErrorResponse // of the token service
 	if errors.As(err, &refused) {

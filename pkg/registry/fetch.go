@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"time"
 
@@ -14,10 +15,15 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// request asks for a document and checks that the answer is one of the statuses
-// that the caller can use.
+// request asks for a document of the repository and checks that the answer is one of the
+// statuses that the caller can use.
 func (c *client) request(ctx context.Context, path string, header http.Header, usable ...int) (*http.Response, error) {
-	resp, err := c.get(ctx, path, header)
+	return c.send(ctx, http.MethodGet, c.url(path), header, nil, usable...)
+}
+
+// send sends a request, and checks that the answer has a status that the caller can use.
+func (c *client) send(ctx context.Context, method string, u *url.URL, header http.Header, body *payload, usable ...int) (*http.Response, error) {
+	resp, err := c.do(ctx, method, u, header, body)
 	if err != nil {
 		return nil, transportError(err)
 	}
@@ -151,24 +157,13 @@ func checkLength(resp *http.Response, want int64) error {
 	return nil
 }
 
-// fetchBlob fetches a blob into w and commits it. After a failure it goes on where
-// w ends.
+// fetchBlob fetches a blob into w. After a failure it goes on where w ends.
 func (c *client) fetchBlob(ctx context.Context, d v1.Descriptor, w *image.Writer, report func(done int64)) error {
-	what := "blob " + d.Digest.String()
-	err := c.try(ctx, what, func() (int64, error) {
+	return c.try(ctx, "blob "+d.Digest.String(), func() (int64, error) {
 		before := w.Written()
 		err := c.fetchRest(ctx, d, w, report)
 		return w.Written() - before, err
 	})
-	if err != nil {
-		return err
-	}
-	err = w.Commit(ctx)
-	var wrong *image.VerifyError
-	if errors.As(err, &wrong) {
-		return &Error{Registry: c.registry, What: what, Fault: ErrDigest, Detail: fmt.Sprintf("want %s, got %s", wrong.Blob, wrong.Digest)}
-	}
-	return err
 }
 
 // fetchRest makes one request for what w lacks.

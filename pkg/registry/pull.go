@@ -2,15 +2,12 @@ package registry
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"sync"
-	"time"
 
 	"github.com/containr/containr/pkg/image"
-	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
 )
@@ -21,6 +18,9 @@ type PullRequest struct {
 	Ref      image.Reference
 	Store    *image.Store
 	Platform image.Platform // this machine's, if zero
+	// AllPlatforms fetches all of an index, attestations included. Layer is called for
+	// the image for Platform only, if there is one.
+	AllPlatforms bool
 
 	// Layer, if set, is called once for each layer of the image, whether it is
 	// downloaded or was in the store; for several layers at once, in any order.
@@ -33,56 +33,21 @@ type PullRequest struct {
 	// Progress, if set, is called as the pull goes on, for one event at a time.
 	Progress func(Progress)
 
-	// PlainHTTP speaks HTTP instead of HTTPS. A registry on this machine
-	// (localhost, 127.0.0.0/8, ::1) is tried both ways in any case.
-	PlainHTTP bool
-	// TLS is the configuration for HTTPS: further roots, client certificates.
-	TLS *tls.Config
-	// Credential is used instead of what docker login left.
-	Credential *Credential
+	Access
 
 	Concurrency int          // layers at a time, 4 by default
 	Limits      image.Limits // for the decompression of layers, if Layer is set
-	Retry       Retry
 }
 
 const defaultConcurrency = 4
 
-func (r *PullRequest) concurrency() int {
-	if r.Concurrency > 0 {
-		return r.Concurrency
+// concurrency fills in the default.
+func concurrency(asked int) int {
+	if asked > 0 {
+		return asked
 	}
 	return defaultConcurrency
 }
-
-// Phase is how far a layer has come.
-type Phase int
-
-// A layer goes through Waiting, then either Exists or Downloading and Downloaded,
-// and at last Done, when it is also unpacked.
-const (
-	Waiting Phase = iota
-	Downloading
-	Downloaded
-	Exists
-	Done
-)
-
-// String returns the phase as a word.
-func (p Phase) String() string {
-	return [...]string{"waiting", "downloading", "downloaded", "exists", "done"}[p]
-}
-
-// Progress is an event in the life of one layer.
-type Progress struct {
-	Layer digest.Digest // of the blob
-	Phase Phase
-	Done  int64 // bytes that are in the store
-	Total int64 // bytes of the blob
-}
-
-// progressInterval is the least time between two Downloading events of a layer.
-const progressInterval = 50 * time.Millisecond
 
 // Pull fetches an image, names it in the store by its reference, and returns it.
 // It returns when all calls of Layer have. If it fails, the store has no new name;
@@ -98,8 +63,12 @@ func Pull(ctx context.Context, r PullRequest) (*image.Image, error) {
 		return nil, fmt.Errorf("pull %s: %w", r.Ref.Familiar(), err)
 	}
 	defer lease.Close()
-	p := &puller{request: &r, client: newClient(&r), lease: lease}
-	defer p.client.close()
+	clients, err := r.pullClients(r.Ref, concurrency(r.Concurrency))
+	if err != nil {
+		return nil, fmt.Errorf("pull %s: %w", r.Ref.Familiar(), err)
+	}
+	p := &puller{request: &r, source: &source{clients: clients}, lease: lease}
+	defer p.source.close()
 	img, err := p.pull(ctx)
 	if err == nil {
 		return img, nil
@@ -112,16 +81,21 @@ func Pull(ctx context.Context, r PullRequest) (*image.Image, error) {
 	return nil, fmt.Errorf("pull %s: %w", r.Ref.Familiar(), err)
 }
 
-// mayResume reports whether another attempt could go on from here.
+// mayResume reports whether another attempt could go on from here: the user ended this
+// one, or the fault may be gone then. What ended because of another failure is judged by
+// that.
 func mayResume(ctx context.Context, err error) bool {
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
 	var e *Error
-	return ctx.Err() != nil || errors.As(err, &e) && e.Fault.isTransient()
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &e) && e.Fault.isTransient()
 }
 
 // puller is one pull.
 type puller struct {
 	request *PullRequest
-	client  *client
+	source  *source
 	lease   *image.Lease
 	mu      sync.Mutex // one progress event at a time
 }
@@ -131,6 +105,16 @@ func (p *puller) pull(ctx context.Context) (*image.Image, error) {
 	target, err := p.fetchTarget(ctx)
 	if err != nil {
 		return nil, err
+	}
+	platform := p.request.Platform
+	if p.request.AllPlatforms && image.IsIndex(target.MediaType) {
+		if err := p.fetchAll(ctx, target); err != nil {
+			return nil, err
+		}
+		if !p.serves(target) { // none of it is unpacked
+			platform = image.AnyPlatform
+			p.request.Platform, p.request.Layer = platform, nil
+		}
 	}
 	manifest, err := p.chooseManifest(ctx, target)
 	if err != nil {
@@ -146,7 +130,7 @@ func (p *puller) pull(ctx context.Context) (*image.Image, error) {
 	if err := p.request.Store.Tag(ctx, p.request.Ref.String(), target.Descriptor); err != nil {
 		return nil, err
 	}
-	return p.request.Store.Resolve(p.request.Ref.String(), p.request.Platform)
+	return p.request.Store.Resolve(p.request.Ref.String(), platform)
 }
 
 // fetchTarget fetches what the reference means: a manifest or an index.
@@ -156,7 +140,7 @@ func (p *puller) fetchTarget(ctx context.Context) (document, error) {
 	if ref.Digest != "" {
 		selector = ref.Digest.String()
 	}
-	target, err := p.client.fetchManifest(ctx, selector, v1.Descriptor{Digest: ref.Digest})
+	target, err := p.source.manifest(ctx, selector, v1.Descriptor{Digest: ref.Digest})
 	if err != nil {
 		return document{}, err
 	}
@@ -167,7 +151,7 @@ func (p *puller) fetchTarget(ctx context.Context) (document, error) {
 func (p *puller) keep(ctx context.Context, d document) (document, error) {
 	mediaType, err := image.Identify(d.data, d.MediaType)
 	if err != nil {
-		return document{}, fmt.Errorf("registry %s: %w", p.client.registry, err)
+		return document{}, fmt.Errorf("registry %s: %w", p.source.name(), err)
 	}
 	d.MediaType = mediaType
 	return d, p.lease.Put(ctx, d.Descriptor, d.data)
@@ -181,24 +165,29 @@ func (p *puller) chooseManifest(ctx context.Context, target document) (document,
 	}
 	index, err := image.DecodeIndex(target.data, target.MediaType)
 	if err != nil {
-		return document{}, fmt.Errorf("registry %s: %w", p.client.registry, err)
+		return document{}, fmt.Errorf("registry %s: %w", p.source.name(), err)
 	}
 	d, err := image.Select(index, p.request.Ref.Familiar(), p.request.Platform)
 	if err != nil {
 		return document{}, err
 	}
+	return p.fetchEntry(ctx, d)
+}
+
+// fetchEntry fetches a manifest that an index lists, unless the store has it.
+func (p *puller) fetchEntry(ctx context.Context, d v1.Descriptor) (document, error) {
 	if d.Size > image.MaxManifestSize {
-		return document{}, fmt.Errorf("registry %s: manifest of %d bytes, more than %d: %w", p.client.registry, d.Size, image.MaxManifestSize, image.ErrLimit)
+		return document{}, fmt.Errorf("registry %s: manifest of %d bytes, more than %d: %w", p.source.name(), d.Size, image.MaxManifestSize, image.ErrLimit)
 	}
 	if data, err := p.request.Store.ReadBlob(d, image.MaxManifestSize); err == nil {
 		return p.keep(ctx, document{Descriptor: d, data: data})
 	}
-	manifest, err := p.client.fetchManifest(ctx, d.Digest.String(), d)
+	manifest, err := p.source.manifest(ctx, d.Digest.String(), d)
 	if err != nil {
 		return document{}, err
 	}
 	if _, err := image.Identify(manifest.data, d.MediaType); err != nil {
-		return document{}, fmt.Errorf("registry %s: %w", p.client.registry, err)
+		return document{}, fmt.Errorf("registry %s: %w", p.source.name(), err)
 	}
 	manifest.MediaType = d.MediaType
 	return p.keep(ctx, manifest)
@@ -209,11 +198,11 @@ func (p *puller) chooseManifest(ctx context.Context, target document) (document,
 func (p *puller) fetchConfig(ctx context.Context, target, m document) ([]image.Layer, error) {
 	manifest, err := image.DecodeManifest(m.data, m.MediaType)
 	if err != nil {
-		return nil, fmt.Errorf("registry %s: %w", p.client.registry, err)
+		return nil, fmt.Errorf("registry %s: %w", p.source.name(), err)
 	}
 	data, err := p.request.Store.ReadBlob(manifest.Config, image.MaxConfigSize)
 	if err != nil {
-		config, err := p.client.fetchDocument(ctx, manifest.Config)
+		config, err := p.source.document(ctx, manifest.Config)
 		if err != nil {
 			return nil, err
 		}
@@ -224,7 +213,7 @@ func (p *puller) fetchConfig(ctx context.Context, target, m document) ([]image.L
 	}
 	img, err := p.request.Store.ReadImage(p.request.Ref.String(), target.Descriptor, p.request.Platform)
 	if err != nil {
-		return nil, fmt.Errorf("registry %s: %w", p.client.registry, err)
+		return nil, fmt.Errorf("registry %s: %w", p.source.name(), err)
 	}
 	return img.Layers, nil
 }
@@ -236,7 +225,7 @@ func (p *puller) fetchLayers(ctx context.Context, layers []image.Layer) error {
 		p.report(Progress{Layer: l.Descriptor.Digest, Phase: Waiting, Total: l.Descriptor.Size})
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(p.request.concurrency())
+	group.SetLimit(concurrency(p.request.Concurrency))
 	for _, l := range layers {
 		group.Go(func() error {
 			if err := p.fetchLayer(ctx, l); err != nil {
@@ -251,27 +240,57 @@ func (p *puller) fetchLayers(ctx context.Context, layers []image.Layer) error {
 
 // fetchLayer brings one layer to the store and to the caller's function.
 func (p *puller) fetchLayer(ctx context.Context, l image.Layer) error {
+	return p.bring(ctx, l, p.request.Layer != nil)
+}
+
+// bring brings a blob to the store, and, as a layer, to the caller's function. If bytes
+// from several hands together have the wrong digest, nobody knows whose are to blame: all
+// of them are asked anew, of the registry itself.
+func (p *puller) bring(ctx context.Context, l image.Layer, unpack bool) error {
+	err := p.bringOnce(ctx, l, unpack, p.source)
+	var mixed *mixedError
+	if errors.As(err, &mixed) {
+		return p.bringOnce(ctx, l, unpack, p.source.registryAlone())
+	}
+	return err
+}
+
+func (p *puller) bringOnce(ctx context.Context, l image.Layer, unpack bool, from *source) error {
 	d := l.Descriptor
-	w, err := p.lease.Ingest(ctx, d)
+	w, err := p.lease.Resume(ctx, d)
 	if errors.Is(err, image.ErrExists) {
 		p.report(Progress{Layer: d.Digest, Phase: Exists, Done: d.Size, Total: d.Size})
+		if !unpack {
+			return nil
+		}
 		return p.unpackStored(ctx, l)
 	}
 	if err != nil {
 		return err
 	}
 	defer w.Close()
-	if p.request.Layer == nil {
-		return p.download(ctx, d, w)
+	if unpack {
+		return p.downloadAndUnpack(ctx, l, w, from)
 	}
-	return p.downloadAndUnpack(ctx, l, w)
+	err = p.download(ctx, d, w, from)
+	abandon(ctx, w, err)
+	return err
+}
+
+// abandon ends a blob that did not come to its end. What there is of it is kept if
+// another attempt may complete it.
+func abandon(ctx context.Context, w *image.Writer, err error) {
+	switch {
+	case err == nil:
+	case mayResume(ctx, err):
+		w.Suspend(err)
+	default:
+		w.Fail(err)
+	}
 }
 
 // unpackStored hands a layer that is in the store to the caller's function.
 func (p *puller) unpackStored(ctx context.Context, l image.Layer) error {
-	if p.request.Layer == nil {
-		return nil
-	}
 	f, err := p.request.Store.OpenBlob(l.Descriptor)
 	if err != nil {
 		return err
@@ -281,27 +300,25 @@ func (p *puller) unpackStored(ctx context.Context, l image.Layer) error {
 
 // downloadAndUnpack does both at once. The download goes at its own pace into the
 // file that the unpacking follows, so that neither waits for the other for long.
-func (p *puller) downloadAndUnpack(ctx context.Context, l image.Layer, w *image.Writer) error {
+func (p *puller) downloadAndUnpack(ctx context.Context, l image.Layer, w *image.Writer, from *source) error {
 	blob, err := w.Follow()
 	if err != nil {
 		return err
 	}
 	// If either fails the other must not go on: unpacking sees the failure at the
 	// end of the blob, the download at the end of its context.
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	unpacked := make(chan error, 1)
 	go func() {
 		err := p.unpack(ctx, l, blob)
 		if err != nil {
-			cancel()
+			cancel(err)
 		}
 		unpacked <- err
 	}()
-	err = p.download(ctx, l.Descriptor, w)
-	if err != nil {
-		w.Fail(err)
-	}
+	err = p.download(ctx, l.Descriptor, w, from)
+	abandon(ctx, w, err)
 	unpackErr := <-unpacked
 	if err != nil && !(unpackErr != nil && errors.Is(err, context.Canceled)) {
 		return err
@@ -324,13 +341,13 @@ func (p *puller) unpack(ctx context.Context, l image.Layer, blob io.ReadCloser) 
 }
 
 // download fetches a layer and reports on it.
-func (p *puller) download(ctx context.Context, d v1.Descriptor, w *image.Writer) error {
+func (p *puller) download(ctx context.Context, d v1.Descriptor, w *image.Writer, from *source) error {
 	event := Progress{Layer: d.Digest, Phase: Downloading, Total: d.Size}
 	p.report(event)
-	last := time.Now()
-	err := p.client.fetchBlob(ctx, d, w, func(done int64) {
-		if now := time.Now(); now.Sub(last) >= progressInterval {
-			last, event.Done = now, done
+	due := limitEvents()
+	err := from.blob(ctx, d, w, func(done int64) {
+		if due() {
+			event.Done = done
 			p.report(event)
 		}
 	})

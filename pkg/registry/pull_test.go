@@ -69,7 +69,7 @@ func (s *scene) request(t *testing.T) PullRequest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return PullRequest{Ref: ref, Store: s.store, Platform: amd64, Retry: quick}
+	return PullRequest{Ref: ref, Store: s.store, Platform: amd64, Access: Access{Retry: quick}}
 }
 
 // expectEmpty checks that a failed pull left nothing in the store.
@@ -415,12 +415,16 @@ func TestPlainHTTPOnlyOnLoopbackOrWhenAsked(t *testing.T) {
 	}
 	// A name that is not loopback, but leads to a server without TLS.
 	s := newScene(t, fakeregistry.Options{})
-	c := newClient(&PullRequest{Ref: image.Reference{Domain: "registry.example", Path: "a"}})
-	c.transport.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
+	clients, err := (&Access{}).pullClients(image.Reference{Domain: "registry.example", Path: "a", Tag: "latest"}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := clients[0]
+	c.transport.own.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, s.Host())
 	}
 	c.retry = quick
-	_, err := c.fetchManifest(t.Context(), "latest", v1.Descriptor{})
+	_, err = c.fetchManifest(t.Context(), "latest", v1.Descriptor{})
 	want := "registry registry.example: manifest a:latest: registry speaks plain HTTP: it must be allowed explicitly"
 	if !errors.Is(err, ErrPlainHTTP) || err.Error() != want {
 		t.Errorf("got %v", err)
@@ -505,4 +509,13 @@ func TestConcurrentPullsFetchOnce(t *testing.T) {
 			t.Errorf("layer fetched %d times", n)
 		}
 	}
+}
+
+// readLayer reads a layer to its end, as unpacking does.
+func readLayer(_ context.Context, l image.Layer, stream io.Reader) error {
+	got, err := digest.FromReader(stream)
+	if err == nil && got != l.DiffID {
+		return fmt.Errorf("got %s, want %s", got, l.DiffID)
+	}
+	return err
 }

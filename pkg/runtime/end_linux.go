@@ -197,8 +197,7 @@ func (r *Runtime) discard(id string, undos []plan.Call) (done bool, err error) {
 // removed tells of the result of rmdir or unlink that nothing is there any more.
 func removed(err error) bool { return err == nil || errors.Is(err, unix.ENOENT) }
 
-// endPatience is how long the processes of a container may take to die, after all of
-// them have been killed, and how long those are hunted that fork meanwhile.
+// endPatience is how long the processes of a control group may take to die.
 const endPatience = 10 * time.Second
 
 // end makes sure that nothing of the container runs any more.
@@ -225,31 +224,15 @@ func (r *Runtime) end(st *state, force bool) error {
 		}
 	}
 	if !st.ownGroup() {
-		return others.signalOthers(0, unix.SIGKILL)
+		return others.signalOthers(st.PID, unix.SIGKILL)
 	}
 	// Without a process namespace others may be left, and groups that they made.
-	if err := killGroup(r.group(st)); err != nil {
+	ctx, cancel := context.WithTimeout(context.Background(), endPatience)
+	defer cancel()
+	if err := r.group(st).Kill(ctx); err != nil {
 		return err
 	}
 	return r.group(st).Remove()
-}
-
-// killGroup ends the processes of a control group, or says which are left.
-func killGroup(g *cgroup.Group) error {
-	ctx, cancel := context.WithTimeout(context.Background(), endPatience)
-	defer cancel()
-	err := g.Kill(ctx)
-	if !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	pids, listed := g.Procs()
-	if listed != nil {
-		return errors.Join(err, listed)
-	}
-	if len(pids) == 0 {
-		return nil // the last one has ended just now
-	}
-	return &LeftError{PIDs: pids}
 }
 
 // endUnborn kills what a runtime that was killed has left of a container it had not
@@ -262,8 +245,10 @@ func (r *Runtime) endUnborn(calls []plan.Call) error {
 			dirs = append(dirs, d.Path)
 		}
 	}
+	ctx, cancel := context.WithTimeout(context.Background(), endPatience)
+	defer cancel()
 	for _, dir := range dirs {
-		err := killGroup(cgroup.Open(r.Facts.CgroupMode, []string{dir}))
+		err := cgroup.Open(r.Facts.CgroupMode, []string{dir}).Kill(ctx)
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, cgroup.ErrNotCgroup) {
 			return err
 		}

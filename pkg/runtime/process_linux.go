@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -115,26 +114,19 @@ func waitGone(pid int, start uint64) error {
 
 // awaitEnd waits until the process of a pidfd has ended, ten seconds at most.
 func awaitEnd(fd, pid int) error {
-	ended, err := pollEnd(fd, pid, time.Now().Add(endPatience))
-	if err == nil && !ended {
-		return &LeftError{PIDs: []int{pid}}
-	}
-	return err
-}
-
-// pollEnd waits until the process of a pidfd has ended, or the deadline.
-func pollEnd(fd, pid int, deadline time.Time) (ended bool, err error) {
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
-		left := max(time.Until(deadline), 0)
-		n, err := unix.Poll(poll, int((left + time.Millisecond - 1).Milliseconds()))
+		n, err := unix.Poll(poll, 10_000)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
-			return false, fmt.Errorf("wait for process %d: %w", pid, err)
+			return fmt.Errorf("wait for process %d: %w", pid, err)
 		}
-		return n > 0, nil
+		if n == 0 {
+			return fmt.Errorf("process %d does not end", pid)
+		}
+		return nil
 	}
 }
 

@@ -19,6 +19,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"fifo":      makeFIFO,
 	"await":     await,
 	"registry":  serveRegistry,
+	"private":   servePrivate,
 	"requested": requested,
 	"archive":   writeArchive,
 }

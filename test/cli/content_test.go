@@ -73,6 +73,16 @@ func serveRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("REGISTRY", r.Host())
 }
 
+// private starts a registry for the user me with the password secret, and sets $REGISTRY.
+func servePrivate(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) > 0 {
+		ts.Fatalf("usage: private")
+	}
+	r := newRegistryWith(ts.Value(testKey{}).(*testing.T), fakeregistry.Options{Basic: true, Username: "me", Password: "secret"})
+	started[ts] = r
+	ts.Setenv("REGISTRY", r.Host())
+}
+
 // started is the registry that a script started last.
 var started = map[*testscript.TestScript]*fakeregistry.Registry{}
 
@@ -90,12 +100,16 @@ func requested(ts *testscript.TestScript, neg bool, args []string) {
 //	app:1         one small layer, which is no runnable image
 //	arm:latest    an image for linux/arm64 alone
 func newRegistry(t *testing.T) *fakeregistry.Registry {
+	return newRegistryWith(t, fakeregistry.Options{})
+}
+
+func newRegistryWith(t *testing.T, o fakeregistry.Options) *fakeregistry.Registry {
 	t.Helper()
 	base, err := baseContent()
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := fakeregistry.New(t, fakeregistry.Options{})
+	r := fakeregistry.New(t, o)
 	r.PushBlobs(base.blobs...)
 	for _, m := range base.blobs {
 		r.PushManifest("base", m.Digest.Encoded(), m)

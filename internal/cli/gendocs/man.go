@@ -60,7 +60,8 @@ var exitStatuses = [][2]string{
 var manFiles = [][2]string{
 	{"/var/lib/containr", "What outlives a boot: images, unpacked layers, containers. For other users than root: $XDG_DATA_HOME/containr or ~/.local/share/containr."},
 	{"/run/containr", "What does not. For other users than root: $XDG_RUNTIME_DIR/containr."},
-	{"~/.docker/config.json", "Credentials for registries, as docker login leaves them."},
+	{"/etc/containr/registries.toml, ~/.config/containr/registries.toml", "Mirrors, rewrites and certificates of registries."},
+	{"~/.docker/config.json", "Credentials for registries, as containr login and docker login leave them."},
 }
 
 // man writes roff.

@@ -35,9 +35,15 @@ type Options struct {
 	TLS      bool
 	Username string // if set, tokens are given only to this user
 	Password string
-	Basic    bool // ask for user name and password directly, without tokens
-	Token    bool // ask for tokens, which anybody gets if Username is empty
-	NoRanges bool // ignore Range headers
+	Basic    bool  // ask for user name and password directly, without tokens
+	Token    bool  // ask for tokens, which anybody gets if Username is empty
+	NoRanges bool  // ignore Range headers
+	Mounts   bool  // mount blobs of one repository in another
+	MaxBody  int64 // refuse larger bodies; zero is no bound
+
+	// IdentityToken is handed out by the token service to who asks for one that
+	// outlives the session, and accepted in the place of a password.
+	IdentityToken string
 }
 
 // Registry is a running fake registry. It stops at the end of the test.
@@ -50,6 +56,7 @@ type Registry struct {
 	manifests map[string]testimage.Blob // "repository:tag" and "repository@digest"
 	faults    []*Fault
 	requests  []Request
+	sessions  map[string]*session
 }
 
 // Request is a request that came in.
@@ -61,9 +68,10 @@ type Request struct {
 // Fault is a lie or failure for the requests that it fits. Of several that fit,
 // the first one added that is not used up applies.
 type Fault struct {
-	Path  string // part of the URL path
-	Times int    // how often it applies; 0 is always
-	Skip  int    // requests that fit to let pass first
+	Path   string // part of the URL path
+	Method string // of the request; empty is any
+	Times  int    // how often it applies; 0 is always
+	Skip   int    // requests that fit to let pass first
 
 	Status     int               // answer with this status and an error document
 	Header     map[string]string // with these headers in addition
@@ -82,7 +90,7 @@ const token = "fake-token"
 // New starts a registry.
 func New(t testing.TB, o Options) *Registry {
 	t.Helper()
-	r := &Registry{options: o, blobs: map[digest.Digest]testimage.Blob{}, manifests: map[string]testimage.Blob{}}
+	r := &Registry{options: o, blobs: map[digest.Digest]testimage.Blob{}, manifests: map[string]testimage.Blob{}, sessions: map[string]*session{}}
 	r.server = httptest.NewUnstartedServer(http.HandlerFunc(r.serve))
 	if o.TLS {
 		r.server.StartTLS()
@@ -173,8 +181,8 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 		r.challenge(w)
 		return
 	}
-	if req.URL.Path == "/v2/" {
-		return // the answer to who asks whether a registry is here
+	if r.serveWrite(w, req, fault) || r.serveList(w, req, fault) {
+		return
 	}
 	content, ok := r.lookup(req.URL.Path)
 	if !ok && fault == nil {
@@ -183,6 +191,11 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 	}
 	if fault == nil {
 		fault = &Fault{}
+	}
+	if req.Method == http.MethodHead && fault.Status == 0 {
+		w.Header().Set("Content-Length", strconv.Itoa(len(content.Data)))
+		w.WriteHeader(http.StatusOK)
+		return
 	}
 	r.answer(w, req, content, fault)
 }
@@ -196,7 +209,7 @@ func (r *Registry) note(req *http.Request) *Fault {
 		Authorized: req.Header.Get("Authorization") != "",
 	})
 	for i, f := range r.faults {
-		if !strings.Contains(req.URL.Path, f.Path) {
+		if !strings.Contains(req.URL.Path, f.Path) || f.Method != "" && f.Method != req.Method {
 			continue
 		}
 		if f.Skip > 0 {
@@ -336,11 +349,36 @@ func (r *Registry) serveToken(w http.ResponseWriter, req *http.Request, fault *F
 		writeError(w, fault.Status, "UNKNOWN", http.StatusText(fault.Status))
 		return
 	}
+	if r.options.IdentityToken != "" && req.Method == http.MethodPost {
+		r.serveOAuth(w, req)
+		return
+	}
 	if r.options.Username != "" && !r.knows(req) {
 		writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "wrong password")
 		return
 	}
-	json.NewEncoder(w).Encode(map[string]string{"token": token})
+	answer := map[string]string{"token": token}
+	if req.URL.Query().Get("offline_token") == "true" {
+		answer["refresh_token"] = r.options.IdentityToken
+	}
+	json.NewEncoder(w).Encode(answer)
+}
+
+// serveOAuth is the token service for who has an identity token, or gets one.
+func (r *Registry) serveOAuth(w http.ResponseWriter, req *http.Request) {
+	switch req.FormValue("grant_type") {
+	case "refresh_token":
+		if req.FormValue("refresh_token") != r.options.IdentityToken {
+			writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "wrong identity token")
+			return
+		}
+	case "password":
+		if req.FormValue("username") != r.options.Username || req.FormValue("password") != r.options.Password {
+			writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "wrong password")
+			return
+		}
+	}
+	json.NewEncoder(w).Encode(map[string]string{"access_token": token, "refresh_token": r.options.IdentityToken})
 }
 
 // writeError answers with a status and the error document of the specification.

@@ -1,0 +1,248 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/registry"
+	"github.com/containr/containr/pkg/registry/hosts"
+)
+
+// RegistryAccess says how a verb may speak with registries. The zero value does as the
+// files of configuration say.
+type RegistryAccess struct {
+	// PlainHTTP speaks without TLS.
+	PlainHTTP bool
+	// Insecure allows plain HTTP, and certificates that nobody vouches for.
+	Insecure bool
+}
+
+// OfflineVariable is the environment variable that forbids to ask registries, if it is
+// set to a true value.
+const OfflineVariable = "CONTAINR_OFFLINE"
+
+// access completes how registries are reached: with the files of configuration, and
+// with what the engine was told.
+func (e *Engine) access(r RegistryAccess) (registry.Access, error) {
+	a := registry.Access{PlainHTTP: r.PlainHTTP, Insecure: r.Insecure, Offline: e.offline}
+	if value := os.Getenv(OfflineVariable); value != "" {
+		offline, err := strconv.ParseBool(value)
+		if err != nil {
+			return a, fmt.Errorf("environment variable %s is %q, neither true nor false", OfflineVariable, value)
+		}
+		a.Offline = a.Offline || offline
+	}
+	if slog.Default().Enabled(context.Background(), slog.LevelDebug) {
+		a.Trace = func(x registry.Exchange) {
+			slog.Debug("registry", "method", x.Method, "url", x.URL, "status", x.Status, "took", x.Took, "error", x.Err)
+		}
+	}
+	var err error
+	a.Hosts, err = hosts.Load(hosts.Usual())
+	return a, err
+}
+
+// PullRequest asks for an image to be fetched from its registry.
+type PullRequest struct {
+	RegistryAccess
+	// Name is the image's reference, completed as docker does.
+	Name string
+	// Platform is os/arch[/variant]; empty is this machine's.
+	Platform string
+	// AllPlatforms fetches the images for all platforms. Only one is unpacked.
+	AllPlatforms bool
+	// Progress, if set, is told how far each layer is, one event at a time.
+	Progress func(registry.Progress)
+}
+
+// Pull fetches an image and unpacks its layers while they arrive.
+func (e *Engine) Pull(ctx context.Context, r PullRequest) (*image.Image, error) {
+	ref, err := image.ParseReference(r.Name)
+	if err != nil {
+		return nil, err
+	}
+	platform, err := parsePlatform(r.Platform)
+	if err != nil {
+		return nil, err
+	}
+	access, err := e.access(r.RegistryAccess)
+	if err != nil {
+		return nil, err
+	}
+	images, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	unpacker, err := e.newUnpacker()
+	if err != nil {
+		return nil, err
+	}
+	defer unpacker.discard()
+	img, err := registry.Pull(ctx, registry.PullRequest{
+		Access: access, Ref: ref, Store: images, Platform: platform, AllPlatforms: r.AllPlatforms,
+		Layer: unpacker.layer, Progress: r.Progress,
+	})
+	if err != nil {
+		return nil, err
+	}
+	_, err = unpacker.unpack(ctx, images, img)
+	return img, err
+}
+
+// PullTags fetches every tag of a repository, one after another, and calls done after
+// each. Name is without a tag.
+func (e *Engine) PullTags(ctx context.Context, r PullRequest, done func(*image.Image) error) error {
+	tags, err := e.ListTags(ctx, TagsRequest{RegistryAccess: r.RegistryAccess, Repository: r.Name})
+	if err != nil {
+		return err
+	}
+	if len(tags) == 0 {
+		return fmt.Errorf("pull %s: the repository has no tags", r.Name)
+	}
+	var failures []error
+	repository := r.Name
+	for _, tag := range tags {
+		r.Name = repository + ":" + tag
+		img, err := e.Pull(ctx, r)
+		if ctx.Err() != nil {
+			return err
+		}
+		if err == nil {
+			err = done(img)
+		}
+		failures = append(failures, err)
+	}
+	return errors.Join(failures...)
+}
+
+// TagsRequest asks for the tags of a repository.
+type TagsRequest struct {
+	RegistryAccess
+	Repository string // without a tag
+	Limit      int    // no more than so many; zero is no bound
+}
+
+// errTagged says that a tag is too much.
+var errTagged = errors.New("a repository is wanted, without tag or digest")
+
+// parseRepository parses a name without tag and digest.
+func parseRepository(name string) (image.Reference, error) {
+	ref, err := image.ParseReference(name)
+	if err != nil {
+		return ref, err
+	}
+	if bare, err := image.ParseReference(name + ":x"); err != nil || bare.Tag != "x" || ref.Digest != "" {
+		return ref, fmt.Errorf("%s: %w: %w", name, errTagged, image.ErrReference)
+	}
+	return ref, nil
+}
+
+// TagsHere lists the names that images of a repository have in the store: at least one.
+func (e *Engine) TagsHere(repository string) ([]string, error) {
+	ref, err := parseRepository(repository)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := e.Images()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, l := range listed {
+		if strings.HasPrefix(l.Name, ref.Name()+":") {
+			names = append(names, l.Name)
+		}
+	}
+	if names == nil {
+		return nil, fmt.Errorf("repository %s: %w", repository, image.ErrNotFound)
+	}
+	return names, nil
+}
+
+// ListTags asks a registry for the tags of a repository.
+func (e *Engine) ListTags(ctx context.Context, r TagsRequest) ([]string, error) {
+	ref, err := parseRepository(r.Repository)
+	if err != nil {
+		return nil, err
+	}
+	access, err := e.access(r.RegistryAccess)
+	if err != nil {
+		return nil, err
+	}
+	return registry.Tags(ctx, access, ref, r.Limit)
+}
+
+// PushRequest asks for an image to be sent to a registry.
+type PushRequest struct {
+	RegistryAccess
+	// Source is a name or an id in the store; Target the name to push to, the
+	// source's if empty.
+	Source, Target string
+	// Platform is os/arch[/variant], to push one image of several.
+	Platform string
+	// AllPlatforms insists that all images of an index are pushed.
+	AllPlatforms bool
+	// Compression compresses the layers anew: gzip, zstd or none, with a Level.
+	Compression string
+	Level       int
+	// ChunkSize is the most that is sent with one request, in bytes; zero is no bound.
+	ChunkSize int64
+	// Progress, if set, is told how far each blob is, one event at a time.
+	Progress func(registry.Progress)
+}
+
+// Pushed is the answer: what the name means now, and what was left out.
+type Pushed struct {
+	Name    string
+	Target  v1.Descriptor
+	Omitted []image.Platform
+}
+
+// Push sends an image to a registry.
+func (e *Engine) Push(ctx context.Context, r PushRequest) (*Pushed, error) {
+	if r.Target == "" {
+		r.Target = r.Source
+	}
+	ref, err := image.ParseReference(r.Target)
+	if err != nil {
+		return nil, err
+	}
+	compression, err := registry.ParseCompression(r.Compression, r.Level)
+	if err != nil {
+		return nil, err
+	}
+	var platform image.Platform
+	if r.Platform != "" {
+		if platform, err = image.ParsePlatform(r.Platform); err != nil {
+			return nil, err
+		}
+	}
+	access, err := e.access(r.RegistryAccess)
+	if err != nil {
+		return nil, err
+	}
+	images, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	pushed, err := registry.Push(ctx, registry.PushRequest{
+		Access: access, Store: images, Source: r.Source, Ref: ref, Platform: platform, AllPlatforms: r.AllPlatforms,
+		Compression: compression, ChunkSize: r.ChunkSize, Progress: r.Progress,
+	})
+	if compression.Format != "" { // what was compressed anew has no name here
+		_, gcErr := images.GC(context.WithoutCancel(ctx))
+		err = errors.Join(err, gcErr)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &Pushed{Name: ref.String(), Target: pushed.Target, Omitted: pushed.Omitted}, nil
+}
