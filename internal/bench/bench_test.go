@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +89,36 @@ func TestRaceTurnsTheOrder(t *testing.T) {
 	}
 }
 
+// A round in which a peer failed counts for nobody and is told of. Ours must not fail, and
+// a peer not often.
+func TestRaceTellsOfFailures(t *testing.T) {
+	failing := func(rounds ...int) *contestant {
+		return &contestant{name: "peer", turn: func(round int) (s sample, err error) {
+			if slices.Contains(rounds, round) {
+				err = errors.New("no luck")
+			}
+			return sample{wall: time.Duration(round)}, err
+		}}
+	}
+	ours, peer, mended := failing(), failing(3, 7), 0
+	peer.mend = func() error { mended++; return nil }
+	if err := race(context.Background(), options{rounds: 20}, []*contestant{ours, peer}); err != nil {
+		t.Fatal(err)
+	}
+	if len(ours.samples) != 18 || len(peer.samples) != 18 || ours.samples[3].wall != 4 || peer.failed != 2 || mended != 2 {
+		t.Errorf("%d and %d samples, %d failures, mended %d times, want 18, 18, 2 and 2", len(ours.samples), len(peer.samples), peer.failed, mended)
+	}
+	if text := raceTable("", "text", []*contestant{ours, peer}).text; !strings.Contains(text, "peer failed 2 times") || !strings.Contains(text, "no luck") {
+		t.Errorf("the table says %q, not that a peer failed", text)
+	}
+	if err := race(context.Background(), options{rounds: 20}, []*contestant{failing(3), failing()}); err == nil {
+		t.Error("our own program failed, but there was no error")
+	}
+	if err := race(context.Background(), options{rounds: 20}, []*contestant{failing(), failing(1, 2, 3)}); err == nil {
+		t.Error("a peer failed in more than a tenth of the rounds, but there was no error")
+	}
+}
+
 func TestRaceEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &contestant{name: "a", turn: func(int) (sample, error) { cancel(); return sample{}, nil }}
@@ -113,6 +144,19 @@ func TestPeakMemory(t *testing.T) {
 	}
 	if _, err := cmd("/bin/false").peakMemory(); err == nil {
 		t.Error("a command that fails is no measurement, but there was no error")
+	}
+}
+
+// Some programs execute another one, or themselves once more, and nobody's measuring may
+// end them for it. The memory is that of the last.
+func TestPeakMemoryOfASecondProgram(t *testing.T) {
+	alone, err := cmd("/bin/true").peakMemory()
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := cmd("/bin/sh", "-c", "exec /bin/true").peakMemory()
+	if err != nil || second < alone/2 || second > alone*2 {
+		t.Errorf("true, executed by a shell: %v kB, %v; alone it has %v kB", second, err, alone)
 	}
 }
 

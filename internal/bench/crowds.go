@@ -44,6 +44,7 @@ func (b *bench) crowd(list []*ociRuntime, warm *warmer, n, rounds int) (table, e
 	var c []*contestant
 	for _, r := range list {
 		var commands []command
+		var ids []string
 		for i := range n {
 			id := fmt.Sprintf("%s-%d", r.id, i)
 			bundle, err := b.makeBundle(id, "/true", nil)
@@ -51,8 +52,9 @@ func (b *bench) crowd(list []*ociRuntime, warm *warmer, n, rounds int) (table, e
 				return table{}, err
 			}
 			commands = append(commands, r.command("run", "--bundle", bundle, id))
+			ids = append(ids, id)
 		}
-		c = append(c, &contestant{name: r.name, turn: func(int) (sample, error) { return atOnce(commands) }})
+		c = append(c, &contestant{name: r.name, turn: func(int) (sample, error) { return atOnce(commands) }, mend: func() error { return r.clear(ids...) }})
 	}
 	err := race(b.ctx, options{rounds: b.rounds(rounds), warmUp: 2, before: warm.warm}, c)
 	return raceTable(fmt.Sprintf("Runtime: run, %d at once", n), "From the start of the first to the end of the last, and the CPU time of all.", c), err

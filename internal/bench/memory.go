@@ -95,7 +95,8 @@ func sizes(pid int, file string, wanted func(name string) bool) (kB float64, err
 
 // peakMemory runs the command and returns the most that its process ever had in memory, in
 // kB. What wait4 says of it would be at least the memory of this process, which it is
-// forked from. So it is traced, and asked when it is about to exit.
+// forked from. So it is traced, and asked when it is about to exit. If it executes
+// another program before, as crun does to run from a copy of itself, that one counts.
 func (c command) peakMemory() (kB float64, err error) {
 	runtime.LockOSThread() // the kernel has a thread trace, not a process
 	defer runtime.UnlockOSThread()
@@ -117,12 +118,14 @@ func (c command) peakMemory() (kB float64, err error) {
 		signal := 0
 		switch {
 		case ws.Exited() || ws.Signaled():
-			if ws.ExitStatus() != c.status {
-				err = fmt.Errorf("%s: exit status %d, want %d", strings.Join(c.argv, " "), ws.ExitStatus(), c.status)
+			if status := exitStatus(ws); status != c.status {
+				err = fmt.Errorf("%s: exit status %d, want %d", strings.Join(c.argv, " "), status, c.status)
 			}
 			return kB, err
 		case first: // its execve
-			err = unix.PtraceSetOptions(pid, unix.PTRACE_O_TRACEEXIT|unix.PTRACE_O_EXITKILL)
+			// Without TRACEEXEC a further execve would send it a SIGTRAP, as if it had been asked for.
+			err = unix.PtraceSetOptions(pid, unix.PTRACE_O_TRACEEXEC|unix.PTRACE_O_TRACEEXIT|unix.PTRACE_O_EXITKILL)
+		case ws.TrapCause() == unix.PTRACE_EVENT_EXEC: // what it had in memory before is gone
 		case ws.TrapCause() == unix.PTRACE_EVENT_EXIT:
 			kB, err = sizes(pid, "status", func(name string) bool { return name == "VmHWM:" })
 		default:

@@ -25,8 +25,13 @@ type sample struct {
 type contestant struct {
 	name string
 	// turn does the work once and returns what was measured of it.
-	turn    func(round int) (sample, error)
+	turn func(round int) (sample, error)
+	// mend, if set, clears away what a turn that failed has left.
+	mend    func() error
 	samples []sample
+	// failed counts the turns that failed, and failure is the first one's error.
+	failed  int
+	failure error
 }
 
 // options say how a race is run.
@@ -39,28 +44,58 @@ type options struct {
 }
 
 // race lets the contestants take turns. The order is turned by one in every round.
+//
+// A peer may fail now and then: such a round is left out for all, so that ratios stay
+// those of pairs, and counted, so that the table can tell of it. Our own failure ends
+// the race, and so do failures of a peer in a tenth of the rounds.
 func race(ctx context.Context, o options, contestants []*contestant) error {
 	for round := -o.warmUp; round < o.rounds; round++ {
+		samples := make([]sample, len(contestants))
+		complete := true
 		for i := range contestants {
-			if err := ctx.Err(); err != nil {
+			turn := (i + round + o.warmUp) % len(contestants)
+			c := contestants[turn]
+			if err := errors.Join(ctx.Err(), o.prepare()); err != nil {
 				return err
 			}
-			c := contestants[(i+round+o.warmUp)%len(contestants)]
-			if o.before != nil {
-				if err := o.before(); err != nil {
-					return err
-				}
-			}
 			s, err := c.turn(round + o.warmUp)
-			if err != nil {
-				return fmt.Errorf("%s: %w", c.name, err)
+			if err == nil {
+				samples[turn] = s
+				continue
 			}
-			if round >= 0 {
-				c.samples = append(c.samples, s)
+			complete = false
+			if err := c.fails(err, turn > 0 && c.failed < o.rounds/10); err != nil {
+				return err
+			}
+		}
+		for i, c := range contestants {
+			if round >= 0 && complete {
+				c.samples = append(c.samples, samples[i])
 			}
 		}
 	}
 	return nil
+}
+
+func (o *options) prepare() error {
+	if o.before == nil {
+		return nil
+	}
+	return o.before()
+}
+
+// fails notes that a turn failed. It returns the error if that is not to be tolerated.
+func (c *contestant) fails(err error, tolerated bool) error {
+	if !tolerated {
+		return fmt.Errorf("%s, which has failed %d times before: %w", c.name, c.failed, err)
+	}
+	if c.failed++; c.failed == 1 {
+		c.failure = err
+	}
+	if c.mend == nil {
+		return nil
+	}
+	return c.mend()
 }
 
 // command is a program with its arguments, to be run many times.
@@ -150,8 +185,13 @@ func wait(pid int) (status int, usage unix.Rusage, err error) {
 	if err != nil {
 		return 0, usage, fmt.Errorf("wait for process %d: %w", pid, err)
 	}
+	return exitStatus(ws), usage, nil
+}
+
+// exitStatus is the status of a process that has ended, as a shell tells it.
+func exitStatus(ws unix.WaitStatus) int {
 	if ws.Signaled() {
-		return 128 + int(ws.Signal()), usage, nil
+		return 128 + int(ws.Signal())
 	}
-	return ws.ExitStatus(), usage, nil
+	return ws.ExitStatus()
 }

@@ -44,7 +44,7 @@ func summarize(values []float64) statistic {
 // raceTable shows a race's times, and what the first contestant, which is ours, took
 // of the time of each other one: the median over the rounds of the ratio in the round.
 func raceTable(title, text string, contestants []*contestant) table {
-	t := table{title: title, text: text, rule: numbers, head: []string{"", "n", "median ms", "min", "p90", "CPU ms", "ours / this"}}
+	t := table{title: title, text: text + failures(contestants), rule: numbers, head: []string{"", "n", "median ms", "min", "p90", "CPU ms", "ours / this"}}
 	ours := contestants[0]
 	for _, c := range contestants {
 		var wall, cpu, ratio []float64
@@ -61,6 +61,16 @@ func raceTable(title, text string, contestants []*contestant) table {
 		t.rows = append(t.rows, row)
 	}
 	return t
+}
+
+// failures tells which contestants have failed now and then.
+func failures(contestants []*contestant) (text string) {
+	for _, c := range contestants {
+		if c.failed > 0 {
+			text += fmt.Sprintf(" %s failed %d times, in rounds that count for nobody; at first: %v.", c.name, c.failed, c.failure)
+		}
+	}
+	return text
 }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -89,7 +89,7 @@ func (b *bench) runtimes() ([]table, error) {
 func runs(list []*ociRuntime, bundle func(*ociRuntime) string) (contestants []*contestant) {
 	for _, r := range list {
 		turn := func(int) (sample, error) { return r.command("run", "--bundle", bundle(r), r.id).measure() }
-		contestants = append(contestants, &contestant{name: r.name, turn: turn})
+		contestants = append(contestants, &contestant{name: r.name, turn: turn, mend: func() error { return r.clear(r.id) }})
 	}
 	return contestants
 }
@@ -134,7 +134,7 @@ func (b *bench) runUnplugged(list []*ociRuntime, warm *warmer) (table, error) {
 func (b *bench) steps(list []*ociRuntime, warm *warmer) (table, error) {
 	var c []*contestant
 	for _, r := range list {
-		c = append(c, &contestant{name: r.name, turn: func(int) (sample, error) { return r.createStartDelete(b.dir) }})
+		c = append(c, &contestant{name: r.name, turn: func(int) (sample, error) { return r.createStartDelete(b.dir) }, mend: func() error { return r.clear(r.id) }})
 	}
 	err := race(b.ctx, options{rounds: b.rounds(100), warmUp: 3, before: warm.warm}, c)
 	return raceTable("Runtime: create, start, delete", "Three processes, their times added.", c), err
@@ -168,6 +168,16 @@ func (r *ociRuntime) create(dir, bundle, id string) (pid int, s sample, err erro
 	}
 	pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
 	return pid, s, err
+}
+
+// clear removes what calls that failed have left of containers, if anything.
+func (r *ociRuntime) clear(ids ...string) error {
+	var errs []error
+	for _, id := range ids {
+		_, err := r.command("delete", "--force", id).measure()
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }
 
 // destroy ends a container and reaps its process.

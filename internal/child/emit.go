@@ -139,6 +139,9 @@ func (l *lowering) group(i int) int {
 // step emits one step and returns the index of its instruction.
 func (l *lowering) step(i int) int {
 	s := &l.plan.Steps[i]
+	if l.o.Hold && isReady(s.Call) {
+		l.waitForHost()
+	}
 	if l.o.Pause && s.Actor == plan.Child {
 		l.raw("write", -1, 0, l.reg(Sync), l.pauseMessage(i), messagePauseSize)
 		l.waitForHost()
@@ -167,6 +170,12 @@ func (l *lowering) step(i int) int {
 		}
 	}
 	return l.instruction(i, s, args, deref)
+}
+
+// isReady tells the call that says that only the user's program is left.
+func isReady(c plan.Call) bool {
+	w, ok := c.(linux.Write)
+	return ok && w.FD == linux.FD(Sync) && w.Data == MessageReady
 }
 
 func (l *lowering) instruction(i int, s *plan.Step, args [6]uint64, deref uint8) int {

@@ -33,6 +33,9 @@ type Options struct {
 	Trace bool
 	// Pause asks the host before every step.
 	Pause bool
+	// Hold has the program wait for the host once more before it says that it is
+	// ready: see MessageReady.
+	Hold bool
 	// Alone is for a plan that has no host, see Standalone: nobody is told
 	// anything, and nothing is inherited but the standard descriptors.
 	Alone bool

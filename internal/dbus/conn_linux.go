@@ -165,9 +165,10 @@ func (c *Conn) call(m *Message) ([]string, error) {
 	}
 }
 
-// Signal returns the words of the next signal of this name. Those that came while
-// calls waited for their answer are there still, in order.
-func (c *Conn) Signal(member string) ([]string, error) {
+// Signal returns the next signal of this name. Those that came while calls waited for
+// their answer are there still, in order. On a bus anybody may send us one: whether it
+// is from whom it should be is the caller's to check, by its Sender.
+func (c *Conn) Signal(member string) (*Message, error) {
 	c.begin()
 	for {
 		var m *Message
@@ -180,7 +181,7 @@ func (c *Conn) Signal(member string) ([]string, error) {
 			}
 		}
 		if m.Kind == Signal && m.Member == member {
-			return m.Words, nil
+			return m, nil
 		}
 	}
 }

@@ -45,6 +45,7 @@ const (
 	fieldErrorName   = 4
 	fieldReplySerial = 5
 	fieldDestination = 6
+	fieldSender      = 7
 	fieldSignature   = 8
 )
 
@@ -54,6 +55,9 @@ type Message struct {
 	Serial uint32
 	// Path, Interface and Member name a method or a signal, Destination who has it.
 	Path, Interface, Member, Destination string
+	// Sender is who the message is from by its unique name, ":1.7". A broker says it,
+	// whatever the sender itself has said; without a broker it means nothing.
+	Sender string
 	// ErrorName is what a Failed message says, Reply the serial number of the call
 	// that it, or a Return, answers.
 	ErrorName string
@@ -84,6 +88,7 @@ func (m *Message) Append(dst []byte) ([]byte, error) {
 	add(fieldErrorName, "s", m.ErrorName)
 	add(fieldReplySerial, "u", strconv.FormatUint(uint64(m.Reply), 10))
 	add(fieldDestination, "s", m.Destination)
+	add(fieldSender, "s", m.Sender)
 	add(fieldSignature, "g", m.Signature)
 	fields[0] = strconv.Itoa(len(fields) / 3)
 	out := []byte{'l', byte(m.Kind), 0, 1}
@@ -148,6 +153,8 @@ func (m *Message) fields(header []byte) error {
 			m.ErrorName = f[2]
 		case fieldDestination:
 			m.Destination = f[2]
+		case fieldSender:
+			m.Sender = f[2]
 		case fieldSignature:
 			m.Signature = f[2]
 		case fieldReplySerial:

@@ -6,9 +6,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/containr/containr/internal/testkit"
 )
 
 // TestWire has values whose layout the specification gives, or busctl sends.
@@ -49,6 +52,7 @@ func TestWireRefuses(t *testing.T) {
 	}{
 		{"s", nil}, {"s", []string{"a", "b"}}, {"u", []string{"-1"}}, {"y", []string{"256"}}, {"a", nil}, {"(s", []string{"a"}},
 		{"as", []string{"-1"}}, {"as", []string{"2", "a"}}, {"v", []string{"ss", "a", "b"}}, {"h", []string{"1"}}, {"s)", []string{"a"}}, {"a()", []string{"1"}},
+		{"a(})", []string{"1"}}, {"(y}", []string{"1"}}, {"a{y)", []string{"1", "1"}}, {"(a)", []string{"1"}}, {"(()y)", []string{"1"}},
 		{strings.Repeat("a", 70) + "y", slices.Repeat([]string{"1"}, 71)},
 	} {
 		if got, err := Encode(c.signature, c.words); !errors.Is(err, errSignature) {
@@ -57,16 +61,30 @@ func TestWireRefuses(t *testing.T) {
 	}
 }
 
+// TestDecodeTrustsNoLength has lengths that, with something added to them, are no numbers
+// of 32 bits any more. TestOn32Bits runs it where that matters.
+func TestDecodeTrustsNoLength(t *testing.T) {
+	for _, signature := range []string{"s", "o", "as", "ay", "at", "a{sv}"} {
+		for _, length := range []string{"\xff\xff\xff\xff", "\xfe\xff\xff\xff", "\xff\xff\xff\x7f", "\xfe\xff\xff\x7f", "\x00\x00\x00\x80"} {
+			for _, rest := range []string{"", "\x00", "abcd", "\x00\x00\x00\x00a"} {
+				if words, err := Decode(signature, []byte(length+rest)); !errors.Is(err, errShort) {
+					t.Errorf("%s %q: %q, error %v", signature, length+rest, words, err)
+				}
+			}
+		}
+	}
+}
+
 // TestMessageSurvives sends every field through, and cuts the message short everywhere.
 func TestMessageSurvives(t *testing.T) {
-	m := Message{Kind: Failed, Serial: 7, Path: "/a", Interface: "b.c", Member: "D", Destination: "e.f", ErrorName: "g.h", Reply: 9,
+	m := Message{Kind: Failed, Serial: 7, Path: "/a", Interface: "b.c", Member: "D", Destination: "e.f", Sender: ":1.7", ErrorName: "g.h", Reply: 9,
 		Signature: "sa(ss)", Words: []string{"text", "1", "x", "y"}}
 	text, err := m.Append(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	got, err := ReadMessage(bytes.NewReader(text))
-	if err != nil || got.Member != "D" || got.Path != "/a" || got.Interface != "b.c" || got.Destination != "e.f" || got.ErrorName != "g.h" ||
+	if err != nil || got.Member != "D" || got.Path != "/a" || got.Interface != "b.c" || got.Destination != "e.f" || got.Sender != ":1.7" || got.ErrorName != "g.h" ||
 		got.Reply != 9 || got.Serial != 7 || got.Kind != Failed || !slices.Equal(got.Words, m.Words) {
 		t.Errorf("%+v, error %v", got, err)
 	}
@@ -74,6 +92,21 @@ func TestMessageSurvives(t *testing.T) {
 		if _, err := ReadMessage(bytes.NewReader(text[:i])); err == nil {
 			t.Errorf("%d of %d bytes were enough", i, len(text))
 		}
+	}
+}
+
+// TestOn32Bits runs the tests of the decoder as a program for 32-bit x86.
+func TestOn32Bits(t *testing.T) {
+	if runtime.GOARCH != "amd64" {
+		t.Skip("needs a machine that runs programs for 386")
+	}
+	program, err := testkit.BuildTest("github.com/containr/containr/internal/dbus", "386")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command(program, "-test.run", "^(TestWire|TestWireRefuses|TestDecodeTrustsNoLength|TestMessageSurvives|FuzzReadMessage)$").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
 	}
 }
 
@@ -89,6 +122,9 @@ func FuzzReadMessage(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(text)
+	long := slices.Clone(text) // the name of its member is of nearly 4 GB
+	copy(long[bytes.Index(long, []byte("\x01\x00\x00\x00D")):], "\xff\xff\xff\xff")
+	f.Add(long)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := ReadMessage(bytes.NewReader(b))
 		if err != nil {
@@ -168,7 +204,10 @@ func TestRealBus(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if slices.Equal(got, []string{"org.example.A", "", name[0]}) {
+		if got.Sender != "org.freedesktop.DBus" {
+			t.Errorf("%+v is not from the bus", got)
+		}
+		if slices.Equal(got.Words, []string{"org.example.A", "", name[0]}) {
 			break
 		}
 	}

@@ -35,23 +35,25 @@ func alignment(kind byte) int {
 // first splits a signature after its first complete type. A struct without members is
 // not one: an array of them would have no end.
 func first(signature string) (one, rest string, err error) {
-	depth := 0
-	if strings.Contains(signature, "()") || strings.Contains(signature, "{}") {
-		return "", "", fmt.Errorf("%w: signature %q", errSignature, signature)
-	}
-	for i := range len(signature) {
-		switch signature[i] {
-		case '(', '{':
-			depth++
-		case ')', '}':
-			depth--
+	var closing []byte // what ends the structs that are open
+	for i := range min(len(signature), 256) {
+		switch c := signature[i]; c {
+		case '(':
+			closing = append(closing, ')')
+			continue
+		case '{':
+			closing = append(closing, '}')
+			continue
 		case 'a':
 			continue
+		case ')', '}':
+			last := len(closing) - 1
+			if last < 0 || c != closing[last] || strings.IndexByte("({", signature[i-1]) >= 0 {
+				return "", "", fmt.Errorf("%w: signature %q", errSignature, signature)
+			}
+			closing = closing[:last]
 		}
-		if depth < 0 || depth > maxDepth || i > 255 {
-			break
-		}
-		if depth == 0 {
+		if len(closing) == 0 {
 			return signature[:i+1], signature[i+1:], nil
 		}
 	}
@@ -243,10 +245,13 @@ func (d *decoder) all(signature string) error {
 	return nil
 }
 
+// errShort is about a message that is shorter than it says.
+var errShort = errors.New("D-Bus message ends too early")
+
 // take returns the next n bytes.
 func (d *decoder) take(n int) ([]byte, error) {
 	if n < 0 || n > len(d.data)-d.at {
-		return nil, errors.New("D-Bus message ends too early")
+		return nil, errShort
 	}
 	b := d.data[d.at : d.at+n]
 	d.at += n
@@ -275,6 +280,9 @@ func (d *decoder) text(lengthBytes int) (string, error) {
 	n, err := d.number(lengthBytes)
 	if err != nil {
 		return "", err
+	}
+	if n >= uint64(len(d.data)-d.at) { // before it is an int, which may have 32 bits
+		return "", errShort
 	}
 	b, err := d.take(int(n) + 1)
 	if err != nil {
@@ -322,7 +330,7 @@ func (d *decoder) array(member string) error {
 		return err
 	}
 	if n > uint64(len(d.data)-d.at) {
-		return errors.New("D-Bus message ends too early")
+		return errShort
 	}
 	place, count := len(d.words), 0
 	d.words = append(d.words, "")

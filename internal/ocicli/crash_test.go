@@ -158,3 +158,38 @@ func TestKilledRuntimeLeavesNothing(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) { crash(t, &site{t: t, bundle: s.bundle, root: s.root}, c.prepare, c.verb...) })
 	}
 }
+
+// A program that has begun to run can be found, whenever the runtime is killed: what it
+// prints is seen by somebody who may look for it at once.
+func TestProgramOfAKilledRuntimeIsFound(t *testing.T) {
+	s := newSite(t, nil)
+	ran, kills := 0, 0
+	calls, _ := killAt(t, s.command("run", "-d", "c"), -1)
+	s.must("delete", "--force", "c")
+	// What comes before the process is born is another test's. How many calls there are varies.
+	for n := calls * 3 / 4; n < calls*5/4; n++ {
+		out, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := s.command("run", "-d", "c")
+		cmd.Stdout = w
+		if _, ended := killAt(t, cmd, n); !ended {
+			kills++
+		}
+		w.Close()
+		_, err = out.Read(make([]byte, 1)) // the program's first word, or the end of a process that never became it
+		if err == nil {
+			ran++
+			if got := s.status("c"); got != "running" {
+				t.Errorf("killed at call %d: the program runs, the container is %s", n, got)
+			}
+		}
+		s.must("delete", "--force", "c")
+		out.Close()
+	}
+	t.Logf("killed %d times, %d times the program ran", kills, ran)
+	if ran < 2 || kills < 2 {
+		t.Error("neither may be missing")
+	}
+}

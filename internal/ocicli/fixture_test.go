@@ -3,6 +3,7 @@ package ocicli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/testkit"
 )
@@ -17,7 +19,29 @@ import (
 // asRuntime makes the test binary the program containr-runtime.
 const asRuntime = "CONTAINR_TEST_AS_RUNTIME"
 
+// asReaper makes the test binary a program that runs the one in its arguments and adopts
+// and reaps whatever that leaves behind, until nobody is left.
+const asReaper = "CONTAINR_TEST_AS_REAPER"
+
+func reaper(args []string) int {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return 125
+	}
+	if _, err := os.StartProcess(args[0], args, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}}); err != nil {
+		return 126
+	}
+	for {
+		if _, err := unix.Wait4(-1, nil, 0, nil); errors.Is(err, unix.ECHILD) {
+			return 0
+		}
+	}
+}
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asReaper) != "" {
+		os.Unsetenv(asReaper)
+		os.Exit(reaper(os.Args))
+	}
 	if os.Getenv(asRuntime) != "" {
 		os.Unsetenv(asRuntime)
 		os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))

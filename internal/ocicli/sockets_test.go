@@ -5,11 +5,15 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/testkit"
 )
 
 // --pidfd-socket: a descriptor of the container's first process, and one of a further
@@ -131,6 +135,57 @@ func watchDir(t *testing.T, dir string) (made func()) {
 		t.Helper()
 		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000); n != 1 || err != nil {
 			t.Fatalf("nothing has been made accessible in %s: %v", dir, err)
+		}
+	}
+}
+
+// --preserve-fds: the program gets those descriptors of the caller's, and never one of
+// the runtime's own, whatever its number.
+func TestPreservedDescriptorsAreTheCallers(t *testing.T) {
+	s := newSite(t, nil)
+	s.must("run", "-d", "c")
+	defer s.run("delete", "--force", "c")
+	spec := exampleSpec()
+	given := filepath.Join(t.TempDir(), "given")
+	testkit.WriteFile(t, given, "", 0o600)
+	f, err := os.Open(given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	call := func(args ...string) (string, error) {
+		out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer out.Close()
+		cmd := s.command(args...)
+		cmd.ExtraFiles, cmd.Stdout, cmd.Stderr = []*os.File{f, f}, out, out
+		err = cmd.Run()
+		text, _ := os.ReadFile(out.Name())
+		return string(text), err
+	}
+	spec.Root, spec.Mounts = &specs.Root{Path: "rootfs"}, spec.Mounts[:6]
+	spec.Process.Terminal, spec.Process.Args = false, []string{"/probe", "-report"}
+	s.write(spec)
+	for _, verb := range [][]string{{"run", "--preserve-fds"}, {"exec", "--preserve-fds"}} {
+		with := func(count string) []string {
+			if verb[0] == "run" {
+				return append(slices.Clone(verb), count, "d")
+			}
+			return append(slices.Clone(verb), count, "c", "/probe", "-report")
+		}
+		out, err := call(with("2")...)
+		if err != nil {
+			t.Fatalf("%s 2: %v: %s", verb[0], err, out)
+		}
+		if r := testkit.Report(t, []byte(out)); len(r.FDs) != 5 || r.FDs[3].Target != given || r.FDs[4].Target != given {
+			t.Errorf("%s 2: descriptors %+v", verb[0], r.FDs)
+		}
+		for _, count := range []string{"3", "4", "5", "6", "7", "300"} {
+			if out, err := call(with(count)...); err == nil || !strings.Contains(out, "was not inherited itself") {
+				t.Errorf("%s %s: error %v: %s", verb[0], count, err, out)
+			}
 		}
 	}
 }

@@ -2,7 +2,9 @@ package ocicli
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -12,12 +14,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/filelimit"
 	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/internal/testkit/probe"
 )
 
 // The life of a container: what each verb does is what the kernel says, and in the wrong
@@ -122,11 +126,7 @@ func TestLimitOfOpenFilesIsTheCallers(t *testing.T) {
 func TestChildrenDoNotSurvive(t *testing.T) {
 	for _, first := range []string{"lives", "has ended"} {
 		t.Run(first, func(t *testing.T) {
-			s := newSite(t, func(spec *specs.Spec) {
-				spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace })
-				spec.Mounts = spec.Mounts[1:] // /proc would be the host's
-				spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = nil, nil
-			})
+			s := newSite(t, loose)
 			s.must("--cgroup-manager", "disabled", "run", "-d", "c")
 			defer s.run("delete", "--force", "c")
 			process := filepath.Join(t.TempDir(), "process.json")
@@ -156,6 +156,70 @@ func TestChildrenDoNotSurvive(t *testing.T) {
 			}
 		})
 	}
+}
+
+// loose makes a container whose processes nobody lists: it has neither a process
+// namespace nor a control group of its own.
+func loose(spec *specs.Spec) {
+	spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace })
+	spec.Mounts = spec.Mounts[1:] // /proc would be the host's
+	spec.Linux.MaskedPaths, spec.Linux.ReadonlyPaths = nil, nil
+}
+
+// A container whose processes fork faster than they can be listed is ended, or delete
+// says in time which are left: it never goes on for ever.
+func TestDeleteOfAForkBombEnds(t *testing.T) {
+	s := newSite(t, func(spec *specs.Spec) {
+		loose(spec)
+		spec.Process.Args = []string{"/probe", "-bomb", "/defused", "-wait-signal", "USR1"}
+	})
+	defused := filepath.Join(s.bundle, "rootfs", "defused")
+	testkit.WriteFile(t, defused, "\x00", 0o600)
+	cmd := s.command("--cgroup-manager", "disabled", "run", "-d", "c")
+	cmd.Env = append(cmd.Env, asReaper+"=1")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	cmd.Stdout, cmd.Stderr = w, os.Stderr
+	if err := errors.Join(cmd.Start(), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	events := json.NewDecoder(r)
+	for e := (probe.Event{}); e.Waiting == nil; {
+		if err := events.Decode(&e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	began := time.Now()
+	_, errs, code := s.run("delete", "--force", "c")
+	took := time.Since(began)
+	t.Logf("exit code %d after %v: %s", code, took, errs)
+	if took > 20*time.Second || code != 0 && !strings.Contains(errs, "fork faster than they can be killed: ") {
+		t.Errorf("delete --force: exit code %d after %v: %s", code, took, errs)
+	}
+	if code == 0 {
+		// Whoever is left goes on, and holds the pipe open.
+		if err := r.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if rest, err := io.ReadAll(r); err != nil || len(rest) > 0 {
+			t.Errorf("%q, error %v", rest, err)
+		}
+	}
+	f, err := os.OpenFile(defused, os.O_WRONLY, 0) // not emptied: it is mapped
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteString("\x01"); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil { // the bomb has burnt out, if it was not dead
+		t.Error(err)
+	}
+	s.must("delete", "--force", "c")
 }
 
 func hasMountNamespaceID() bool {
@@ -367,5 +431,39 @@ func TestLogIsWhatCallersParse(t *testing.T) {
 	}
 	if line.Level != "error" || !strings.Contains(line.Msg, "no such file or directory") || !strings.Contains(line.Msg, "hint: ") || line.Time == "" {
 		t.Errorf("%+v", line)
+	}
+}
+
+// events --interval prints the counters again and again, and ends with the container.
+func TestEventsInIntervals(t *testing.T) {
+	s := newSite(t, nil)
+	s.refused("not longer than nothing", "events", "--interval", "0s", "watched")
+	s.must("run", "-d", "watched")
+	defer s.run("delete", "--force", "watched")
+	cmd := s.command("events", "--interval", "10ms", "watched")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := json.NewDecoder(out)
+	for range 3 {
+		var e struct {
+			Type, ID string
+			Data     map[string]any
+		}
+		if err := lines.Decode(&e); err != nil || e.Type != "stats" || e.ID != "watched" || e.Data["pids"] == nil {
+			t.Fatalf("%+v, error %v", e, err)
+		}
+	}
+	s.must("kill", "watched", "KILL")
+	if _, err := io.Copy(io.Discard, out); err != nil {
+		t.Error(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Error(err)
 	}
 }

@@ -20,6 +20,10 @@ const (
 // Manager is a connection to a service manager.
 type Manager struct {
 	c *dbus.Conn
+	// broker says that others can send us messages too, and owner which of them is
+	// the manager.
+	broker bool
+	owner  string
 }
 
 // Dial connects to the system's manager, or with user to that of the calling user.
@@ -68,7 +72,7 @@ func dial(list []socket) (*Manager, error) {
 			errs = append(errs, err)
 			continue
 		}
-		m := &Manager{c}
+		m := &Manager{c: c, broker: s.broker}
 		if !s.broker {
 			return m, nil
 		}
@@ -83,19 +87,48 @@ func dial(list []socket) (*Manager, error) {
 
 // join introduces us to a broker and asks for the signals that jobs end with.
 func (m *Manager) join() error {
-	const bus = "org.freedesktop.DBus"
-	hello := dbus.Message{Destination: bus, Path: "/org/freedesktop/DBus", Interface: bus, Member: "Hello"}
-	if _, err := m.c.Call(hello); err != nil {
+	if _, err := m.bus("Hello", ""); err != nil {
 		return err
 	}
-	match := hello
-	match.Member, match.Signature = "AddMatch", "s"
-	match.Words = []string{"type='signal',interface='" + interfaceOf + "',member='JobRemoved'"}
-	if _, err := m.c.Call(match); err != nil {
+	match := "type='signal',sender='" + destination + "',interface='" + interfaceOf + "',member='JobRemoved'"
+	if _, err := m.bus("AddMatch", "s", match); err != nil {
 		return err
 	}
-	_, err := m.call("Subscribe", "")
-	return err
+	if _, err := m.call("Subscribe", ""); err != nil {
+		return err
+	}
+	return m.findOwner()
+}
+
+// bus calls a method of the broker.
+func (m *Manager) bus(method, signature string, words ...string) ([]string, error) {
+	const name = "org.freedesktop.DBus"
+	return m.c.Call(dbus.Message{Destination: name, Path: "/org/freedesktop/DBus", Interface: name, Member: method, Signature: signature, Words: words})
+}
+
+// findOwner asks the broker who the manager is.
+func (m *Manager) findOwner() error {
+	words, err := m.bus("GetNameOwner", "s", destination)
+	if err != nil {
+		return err
+	}
+	if len(words) != 1 {
+		return fmt.Errorf("GetNameOwner: the answer is no name: %q", words)
+	}
+	m.owner = words[0]
+	return nil
+}
+
+// speaks reports whether a signal is the manager's. A match says which signals the
+// broker passes on to us, but whoever is on the bus may send us others directly. A
+// manager that executes itself anew, which systemd does when it is updated, comes back to
+// the bus under another name; so a stranger makes us ask again.
+func (m *Manager) speaks(signal *dbus.Message) (bool, error) {
+	if !m.broker || signal.Sender == m.owner {
+		return true, nil
+	}
+	err := m.findOwner()
+	return signal.Sender == m.owner, err
 }
 
 // call calls a method of the manager.
@@ -187,12 +220,17 @@ func (m *Manager) job(method, signature string, words ...string) error {
 		return fmt.Errorf("%s: the answer is no job: %q", method, answer)
 	}
 	for {
-		// The signal's words: id, job, unit, result.
-		s, err := m.c.Signal("JobRemoved")
+		signal, err := m.c.Signal("JobRemoved")
 		if err != nil {
 			return fmt.Errorf("%s: end of the job: %w", method, err)
 		}
+		s := signal.Words // id, job, unit, result
 		if len(s) != 4 || s[1] != answer[0] {
+			continue
+		}
+		if ours, err := m.speaks(signal); err != nil {
+			return fmt.Errorf("%s: end of the job: %w", method, err)
+		} else if !ours {
 			continue
 		}
 		if s[3] != "done" {

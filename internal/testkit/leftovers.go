@@ -98,9 +98,10 @@ func lockMachine(t testing.TB) {
 }
 
 // LockMachine waits until no test watches what is left on the machine, and keeps others from it until the file is
-// closed. It is for tests that leave things for a while without watching, such as daemons that run containers.
+// closed. It is for tests that leave things for a while without watching, such as daemons that run containers. The
+// machine has one such lock, wherever $TMPDIR has its files.
 func LockMachine() (*os.File, error) {
-	return Lock(filepath.Join(os.TempDir(), "containr-kernel-test.lock"))
+	return Lock("/tmp/containr-kernel-test.lock")
 }
 
 // settle compares until nothing is left or settleTime is over, and returns the last comparison.

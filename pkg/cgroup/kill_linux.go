@@ -49,6 +49,9 @@ func (g *Group) killEach(ctx context.Context) error {
 		if slices.Contains(pids, os.Getpid()) {
 			return errors.New("kill the control group: containr itself is in it")
 		}
+		if err := ctx.Err(); err != nil { // without a freezer, those that fork may win
+			return fmt.Errorf("kill the control group: %w", err)
+		}
 		if err := g.killBatch(ctx, pids); err != nil {
 			return fmt.Errorf("kill the control group: %w", err)
 		}

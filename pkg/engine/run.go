@@ -149,12 +149,13 @@ type execution struct {
 	id      string
 	started *runtime.Started
 	running Running
+	begun   time.Time
 }
 
 // do executes the plan, waits for the program to end, and undoes the plan. started
 // tells whether the program ever ran.
 func (x *execution) do(ctx context.Context) (exit Exit, started bool, err error) {
-	console, err := x.start()
+	console, err := x.start(ctx)
 	if err != nil {
 		return Exit{}, false, err
 	}
@@ -167,14 +168,10 @@ func (x *execution) do(ctx context.Context) (exit Exit, started bool, err error)
 		defer console.Close()
 		x.running.Console = console
 	}
-	begun := time.Now().UTC()
-	if err := x.setState(ctx, container.State{Status: container.Running, PID: x.running.PID, Started: begun}); err != nil {
-		return Exit{}, true, errors.Join(err, x.kill())
-	}
 	code, err := x.attended(ctx)
 	ended = err == nil
 	exit = Exit{ID: x.id, Code: code, OOMKilled: x.oomKilled(code)}
-	last := container.State{Status: container.Exited, Started: begun, Finished: time.Now().UTC(), ExitCode: code, OOMKilled: exit.OOMKilled}
+	last := container.State{Status: container.Exited, Started: x.begun, Finished: time.Now().UTC(), ExitCode: code, OOMKilled: exit.OOMKilled}
 	return exit, true, errors.Join(err, x.setState(ctx, last))
 }
 
@@ -196,8 +193,10 @@ func (x *execution) oomKilled(code int) bool {
 	return err == nil && kills > 0
 }
 
-// start executes the plan. If it fails, the runtime has undone what was done.
-func (x *execution) start() (console *os.File, err error) {
+// start executes the plan. If it fails, the runtime has undone what was done. Before the
+// program runs the container's state tells its process: whoever sees that it runs, for
+// it prints something, finds it, whatever has become of us.
+func (x *execution) start(ctx context.Context) (console *os.File, err error) {
 	req := x.prepared.request()
 	req.Stdio, req.Before, req.Trace = x.request.Stdio, x.request.Before, x.request.Traced != nil
 	var receiver *os.File
@@ -216,6 +215,10 @@ func (x *execution) start() (console *os.File, err error) {
 	}
 	if x.request.Starting != nil {
 		x.request.Starting()
+	}
+	req.Made = func(s *runtime.Started) error {
+		x.begun = time.Now().UTC()
+		return x.setState(ctx, container.State{Status: container.Running, PID: s.PID, Started: x.begun})
 	}
 	s, err := x.runtime.Create(req)
 	if err != nil {

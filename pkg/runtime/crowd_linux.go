@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -121,77 +122,159 @@ func (c *crowd) close() {
 	}
 }
 
-// has reports whether a process is in the namespace.
-func (c *crowd) has(pid int) bool {
-	if c.fd == 0 && c.id == 0 {
-		return false
-	}
+// has reports whether a process is in the namespace. The error is that it cannot be
+// looked at: it has ended, is a zombie, or is not ours to look into.
+func (c *crowd) has(pid int) (bool, error) {
 	fd, err := openNamespace(pid, c.kind)
 	if err != nil {
-		return false // it has ended, or is not ours to look into
+		return false, err
 	}
 	defer unix.Close(fd)
 	if c.fd == 0 {
 		id, err := sys.MountNamespaceID(fd)
-		return err == nil && id == c.id
+		return err == nil && id == c.id, nil
 	}
 	dev, ino, err := inode(fd)
-	return err == nil && dev == c.dev && ino == c.ino
+	return err == nil && dev == c.dev && ino == c.ino, nil
 }
 
 func (c *crowd) procs() ([]int, error) {
+	pids, _, err := c.look()
+	slices.Sort(pids)
+	return pids, err
+}
+
+// look lists the processes of the namespace, newest first, and apart from them those
+// that could not be looked at. Numbers go up, and so does the reading of /proc: of a
+// process that forks and ends again and again, this life or the next is on one of the
+// two lists. The newest lives longest, and is looked at first.
+func (c *crowd) look() (in, lost []int, err error) {
 	if c.fd == 0 && c.id == 0 {
-		return nil, nil
+		return nil, nil, nil
 	}
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var pids []int
 	for _, e := range entries {
-		if pid, err := strconv.Atoi(e.Name()); err == nil && c.has(pid) {
+		if pid, err := strconv.Atoi(e.Name()); err == nil {
 			pids = append(pids, pid)
 		}
 	}
-	return pids, nil
+	slices.SortFunc(pids, func(a, b int) int { return b - a })
+	for _, pid := range pids {
+		switch ok, err := c.has(pid); {
+		case ok:
+			in = append(in, pid)
+		case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ESRCH):
+			lost = append(lost, pid)
+		}
+	}
+	return in, lost, nil
 }
 
-// signalOthers sends a signal to all but the first process. With SIGKILL it waits for
-// their end and looks again until there are none: they may have had children meanwhile.
+// signalOthers sends a signal to all but the first process. With SIGKILL it returns when
+// nobody but that is left.
 func (c *crowd) signalOthers(first int, signal unix.Signal) error {
-	for {
-		pids, err := c.procs()
+	if signal == unix.SIGKILL {
+		return c.killOthers(first, time.Now().Add(endPatience))
+	}
+	pids, err := c.procs()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		if pid == first {
+			continue
+		}
+		if err := c.signalOne(pid, signal); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emptyLooks is how often nobody has to be found, if each time somebody was lost: most
+// often they are strangers who end.
+const emptyLooks = 20
+
+// killOthers is in a race with processes that fork. So it waits for the end of those
+// that it has killed only when it finds no others, and gives up at the deadline.
+func (c *crowd) killOthers(first int, deadline time.Time) error {
+	killed, known := make(map[int]bool), make(map[int]bool)
+	for empty := 0; ; {
+		pids, lost, err := c.look()
 		if err != nil {
 			return err
 		}
-		if i := slices.Index(pids, first); i >= 0 {
-			pids = slices.Delete(pids, i, i+1)
+		pids = slices.DeleteFunc(pids, func(pid int) bool { return pid == first })
+		if len(pids) == 0 {
+			if empty++; empty == emptyLooks || !addNew(known, lost) {
+				return nil
+			}
+			continue
+		}
+		empty = 0
+		if !time.Now().Before(deadline) {
+			return &LeftError{PIDs: pids}
 		}
 		for _, pid := range pids {
-			if err := c.signalOne(pid, signal); err != nil {
+			if err := c.signalOne(pid, unix.SIGKILL); err != nil {
 				return err
 			}
 		}
-		if signal != unix.SIGKILL || len(pids) == 0 {
-			return nil
+		if !addNew(killed, pids) {
+			if err := c.awaitOne(pids[0], deadline); err != nil {
+				return err
+			}
 		}
 	}
 }
 
-func (c *crowd) signalOne(pid int, signal unix.Signal) error {
+// addNew adds numbers to a set and reports whether one of them was not in it.
+func addNew(set map[int]bool, pids []int) bool {
+	before := len(set)
+	for _, pid := range pids {
+		set[pid] = true
+	}
+	return len(set) > before
+}
+
+// pin opens a pidfd on a process of the namespace; it is -1 if the process is not there,
+// or not in it, any more.
+func (c *crowd) pin(pid int) int {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		return nil // it has ended
+		return -1
 	}
-	defer unix.Close(fd)
-	if !c.has(pid) {
+	if ok, err := c.has(pid); !ok || err != nil {
+		unix.Close(fd)
+		return -1
+	}
+	return fd
+}
+
+func (c *crowd) signalOne(pid int, signal unix.Signal) error {
+	fd := c.pin(pid)
+	if fd < 0 {
 		return nil
 	}
+	defer unix.Close(fd)
 	if err := unix.PidfdSendSignal(fd, signal, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return fmt.Errorf("signal %d to process %d: %w", int(signal), pid, err)
 	}
-	if signal == unix.SIGKILL {
-		return awaitEnd(fd, pid)
-	}
 	return nil
+}
+
+// awaitOne waits for the end of a process, until the deadline at most, after which it is
+// no error that it lives.
+func (c *crowd) awaitOne(pid int, deadline time.Time) error {
+	fd := c.pin(pid)
+	if fd < 0 {
+		return nil
+	}
+	defer unix.Close(fd)
+	_, err := pollEnd(fd, pid, deadline)
+	return err
 }

@@ -197,7 +197,8 @@ func (r *Runtime) discard(id string, undos []plan.Call) (done bool, err error) {
 // removed tells of the result of rmdir or unlink that nothing is there any more.
 func removed(err error) bool { return err == nil || errors.Is(err, unix.ENOENT) }
 
-// endPatience is how long the processes of a control group may take to die.
+// endPatience is how long the processes of a container may take to die, after all of
+// them have been killed, and how long those are hunted that fork meanwhile.
 const endPatience = 10 * time.Second
 
 // end makes sure that nothing of the container runs any more.
@@ -224,15 +225,31 @@ func (r *Runtime) end(st *state, force bool) error {
 		}
 	}
 	if !st.ownGroup() {
-		return others.signalOthers(st.PID, unix.SIGKILL)
+		return others.signalOthers(0, unix.SIGKILL)
 	}
 	// Without a process namespace others may be left, and groups that they made.
-	ctx, cancel := context.WithTimeout(context.Background(), endPatience)
-	defer cancel()
-	if err := r.group(st).Kill(ctx); err != nil {
+	if err := killGroup(r.group(st)); err != nil {
 		return err
 	}
 	return r.group(st).Remove()
+}
+
+// killGroup ends the processes of a control group, or says which are left.
+func killGroup(g *cgroup.Group) error {
+	ctx, cancel := context.WithTimeout(context.Background(), endPatience)
+	defer cancel()
+	err := g.Kill(ctx)
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	pids, listed := g.Procs()
+	if listed != nil {
+		return errors.Join(err, listed)
+	}
+	if len(pids) == 0 {
+		return nil // the last one has ended just now
+	}
+	return &LeftError{PIDs: pids}
 }
 
 // endUnborn kills what a runtime that was killed has left of a container it had not
@@ -245,10 +262,8 @@ func (r *Runtime) endUnborn(calls []plan.Call) error {
 			dirs = append(dirs, d.Path)
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), endPatience)
-	defer cancel()
 	for _, dir := range dirs {
-		err := cgroup.Open(r.Facts.CgroupMode, []string{dir}).Kill(ctx)
+		err := killGroup(cgroup.Open(r.Facts.CgroupMode, []string{dir}))
 		if err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, cgroup.ErrNotCgroup) {
 			return err
 		}

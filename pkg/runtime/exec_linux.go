@@ -52,6 +52,9 @@ func (req *ExecRequest) process(own *specs.Process) (*specs.Process, error) {
 // Exec runs a further process in a running container. The process is a child of the
 // caller.
 func (r *Runtime) Exec(req *ExecRequest) (*Started, error) {
+	if err := checkPreserved(req.PreserveFDs); err != nil {
+		return nil, err
+	}
 	st, err := r.load(req.ID)
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -114,19 +115,26 @@ func waitGone(pid int, start uint64) error {
 
 // awaitEnd waits until the process of a pidfd has ended, ten seconds at most.
 func awaitEnd(fd, pid int) error {
+	ended, err := pollEnd(fd, pid, time.Now().Add(endPatience))
+	if err == nil && !ended {
+		return &LeftError{PIDs: []int{pid}}
+	}
+	return err
+}
+
+// pollEnd waits until the process of a pidfd has ended, or the deadline.
+func pollEnd(fd, pid int, deadline time.Time) (ended bool, err error) {
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
-		n, err := unix.Poll(poll, 10_000)
+		left := max(time.Until(deadline), 0)
+		n, err := unix.Poll(poll, int((left + time.Millisecond - 1).Milliseconds()))
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("wait for process %d: %w", pid, err)
+			return false, fmt.Errorf("wait for process %d: %w", pid, err)
 		}
-		if n == 0 {
-			return fmt.Errorf("process %d does not end", pid)
-		}
-		return nil
+		return n > 0, nil
 	}
 }
 

@@ -77,6 +77,30 @@ func (KilledError) Error() string {
 	return "the container's first process was killed before the program started"
 }
 
+// LeftError means that processes of a container live on, though they were killed.
+type LeftError struct {
+	// PIDs are their numbers here.
+	PIDs []int
+}
+
+// mostNamed is how many processes an error names.
+const mostNamed = 10
+
+// Error names them.
+func (e *LeftError) Error() string {
+	var b strings.Builder
+	for _, pid := range e.PIDs[:min(len(e.PIDs), mostNamed)] {
+		fmt.Fprintf(&b, " %d", pid)
+	}
+	switch n := len(e.PIDs); {
+	case n == 1:
+		return "process" + b.String() + " of the container does not end"
+	case n > mostNamed:
+		return fmt.Sprintf("%d processes of the container do not end, or fork faster than they can be killed:%s and others", n, b.String())
+	}
+	return "processes of the container do not end, or fork faster than they can be killed:" + b.String()
+}
+
 // Hint is a sentence on what to do about an error, or "" when none is known.
 func Hint(err error) string {
 	var step *StepError
@@ -86,6 +110,9 @@ func Hint(err error) string {
 		}
 		if errors.As(err, new(KilledError)) {
 			return "most often the memory limit is too small to start the program: raise it with -m"
+		}
+		if errors.As(err, new(*LeftError)) {
+			return "one that waits for a device, or is frozen in another control group, ends when it goes on: see its /proc/PID/stack and cgroup; those that fork can be ended when pids.max of the control group they are in lets them fork no more; then delete the container again"
 		}
 		return ""
 	}

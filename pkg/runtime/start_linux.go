@@ -32,6 +32,10 @@ type StartOptions struct {
 	// Born, if set, is called when the process has been born, while it goes on with its
 	// steps, and mostly when the host has made all its own. An error undoes all.
 	Born func(*Started) error
+	// Made, if set, is called, after Born, when the host has made all its steps. Only then
+	// may the program be executed, and if this process is killed before, it never is: so
+	// whoever has to know of a program that runs is told here. An error undoes all.
+	Made func(*Started) error
 	// Inside is what hooks in the container's namespaces depend on, but for the
 	// process; nil if there are none.
 	Inside *ExecInput
@@ -149,6 +153,14 @@ func (e *execution) run() error {
 	if err := e.bear(); err != nil {
 		return err
 	}
+	if e.o.Made != nil {
+		if err := e.o.Made(e.started()); err != nil {
+			return err
+		}
+		if err := e.proc.Continue(); err != nil {
+			return err
+		}
+	}
 	return e.untilReady()
 }
 
@@ -185,7 +197,7 @@ func (e *execution) launch(i int) error {
 	}
 	prog, err := child.Lower(e.plan, child.Options{
 		Arch: goarch, Values: e.regs, FirstFD: 3 + e.o.PreserveFDs, Order: e.order(),
-		Trace: e.o.Trace, Pause: e.o.Before != nil,
+		Trace: e.o.Trace, Pause: e.o.Before != nil, Hold: e.o.Made != nil,
 	})
 	if err != nil {
 		return err

@@ -113,7 +113,9 @@ func newState(req *CreateRequest, b *bundle, in *Input, p *plan.Plan, s *Started
 const newSuffix = ".new"
 
 // writeState writes the state and the copy of the configuration: the bundle may change
-// or go while the container lives. The state counts when it is renamed.
+// or go while the container lives. The state counts when it is renamed, which is before
+// the program can run: a runtime that is killed leaves either a container that can be
+// found, or a process that notices and ends.
 func writeState(dir string, st *state, b *bundle) (err error) {
 	if st.Config == "" {
 		text := b.text

@@ -77,6 +77,8 @@ type CreateRequest struct {
 	Before func(index int, step *plan.Step) error
 	// Starting, if set, is called when all is planned, just before the first step.
 	Starting func()
+	// Made: see StartOptions. The container can be found by then.
+	Made func(*Started) error
 }
 
 // ValidateID reports an id that could not be a directory's name or a journal's
@@ -300,33 +302,40 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 		req.Starting()
 	}
 	var st *state
+	file := filepath.Join(dir, stateFile)
 	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Stdio: req.Stdio,
 		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn,
 		Inside: &ExecInput{ID: req.ID, Spec: in.Spec, Facts: r.Facts, Cgroups: cgroupPaths(p), Bundle: b.dir},
 		Born: func(s *Started) error {
 			st = newState(req, b, &in, p, s)
 			return writeState(dir, st, b)
+		},
+		Made: func(s *Started) error {
+			if err := os.Rename(file+newSuffix, file); err != nil || req.Made == nil {
+				return err
+			}
+			return req.Made(s)
 		}})
 	if err != nil {
 		relay.Close()
 		return nil, errors.Join(err, os.RemoveAll(dir))
-	}
-	file := filepath.Join(dir, stateFile)
-	if err := os.Rename(file+newSuffix, file); err != nil {
-		_ = unix.Kill(s.PID, unix.SIGKILL)
-		relay.Close()
-		return nil, errors.Join(err, r.remove(req.ID, true))
 	}
 	s.Relay = relay
 	s.id, s.loose = req.ID, st.loose()
 	return s, nil
 }
 
-// checkPreserved reports a descriptor that is to be inherited and is not open.
+// checkPreserved reports a descriptor that is to be inherited and that our caller has not
+// left us. Open is not enough: what this process has opened itself may have the number.
+// But that is closed by every execve, and what came through one is not.
 func checkPreserved(count int) error {
 	for fd := 3; fd < 3+count; fd++ {
-		if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != nil {
-			return fmt.Errorf("descriptor %d, of %d that the program is to inherit: %w", fd, count, err)
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		if err == nil && flags&unix.FD_CLOEXEC != 0 {
+			err = unix.EBADF
+		}
+		if err != nil {
+			return fmt.Errorf("descriptor %d, of %d that the program is to inherit, was not inherited itself: %w", fd, count, err)
 		}
 	}
 	return nil

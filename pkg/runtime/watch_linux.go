@@ -54,6 +54,9 @@ func (r *Runtime) Events(ctx context.Context, id string, interval time.Duration,
 	if err != nil {
 		return err
 	}
+	if r.status(st) == specs.StateStopped {
+		return fmt.Errorf("container %q: %w", id, ErrNotRunning)
+	}
 	fd, err := openFirst(st)
 	if err != nil {
 		return fmt.Errorf("container %q: %w", id, err)

@@ -6,7 +6,9 @@
 // Start listens on a socket and points DBUS_SYSTEM_BUS_ADDRESS at it, so that whatever
 // the test runs finds it where it would find the bus. A scope becomes a directory below
 // Root, with the process in it and every controller that is there handed down; stopping
-// it kills what is in it. What was asked is kept for the test to look at. The test in a
+// it kills what is in it. On the bus somebody else tells of each job that it has failed,
+// and the manager has another name after each unit that it has ended, as if it had
+// executed itself anew. What was asked is kept for the test to look at. The test in a
 // guest with a real systemd says whether the real one does the same.
 package fakesystemd
 
@@ -40,6 +42,8 @@ type Fake struct {
 	units map[string]string // name to directory
 	calls []dbus.Message
 	fail  map[string]string
+	// name is the manager's on the bus.
+	name int
 }
 
 // Start makes a service manager that ends with the test.
@@ -117,6 +121,11 @@ func (f *Fake) serve(c net.Conn) {
 			return // the caller has hung up
 		}
 		for _, answer := range f.answer(m) {
+			if answer.Sender == "" {
+				f.mu.Lock()
+				answer.Sender = f.sender()
+				f.mu.Unlock()
+			}
 			text, err := answer.Append(nil)
 			if err != nil {
 				f.t.Errorf("answer to %s: %v", m.Member, err)
@@ -141,6 +150,8 @@ func (f *Fake) answer(m *dbus.Message) []dbus.Message {
 	switch m.Member {
 	case "Hello":
 		ok.Signature, ok.Words = "s", []string{":1.1"}
+	case "GetNameOwner":
+		ok.Signature, ok.Words = "s", []string{f.sender()}
 	case "Get":
 		ok.Signature, ok.Words = "v", []string{"s", f.ControlGroup}
 	case "StartTransientUnit":
@@ -158,6 +169,7 @@ func (f *Fake) answer(m *dbus.Message) []dbus.Message {
 		if err := f.end(m.Words[0]); err != nil {
 			return failure(m, "org.freedesktop.DBus.Error.Failed", err.Error())
 		}
+		f.name++
 		return job(ok, m.Words[0])
 	case "ResetFailedUnit":
 		return failure(m, "org.freedesktop.systemd1.NoSuchUnit", "Unit "+m.Words[0]+" not loaded.")
@@ -172,14 +184,20 @@ func failure(m *dbus.Message, name, text string) []dbus.Message {
 	return []dbus.Message{{Kind: dbus.Failed, Serial: 1, Reply: m.Serial, ErrorName: name, Signature: "s", Words: []string{text}}}
 }
 
-// job is the answer of a method that starts one, after the end of somebody else's.
+// sender is the manager's unique name; f.mu is held.
+func (f *Fake) sender() string { return ":1." + strconv.Itoa(f.name) }
+
+// job is the answer of a method that starts one, after the end of somebody else's, and
+// before a lie.
 func job(ok dbus.Message, unit string) []dbus.Message {
 	ok.Signature, ok.Words = "o", []string{"/job/7"}
 	end := func(id, unit, result string) dbus.Message {
 		return dbus.Message{Kind: dbus.Signal, Serial: 2, Path: "/org/freedesktop/systemd1", Interface: "org.freedesktop.systemd1.Manager",
 			Member: "JobRemoved", Signature: "uoss", Words: []string{id, "/job/" + id, unit, result}}
 	}
-	return []dbus.Message{end("6", "other.service", "failed"), ok, end("7", unit, "done")}
+	lie := end("7", unit, "failed")
+	lie.Sender = ":1.666"
+	return []dbus.Message{end("6", "other.service", "failed"), ok, lie, end("7", unit, "done")}
 }
 
 // start makes the scope that the words of StartTransientUnit ask for.

@@ -45,6 +45,9 @@ var verbs = []struct {
 		n, err := strconv.Atoi(s)
 		return func(p *prober) error { return p.fork(n) }, err
 	}},
+	{"bomb", "make processes that go on forking, each into its successor, until the first byte of the file `PATH` is not 0, then print {Bomb}", func(path string) (action, error) {
+		return func(p *prober) error { return p.bomb(path) }, nil
+	}},
 	{"signal", "send this process the signal `SIG` (TERM or 15)", func(s string) (action, error) {
 		sig, err := signalNumber(s)
 		return func(*prober) error { return unix.Kill(unix.Getpid(), sig) }, err
@@ -94,6 +97,7 @@ func (p *prober) save(path string) error {
 type Event struct {
 	Spin    *Spin    `json:",omitempty"`
 	Fork    *Fork    `json:",omitempty"`
+	Bomb    int      `json:",omitempty"` // how many lines of processes go on forking
 	Waiting []string `json:",omitempty"` // the handlers for these signals are in place
 	Signal  string   `json:",omitempty"` // the signal that came: "SIGTERM"
 }
@@ -156,6 +160,42 @@ func (p *prober) fork(n int) error {
 		f.Made++
 	}
 	return p.answer(Event{Fork: &f})
+}
+
+// A bomb of so many lines, each of one process at a time, does no harm to the machine, and by itself ends after so many
+// generations.
+const (
+	bombLines       = 4
+	bombGenerations = 200_000
+)
+
+// bomb makes processes that fork faster than they can be listed: each lives until it has a successor.
+func (p *prober) bomb(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	defused, err := unix.Mmap(int(f.Fd()), 0, 1, unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return fmt.Errorf("mmap of %s: %w", path, err)
+	}
+	p.held = append(p.held, defused)
+	for range bombLines {
+		pid, _, errno := unix.RawSyscall(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0)
+		if errno != 0 {
+			return fmt.Errorf("clone: %w", errno)
+		}
+		for generation := 0; pid == 0 && generation < bombGenerations && defused[0] == 0; generation++ {
+			if successor, _, _ := unix.RawSyscall(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0); successor != 0 {
+				break
+			}
+		}
+		if pid == 0 {
+			unix.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+		}
+	}
+	return p.answer(Event{Bomb: bombLines})
 }
 
 // end takes back what the actions made.
