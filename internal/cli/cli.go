@@ -28,6 +28,7 @@ import (
 	"os"
 	"os/signal"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -53,6 +54,7 @@ type Program struct {
 	In             *os.File
 	Out, Err       *os.File
 	global         globalFlags
+	words          []string // of the command line that are no flags
 	interrupted    func() os.Signal
 	stopInterrupts func()
 	caught         chan struct{} // closed when interrupts are caught
@@ -60,11 +62,12 @@ type Program struct {
 
 // globalFlags are those that every command takes.
 type globalFlags struct {
-	root      string
-	debug     bool
-	logLevel  string
-	logFormat string
-	offline   bool
+	root        string
+	debug       bool
+	logLevel    string
+	logFormat   string
+	errorFormat string
+	offline     bool
 }
 
 // Main runs the command line and returns the exit status. args do not hold the
@@ -74,6 +77,7 @@ func (p *Program) Main(args []string) int {
 	defer p.stopInterrupts()
 	root := p.newRoot(p.commandsIn(args))
 	root.SetArgs(args)
+	p.words = slices.DeleteFunc(slices.Clone(args), func(w string) bool { return strings.HasPrefix(w, "-") })
 	err := root.ExecuteContext(ctx)
 	if sig := p.interrupted(); err != nil && sig != nil && errors.Is(err, context.Canceled) {
 		return 128 + int(sig.(syscall.Signal))
@@ -227,6 +231,7 @@ func (g *globalFlags) bind(root *cobra.Command) {
 	f.BoolVar(&g.offline, "offline", false, "ask no registry, as with CONTAINR_OFFLINE=1 in the environment")
 	f.StringVar(&g.logLevel, "log-level", "warn", "print messages from `LEVEL` on: debug, info, warn, error")
 	f.StringVar(&g.logFormat, "log-format", "text", "print messages as `FORMAT`: text or json")
+	f.StringVar(&g.errorFormat, "error-format", "text", "print the error that ends the command as `FORMAT`: text or json, which has its code")
 }
 
 // apply sets up the log, which goes to standard error.
@@ -234,6 +239,9 @@ func (g *globalFlags) apply(w io.Writer) error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(g.logLevel)); err != nil {
 		return usageErrorf("--log-level %s: use debug, info, warn or error", g.logLevel)
+	}
+	if g.errorFormat != "text" && g.errorFormat != "json" {
+		return usageErrorf("--error-format %s: use text or json", g.errorFormat)
 	}
 	if g.debug {
 		level = slog.LevelDebug

@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -14,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/baseimage"
+	"github.com/containr/containr/internal/errcode"
 	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/internal/spelling"
 	"github.com/containr/containr/pkg/container"
@@ -77,20 +80,78 @@ func (p *Program) report(err error) int {
 	return status
 }
 
+// print prints an error: what was wrong, what to do about it, and where more is said about errors of its kind.
 func (p *Program) print(err error) {
-	text, hint := message(err), hintFor(err)
-	if p.global.logFormat == "json" {
-		attrs := []any{}
-		if hint != "" {
-			attrs = append(attrs, "hint", hint)
+	r := errorReport{Code: codeOf(err), Message: message(err), Hint: hintFor(err)}
+	if near := p.nearestName(err); near != "" {
+		r.Hint = "did you mean " + near + "?"
+	}
+	switch {
+	case p.global.errorFormat == "json":
+		p.printJSON(r)
+	case p.global.logFormat == "json":
+		attrs := []any{"code", r.Code}
+		if r.Hint != "" {
+			attrs = append(attrs, "hint", r.Hint)
 		}
-		slog.Error(text, attrs...)
-		return
+		slog.Error(r.Message, attrs...)
+	default:
+		fmt.Fprintln(p.Err, "containr: "+strings.ReplaceAll(r.Message, "\n", "\ncontainr: "))
+		if r.Hint != "" {
+			fmt.Fprintln(p.Err, "hint: "+r.Hint)
+		}
+		if r.Code != errcode.Usage && r.Code != errcode.Other && r.Code != errcode.Interrupted {
+			fmt.Fprintln(p.Err, "more: containr explain "+r.Code)
+		}
 	}
-	fmt.Fprintln(p.Err, "containr: "+text)
-	if hint != "" {
-		fmt.Fprintln(p.Err, "hint: "+hint)
+}
+
+// errorReport is an error as --error-format json prints it, on one line.
+type errorReport struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty"`
+}
+
+func (p *Program) printJSON(r errorReport) {
+	e := json.NewEncoder(p.Err)
+	e.SetEscapeHTML(false)
+	_ = e.Encode(r) // as with the other forms, there is nobody left to tell
+}
+
+// codeOf is the error's code. What it stands for counts more than that a command line was to blame.
+func codeOf(err error) string {
+	code := errcode.Of(err)
+	var usage *usageError
+	var form *present.Error
+	switch {
+	case errors.Is(err, context.Canceled):
+		return errcode.Interrupted
+	case code == errcode.Other && (errors.As(err, &usage) || errors.As(err, &form)):
+		return errcode.Usage
 	}
+	return code
+}
+
+// nearestName finds, for an error about a name that nothing has, the container or image that is here and has nearly the
+// same name. The name is one of the words of the command line.
+func (p *Program) nearestName(err error) string {
+	var names []string
+	e, engineErr := p.engine()
+	switch {
+	case engineErr != nil:
+		return ""
+	case errors.Is(err, container.ErrNotFound):
+		names, _ = e.ContainerNames() // without a list there is nothing to suggest
+	case errors.Is(err, image.ErrNotFound):
+		names, _ = e.ImageNames()
+	}
+	for _, word := range p.words {
+		if near := spelling.Nearest(word, names); near != "" && near != word && !slices.Contains(names, word) {
+			return near
+		}
+	}
+	return ""
 }
 
 // message is the error as a person reads it: joined errors one after the other.
@@ -98,7 +159,7 @@ func message(err error) string {
 	if errors.Is(err, context.Canceled) {
 		return "interrupted"
 	}
-	return strings.ReplaceAll(err.Error(), "\n", "\ncontainr: ")
+	return err.Error()
 }
 
 // hints say what to do about an error. The first that fits is printed.
@@ -141,6 +202,10 @@ func hintFor(err error) string {
 	var form *present.Error
 	if errors.As(err, &form) && form.Hint != "" {
 		return form.Hint
+	}
+	var program *engine.ProgramError
+	if errors.As(err, &program) {
+		return program.Hint()
 	}
 	if hint := runtime.Hint(err); hint != "" {
 		return hint

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/containr/containr/internal/errcode"
 	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
@@ -29,18 +30,20 @@ type explainFlags struct {
 func (p *Program) explainCommand() *cobra.Command {
 	var f explainFlags
 	cmd := &cobra.Command{
-		Use:     "explain [FLAGS] run ...",
-		Short:   "Print what a run would do, without doing it",
+		Use:     "explain [FLAGS] run ... | CTR-NNNN",
+		Short:   "Print what a run would do, without doing it, or what an error means",
 		GroupID: groupRun,
 		Long: "Print what a run would do, call by call, each with its reason, without doing it.\n\n" +
 			"What follows is the command line of `containr run`. The image is fetched if the run\n" +
 			"would fetch it, since the plan depends on it; nothing else is made or left. --as elf writes\n" +
 			"a program that makes the container by itself; the files that it needs are kept, as a\n" +
-			"container that has not run.",
+			"container that has not run.\n\n" +
+			"With the code of an error, CTR and four digits, it prints what that means and what to do.",
 		Example: "  containr explain run --rm base true\n" +
 			"  containr explain --zoom chapters run -m 64m base true\n" +
 			"  containr explain --as spec run --read-only base true\n" +
-			"  containr explain --diff 'run base true' 'run --privileged base true'",
+			"  containr explain --diff 'run base true' 'run --privileged base true'\n" +
+			"  containr explain CTR-4001",
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := p.explain(cmd.Context(), f, args)
@@ -63,6 +66,8 @@ func (p *Program) explain(ctx context.Context, f explainFlags, args []string) er
 	switch {
 	case err != nil:
 		return err
+	case len(args) == 1 && errcode.IsCode(args[0]):
+		return p.explainCode(args[0])
 	case f.diff != "" && form.keep:
 		return usageErrorf("explain: --diff does not go with --as %s", f.as)
 	case f.diff != "":
@@ -71,6 +76,19 @@ func (p *Program) explain(ctx context.Context, f explainFlags, args []string) er
 		return &usageError{text: "explain: --as " + f.as + " writes a program, and standard output is a terminal", hint: "add >FILE"}
 	}
 	return p.explainOne(ctx, p.Out, args, container.NewID(), form)
+}
+
+// explainCode prints what an error code means.
+func (p *Program) explainCode(code string) error {
+	entry, ok := errcode.Find(code)
+	if ok {
+		return entry.Write(p.Out)
+	}
+	e := &usageError{text: fmt.Sprintf("explain: there is no error %s", code), hint: "docs/cli/errors.md lists them all"}
+	if near := errcode.Nearest(code); near != "" {
+		e.hint = "did you mean " + near + "?"
+	}
+	return e
 }
 
 // form is one way to print an explanation.

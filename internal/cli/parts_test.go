@@ -13,6 +13,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go/v1"
 	"pgregory.net/rapid"
 
+	"github.com/containr/containr/internal/errcode"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -154,6 +155,15 @@ func TestAbsolute(t *testing.T) {
 	for in, want := range map[string]string{"": "", "/a/../b": "/b", "x": "/x"} {
 		if got, err := absolute(in); err != nil || got != want {
 			t.Errorf("%q: %q, error %v; want %q", in, got, err, want)
+		}
+	}
+}
+
+// TestEveryHintHasACode: what is worth a hint is worth being looked up.
+func TestEveryHintHasACode(t *testing.T) {
+	for _, h := range hints {
+		if code := errcode.Of(h.err); code == errcode.Other {
+			t.Errorf("%v has a hint and no code: add an entry to internal/errcode/table.go", h.err)
 		}
 	}
 }

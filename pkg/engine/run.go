@@ -126,6 +126,9 @@ func (e *Engine) Run(ctx context.Context, r RunRequest) (Exit, error) {
 	}
 	run := &execution{Engine: e, runtime: rt, prepared: p, request: r, id: record.ID}
 	exit, started, err := run.do(ctx)
+	if !started {
+		err = e.diagnose(p, err)
+	}
 	if !started || p.config.AutoRemove {
 		err = errors.Join(err, e.remove(ctx, record))
 	}

@@ -116,10 +116,26 @@ func Hint(err error) string {
 		}
 		return ""
 	}
+	_, text := step.hint()
+	return text
+}
+
+// HintCode is the stable code of what [Hint] knows about a failed step, or "".
+func HintCode(err error) string {
+	var step *StepError
+	if !errors.As(err, &step) {
+		return ""
+	}
+	code, _ := step.hint()
+	return code
+}
+
+// hint finds the first hint for the step.
+func (e *StepError) hint() (code, text string) {
 	for _, h := range hints {
-		if h.errno == step.Errno && h.call == step.Step.Call.Name() && strings.Contains(step.Step.Why, h.why) {
-			return h.text
+		if h.errno == e.Errno && h.call == e.Step.Call.Name() && strings.Contains(e.Step.Why, h.why) {
+			return h.code, h.text
 		}
 	}
-	return ""
+	return "", ""
 }

@@ -69,6 +69,7 @@ func pages() map[string]string {
 		}
 	}
 	visit(p.NewRoot())
+	out["errors.md"] = errorsPage()
 	return out
 }
 

@@ -1,0 +1,43 @@
+package engine
+
+import (
+	"strings"
+
+	"github.com/containr/containr/internal/baseimage"
+	"github.com/containr/containr/pkg/image"
+)
+
+// ContainerNames lists the names of all containers, the newest first.
+func (e *Engine) ContainerNames() ([]string, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return nil, err
+	}
+	records, err := containers.List()
+	var names []string
+	for _, r := range records {
+		names = append(names, r.Name)
+	}
+	return names, err
+}
+
+// ImageNames lists the names of all images as people type them: without docker.io/library, and without the tag if that is
+// latest. The built-in image is among them.
+func (e *Engine) ImageNames() ([]string, error) {
+	names := []string{familiar(baseimage.Name)}
+	listed, err := e.Images()
+	for _, l := range listed {
+		if l.Name != "" && familiar(l.Name) != names[0] {
+			names = append(names, familiar(l.Name))
+		}
+	}
+	return names, err
+}
+
+func familiar(name string) string {
+	ref, err := image.ParseReference(name)
+	if err != nil {
+		return name
+	}
+	return strings.TrimSuffix(ref.Familiar(), ":latest")
+}
