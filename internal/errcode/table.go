@@ -18,6 +18,8 @@ import (
 	"github.com/containr/containr/pkg/plan/planjson"
 	"github.com/containr/containr/pkg/plan/shell"
 	"github.com/containr/containr/pkg/registry"
+	"github.com/containr/containr/pkg/registry/credential"
+	"github.com/containr/containr/pkg/registry/hosts"
 	"github.com/containr/containr/pkg/rootfs"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/snapshot"
@@ -129,6 +131,16 @@ var table = []Entry{
 		Cause: "What came is not what was asked for. It was thrown away.", Reasons: []string{"a proxy in between changes content", "the registry is damaged"}, Do: []string{"Pull again, or from another registry."}},
 	{Code: "CTR-2031", Sentinel: registry.ErrRedirect, Name: "pkg/registry.ErrRedirect", Title: "a bad redirect",
 		Cause: "The registry redirects in circles, or from HTTPS to HTTP, which would give your credentials away.", Do: []string{"Tell whoever runs the registry."}},
+	{Code: "CTR-2032", Sentinel: registry.ErrOffline, Name: "pkg/registry.ErrOffline", Title: "offline",
+		Cause: "What is asked for is not here, and --offline or CONTAINR_OFFLINE=1 forbids to ask a registry.", Do: []string{"Leave --offline out, or `containr load` the image from a file."}},
+	{Code: "CTR-2033", Sentinel: registry.ErrUpload, Name: "pkg/registry.ErrUpload", Title: "the registry does not take it",
+		Cause: "It refused a blob or a manifest that was pushed.", Reasons: []string{"you may read and not write there", "a limit of its own, of size or of the kinds of content"}, Do: []string{"The message has the registry's answer."}},
+	{Code: "CTR-2034", Sentinel: registry.ErrIncomplete, Name: "pkg/registry.ErrIncomplete", Title: "the image is not whole",
+		Cause: "The store has only some of the image, so it cannot be pushed.", Reasons: []string{"it was pulled for one platform only"}, Do: []string{"Push the platform that is here, or pull the others first."}},
+	{Code: "CTR-2035", Sentinel: hosts.ErrConfig, Name: "pkg/registry/hosts.ErrConfig", Title: "the configuration of registries cannot be used",
+		Cause: "A file that says which mirrors and certificates registries have is wrong.", Do: []string{"The message names file and key."}},
+	{Code: "CTR-2036", Sentinel: credential.ErrNone, Name: "pkg/registry/credential.ErrNone", Title: "not logged in",
+		Cause: "There is no credential for this registry.", Do: []string{"`containr login REGISTRY`."}},
 	{Code: "CTR-2005", Sentinel: image.ErrPlatform, Name: "pkg/image.ErrPlatform", Title: "no image for this platform",
 		Cause:   "The image exists, but not for the operating system and architecture that were asked for.",
 		Reasons: []string{"it was built for one architecture only"},
