@@ -131,6 +131,7 @@ var commands = []struct {
 	{"run", (*Program).runCommand},
 	{"explain", (*Program).explainCommand},
 	{"rm", (*Program).removeCommand},
+	{"events", (*Program).eventsCommand},
 	{"pull", (*Program).pullCommand},
 	{"push", (*Program).pushCommand},
 	{"login", (*Program).loginCommand},

@@ -188,12 +188,14 @@ func jsonLines[T any](out *bytes.Buffer, values []T) error {
 	return nil
 }
 
-// each prints values by a template, a line each.
+// each prints values by a template, a line each. What a map has not is empty: labels and the like differ from row
+// to row.
 func each[T any](w io.Writer, text string, values []T) error {
 	t, err := parse(text, functions)
 	if err != nil {
 		return err
 	}
+	t.Option("missingkey=zero")
 	for _, v := range values {
 		if err := t.Execute(w, v); err != nil {
 			return executeError(err, reflect.TypeOf(v))

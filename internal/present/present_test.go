@@ -63,6 +63,16 @@ func TestATemplateThatFailsPrintsNothing(t *testing.T) {
 	}
 }
 
+// Rows may differ in what a map of theirs has.
+func TestWhatAMapHasNot(t *testing.T) {
+	type labelled struct{ Labels map[string]string }
+	var b strings.Builder
+	err := Rows(&b, List{Format: "<{{.Labels.a}}>"}, []labelled{{map[string]string{"a": "1"}}, {nil}})
+	if err != nil || b.String() != "<1>\n<>\n" {
+		t.Errorf("%q, %v", b.String(), err)
+	}
+}
+
 func TestNoRows(t *testing.T) {
 	var b strings.Builder
 	if err := Rows(&b, list, []row{}); err != nil || b.String() != "CONTAINER ID   NAMES\n" {

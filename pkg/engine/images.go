@@ -12,6 +12,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/registry"
 )
@@ -93,6 +94,12 @@ func (e *Engine) RemoveImage(ctx context.Context, r RemoveImageRequest) (*image.
 	if err != nil {
 		return nil, err
 	}
+	for _, name := range removed.Untagged {
+		e.tellImage(events.Untag, nameOr(name, ""))
+	}
+	if len(removed.Deleted) > 0 {
+		e.tellImage(events.Delete, r.Name)
+	}
 	return removed, e.collectSnapshots(ctx)
 }
 
@@ -126,10 +133,24 @@ func (e *Engine) Load(ctx context.Context, r LoadRequest) ([]image.Listed, error
 		return nil, err
 	}
 	o := image.LoadOptions{Name: r.Name}
+	var loaded []image.Listed
 	if r.Path == "" {
-		return images.Load(ctx, r.In, o)
+		loaded, err = images.Load(ctx, r.In, o)
+	} else {
+		loaded, err = images.LoadPath(ctx, r.Path, o)
 	}
-	return images.LoadPath(ctx, r.Path, o)
+	for _, l := range loaded {
+		e.tellImage(events.Load, nameOr(l.Name, l.Target.Digest))
+	}
+	return loaded, err
+}
+
+// nameOr is how an event calls an image: by its name, in the short form, or by its digest.
+func nameOr(name string, d digest.Digest) string {
+	if ref, err := image.ParseReference(name); name != "" && err == nil {
+		return ref.Familiar()
+	}
+	return d.String()
 }
 
 // ImportRequest asks for an image to be made of a root file system.
@@ -173,7 +194,11 @@ func (e *Engine) Import(ctx context.Context, r ImportRequest) (*image.Image, err
 			req.Tar, req.Dir = nil, r.Path
 		}
 	}
-	return images.Import(ctx, req)
+	img, err := images.Import(ctx, req)
+	if err == nil {
+		e.tellImage(events.Import, nameOr(img.Name, img.ConfigDigest))
+	}
+	return img, err
 }
 
 // TagRequest asks for a further name of an image.
@@ -192,7 +217,11 @@ func (e *Engine) Tag(ctx context.Context, r TagRequest) error {
 	if err != nil {
 		return err
 	}
-	return images.Tag(ctx, r.Target, img.Target)
+	if err := images.Tag(ctx, r.Target, img.Target); err != nil {
+		return err
+	}
+	e.tellImage(events.Tag, nameOr(r.Target, ""), "of", nameOr(img.Name, img.ConfigDigest))
+	return nil
 }
 
 // errPullNever says why an image that is not there was not fetched.

@@ -78,19 +78,21 @@ func (e *Engine) finish(ctx context.Context, containers *container.Store, rt *ru
 	if err := rt.Delete(r.ID, true); err != nil {
 		return err
 	}
-	if r.Config.AutoRemove {
-		return e.remove(ctx, r)
-	}
 	dir, err := containers.Dir(r.ID)
 	if err != nil {
 		return err
 	}
 	code, err := runtime.ReadExit(exitFile(dir))
-	return containers.Update(ctx, r.ID, func(st *container.State) error {
-		st.Status, st.PID, st.Finished, st.ExitCode = container.Exited, 0, time.Now().UTC(), code
-		if err != nil {
-			st.Error = "nobody saw its end: containr and the container's keeper were killed"
-		}
+	st.Status, st.PID, st.Finished, st.ExitCode = container.Exited, 0, time.Now().UTC(), code
+	if err != nil {
+		st.Error = "nobody saw its end: containr and the container's keeper were killed"
+	}
+	e.tellEnd(r, st)
+	if r.Config.AutoRemove {
+		return e.remove(ctx, r)
+	}
+	return containers.Update(ctx, r.ID, func(present *container.State) error {
+		*present = st
 		return nil
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/registry/hosts"
@@ -93,6 +94,7 @@ func (e *Engine) Pull(ctx context.Context, r PullRequest) (*image.Image, error) 
 	if err != nil {
 		return nil, err
 	}
+	e.tellImage(events.Pull, ref.Familiar())
 	_, err = unpacker.unpack(ctx, images, img)
 	return img, err
 }
@@ -244,5 +246,6 @@ func (e *Engine) Push(ctx context.Context, r PushRequest) (*Pushed, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.tellImage(events.Push, ref.Familiar())
 	return &Pushed{Name: ref.String(), Target: pushed.Target, Omitted: pushed.Omitted}, nil
 }

@@ -7,7 +7,10 @@ import (
 	"io/fs"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/runtime"
 )
 
@@ -38,6 +41,11 @@ func (e *Engine) Remove(ctx context.Context, r RemoveRequest) (container.Record,
 	rt, err := e.runtime()
 	if err != nil {
 		return container.Record{}, err
+	}
+	if r.Force {
+		if st, err := rt.State(record.ID); err == nil && st.Status == specs.StateRunning {
+			e.tell(events.Kill, record, "signal", "9")
+		}
 	}
 	err = rt.Delete(record.ID, r.Force)
 	switch {

@@ -15,6 +15,7 @@ import (
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/runtime"
@@ -124,7 +125,8 @@ func (e *Engine) Run(ctx context.Context, r RunRequest) (Exit, error) {
 	if err != nil {
 		return Exit{}, errors.Join(err, e.discard(ctx, p))
 	}
-	run := &execution{Engine: e, runtime: rt, prepared: p, request: r, id: record.ID}
+	e.tell(events.Create, record)
+	run := &execution{Engine: e, runtime: rt, prepared: p, request: r, id: record.ID, record: record}
 	exit, started, err := run.do(ctx)
 	if !started {
 		err = e.diagnose(p, err)
@@ -150,6 +152,7 @@ type execution struct {
 	runtime *runtime.Runtime
 	request RunRequest
 	id      string
+	record  container.Record
 	started *runtime.Started
 	running Running
 	begun   time.Time
@@ -171,10 +174,12 @@ func (x *execution) do(ctx context.Context) (exit Exit, started bool, err error)
 		defer console.Close()
 		x.running.Console = console
 	}
+	x.tell(events.Start, x.record)
 	code, err := x.attended(ctx)
 	ended = err == nil
 	exit = Exit{ID: x.id, Code: code, OOMKilled: x.oomKilled(code)}
 	last := container.State{Status: container.Exited, Started: x.begun, Finished: time.Now().UTC(), ExitCode: code, OOMKilled: exit.OOMKilled}
+	x.tellEnd(x.record, last)
 	return exit, true, errors.Join(err, x.setState(ctx, last))
 }
 
@@ -319,8 +324,11 @@ func (e *Engine) remove(ctx context.Context, record container.Record) error {
 		return err
 	}
 	err = containers.Remove(context.WithoutCancel(ctx), record.ID)
-	if errors.Is(err, container.ErrNotFound) {
+	switch {
+	case errors.Is(err, container.ErrNotFound):
 		err = nil // somebody else removes it at the same time
+	case err == nil:
+		e.tell(events.Destroy, record)
 	}
 	return errors.Join(err, home.removeLayer(record.ID))
 }

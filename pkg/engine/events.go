@@ -1,0 +1,60 @@
+package engine
+
+import (
+	"context"
+	"log/slog"
+	"strconv"
+
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/events"
+)
+
+// EventsRequest asks what happened, and what happens.
+type EventsRequest struct {
+	events.Query
+	Filters events.Filters
+}
+
+// Events calls f with each event of the request, in the order in which they were written
+// down. It ends when there are no more, or, if they are followed, with ctx.
+func (e *Engine) Events(ctx context.Context, r EventsRequest, f func(events.Event) error) error {
+	if e.root == "" {
+		return ErrNoRoot
+	}
+	return events.Open(e.root).Read(ctx, r.Query, func(ev events.Event) error {
+		if !r.Filters.Match(ev) {
+			return nil
+		}
+		return f(ev)
+	})
+}
+
+// tell writes down what has just been done to a container. attributes are names and values
+// in turn. It is done, whether the writing succeeds or not (the disk may be full): a failure
+// is a warning.
+func (e *Engine) tell(action string, r container.Record, attributes ...string) {
+	e.write(r.Event(action, attributes...))
+}
+
+// tellImage is tell for an image, which is known by a name or its digest.
+func (e *Engine) tellImage(action, id string, attributes ...string) {
+	e.write(events.Event{Type: events.Image, Action: action, ID: id, Attributes: events.Attributes(append(attributes, "name", id)...)})
+}
+
+// tellEnd says that the program of a container has ended, as the state has it.
+func (e *Engine) tellEnd(r container.Record, st container.State) {
+	if st.OOMKilled {
+		e.tell(events.OOM, r)
+	}
+	lasted := st.Finished.Sub(st.Started)
+	if st.Started.IsZero() {
+		lasted = 0
+	}
+	e.tell(events.Die, r, "exitCode", strconv.Itoa(st.ExitCode), "execDuration", strconv.Itoa(int(lasted.Seconds())))
+}
+
+func (e *Engine) write(ev events.Event) {
+	if err := events.Open(e.root).Append(ev); err != nil {
+		slog.Warn(err.Error())
+	}
+}
