@@ -186,6 +186,8 @@ var hints = []struct {
 	{registry.ErrNotFound, "check the name and the tag"},
 	{image.ErrPlatform, "choose another one with --platform"},
 	{image.ErrInUse, "`containr rmi -f` removes the image's name all the same"},
+	{image.ErrOnlyPlatform, "`containr rmi` without --platform removes the whole image"},
+	{engine.ErrNotMounted, "`containr image mount` lists what is mounted"},
 	{image.ErrNotFound, "`containr images` lists what there is; `containr pull` fetches more"},
 	{image.ErrReference, "a name looks like registry.example/path/name:tag, all in small letters"},
 	{baseimage.ErrMissing, "or pull an image from a registry"},
@@ -258,7 +260,6 @@ var insteadOf = map[string]string{
 	"logs":          "the program's output goes where that of `containr run` goes: >FILE keeps it",
 	"network":       "containers have no network, or the host's with `containr run --network host`",
 	"ps":            "containers run in the foreground: those of your terminals are all there are",
-	"save":          "the store is an OCI image layout, which other tools can read",
 	"stop":          "end the container with Ctrl-C, or with kill and the process id of `containr run`",
 	"volume":        "show a directory of the host with `containr run -v /path:/path`",
 	"--detach":      "containers run in the foreground: put & behind the command, or use a terminal of its own",
@@ -335,6 +336,20 @@ func rangeArgs(least, most int) cobra.PositionalArgs {
 		e.hint = "usage: " + cmd.UseLine()
 		return e
 	}
+}
+
+// exclusive refuses more than one of some flags.
+func exclusive(cmd *cobra.Command, names ...string) error {
+	var given []string
+	for _, name := range names {
+		if cmd.Flags().Changed(name) {
+			given = append(given, "--"+name)
+		}
+	}
+	if len(given) > 1 {
+		return usageErrorf("%s: %s exclude each other", cmd.Name(), strings.Join(given, " and "))
+	}
+	return nil
 }
 
 // absolute makes a path absolute; an empty one stays empty.

@@ -65,6 +65,11 @@ type RemoveImageRequest struct {
 	// Force removes an image that was given by id though it has several
 	// names, and one that containers were made of.
 	Force bool
+	// KeepContent leaves what nothing needs any more for later, as for a pull of the
+	// same image.
+	KeepContent bool
+	// Platform, if set, is all of the image that is removed: os/arch[/variant].
+	Platform string
 }
 
 // RemoveImage removes an image, and the snapshots that no other image needs. An
@@ -77,18 +82,22 @@ func (e *Engine) RemoveImage(ctx context.Context, r RemoveImageRequest) (*image.
 	if err := e.recover(ctx); err != nil {
 		return nil, err
 	}
-	o := image.RemoveOptions{Force: r.Force}
+	o := image.RemoveOptions{Force: r.Force, KeepContent: r.KeepContent}
 	if !r.Force {
-		used, err := e.usedImages()
+		if o.InUse, err = e.imageInUse(); err != nil {
+			return nil, err
+		}
+	}
+	if r.Platform != "" {
+		platform, err := image.ParsePlatform(r.Platform)
 		if err != nil {
 			return nil, err
 		}
-		o.InUse = func(img *image.Image) error {
-			if name, ok := used[img.ConfigDigest.String()]; ok {
-				return fmt.Errorf("container %s was made of it", name)
-			}
-			return nil
+		removed, err := images.RemovePlatform(ctx, r.Name, platform, o.InUse)
+		if err != nil {
+			return nil, err
 		}
+		return removed, e.collectSnapshots(ctx)
 	}
 	removed, err := images.Remove(ctx, r.Name, o)
 	if err != nil {
@@ -99,6 +108,9 @@ func (e *Engine) RemoveImage(ctx context.Context, r RemoveImageRequest) (*image.
 	}
 	if len(removed.Deleted) > 0 {
 		e.tellImage(events.Delete, r.Name)
+	}
+	if r.KeepContent {
+		return removed, nil
 	}
 	return removed, e.collectSnapshots(ctx)
 }
@@ -124,6 +136,8 @@ type LoadRequest struct {
 	In   io.Reader
 	// Name is given to an image that comes without one.
 	Name string
+	// Platform is os/arch[/variant], the only one to be taken in; empty is all.
+	Platform string
 }
 
 // Load takes in images.
@@ -134,6 +148,11 @@ func (e *Engine) Load(ctx context.Context, r LoadRequest) ([]image.Listed, error
 	}
 	o := image.LoadOptions{Name: r.Name}
 	var loaded []image.Listed
+	if r.Platform != "" {
+		if o.Platform, err = image.ParsePlatform(r.Platform); err != nil {
+			return nil, err
+		}
+	}
 	if r.Path == "" {
 		loaded, err = images.Load(ctx, r.In, o)
 	} else {

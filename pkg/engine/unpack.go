@@ -132,6 +132,13 @@ func (e *Engine) neededChains() (map[snapshot.ChainID]bool, error) {
 			keep[chainOf(img)] = true
 		}
 	}
+	mounted, err := e.MountedImages()
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range mounted {
+		keep[m.Chain] = true
+	}
 	containers, err := e.containers()
 	if err != nil {
 		return nil, err

@@ -24,6 +24,9 @@ var (
 	ErrCorrupt = errors.New("corrupt content")
 	// ErrInvalid says that a document breaks the image specification.
 	ErrInvalid = errors.New("invalid image")
+	// ErrArtifact says that a manifest, valid otherwise, is of a signature or the like. It
+	// comes together with ErrInvalid.
+	ErrArtifact = errors.New("not a container image but another kind of artifact")
 	// ErrLimit says that content exceeds one of the limits of this package.
 	ErrLimit = errors.New("limit exceeded")
 	// ErrExists says that a blob is in the store already.

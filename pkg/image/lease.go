@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/opencontainers/go-digest"
@@ -23,6 +24,7 @@ import (
 type Lease struct {
 	store *Store
 	file  *os.File
+	added sync.Map // digests of blobs that Copy added to the store
 }
 
 // Lease begins to protect content. It waits while a garbage collection runs.
@@ -114,7 +116,11 @@ func (l *Lease) Copy(ctx context.Context, d v1.Descriptor, r io.Reader) error {
 	if _, err := io.Copy(w, r); err != nil {
 		return err
 	}
-	return w.Commit(ctx)
+	if err := w.Commit(ctx); err != nil {
+		return err
+	}
+	l.added.Store(d.Digest, true)
+	return nil
 }
 
 // protectedDigests returns what living leases protect, and removes dead leases. The

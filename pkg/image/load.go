@@ -22,6 +22,9 @@ type LoadOptions struct {
 	// Name is for an image that has none where it comes from. What comes with a
 	// tag alone, as umoci and skopeo write it, becomes a tag of this name.
 	Name string
+	// Platform, if not zero, is the only one that is taken in; an image that lacks it is
+	// refused (ErrPlatform). What the store has of other platforms stays.
+	Platform Platform
 	// Limits bounds the decompression of the archive as a whole.
 	Limits Limits
 }
@@ -96,6 +99,12 @@ func (s *Store) load(ctx context.Context, verb string, o LoadOptions, fetch func
 	}
 	defer lease.Close()
 	loaded, err := s.loadUnder(ctx, lease, o, fetch)
+	if err == nil && o.Platform != (Platform{}) {
+		lease.Close()
+		if _, err := s.GC(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err != nil {
 		lease.Close()
 		_, gcErr := s.GC(context.WithoutCancel(ctx))
@@ -114,7 +123,7 @@ func (s *Store) loadUnder(ctx context.Context, lease *Lease, o LoadOptions, fetc
 	}
 	var loaded []Listed
 	for _, i := range images {
-		present, err := s.complete(i.target)
+		present, err := s.loadedImages(lease, i, o)
 		if err != nil {
 			return nil, err
 		}
@@ -132,6 +141,33 @@ func (s *Store) loadUnder(ctx context.Context, lease *Lease, o LoadOptions, fetc
 	return loaded, nil
 }
 
+// loadedImages returns the images of a target that was taken in. Of platforms that are not
+// wanted the manifests are removed, if they have just come: what they lead to is garbage then.
+func (s *Store) loadedImages(lease *Lease, i named, o LoadOptions) ([]*Image, error) {
+	if o.Platform == (Platform{}) {
+		return s.complete(i.target)
+	}
+	wanted, err := s.ReadImage(i.name, i.target, o.Platform)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.layersPresent(wanted); err != nil {
+		return nil, err
+	}
+	present, err := s.present(i.name, i.target)
+	if err != nil {
+		return nil, err
+	}
+	for _, other := range present {
+		if _, added := lease.added.Load(other.ManifestDigest); added && other.ManifestDigest != wanted.ManifestDigest {
+			if err := os.Remove(s.blobPath(other.ManifestDigest)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return []*Image{wanted}, nil
+}
+
 // complete returns the images of a target that are present, which must be one at
 // least, with all their layers.
 func (s *Store) complete(target v1.Descriptor) ([]*Image, error) {
@@ -140,15 +176,23 @@ func (s *Store) complete(target v1.Descriptor) ([]*Image, error) {
 		return nil, fmt.Errorf("image %s: %w", target.Digest, err)
 	}
 	for _, i := range images {
-		for n, l := range i.Layers {
-			f, err := s.OpenBlob(l.Descriptor)
-			if err != nil {
-				return nil, fmt.Errorf("image %s: layer %d: %w", target.Digest, n+1, err)
-			}
-			f.Close()
+		if err := s.layersPresent(i); err != nil {
+			return nil, err
 		}
 	}
 	return images, nil
+}
+
+// layersPresent checks that the layers of an image are there, by their sizes.
+func (s *Store) layersPresent(i *Image) error {
+	for n, l := range i.Layers {
+		f, err := s.OpenBlob(l.Descriptor)
+		if err != nil {
+			return fmt.Errorf("image %s: layer %d: %w", i.Target.Digest, n+1, err)
+		}
+		f.Close()
+	}
+	return nil
 }
 
 // chooseName completes the name that a source gives an image, by the name that

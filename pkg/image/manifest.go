@@ -178,7 +178,7 @@ func checkManifest(m *v1.Manifest) error {
 		return fmt.Errorf("manifest: config: %w", err)
 	}
 	if !isConfig(m.Config.MediaType) {
-		return fmt.Errorf("manifest: config of type %q: not a container image but another kind of artifact: %w", cut(m.Config.MediaType), ErrInvalid)
+		return fmt.Errorf("manifest: config of type %q: %w: %w", cut(m.Config.MediaType), ErrArtifact, ErrInvalid)
 	}
 	if m.Config.Size > MaxConfigSize {
 		return fmt.Errorf("manifest: config of %d bytes, more than %d: %w", m.Config.Size, MaxConfigSize, ErrLimit)

@@ -5,7 +5,10 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/opencontainers/go-digest"
@@ -55,7 +58,7 @@ func (s *Store) Tag(ctx context.Context, name string, target v1.Descriptor) erro
 		name = ref.String()
 	}
 	target = v1.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
-	if _, err := s.readTarget(target); err != nil {
+	if _, _, err := s.readTarget(target); err != nil {
 		return fmt.Errorf("name image %s: %w", cmp.Or(name, target.Digest.String()), err)
 	}
 	return s.changeNames(ctx, func(entries []v1.Descriptor) ([]v1.Descriptor, error) {
@@ -138,11 +141,25 @@ func (s *Store) List() ([]Listed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list images: %w", err)
 	}
-	var list []Listed
-	for _, e := range index.Manifests {
-		images, err := s.present(nameOf(e), e)
-		list = append(list, Listed{Name: nameOf(e), Target: e, Images: images, Err: err})
+	return s.list(index), nil
+}
+
+// list reads the images that an index names. Their documents are many small files: they are
+// read by as many goroutines as there are processors.
+func (s *Store) list(index *v1.Index) []Listed {
+	list := make([]Listed, len(index.Manifests))
+	var next atomic.Int64
+	var readers sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(list)) {
+		readers.Go(func() {
+			for i := int(next.Add(1)) - 1; i < len(list); i = int(next.Add(1)) - 1 {
+				e := index.Manifests[i]
+				images, err := s.present(nameOf(e), e)
+				list[i] = Listed{Name: nameOf(e), Target: e, Images: images, Err: err}
+			}
+		})
 	}
+	readers.Wait()
 	slices.SortStableFunc(list, func(a, b Listed) int { return cmp.Compare(a.Name, b.Name) })
-	return list, nil
+	return list
 }

@@ -21,6 +21,8 @@ import (
 type RemoveOptions struct {
 	// Force removes an image that was given by id even if it has several names.
 	Force bool
+	// KeepContent leaves the blobs until the next collection of garbage.
+	KeepContent bool
 	// InUse is asked before an image loses its last name. An error of it keeps
 	// the image, and is returned together with ErrInUse. Nil means: not in use.
 	// It is called with the store locked and must not change the store.
@@ -62,6 +64,9 @@ func (s *Store) Remove(ctx context.Context, name string, o RemoveOptions) (*Remo
 	})
 	if err := s.writeIndex(index); err != nil {
 		return nil, err
+	}
+	if o.KeepContent {
+		return removed, nil
 	}
 	return removed, s.collect(index, removed)
 }

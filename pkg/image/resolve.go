@@ -178,12 +178,12 @@ func (s *Store) ReadImage(name string, target v1.Descriptor, want Platform) (*Im
 
 func (s *Store) readImage(name string, target v1.Descriptor, want Platform) (*Image, error) {
 	want = want.orDefault()
-	index, err := s.readTarget(target)
+	index, data, err := s.readTarget(target)
 	if err != nil {
 		return nil, err
 	}
 	if index == nil {
-		return s.readManifest(name, target, target, want)
+		return s.decodeImage(name, target, target, data, want)
 	}
 	candidates := rankEntries(index, want)
 	if len(candidates) == 0 {
@@ -199,17 +199,18 @@ func (s *Store) readImage(name string, target v1.Descriptor, want Platform) (*Im
 	return nil, fmt.Errorf("none of its platforms: %w", ErrNotFound)
 }
 
-// readTarget reads and checks a target. It returns nil for a manifest.
-func (s *Store) readTarget(target v1.Descriptor) (*v1.Index, error) {
+// readTarget reads and checks a target. The index is nil for a manifest.
+func (s *Store) readTarget(target v1.Descriptor) (*v1.Index, []byte, error) {
 	data, err := s.ReadBlob(target, MaxManifestSize)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	mediaType, err := Identify(data, target.MediaType)
 	if err != nil || !IsIndex(mediaType) {
-		return nil, err
+		return nil, data, err
 	}
-	return DecodeIndex(data, mediaType)
+	index, err := DecodeIndex(data, mediaType)
+	return index, data, err
 }
 
 // readManifest reads a manifest and its configuration. d describes the manifest.
@@ -218,6 +219,11 @@ func (s *Store) readManifest(name string, target, d v1.Descriptor, want Platform
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
+	return s.decodeImage(name, target, d, data, want)
+}
+
+// decodeImage decodes a manifest that was read, and reads its configuration.
+func (s *Store) decodeImage(name string, target, d v1.Descriptor, data []byte, want Platform) (*Image, error) {
 	manifest, err := DecodeManifest(data, d.MediaType)
 	if err != nil {
 		return nil, err
@@ -255,18 +261,21 @@ func pairLayers(m *v1.Manifest, c *v1.Image) []Layer {
 // present returns the images of a target whose manifest and configuration are in
 // the store, that for this machine first.
 func (s *Store) present(name string, target v1.Descriptor) ([]*Image, error) {
-	index, err := s.readTarget(target)
+	index, data, err := s.readTarget(target)
 	if err != nil {
 		return nil, err
 	}
-	candidates := []v1.Descriptor{target}
-	if index != nil {
-		candidates = rankEntries(index, AnyPlatform)
+	if index == nil {
+		image, err := s.decodeImage(name, target, target, data, AnyPlatform)
+		if err != nil {
+			return nil, err
+		}
+		return []*Image{image}, nil
 	}
 	var images []*Image
-	for _, d := range candidates {
+	for _, d := range rankEntries(index, AnyPlatform) {
 		image, err := s.readManifest(name, target, d, AnyPlatform)
-		if errors.Is(err, ErrNotFound) && index != nil {
+		if errors.Is(err, ErrNotFound) {
 			continue
 		}
 		if err != nil {
@@ -278,4 +287,17 @@ func (s *Store) present(name string, target v1.Descriptor) ([]*Image, error) {
 		return nil, fmt.Errorf("none of its platforms: %w", ErrNotFound)
 	}
 	return images, nil
+}
+
+// ReadDocument returns a manifest, index or configuration as it is stored, verified.
+func (s *Store) ReadDocument(d digest.Digest) ([]byte, error) {
+	if _, err := ParseDigest(d.String()); err != nil {
+		return nil, err
+	}
+	f, size, err := s.open(d)
+	if err != nil {
+		return nil, err
+	}
+	f.Close()
+	return s.ReadBlob(v1.Descriptor{Digest: d, Size: size}, MaxConfigSize)
 }

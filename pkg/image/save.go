@@ -1,9 +1,8 @@
 package image
 
 import (
-	"archive/tar"
+	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,26 +16,64 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Save writes images to w as one archive: an OCI image layout in a tar file, with
-// docker's table of contents in addition, so that "docker load" and [Store.Load]
-// read it. Of an index the platforms that are present are saved. The same images
-// make the same bytes.
+// Format is how images are written to files.
+type Format string
+
+const (
+	// DockerArchive is a tar file that both docker and the readers of OCI layouts
+	// understand: an OCI image layout, and docker's table of contents in addition.
+	// It is the default.
+	DockerArchive Format = "docker-archive"
+	// OCIArchive is an OCI image layout in a tar file.
+	OCIArchive Format = "oci-archive"
+	// OCIDirectory is an OCI image layout in a directory.
+	OCIDirectory Format = "oci-dir"
+)
+
+// SaveOptions says how images are written. The zero value writes all platforms that
+// are present as a DockerArchive.
+type SaveOptions struct {
+	Format Format
+	// Platform, if not zero, is the only one of which content is written. What a name
+	// means stays the same, so that digests do.
+	Platform Platform
+	// Name, if set, is what the image is called in the archive, in place of its own name;
+	// for a single image. It may be a tag alone.
+	Name string
+}
+
+// Save writes images to w as one archive. Of an index the platforms that are present
+// are saved, with all their layers. The same images make the same bytes.
 //
 // names are names or ids as in Resolve; an image given by id is saved without a
 // name. What is being saved may be removed meanwhile: a lease keeps its blobs.
-func (s *Store) Save(ctx context.Context, w io.Writer, names ...string) error {
+func (s *Store) Save(ctx context.Context, w io.Writer, o SaveOptions, names ...string) error {
+	if o.Format == OCIDirectory {
+		return fmt.Errorf("save: %s is no archive: %w", o.Format, ErrInvalid)
+	}
+	return s.save(ctx, o, names, func(p *saver) error { return p.writeArchive(w, o.Format != OCIArchive) })
+}
+
+// SaveDir writes images to a directory as an OCI image layout. It is made if it does
+// not exist; to a layout that is there the images are added, and names that it has
+// mean the new ones. A directory with anything else in it is refused (ErrExists).
+func (s *Store) SaveDir(ctx context.Context, dir string, o SaveOptions, names ...string) error {
+	return s.save(ctx, o, names, func(p *saver) error { return p.writeDir(dir) })
+}
+
+func (s *Store) save(ctx context.Context, o SaveOptions, names []string, write func(*saver) error) error {
 	lease, err := s.Lease(ctx)
 	if err != nil {
 		return fmt.Errorf("save: %w", err)
 	}
 	defer lease.Close()
-	p := saver{ctx: ctx, store: s, tar: tar.NewWriter(w), blobs: map[digest.Digest]bool{}}
+	p := saver{ctx: ctx, store: s, options: o, blobs: map[digest.Digest]bool{}}
 	for _, name := range names {
-		if err := p.add(lease, name); err != nil {
+		if err := p.find(lease, name); err != nil {
 			return fmt.Errorf("save: %w", err)
 		}
 	}
-	if err := p.write(); err != nil {
+	if err := write(&p); err != nil {
 		return fmt.Errorf("save: %w", err)
 	}
 	return nil
@@ -44,16 +81,16 @@ func (s *Store) Save(ctx context.Context, w io.Writer, names ...string) error {
 
 // saver collects what is to be saved, and then writes it.
 type saver struct {
-	ctx    context.Context
-	store  *Store
-	tar    *tar.Writer
-	index  []v1.Descriptor
-	docker []dockerImage
-	blobs  map[digest.Digest]bool
+	ctx     context.Context
+	store   *Store
+	options SaveOptions
+	index   []v1.Descriptor
+	docker  []dockerImage
+	blobs   map[digest.Digest]bool
 }
 
-// add collects an image, and protects it from removal until it is written.
-func (p *saver) add(lease *Lease, name string) error {
+// find collects an image by its name or id.
+func (p *saver) find(lease *Lease, name string) error {
 	entries, err := p.store.find(name)
 	if err != nil {
 		return err
@@ -68,7 +105,12 @@ func (p *saver) add(lease *Lease, name string) error {
 	if entries.byID {
 		saved = ""
 	}
-	images, err := p.store.complete(target)
+	return p.add(lease, cmp.Or(p.options.Name, saved), target)
+}
+
+// add collects an image, and protects it from removal until it is written.
+func (p *saver) add(lease *Lease, name string, target v1.Descriptor) error {
+	images, err := p.choose(target)
 	if err != nil {
 		return err
 	}
@@ -82,12 +124,28 @@ func (p *saver) add(lease *Lease, name string) error {
 	if err := lease.protect(p.ctx, blobs...); err != nil {
 		return err
 	}
+	if _, err := p.choose(target); err != nil {
+		return err // removed between the two
+	}
 	for _, d := range blobs {
 		p.blobs[d] = true
 	}
-	p.index = append(p.index, withName(target, saved))
-	p.docker = append(p.docker, dockerEntry(saved, images[0]))
+	p.index = append(p.index, withName(target, name))
+	p.docker = append(p.docker, dockerEntry(name, images[0]))
 	return nil
+}
+
+// choose returns the images of a target that are to be saved, all of their blobs
+// being present.
+func (p *saver) choose(target v1.Descriptor) ([]*Image, error) {
+	if p.options.Platform == (Platform{}) {
+		return p.store.complete(target)
+	}
+	image, err := p.store.ReadImage(nameOf(target), target, p.options.Platform)
+	if err != nil {
+		return nil, err
+	}
+	return []*Image{image}, p.store.layersPresent(image)
 }
 
 // dockerEntry describes an image in docker's table of contents, which knows no
@@ -108,62 +166,44 @@ func blobName(d digest.Digest) string {
 	return path.Join(blobsDir, d.Algorithm().String(), d.Encoded())
 }
 
-// write writes the tables of contents and the blobs.
-func (p *saver) write() error {
-	index := v1.Index{MediaType: v1.MediaTypeImageIndex, Manifests: p.index}
-	index.SchemaVersion = 2
-	for _, file := range []struct {
-		name     string
-		document any
-	}{{layoutFile, v1.ImageLayout{Version: v1.ImageLayoutVersion}}, {indexFile, index}, {dockerManifestFile, p.docker}} {
-		data, err := json.Marshal(file.document)
-		if err != nil {
-			return err
-		}
-		if err := p.header(file.name, int64(len(data))); err != nil {
-			return err
-		}
-		if _, err := p.tar.Write(data); err != nil {
-			return err
-		}
-	}
-	for _, d := range slices.Sorted(maps.Keys(p.blobs)) {
-		if err := p.writeBlob(d); err != nil {
-			return err
-		}
-	}
-	return p.tar.Close()
-}
+// sorted returns the digests of all blobs to be written.
+func (p *saver) sorted() []digest.Digest { return slices.Sorted(maps.Keys(p.blobs)) }
 
-// header begins a file. It has no time, owner or other trace of this machine.
-func (p *saver) header(name string, size int64) error {
-	return p.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: size, Mode: 0o644})
-}
-
-// writeBlob writes a blob. It is verified while it is read, so that damage is not
-// carried on.
-func (p *saver) writeBlob(d digest.Digest) error {
-	f, err := os.Open(p.store.blobPath(d))
+// open opens a blob that is in the store, and returns its size.
+func (s *Store) open(d digest.Digest) (*os.File, int64, error) {
+	f, err := os.Open(s.blobPath(d))
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("blob %s: %w", d, ErrNotFound)
+		return nil, 0, fmt.Errorf("blob %s: %w", d, ErrNotFound)
 	}
+	if err != nil {
+		return nil, 0, err
+	}
+	info, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, 0, err
+	}
+	return f, info.Size(), nil
+}
+
+// copyBlob copies a blob to a writer that begin returns for its size. It is verified
+// while it is read, so that damage is not carried on.
+func (s *Store) copyBlob(ctx context.Context, d digest.Digest, begin func(size int64) (io.Writer, error)) error {
+	f, size, err := s.open(d)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	info, err := f.Stat()
+	w, err := begin(size)
 	if err != nil {
 		return err
 	}
-	if err := p.header(blobName(d), info.Size()); err != nil {
-		return err
-	}
 	hash := d.Algorithm().Hash()
-	if _, err := io.Copy(io.MultiWriter(p.tar, hash), contextReader{p.ctx, f}); err != nil {
+	if _, err := io.Copy(io.MultiWriter(w, hash), contextReader{ctx, f}); err != nil {
 		return fmt.Errorf("blob %s: %w", d, err)
 	}
 	if got := digest.NewDigest(d.Algorithm(), hash); got != d {
-		return &VerifyError{Blob: d, Digest: got, WantSize: info.Size(), Size: info.Size()}
+		return &VerifyError{Blob: d, Digest: got, WantSize: size, Size: size}
 	}
 	return nil
 }

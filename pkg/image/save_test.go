@@ -13,7 +13,7 @@ import (
 func save(t *testing.T, s *Store, names ...string) []byte {
 	t.Helper()
 	var buf bytes.Buffer
-	if err := s.Save(t.Context(), &buf, names...); err != nil {
+	if err := s.Save(t.Context(), &buf, SaveOptions{}, names...); err != nil {
 		t.Fatal(err)
 	}
 	return buf.Bytes()
@@ -81,12 +81,12 @@ func TestSaveRefusesDamage(t *testing.T) {
 	img := simple("a")
 	add(t, s, "a", img)
 	damageBlob(t, s, img.Layers[0])
-	expectError(t, s.Save(t.Context(), io.Discard, "a"), ErrCorrupt, "")
-	expectError(t, s.Save(t.Context(), io.Discard, "nope"), ErrNotFound, `save: image "nope": not found`)
+	expectError(t, s.Save(t.Context(), io.Discard, SaveOptions{}, "a"), ErrCorrupt, "")
+	expectError(t, s.Save(t.Context(), io.Discard, SaveOptions{}, "nope"), ErrNotFound, `save: image "nope": not found`)
 	if err := os.Remove(s.blobPath(img.Layers[1].Digest)); err != nil {
 		t.Fatal(err)
 	}
-	expectError(t, s.Save(t.Context(), io.Discard, "a"), ErrNotFound, "")
+	expectError(t, s.Save(t.Context(), io.Discard, SaveOptions{}, "a"), ErrNotFound, "")
 }
 
 func TestSaveByIDHasNoName(t *testing.T) {
