@@ -66,6 +66,7 @@ PREFIX ?= /usr/local
 install: all
 	install -D -t '$(DESTDIR)$(PREFIX)/bin' $(PROGRAMS)
 	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man1' man/*.1
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man5' man/*.5
 
 demo: all
 	@scripts/demo

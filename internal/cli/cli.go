@@ -35,6 +35,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/config"
 	"github.com/containr/containr/pkg/engine"
 )
 
@@ -54,7 +55,9 @@ type Program struct {
 	In             *os.File
 	Out, Err       *os.File
 	global         globalFlags
-	words          []string // of the command line that are no flags
+	words          []string       // of the command line that are no flags
+	config         []config.Value // of the files, if configRead
+	configRead     bool
 	interrupted    func() os.Signal
 	stopInterrupts func()
 	caught         chan struct{} // closed when interrupts are caught
@@ -150,12 +153,13 @@ var commands = []struct {
 	{"version", (*Program).versionCommand},
 	{"info", (*Program).infoCommand},
 	{"doctor", (*Program).doctorCommand},
+	{"config", (*Program).configCommand},
 }
 
 // commandsIn makes the commands whose names are words of the command line: the one
 // that is meant is among them. If none is, it makes all, to list or to compare with.
 func (p *Program) commandsIn(args []string) []*cobra.Command {
-	if slices.Contains(args, "help") {
+	if slices.Contains(args, "help") || slices.Contains(args, "config") {
 		return p.allCommands()
 	}
 	var found []*cobra.Command
@@ -202,7 +206,12 @@ func (p *Program) newRoot(commands []*cobra.Command) *cobra.Command {
 			}
 			return cmd.Help()
 		},
-		PersistentPreRunE: func(*cobra.Command, []string) error { return p.global.apply(p.Err) },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if err := p.configure(cmd, commandNames()); err != nil {
+				return err
+			}
+			return p.global.apply(p.Err)
+		},
 	}
 	root.SetIn(p.In)
 	root.SetOut(p.Out)

@@ -171,7 +171,7 @@ func printJSON(w io.Writer, v any) error {
 
 // explainOne explains one command line of run.
 func (p *Program) explainOne(ctx context.Context, w io.Writer, args []string, id string, form form) error {
-	config, err := parseRun(args)
+	config, err := p.parseRun(args)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ func (p *Program) explainOne(ctx context.Context, w io.Writer, args []string, id
 }
 
 // parseRun reads `run ...` as the command run would.
-func parseRun(args []string) (container.Config, error) {
+func (p *Program) parseRun(args []string) (container.Config, error) {
 	if len(args) == 0 || args[0] != "run" {
 		return container.Config{}, &usageError{text: "explain: what to explain begins with run", hint: "containr explain run base true"}
 	}
@@ -206,6 +206,13 @@ func parseRun(args []string) (container.Config, error) {
 	cmd.Flags().AddFlagSet(set)
 	if err := set.Parse(args[1:]); err != nil {
 		return container.Config{}, flagError(cmd, err)
+	}
+	values, err := p.readConfig()
+	if err == nil {
+		err = applyDefaults(values, "run", set, set)
+	}
+	if err != nil {
+		return container.Config{}, err
 	}
 	return flags.finish(set.Args())
 }

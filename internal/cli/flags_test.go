@@ -22,6 +22,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // TestRunFlags holds command lines against the configurations that they mean.
 func TestRunFlags(t *testing.T) {
 	t.Setenv("PASSED_ON", "from outside")
+	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 	t.Chdir(t.TempDir())
 	dir, err := os.Getwd()
 	if err != nil {
@@ -61,7 +62,7 @@ func TestRunFlags(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			config, err := parseRun(words)
+			config, err := (&Program{}).parseRun(words)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -1,6 +1,6 @@
 // Command gendocs writes the reference of the command line out of the commands
 // themselves: one file of Markdown for each command, and the manual page. What it
-// writes, docs/cli and man/containr.1, is never edited.
+// writes, docs/cli and the pages of containr in man, is never edited.
 //
 //	go generate ./internal/cli
 package main
@@ -23,8 +23,10 @@ func main() {
 		os.Exit(2)
 	}
 	err := write(os.Args[1])
-	if err == nil {
-		err = os.WriteFile(filepath.Join(os.Args[2], manFileName), []byte(manText()), 0o644)
+	for name, text := range manPages() {
+		if err == nil {
+			err = os.WriteFile(filepath.Join(os.Args[2], name), []byte(text), 0o644)
+		}
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "gendocs:", err)
@@ -70,6 +72,7 @@ func pages() map[string]string {
 	}
 	visit(p.NewRoot())
 	out["errors.md"] = errorsPage()
+	out["config.md"] = configPage()
 	return out
 }
 

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/containr/containr/internal/config"
 )
 
 // TestDocsAreCurrent: docs/cli is what the commands say.
@@ -29,14 +31,24 @@ func TestDocsAreCurrent(t *testing.T) {
 	}
 }
 
-// TestManPageIsCurrent: man/containr.1 is what the commands say.
-func TestManPageIsCurrent(t *testing.T) {
-	got, err := os.ReadFile(filepath.Join("..", "..", "..", "man", manFileName))
-	if err != nil {
-		t.Fatal(err)
+// TestManPagesAreCurrent: the pages in man are what the commands say.
+func TestManPagesAreCurrent(t *testing.T) {
+	for name, want := range manPages() {
+		got, err := os.ReadFile(filepath.Join("..", "..", "..", "man", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, string(got)); diff != "" {
+			t.Errorf("man/%s is not current; go generate ./internal/cli writes it anew (-want +got):\n%s", name, diff)
+		}
 	}
-	if diff := cmp.Diff(manText(), string(got)); diff != "" {
-		t.Errorf("man/%s is not current; go generate ./internal/cli writes it anew (-want +got):\n%s", manFileName, diff)
+}
+
+// TestConfigExample: what the documentation shows can be read.
+func TestConfigExample(t *testing.T) {
+	values, err := config.Parse("example", configExample)
+	if err != nil || len(values) != 5 {
+		t.Errorf("%v, error %v", values, err)
 	}
 }
 

@@ -41,6 +41,7 @@ func manPage(root *cobra.Command) string {
 		m.text(f[1])
 	}
 	m.section("SEE ALSO")
+	m.line(".BR containr-config (5),")
 	m.line(".BR containr-runtime (1),")
 	m.line(".BR namespaces (7),")
 	m.line(".BR cgroups (7),")
@@ -61,6 +62,7 @@ var manFiles = [][2]string{
 	{"/var/lib/containr", "What outlives a boot: images, unpacked layers, containers. For other users than root: $XDG_DATA_HOME/containr or ~/.local/share/containr."},
 	{"/run/containr", "What does not. For other users than root: $XDG_RUNTIME_DIR/containr."},
 	{"/etc/containr/registries.toml, ~/.config/containr/registries.toml", "Mirrors, rewrites and certificates of registries."},
+	{"/etc/containr/config.toml, ~/.config/containr/config.toml", "Defaults for flags: containr-config(5)."},
 	{"~/.docker/config.json", "Credentials for registries, as containr login and docker login leave them."},
 }
 
@@ -145,6 +147,11 @@ func lowerFirst(s string) string { return strings.ToLower(s[:1]) + s[1:] }
 
 // manFileName is the page's file in the directory of manual pages.
 const manFileName = "containr.1"
+
+// manPages returns the text of every manual page by its file name.
+func manPages() map[string]string {
+	return map[string]string{manFileName: manText(), configManFile: configMan()}
+}
 
 func manText() string {
 	p := cli.Program{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
