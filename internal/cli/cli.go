@@ -150,6 +150,7 @@ var commands = []struct {
 	{"untag", (*Program).untagCommand},
 	{"history", (*Program).historyCommand},
 	{"help", (*Program).helpCommand},
+	{"system", (*Program).systemCommand},
 	{"version", (*Program).versionCommand},
 	{"info", (*Program).infoCommand},
 	{"doctor", (*Program).doctorCommand},

@@ -192,7 +192,7 @@ var hints = []struct {
 	{image.ErrReference, "a name looks like registry.example/path/name:tag, all in small letters"},
 	{baseimage.ErrMissing, "or pull an image from a registry"},
 	{host.ErrOldKernel, "Debian 11, Ubuntu 22.04 and RHEL 9 have newer ones"},
-	{unix.ENOSPC, "the disk is full: make room, for instance with `containr rmi`, or choose another one with --root"},
+	{unix.ENOSPC, "make room: `containr system df` says what is there, `containr system prune` removes what nobody needs; or choose another disk with --root"},
 	{fs.ErrPermission, "run as root, or choose a directory of your own with --root"},
 }
 

@@ -235,7 +235,7 @@ var table = []Entry{
 	{Code: "CTR-3901", Sentinel: unix.ENOSPC, Title: "the disk is full",
 		Cause:   "The kernel had no room for more, or no inode.",
 		Reasons: []string{"images and containers that nobody needs", "a log or a volume grew"},
-		Do:      []string{"`containr rmi` and `containr rm` make room; --root names another disk."}},
+		Do:      []string{"`containr system df` says what is there, `containr system prune` removes what nobody needs; --root names another disk."}},
 	{Code: "CTR-3902", Sentinel: unix.EDQUOT, Title: "your quota is used up",
 		Cause: "The file system does not give you more room.", Do: []string{"Remove something, or ask the administrator."}},
 	{Code: "CTR-3903", Sentinel: unix.EROFS, Title: "the file system is read-only",

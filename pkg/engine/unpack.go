@@ -99,39 +99,65 @@ func unpackStored(ctx context.Context, snapshots *snapshot.Store, images *image.
 // collectSnapshots removes the snapshots that no image in the store needs and no
 // container was made of.
 func (e *Engine) collectSnapshots(ctx context.Context) error {
-	keep, err := e.neededChains()
+	stores, err := e.allSnapshots()
 	if err != nil {
 		return err
 	}
-	snapshots, err := e.snapshots()
-	if err != nil {
-		return err
-	}
-	mapped, err := e.mappedSnapshots()
-	if err != nil {
-		return err
-	}
-	for _, s := range append(mapped, snapshots) {
-		if _, err := s.GC(ctx, func(c snapshot.ChainID) bool { return keep[c] }); err != nil {
-			return err
+	for _, s := range stores {
+		n := needed{engine: e}
+		if _, err := s.GC(ctx, n.keep); err != nil || n.err != nil {
+			return errors.Join(err, n.err)
 		}
 	}
 	return nil
 }
 
-// neededChains lists the chains of all images, and of all containers, whose images
-// may be gone.
+// allSnapshots opens all stores of snapshots.
+func (e *Engine) allSnapshots() ([]*snapshot.Store, error) {
+	snapshots, err := e.snapshots()
+	if err != nil {
+		return nil, err
+	}
+	mapped, err := e.mappedSnapshots()
+	return append(mapped, snapshots), err
+}
+
+// needed says which chains are needed. It finds out when it is first asked, by a store
+// that is locked and has counted its snapshots by then: an image that is pulled meanwhile
+// had its name before its snapshots. If it cannot find out, everything is.
+type needed struct {
+	engine *Engine
+	chains map[snapshot.ChainID]bool
+	err    error
+}
+
+func (n *needed) keep(c snapshot.ChainID) bool {
+	if n.chains == nil && n.err == nil {
+		n.chains, n.err = n.engine.neededChains()
+	}
+	return n.err != nil || n.chains[c]
+}
+
+// neededChains lists the chains of all images, and those that are occupied.
 func (e *Engine) neededChains() (map[snapshot.ChainID]bool, error) {
-	keep := map[snapshot.ChainID]bool{}
+	// In this order: an image that goes in between is that of a container by then.
 	listed, err := e.Images()
 	if err != nil {
 		return nil, err
 	}
+	keep, err := e.occupiedChains()
 	for _, l := range listed {
 		for _, img := range l.Images {
 			keep[chainOf(img)] = true
 		}
 	}
+	return keep, err
+}
+
+// occupiedChains lists the chains of mounted images and of all containers, whose images
+// may be gone.
+func (e *Engine) occupiedChains() (map[snapshot.ChainID]bool, error) {
+	keep := map[snapshot.ChainID]bool{}
 	mounted, err := e.MountedImages()
 	if err != nil {
 		return nil, err

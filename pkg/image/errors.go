@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // What callers branch on. Each comes wrapped in an error that names the image,
@@ -83,3 +84,20 @@ func (e *PlatformError) Error() string {
 
 // Is makes errors.Is(err, ErrPlatform) true.
 func (e *PlatformError) Is(target error) bool { return target == ErrPlatform }
+
+// SpaceError says that content does not fit on the disk, before any of it was written. It
+// is an ENOSPC.
+type SpaceError struct {
+	What string // what does not fit
+	Dir  string // where it was to go
+	Need int64  // bytes
+	Free int64  // bytes that the file system has left
+}
+
+// Error gives both numbers.
+func (e *SpaceError) Error() string {
+	return fmt.Sprintf("%s needs %d bytes, and the file system of %s has %d left: %v", e.What, e.Need, e.Dir, e.Free, unix.ENOSPC)
+}
+
+// Unwrap makes errors.Is(err, unix.ENOSPC) true.
+func (e *SpaceError) Unwrap() error { return unix.ENOSPC }

@@ -62,10 +62,13 @@ func (l *Lease) ingest(ctx context.Context, d v1.Descriptor, resume bool) (*Writ
 	if err := l.protect(ctx, d.Digest); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(l.store.dir, ingestDir, d.Digest.Algorithm().String()+"-"+d.Digest.Encoded())
+	path := l.store.ingestPath(d.Digest)
 	for {
 		if l.store.Has(d) {
 			return nil, fmt.Errorf("blob %s: %w", d.Digest, ErrExists)
+		}
+		if err := l.store.Fits("blob "+d.Digest.String(), d); err != nil {
+			return nil, err
 		}
 		f, err := stage(ctx, path)
 		if err != nil {

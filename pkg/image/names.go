@@ -47,8 +47,8 @@ func withName(d v1.Descriptor, name string) v1.Descriptor {
 // [ParseReference] does; an empty one keeps the image without a name. An image
 // that had the name stays in the store, nameless if it was its only one.
 //
-// The target must be in the store (ErrNotFound), protected by a name or by a
-// lease that the caller holds.
+// The target must be in the store (ErrNotFound). What it leads to must be protected by a
+// name or by a lease that the caller holds; else it may be removed before it has the name.
 func (s *Store) Tag(ctx context.Context, name string, target v1.Descriptor) error {
 	if name != "" {
 		ref, err := ParseReference(name)
@@ -58,10 +58,11 @@ func (s *Store) Tag(ctx context.Context, name string, target v1.Descriptor) erro
 		name = ref.String()
 	}
 	target = v1.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
-	if _, _, err := s.readTarget(target); err != nil {
-		return fmt.Errorf("name image %s: %w", cmp.Or(name, target.Digest.String()), err)
-	}
 	return s.changeNames(ctx, func(entries []v1.Descriptor) ([]v1.Descriptor, error) {
+		// Asked with the store locked: before, somebody could still remove it.
+		if _, _, err := s.readTarget(target); err != nil {
+			return nil, fmt.Errorf("name image %s: %w", cmp.Or(name, target.Digest.String()), err)
+		}
 		return setName(entries, name, target), nil
 	})
 }

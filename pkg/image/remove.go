@@ -139,18 +139,9 @@ func (s *Store) GC(ctx context.Context) (*Removed, error) {
 // collect marks and sweeps. The caller holds the exclusive lock, so that there
 // are no new names, leases or protected digests meanwhile.
 func (s *Store) collect(index *v1.Index, removed *Removed) error {
-	live := map[digest.Digest]bool{}
-	protected, err := s.protectedDigests()
+	live, err := s.live(index)
 	if err != nil {
 		return fmt.Errorf("collect garbage: %w", err)
-	}
-	for _, d := range protected {
-		live[d] = true
-	}
-	for _, e := range index.Manifests {
-		if err := s.mark(e, live); err != nil {
-			return fmt.Errorf("collect garbage: %w", err)
-		}
 	}
 	if err := s.sweepBlobs(live, removed); err != nil {
 		return fmt.Errorf("collect garbage: %w", err)
@@ -159,6 +150,24 @@ func (s *Store) collect(index *v1.Index, removed *Removed) error {
 		return fmt.Errorf("collect garbage: %w", err)
 	}
 	return s.sweepTemporaries()
+}
+
+// live is what names and living leases lead to. The caller holds the lock.
+func (s *Store) live(index *v1.Index) (map[digest.Digest]bool, error) {
+	live := map[digest.Digest]bool{}
+	protected, err := s.protectedDigests()
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range protected {
+		live[d] = true
+	}
+	for _, e := range index.Manifests {
+		if err := s.mark(e, live); err != nil {
+			return nil, err
+		}
+	}
+	return live, nil
 }
 
 // mark adds a descriptor and what it leads to. What is absent, or damaged so

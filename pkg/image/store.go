@@ -13,6 +13,7 @@ import (
 	"github.com/containr/containr/internal/durable"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sys/unix"
 )
 
 // Store is a directory of images. Its methods may be called from any number of
@@ -141,6 +142,50 @@ func (s *Store) Has(d v1.Descriptor) bool {
 	}
 	f.Close()
 	return true
+}
+
+// Fits reports whether blobs that are not in the store yet fit on its disk. The error is
+// a *[SpaceError] if they do not: better to be told before the first byte is fetched than
+// when the disk is full. what is for the error.
+func (s *Store) Fits(what string, blobs ...v1.Descriptor) error {
+	var need int64
+	counted := map[digest.Digest]bool{}
+	for _, d := range blobs {
+		if !counted[d.Digest] && !s.Has(d) {
+			need += d.Size - s.begun(d)
+		}
+		counted[d.Digest] = true
+	}
+	var st unix.Statfs_t
+	if err := unix.Statfs(s.dir, &st); err != nil {
+		return &os.PathError{Op: "statfs", Path: s.dir, Err: err}
+	}
+	free := int64(st.Bavail)
+	if os.Geteuid() == 0 {
+		free = int64(st.Bfree) // what is reserved is for root
+	}
+	free *= int64(st.Bsize)
+	if need > free {
+		return &SpaceError{What: what, Dir: s.dir, Need: need, Free: free}
+	}
+	return nil
+}
+
+// begun returns how many bytes of a blob are there already, of a download that was cut off.
+func (s *Store) begun(d v1.Descriptor) int64 {
+	if _, err := ParseDigest(d.Digest.String()); err != nil {
+		return 0
+	}
+	info, err := os.Stat(s.ingestPath(d.Digest))
+	if err != nil {
+		return 0
+	}
+	return min(info.Size(), d.Size)
+}
+
+// ingestPath returns where a blob that is known by its digest comes in.
+func (s *Store) ingestPath(d digest.Digest) string {
+	return filepath.Join(s.dir, ingestDir, d.Algorithm().String()+"-"+d.Encoded())
 }
 
 // readIndex reads the names of the store. A store without index.json has none.

@@ -221,6 +221,13 @@ func (p *puller) fetchConfig(ctx context.Context, target, m document) ([]image.L
 // fetchLayers fetches all layers, and has them unpacked. The error is that of the
 // layer that failed first.
 func (p *puller) fetchLayers(ctx context.Context, layers []image.Layer) error {
+	var blobs []v1.Descriptor
+	for _, l := range layers {
+		blobs = append(blobs, l.Descriptor)
+	}
+	if err := p.request.Store.Fits("image "+p.request.Ref.Familiar(), blobs...); err != nil {
+		return err
+	}
 	for _, l := range layers {
 		p.report(Progress{Layer: l.Descriptor.Digest, Phase: Waiting, Total: l.Descriptor.Size})
 	}

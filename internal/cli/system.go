@@ -1,0 +1,249 @@
+package cli
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/containr/containr/internal/present"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/engine"
+)
+
+func (p *Program) systemCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "system COMMAND",
+		Short:   "Look after what containr keeps on disk",
+		GroupID: groupSystem,
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return unknownCommand(cmd, args[0], namesOf(cmd.Commands()))
+			}
+			return cmd.Help()
+		},
+	}
+	cmd.AddCommand(p.systemDFCommand(), p.systemPruneCommand(), p.systemCheckCommand(), within("info", p.infoCommand()))
+	return cmd
+}
+
+// partRow is a line of `system df`, and what a template may name: docker's names.
+type partRow struct {
+	Type, TotalCount, Active, Size, Reclaimable string
+}
+
+var partColumns = []present.Column{
+	{Field: "Type", Title: "TYPE"}, {Field: "TotalCount", Title: "TOTAL"}, {Field: "Active", Title: "ACTIVE"},
+	{Field: "Size", Title: "SIZE"}, {Field: "Reclaimable", Title: "RECLAIMABLE"},
+}
+
+func (p *Program) systemDFCommand() *cobra.Command {
+	var format string
+	var verbose, exact bool
+	cmd := &cobra.Command{
+		Use:   "df [FLAGS]",
+		Short: "Print what is on disk, and what would be freed",
+		Long: "Print what the state root takes on disk. The parts add up to what du says of it. RECLAIMABLE is what is\n" +
+			"left of a part if the images of containers and the containers that run are all that stays. Unpacked layers are\n" +
+			"made again from their image when a container needs them.",
+		Args:                  exactArgs(0),
+		DisableFlagsInUseLine: true,
+		RunE: func(*cobra.Command, []string) error {
+			if verbose && format != "" {
+				return usageErrorf("system df: --verbose has a form of its own: leave out --format")
+			}
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			u, err := e.DiskUsage()
+			if err != nil {
+				return err
+			}
+			size := present.Size
+			if exact {
+				size = func(n int64) string { return fmt.Sprint(n) }
+			}
+			if verbose {
+				return p.printUsage(u, size)
+			}
+			return present.Rows(p.Out, present.List{Format: format, Columns: partColumns}, partRows(u, size))
+		},
+	}
+	cmd.Flags().StringVar(&format, "format", "", "print as table, 'table `TEMPLATE`', json or TEMPLATE (Go's)")
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "print each image and container too")
+	cmd.Flags().BoolVar(&exact, "bytes", false, "print sizes in bytes")
+	return cmd
+}
+
+func partRows(u *engine.DiskUsage, size func(int64) string) []partRow {
+	var rows []partRow
+	total := engine.UsedPart{Type: "Total"}
+	for _, part := range u.Parts {
+		rows = append(rows, partRow{part.Type, fmt.Sprint(part.Total), fmt.Sprint(part.Active), size(part.Bytes), size(part.Reclaimable)})
+		total.Bytes += part.Bytes
+		total.Reclaimable += part.Reclaimable
+	}
+	return append(rows, partRow{total.Type, "", "", size(total.Bytes), size(total.Reclaimable)})
+}
+
+// usedImageRow and usedContainerRow are lines of `system df -v`.
+type (
+	usedImageRow     struct{ Repository, ID, Size, Shared, Unique, Containers string }
+	usedContainerRow struct{ ID, Name, Image, Status, Size string }
+)
+
+func (p *Program) printUsage(u *engine.DiskUsage, size func(int64) string) error {
+	var images []usedImageRow
+	for _, i := range u.Images {
+		name := "<none>"
+		if i.Name != "" {
+			name = familiar([]string{i.Name})[0]
+		}
+		images = append(images, usedImageRow{name, present.ID(i.ID.String(), false), size(i.Bytes), size(i.Shared), size(i.Bytes - i.Shared), fmt.Sprint(i.Containers)})
+	}
+	var containers []usedContainerRow
+	for _, c := range u.Containers {
+		containers = append(containers, usedContainerRow{present.ID(c.ID, false), c.Name, c.Image, string(c.Status), size(c.Bytes)})
+	}
+	if err := present.Rows(p.Out, present.List{Columns: partColumns}, partRows(u, size)); err != nil {
+		return err
+	}
+	fmt.Fprintln(p.Out)
+	err := present.Rows(p.Out, present.List{Columns: []present.Column{
+		{Field: "Repository", Title: "IMAGE"}, {Field: "ID", Title: "IMAGE ID"}, {Field: "Size", Title: "SIZE"},
+		{Field: "Shared", Title: "SHARED SIZE"}, {Field: "Unique", Title: "UNIQUE SIZE"}, {Field: "Containers", Title: "CONTAINERS"},
+	}}, images)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(p.Out)
+	return present.Rows(p.Out, present.List{Columns: []present.Column{
+		{Field: "ID", Title: "CONTAINER ID"}, {Field: "Name", Title: "NAME"}, {Field: "Image", Title: "IMAGE"},
+		{Field: "Status", Title: "STATUS"}, {Field: "Size", Title: "SIZE"},
+	}}, containers)
+}
+
+func (p *Program) systemPruneCommand() *cobra.Command {
+	var all, force, volumes bool
+	var filters []string
+	cmd := &cobra.Command{
+		Use:   "prune [FLAGS]",
+		Short: "Remove all that nobody needs",
+		Long: "Remove containers that do not run, images without a name of which no container was made, unpacked layers\n" +
+			"without an image, and what crashes have left.\n\n" +
+			"Filters are until=TIME (made before), label=NAME[=VALUE] and label!=NAME[=VALUE].",
+		Args:                  exactArgs(0),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if volumes {
+				return &usageError{text: "system prune: --volumes: containr has no volumes yet", hint: "leave it out; directories of the host are never removed"}
+			}
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			req := engine.PruneRequest{}
+			if req.Containers, err = prunableContainers(filters); err != nil {
+				return err
+			}
+			if req.Images, err = prunable(e, filters, all); err != nil {
+				return err
+			}
+			what := "all containers that do not run, and all images without a name"
+			if all {
+				what = "all containers that do not run, and all images of which none was made"
+			}
+			if err := p.confirm("prune", what, force); err != nil {
+				return err
+			}
+			pruned, err := e.Prune(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			for _, c := range pruned.Containers {
+				fmt.Fprintln(p.Out, "Deleted container:", c.ID)
+			}
+			if err := p.printRemoved(pruned.Images); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(p.Out, "Total reclaimed space: %s\n", present.Size(pruned.Freed))
+			return err
+		},
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "remove images with a name too, if no container was made of them")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
+	cmd.Flags().BoolVar(&volumes, "volumes", false, "refused: there are no volumes yet")
+	cmd.Flags().StringArrayVar(&filters, "filter", nil, "remove only what `KEY=VALUE` fits")
+	return cmd
+}
+
+// prunableContainers makes a predicate of the filters of prune.
+func prunableContainers(filters []string) (func(container.Record, container.State) bool, error) {
+	f, err := present.ParseFilters(filters, "until", "label", "label!")
+	if err != nil {
+		return nil, err
+	}
+	until, err := f.Until("until", time.Now())
+	return func(r container.Record, _ container.State) bool {
+		return f.Labels("label", r.Config.Labels) && f.NoLabels("label!", r.Config.Labels) && (until.IsZero() || r.Created.Before(until))
+	}, err
+}
+
+func (p *Program) systemCheckCommand() *cobra.Command {
+	var req engine.CheckRequest
+	var format string
+	cmd := &cobra.Command{
+		Use:   "check [FLAGS]",
+		Short: "Check all that is on disk, and repair it",
+		Long: "Read every blob and compare it with its digest, follow names to images, images and containers to their\n" +
+			"layers, and look for what crashes have left. The status is 1 if there is a problem that was not repaired.\n" +
+			"Other commands go on meanwhile.",
+		Args:                  exactArgs(0),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			problems, err := e.Check(cmd.Context(), req)
+			if err != nil {
+				return err
+			}
+			return p.printProblems(problems, format)
+		},
+	}
+	cmd.Flags().BoolVar(&req.Repair, "repair", false, "remove what is damaged or left over")
+	cmd.Flags().StringVar(&format, "format", "", "print each problem as json or `TEMPLATE` (Go's)")
+	return cmd
+}
+
+// printProblems prints what a check has found, and fails for what is still so.
+func (p *Program) printProblems(problems []engine.Problem, format string) error {
+	left := 0
+	for _, x := range problems {
+		if !x.Repaired {
+			left++
+		}
+		if format != "" {
+			continue
+		}
+		fmt.Fprintf(p.Out, "%s: %s\n", x.Where, x.Text)
+		switch {
+		case x.Repaired:
+			fmt.Fprintf(p.Out, "  done: %s\n", x.Remedy)
+		case x.Remedy != "":
+			fmt.Fprintf(p.Out, "  --repair would: %s\n", x.Remedy)
+		}
+	}
+	if format != "" {
+		if err := present.Rows(p.Out, present.List{Format: format}, problems); err != nil {
+			return err
+		}
+	}
+	if left > 0 {
+		return &statusError{status: statusFailed, err: fmt.Errorf("%d of %d problems are left", left, len(problems))}
+	}
+	return nil
+}

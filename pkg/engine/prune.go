@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"context"
+	"errors"
+
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/image"
+)
+
+// PruneRequest asks for all that nobody needs to be removed.
+type PruneRequest struct {
+	// Containers says which of those that do not run may go.
+	Containers func(container.Record, container.State) bool
+	// Images says which images may go, of those that no container was made of.
+	Images func(image.Listed) bool
+}
+
+// Pruned says what went.
+type Pruned struct {
+	Containers []container.Record
+	Images     *image.Removed
+	// Freed is how many bytes less the state root takes on disk.
+	Freed int64
+}
+
+// Prune removes containers that do not run, then images that no container was made of, and all that is then needed by
+// nothing.
+func (e *Engine) Prune(ctx context.Context, r PruneRequest) (*Pruned, error) {
+	before, err := measure(e.root)
+	if err != nil {
+		return nil, err
+	}
+	if err := e.recover(ctx); err != nil {
+		return nil, err
+	}
+	p := &Pruned{}
+	if p.Containers, err = e.pruneContainers(ctx, r.Containers); err != nil {
+		return p, err
+	}
+	if p.Images, err = e.PruneImages(ctx, PruneImagesRequest{Doomed: r.Images}); err != nil {
+		return p, err
+	}
+	after, err := measure(e.root)
+	if err != nil {
+		return p, err
+	}
+	p.Freed = max(before.total()-after.total(), 0)
+	return p, nil
+}
+
+func (e *Engine) pruneContainers(ctx context.Context, doomed func(container.Record, container.State) bool) ([]container.Record, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return nil, err
+	}
+	records, err := containers.List()
+	if err != nil {
+		return nil, err
+	}
+	var gone []container.Record
+	for _, r := range records {
+		st, err := containers.State(r.ID)
+		if errors.Is(err, container.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return gone, err
+		}
+		if st.Status != container.Exited && st.Status != container.Created || !doomed(r, st) {
+			continue
+		}
+		_, err = e.Remove(ctx, RemoveRequest{Container: r.ID})
+		switch {
+		case errors.Is(err, container.ErrNotFound), errors.Is(err, ErrRunning): // somebody was faster
+			continue
+		case err != nil:
+			return gone, err
+		}
+		gone = append(gone, r)
+	}
+	return gone, nil
+}
+
+// total is what all of the state root takes.
+func (m *measured) total() (sum int64) {
+	for _, bytes := range m.parts {
+		sum += bytes
+	}
+	return sum
+}

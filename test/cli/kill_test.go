@@ -1,0 +1,117 @@
+package cli_test
+
+import (
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/internal/testkit/program"
+)
+
+// Commands that change images are killed at any moment, two at a time. The next command frees what they left, and a check
+// of everything on disk, blob by blob, finds nothing wrong.
+func TestKilledCommandsLeaveNothing(t *testing.T) {
+	program.Require(t)
+	testkit.Leftovers(t)
+	k := newKiller(t)
+	const seed, lasts = 20261129, 25 * time.Second
+	random := rand.New(rand.NewPCG(seed, seed))
+	rounds, killed := 0, 0
+	for began := time.Now(); time.Since(began) < lasts; rounds++ {
+		var victims []*exec.Cmd
+		var lines []string
+		for range 2 {
+			line := k.commands[random.IntN(len(k.commands))]
+			lines = append(lines, strings.Join(line, " "))
+			victims = append(victims, k.start(line))
+		}
+		time.Sleep(time.Duration(random.Int64N(int64(40 * time.Millisecond)))) // when they are killed, not what is waited for
+		for _, v := range victims {
+			v.Process.Kill()
+		}
+		for _, v := range victims {
+			if v.Wait(); !v.ProcessState.Exited() {
+				killed++
+			}
+		}
+		if out, err := k.run("image", "prune", "-f"); err != nil {
+			t.Fatalf("round %d, after %q: prune: %v\n%s", rounds, lines, err, out)
+		}
+		if out, err := k.run("system", "check"); err != nil || out != "" {
+			t.Fatalf("round %d, after %q: check: %v\n%s", rounds, lines, err, out)
+		}
+	}
+	t.Logf("%d rounds, %d commands killed", rounds, killed)
+	if killed < rounds/4 {
+		t.Error("hardly a command was killed: nothing was tested")
+	}
+	if out, err := k.run("run", "--rm", "base", "echo", "well"); err != nil || out != "well\n" {
+		t.Errorf("in the end: %v, %q", err, out)
+	}
+	if out, err := k.run("system", "prune", "-af"); err != nil {
+		t.Errorf("prune: %v, %q", err, out)
+	}
+	for _, path := range program.LeftIn(k.root) {
+		if !strings.Contains(path, "/ingest/sha256-") { // a pull that was cut off goes on there
+			t.Errorf("left in the state root: %s", path)
+		}
+	}
+}
+
+// killer starts commands on one state root.
+type killer struct {
+	t        *testing.T
+	root     string
+	commands [][]string
+}
+
+// newKiller makes what the commands work on.
+func newKiller(t *testing.T) *killer {
+	dir := t.TempDir()
+	k := &killer{t: t, root: filepath.Join(dir, "root")}
+	archive, tree := filepath.Join(dir, "images.tar"), filepath.Join(dir, "tree")
+	if err := os.Mkdir(tree, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(tree, "file"), make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"run", "--rm", "base", "true"}, {"import", tree, "mine:1"}, {"save", "-o", archive, "base", "mine:1"}} {
+		if out, err := k.run(args...); err != nil {
+			t.Fatalf("%q: %v\n%s", args, err, out)
+		}
+	}
+	registry := newRegistry(t).Host()
+	k.commands = [][]string{
+		{"load", "-i", archive}, {"load", "-i", archive, "--platform", "linux/arm64"},
+		{"import", tree, "mine:2"}, {"tag", "mine:1", "mine:3"}, {"tag", "base", "other"}, {"untag", "mine:1"},
+		{"rmi", "mine:1"}, {"rmi", "-f", "base"}, {"rmi", "mine:2", "mine:3", "other"},
+		{"image", "prune", "-af"}, {"system", "prune", "-af"}, {"pull", "-q", registry + "/base"}, {"rmi", registry + "/base"},
+		{"save", "-o", filepath.Join(dir, "out.tar"), "mine:1"}, {"image", "diff", "base", "mine:1"},
+	}
+	return k
+}
+
+func (k *killer) command(args []string) *exec.Cmd {
+	cmd := exec.Command("containr", args...)
+	cmd.Env = append(os.Environ(), program.RootVar+"="+k.root)
+	return cmd
+}
+
+func (k *killer) start(args []string) *exec.Cmd {
+	cmd := k.command(args)
+	if err := cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+	return cmd
+}
+
+func (k *killer) run(args ...string) (string, error) {
+	out, err := k.command(args).CombinedOutput()
+	return string(out), err
+}
