@@ -30,19 +30,22 @@ type explainFlags struct {
 func (p *Program) explainCommand() *cobra.Command {
 	var f explainFlags
 	cmd := &cobra.Command{
-		Use:     "explain [FLAGS] run ... | CTR-NNNN",
-		Short:   "Print what a run would do, without doing it, or what an error means",
+		Use:     "explain [FLAGS] run|pull ... | CTR-NNNN",
+		Short:   "Print what a run or a pull would do, without doing it, or what an error means",
 		GroupID: groupRun,
 		Long: "Print what a run would do, call by call, each with its reason, without doing it.\n\n" +
 			"What follows is the command line of `containr run`. The image is fetched if the run\n" +
 			"would fetch it, since the plan depends on it; nothing else is made or left. --as elf writes\n" +
 			"a program that makes the container by itself; the files that it needs are kept, as a\n" +
 			"container that has not run.\n\n" +
+			"Of `pull` the requests are printed, as a script in which curl makes them. Manifests and\n" +
+			"configuration are fetched, as they say what comes next; layers are not.\n\n" +
 			"With the code of an error, CTR and four digits, it prints what that means and what to do.",
 		Example: "  containr explain run --rm base true\n" +
 			"  containr explain --zoom chapters run -m 64m base true\n" +
 			"  containr explain --as spec run --read-only base true\n" +
 			"  containr explain --diff 'run base true' 'run --privileged base true'\n" +
+			"  containr explain pull debian:12\n" +
 			"  containr explain CTR-4001",
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -68,6 +71,8 @@ func (p *Program) explain(ctx context.Context, f explainFlags, args []string) er
 		return err
 	case len(args) == 1 && errcode.IsCode(args[0]):
 		return p.explainCode(args[0])
+	case len(args) > 0 && args[0] == "pull":
+		return p.explainPull(ctx, f, args[1:])
 	case f.diff != "" && form.keep:
 		return usageErrorf("explain: --diff does not go with --as %s", f.as)
 	case f.diff != "":
@@ -195,7 +200,7 @@ func (p *Program) explainOne(ctx context.Context, w io.Writer, args []string, id
 // parseRun reads `run ...` as the command run would.
 func (p *Program) parseRun(args []string) (container.Config, error) {
 	if len(args) == 0 || args[0] != "run" {
-		return container.Config{}, &usageError{text: "explain: what to explain begins with run", hint: "containr explain run base true"}
+		return container.Config{}, &usageError{text: "explain: what to explain begins with run or pull", hint: "containr explain run base true"}
 	}
 	set := pflag.NewFlagSet("run", pflag.ContinueOnError)
 	flags := newRunFlags(set)

@@ -67,6 +67,32 @@ func (p *Program) pullCommand() *cobra.Command {
 	return cmd
 }
 
+// explainPull prints the requests of the command line of a pull.
+func (p *Program) explainPull(ctx context.Context, f explainFlags, args []string) error {
+	if f.diff != "" || f.as != "plan" || f.zoom != "steps" {
+		return &usageError{text: "explain: --as, --zoom and --diff are about a run, not about a pull", hint: "a pull is explained as a script of curl"}
+	}
+	var req engine.PullRequest
+	cmd := &cobra.Command{Use: "pull"}
+	(&cobra.Command{Use: "containr"}).AddCommand(cmd)
+	finish := bindAccess(cmd.Flags(), &req.RegistryAccess)
+	cmd.Flags().StringVar(&req.Platform, "platform", "", "")
+	if err := cmd.ParseFlags(args); err != nil {
+		return flagError(cmd, err)
+	}
+	finish()
+	rest := cmd.Flags().Args()
+	if len(rest) != 1 {
+		return &usageError{text: "explain pull: one image is wanted", hint: "containr explain pull [--platform OS/ARCH] IMAGE"}
+	}
+	req.Name = rest[0]
+	e, err := p.engine()
+	if err != nil {
+		return err
+	}
+	return e.ExplainPull(ctx, p.Out, req)
+}
+
 func (p *Program) printName(img *image.Image) error {
 	_, err := fmt.Fprintln(p.Out, img.Name)
 	return err

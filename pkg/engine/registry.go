@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strconv"
@@ -97,6 +98,31 @@ func (e *Engine) Pull(ctx context.Context, r PullRequest) (*image.Image, error) 
 	e.tellImage(events.Pull, ref.Familiar())
 	_, err = unpacker.unpack(ctx, images, img)
 	return img, err
+}
+
+// ExplainPull does of a pull what it takes to know its requests, and writes those as a
+// script of curl to w. Those for layers are not made, and nothing is kept.
+func (e *Engine) ExplainPull(ctx context.Context, w io.Writer, r PullRequest) error {
+	ref, err := image.ParseReference(r.Name)
+	if err != nil {
+		return err
+	}
+	platform, err := parsePlatform(r.Platform)
+	if err != nil {
+		return err
+	}
+	access, err := e.access(r.RegistryAccess)
+	if err != nil {
+		return err
+	}
+	images, err := e.images()
+	if err != nil {
+		return err
+	}
+	script := registry.NewCurl(w)
+	access.Trace = script.Tell
+	_, err = registry.Pull(ctx, registry.PullRequest{Access: access, Ref: ref, Store: images, Platform: platform, Rehearse: true})
+	return errors.Join(err, script.Err())
 }
 
 // PullTags fetches every tag of a repository, one after another, and calls done after

@@ -44,6 +44,15 @@ func TestChallengesAreAnswered(t *testing.T) {
 			if n := len(s.Requests("/token")); o.Token && n != 1 {
 				t.Errorf("%d requests for a token", n)
 			}
+			refused := 0
+			for _, r := range s.Requests("/v2/") {
+				if !r.Authorized {
+					refused++
+				}
+			}
+			if refused != 1 {
+				t.Errorf("%d requests without authorization, want the first one only", refused)
+			}
 			again := newScene(t, o) // without docker login
 			r := again.request(t)
 			r.Credential = &Credential{Username: "u", Password: "secret"}

@@ -22,6 +22,10 @@ type PullRequest struct {
 	// the image for Platform only, if there is one.
 	AllPlatforms bool
 
+	// Rehearse makes the requests for documents only: those for layers are told to Trace
+	// and not sent. Nothing is kept.
+	Rehearse bool
+
 	// Layer, if set, is called once for each layer of the image, whether it is
 	// downloaded or was in the store; for several layers at once, in any order.
 	// r is the uncompressed tar stream, read while it arrives. It ends with io.EOF
@@ -70,13 +74,16 @@ func Pull(ctx context.Context, r PullRequest) (*image.Image, error) {
 	p := &puller{request: &r, source: &source{clients: clients}, lease: lease}
 	defer p.source.close()
 	img, err := p.pull(ctx)
-	if err == nil {
+	if err == nil && !r.Rehearse {
 		return img, nil
 	}
 	lease.Close()
-	if !mayResume(ctx, err) {
+	if !mayResume(ctx, err) || r.Rehearse {
 		_, gcErr := r.Store.GC(context.WithoutCancel(ctx))
 		err = errors.Join(err, gcErr)
+	}
+	if err == nil {
+		return img, nil
 	}
 	return nil, fmt.Errorf("pull %s: %w", r.Ref.Familiar(), err)
 }
@@ -124,6 +131,12 @@ func (p *puller) pull(ctx context.Context) (*image.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.request.Rehearse {
+		if err := p.rehearse(ctx, layers); err != nil {
+			return nil, err
+		}
+		return p.request.Store.ReadImage(p.request.Ref.String(), target.Descriptor, platform)
+	}
 	if err := p.fetchLayers(ctx, layers); err != nil {
 		return nil, err
 	}
@@ -140,6 +153,7 @@ func (p *puller) fetchTarget(ctx context.Context) (document, error) {
 	if ref.Digest != "" {
 		selector = ref.Digest.String()
 	}
+	ctx = because(ctx, fmt.Sprintf("What %s means: an index of images for several platforms, or the manifest of one.", ref.Familiar()))
 	target, err := p.source.manifest(ctx, selector, v1.Descriptor{Digest: ref.Digest})
 	if err != nil {
 		return document{}, err
@@ -182,7 +196,11 @@ func (p *puller) fetchEntry(ctx context.Context, d v1.Descriptor) (document, err
 	if data, err := p.request.Store.ReadBlob(d, image.MaxManifestSize); err == nil {
 		return p.keep(ctx, document{Descriptor: d, data: data})
 	}
-	manifest, err := p.source.manifest(ctx, d.Digest.String(), d)
+	why := "A manifest that the index lists: the configuration and the layers of one image."
+	if d.Platform != nil {
+		why = fmt.Sprintf("The manifest of the image for %s, as the index lists it.", platformOf(d))
+	}
+	manifest, err := p.source.manifest(because(ctx, why), d.Digest.String(), d)
 	if err != nil {
 		return document{}, err
 	}
@@ -202,7 +220,7 @@ func (p *puller) fetchConfig(ctx context.Context, target, m document) ([]image.L
 	}
 	data, err := p.request.Store.ReadBlob(manifest.Config, image.MaxConfigSize)
 	if err != nil {
-		config, err := p.source.document(ctx, manifest.Config)
+		config, err := p.source.document(because(ctx, "Its configuration: how to run it, and what each layer is uncompressed."), manifest.Config)
 		if err != nil {
 			return nil, err
 		}
@@ -235,7 +253,7 @@ func (p *puller) fetchLayers(ctx context.Context, layers []image.Layer) error {
 	group.SetLimit(concurrency(p.request.Concurrency))
 	for _, l := range layers {
 		group.Go(func() error {
-			if err := p.fetchLayer(ctx, l); err != nil {
+			if err := p.fetchLayer(because(ctx, "A layer."), l); err != nil {
 				return err
 			}
 			p.report(Progress{Layer: l.Descriptor.Digest, Phase: Done, Done: l.Descriptor.Size, Total: l.Descriptor.Size})

@@ -1,43 +1,90 @@
 package registry
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 )
 
-// Exchange is one request over the network and what came of it. Secrets are not in it.
+// Exchange is one request over the network, why it was made, and what came of it. Secrets
+// are not in it.
 type Exchange struct {
-	Method string
-	URL    string      // the values of a redirect's query are left out: they are a password
-	Header http.Header // Authorization holds the scheme alone
-	Status int         // zero if there was no answer
-	Took   time.Duration
-	Err    error
+	Why    string // may be empty
+	Method string // empty: nothing had to be asked, and Why says so
+	URL    string // values in the query of a redirect or an upload are left out: they are a password
+	Header http.Header
+	Form   url.Values // of a token request that is a POST, without secrets
+	// Authorization in Header holds the scheme alone. User is who asked, if by name and
+	// password.
+	User string
+
+	Rehearsed  bool // it was not sent
+	Redirected bool // an answer before it sent us there
+	Token      bool // it asked for a token
+	Status     int  // zero if there was no answer
+	Challenge  string
+	Took       time.Duration
+	Err        error
 }
 
-// traced tells of each request that goes through a transport.
+// whyKey is where a context holds the reason of the requests that are made with it.
+type whyKey struct{}
+
+// because returns a context for requests with a reason.
+func because(ctx context.Context, why string) context.Context {
+	return context.WithValue(ctx, whyKey{}, why)
+}
+
+// rehearsalKey marks the contexts of requests that are told and not sent.
+type rehearsalKey struct{}
+
+// errRehearsed is the answer to a request that was not sent.
+var errRehearsed = errors.New("rehearsed only")
+
+// tracer tells of each request that goes through a transport.
+type tracer struct {
+	next http.RoundTripper
+	tell func(Exchange)
+}
+
+// traced returns the transport, traced if there is somebody to tell.
 func traced(next http.RoundTripper, tell func(Exchange)) http.RoundTripper {
 	if tell == nil {
 		return next
 	}
-	return roundTripper(func(req *http.Request) (*http.Response, error) {
-		begun := time.Now()
-		resp, err := next.RoundTrip(req)
-		e := Exchange{Method: req.Method, URL: harmlessURL(req), Header: harmlessHeader(req.Header), Took: time.Since(begun), Err: err}
-		if resp != nil {
-			e.Status = resp.StatusCode
-		}
-		tell(e)
-		return resp, err
-	})
+	return &tracer{next: next, tell: tell}
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
+// RoundTrip sends one request, or rehearses it.
+func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {
+	e := Exchange{Method: req.Method, URL: harmlessURL(req), Header: harmlessHeader(req.Header), Redirected: req.Response != nil}
+	e.Why, _ = req.Context().Value(whyKey{}).(string)
+	e.User, _, _ = req.BasicAuth()
+	// Nothing else has a service and is not below the registry's root.
+	e.Token = req.URL.Query().Has("service") || req.Method == http.MethodPost && req.Header.Get("Content-Type") == formType
+	if e.Token {
+		e.Form = harmlessForm(req)
+	}
+	if req.Context().Value(rehearsalKey{}) != nil {
+		e.Rehearsed = true
+		t.tell(e)
+		return nil, errRehearsed
+	}
+	begun := time.Now()
+	resp, err := t.next.RoundTrip(req)
+	e.Took, e.Err = time.Since(begun), err
+	if resp != nil {
+		e.Status, e.Challenge = resp.StatusCode, resp.Header.Get("WWW-Authenticate")
+	}
+	t.tell(e)
+	return resp, err
+}
 
-// RoundTrip calls f.
-func (f roundTripper) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }
+// formType is the media type of a form.
+const formType = "application/x-www-form-urlencoded"
 
 // harmlessURL returns the URL of a request. One that a redirect or an upload made has a
 // signature in its query that opens what it leads to.
@@ -45,13 +92,15 @@ func harmlessURL(req *http.Request) string {
 	u := *req.URL
 	u.User = nil
 	if req.Response != nil || req.Method == http.MethodPut || req.Method == http.MethodPatch {
-		q := u.Query()
-		for key := range q {
-			if key != "digest" {
-				q.Set(key, "...")
+		var kept []string
+		for key, values := range u.Query() {
+			if key == "digest" {
+				kept = append(kept, "digest="+values[0])
+			} else {
+				kept = append(kept, key+"=...")
 			}
 		}
-		u.RawQuery, _ = url.QueryUnescape(q.Encode())
+		u.RawQuery = strings.Join(kept, "&")
 	}
 	return u.String()
 }
@@ -59,14 +108,40 @@ func harmlessURL(req *http.Request) string {
 // harmlessHeader returns headers without what proves who we are.
 func harmlessHeader(h http.Header) http.Header {
 	h = h.Clone()
-	for _, key := range []string{"Authorization", "Cookie", "Proxy-Authorization"} {
-		if value := h.Get(key); value != "" {
-			scheme, _, _ := strings.Cut(value, " ")
-			if key != "Authorization" {
-				scheme = "..."
-			}
-			h.Set(key, scheme)
+	if value := h.Get("Authorization"); value != "" {
+		scheme, _, _ := strings.Cut(value, " ")
+		h.Set("Authorization", scheme)
+	}
+	for _, key := range []string{"Cookie", "Proxy-Authorization"} {
+		if h.Get(key) != "" {
+			h.Set(key, "...")
 		}
 	}
 	return h
+}
+
+// harmlessForm returns what a form holds, without secrets.
+func harmlessForm(req *http.Request) url.Values {
+	if req.GetBody == nil {
+		return nil
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return nil
+	}
+	defer body.Close()
+	data, err := readDocument(body, maxTokenSize)
+	if err != nil {
+		return nil
+	}
+	form, err := url.ParseQuery(string(data))
+	if err != nil {
+		return nil
+	}
+	for _, secret := range []string{"password", "refresh_token"} {
+		if form.Has(secret) {
+			form.Set(secret, "...")
+		}
+	}
+	return form
 }

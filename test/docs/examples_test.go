@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/internal/testkit/fakeregistry"
 )
 
 // exampleTime bounds one block.
@@ -49,10 +50,11 @@ func TestExamples(t *testing.T) {
 // place is where the blocks of one page are executed.
 type place struct {
 	bin, dir string
+	registry string // host and port: $REGISTRY of the blocks, an empty registry to begin with
 }
 
 func newPlace(t *testing.T, bin string) place {
-	p := place{bin: bin, dir: t.TempDir()}
+	p := place{bin: bin, dir: t.TempDir(), registry: fakeregistry.New(t, fakeregistry.Options{}).Host()}
 	for _, d := range []string{"lib", "run", "work"} {
 		if err := os.Mkdir(filepath.Join(p.dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -73,7 +75,7 @@ func (p place) try(t *testing.T, e example) {
 	ctx, cancel := context.WithTimeout(t.Context(), exampleTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-c", prologue, "sh", p.dir, e.text)
-	cmd.Env = append(os.Environ(), "PATH="+p.bin+":"+os.Getenv("PATH"), "LC_ALL=C", "HOME=/root")
+	cmd.Env = append(os.Environ(), "PATH="+p.bin+":"+os.Getenv("PATH"), "LC_ALL=C", "HOME=/root", "REGISTRY="+p.registry)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var out bytes.Buffer

@@ -178,7 +178,7 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	if !r.authorized(req) {
-		r.challenge(w)
+		r.challenge(w, req)
 		return
 	}
 	if r.serveWrite(w, req, fault) || r.serveList(w, req, fault) {
@@ -334,10 +334,20 @@ func (r *Registry) knows(req *http.Request) bool {
 	return user == r.options.Username && password == r.options.Password
 }
 
-func (r *Registry) challenge(w http.ResponseWriter) {
+// challenge asks who is there, and for a token of the scope that the request needs.
+func (r *Registry) challenge(w http.ResponseWriter, req *http.Request) {
 	value := `Basic realm="fake"`
 	if r.options.Token {
-		value = fmt.Sprintf(`Bearer realm="%s/token",service="fake",scope="repository:x:pull"`, r.server.URL)
+		value = fmt.Sprintf(`Bearer realm="%s/token",service="fake"`, r.server.URL)
+		repository, _, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/v2/"), "/blobs/")
+		repository, _, ok := strings.Cut(repository+"/", "/manifests/")
+		switch repository = strings.Trim(repository, "/"); {
+		case repository == "" && !ok:
+		case req.Method == http.MethodGet || req.Method == http.MethodHead:
+			value += `,scope="repository:` + repository + `:pull"`
+		default:
+			value += `,scope="repository:` + repository + `:pull,push"`
+		}
 	}
 	w.Header().Set("WWW-Authenticate", value)
 	writeError(w, http.StatusUnauthorized, "UNAUTHORIZED", "authentication required")
