@@ -26,7 +26,7 @@ func featuresVerb(a *app, args []string) error {
 		Hooks:         runtime.HookNames(),
 		MountOptions:  rootfs.MountOptions(),
 		Linux:         linuxFeatures(),
-		Annotations:   map[string]string{"io.github.containr.version": Version, "org.opencontainers.runc.checkpoint.enabled": "false"},
+		Annotations:   map[string]string{"io.github.containr.version": Version, "org.opencontainers.runc.checkpoint.enabled": "true"},
 		// They name files of the host that are written to.
 		PotentiallyUnsafeConfigAnnotations: runtime.Annotations(),
 	}, "    ")

@@ -2,7 +2,6 @@ package ocicli
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -22,9 +21,6 @@ import (
 func (a *app) report(err error) {
 	fmt.Fprintln(a.stderr, "containr-runtime:", err)
 	text, hint := err.Error(), runtime.Hint(err)
-	if errors.Is(err, errNoCRIU) {
-		hint = "pause and resume stop a container for a while; for a checkpoint, run it with runc or crun"
-	}
 	if hint != "" {
 		fmt.Fprintln(a.stderr, "hint:", hint)
 		text += " (hint: " + hint + ")"

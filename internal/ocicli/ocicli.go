@@ -41,6 +41,8 @@ type app struct {
 	root           string
 	log, logFormat string
 	debug          bool
+	// criu is the path of that program, empty for the one in $PATH.
+	criu string
 	// manager is who makes control groups: cgroupfs, systemd or disabled.
 	manager string
 	// rootless: control groups may be left out where there is no permission.
@@ -71,6 +73,8 @@ func init() {
 		{"events", "[--stats] [--interval TIME] ID", "print counters, and tell when memory runs out, as JSON", events},
 		{"pause", "ID", "stop all processes of a container", pause},
 		{"resume", "ID", "let a paused container go on", resume},
+		{"checkpoint", "[--image-path DIR] [--work-path DIR] [--leave-running] [--pre-dump] ... ID", "freeze a container to files, with CRIU", checkpoint},
+		{"restore", "[--bundle DIR] [--image-path DIR] [--work-path DIR] [--detach] [--pid-file FILE] ... ID", "bring a container back from such files", restore},
 		{"update", "[--resources FILE] [--memory SIZE] [--cpu-quota TIME] [--pids-limit N] ... ID", "change limits of a container", update},
 		{"spec", "[--bundle DIR] [--rootless]", "write an example config.json", spec},
 		{"features", "", "print what this runtime can do as JSON", featuresVerb},
@@ -105,7 +109,7 @@ func (a *app) globals() (fs *flag.FlagSet, check func() error) {
 	systemd := fs.Bool("systemd-cgroup", false, "let systemd make the control groups; short for --cgroup-manager=systemd")
 	fs.StringVar(&a.manager, "cgroup-manager", "cgroupfs", "who makes the control groups: cgroupfs, systemd or disabled")
 	rootless := fs.String("rootless", "auto", "do without a control group where there is no permission to make one: true, false, or auto for an ordinary user")
-	_ = fs.String("criu", "", "ignored: there is no checkpoint and no restore")
+	fs.StringVar(&a.criu, "criu", "", "the program criu, for checkpoint and restore; searched in $PATH unless told otherwise")
 	version := fs.Bool("version", false, "print the version")
 	fs.BoolVar(version, "v", false, "short for --version")
 	return fs, func() error {
@@ -136,10 +140,6 @@ func (a *app) globals() (fs *flag.FlagSet, check func() error) {
 // errVersion says that the version was asked for.
 var errVersion = errors.New("version")
 
-// errNoCRIU answers the verbs of other runtimes that freeze a container to files, whatever
-// their flags: podman takes success of "checkpoint --help" for support.
-var errNoCRIU = errors.New("containr-runtime does not freeze containers to files, which takes CRIU")
-
 func (a *app) dispatch(args []string) error {
 	fs, check := a.globals()
 	if err := fs.Parse(args); err != nil {
@@ -168,9 +168,6 @@ func (a *app) dispatch(args []string) error {
 	if fs.Arg(0) == "help" {
 		a.usage()
 		return nil
-	}
-	if name := fs.Arg(0); name == "checkpoint" || name == "restore" {
-		return fmt.Errorf("%s: %w", name, errNoCRIU)
 	}
 	return fmt.Errorf("unknown verb %q; containr-runtime help lists them", fs.Arg(0))
 }

@@ -15,6 +15,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -70,6 +71,9 @@ const (
 var cgroupModeNames = [...]string{"none", "v1", "v2"}
 
 func (m CgroupMode) String() string { return cgroupModeNames[m] }
+
+// ErrNoCRIU means that the program criu is not there, or is none that can be used.
+var ErrNoCRIU = errors.New("CRIU cannot be used")
 
 // Hierarchy is one mounted cgroup tree.
 type Hierarchy struct {

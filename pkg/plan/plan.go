@@ -104,6 +104,7 @@ const (
 	PrivilegeChapter Chapter = "privileges"
 	SeccompChapter   Chapter = "seccomp"
 	ProgramChapter   Chapter = "program"
+	CRIUChapter      Chapter = "freezing and bringing back"
 )
 
 // Reg names the result of a step. The empty register means that nobody uses

@@ -114,7 +114,7 @@ func Hint(err error) string {
 		if errors.As(err, new(*LeftError)) {
 			return "one that waits for a device, or is frozen in another control group, ends when it goes on: see its /proc/PID/stack and cgroup; those that fork can be ended when pids.max of the control group they are in lets them fork no more; then delete the container again"
 		}
-		return ""
+		return criuHint(err)
 	}
 	_, text := step.hint()
 	return text

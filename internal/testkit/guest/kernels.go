@@ -79,7 +79,7 @@ func cacheDir() (string, error) {
 }
 
 // kernelFormat is the directory of the kernels in the cache; its number goes up when other modules are carried.
-const kernelFormat = "kernels-2"
+const kernelFormat = "kernels-3"
 
 // Prepare fetches the kernel into the cache, if it is not there. The error is an ErrUnavailable when it cannot be had.
 func (k Kernel) Prepare() error {

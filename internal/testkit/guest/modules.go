@@ -31,7 +31,9 @@ var carriedModules = []string{
 	"nf_tables", "nft_*", "nf_nat*", "nf_conntrack*", "nf_reject*", "nf_log*", "nfnetlink*", "x_tables", "xt_*",
 	"ip_tables", "iptable_*", "ipt_*", "ip6_tables", "ip6table_*", "ip6t_*", "ip_set*",
 	// traffic control and sockets
-	"sch_*", "cls_*", "act_mirred", "act_police", "vsock", "unix_diag", "inet_diag", "tcp_diag", "udp_diag",
+	"sch_*", "cls_*", "act_mirred", "act_police", "vsock",
+	// what CRIU asks about sockets with
+	"unix_diag", "inet_diag", "tcp_diag", "udp_diag", "raw_diag", "netlink_diag", "af_packet_diag",
 }
 
 // moduleFiles finds the module files of a kernel below dir, by name with underscores.

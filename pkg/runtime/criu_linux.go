@@ -1,0 +1,186 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/pkg/criu"
+)
+
+// What criu reads decides what a process may do, with which privileges and on which
+// files; and criu writes, as root, to files whose names everybody knows. So the
+// directories that it gets must be such that nobody else can put anything there, and
+// hold nothing but plain files: a link among them would be read or written through.
+
+// absoluteDirs completes the directories of a command line.
+func absoluteDirs(o *criu.Options) error {
+	if o.WorkDir == "" {
+		o.WorkDir = o.ImageDir
+	}
+	var err error
+	if o.ImageDir, err = filepath.Abs(o.ImageDir); err == nil {
+		o.WorkDir, err = filepath.Abs(o.WorkDir)
+	}
+	return err
+}
+
+// prepareDirs makes the directories that are not there, checks them, and removes what
+// an earlier criu has left.
+func prepareDirs(o *criu.Options) error {
+	for _, dir := range []string{o.ImageDir, o.WorkDir} {
+		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	if err := checkImageDir(o.ImageDir); err != nil {
+		return err
+	}
+	if err := checkDir(o.WorkDir); err != nil {
+		return err
+	}
+	for _, name := range criu.WorkFiles {
+		if err := os.Remove(filepath.Join(o.WorkDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkDir refuses a directory that somebody else can put something into.
+func checkDir(dir string) error {
+	var st unix.Stat_t
+	if err := unix.Lstat(dir, &st); err != nil {
+		return &os.PathError{Op: "lstat", Path: dir, Err: err}
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+		return fmt.Errorf("%s: not a directory", dir)
+	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s: %w: it belongs to another user (uid %d)", dir, errUntrusted, st.Uid)
+	case st.Mode&0o022 != 0:
+		return fmt.Errorf("%s: %w: other users may write to it (mode %#o)", dir, errUntrusted, st.Mode&0o7777)
+	}
+	return nil
+}
+
+// parentLink is the link that criu makes to the checkpoint that one adds to.
+const parentLink = "parent"
+
+// maxParents is how many checkpoints may add to each other.
+const maxParents = 1000
+
+// checkImageDir checks the directory of a checkpoint, and those that it adds to, which
+// lie beside it.
+func checkImageDir(dir string) error {
+	beside := filepath.Dir(dir)
+	for range maxParents {
+		parent, err := checkImages(dir)
+		if err != nil || parent == "" {
+			return err
+		}
+		if dir = filepath.Join(dir, parent); filepath.IsAbs(parent) || filepath.Dir(dir) != beside {
+			return fmt.Errorf("%s: the checkpoint that it adds to, %s, is not beside it", dir, parent)
+		}
+	}
+	return fmt.Errorf("%s: more than %d checkpoints that add to each other", dir, maxParents)
+}
+
+// checkImages refuses a directory with anything but plain files. It returns where the
+// link to the parent leads, if there is one.
+func checkImages(dir string) (parent string, err error) {
+	if err := checkDir(dir); err != nil {
+		return "", err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		switch {
+		case e.Name() == parentLink && e.Type() == fs.ModeSymlink:
+			if parent, err = os.Readlink(path); err != nil {
+				return "", err
+			}
+		case e.Type() == fs.ModeSymlink, e.Type()&(fs.ModeDevice|fs.ModeNamedPipe|fs.ModeSocket) != 0:
+			return "", fmt.Errorf("%s: not a plain file: CRIU would read or write what it leads to", path)
+		}
+	}
+	return parent, nil
+}
+
+// waitCRIU waits for criu's end. output is the file with what it said before it had its
+// log.
+func waitCRIU(pid int, action, log, output string) error {
+	var ws unix.WaitStatus
+	for {
+		_, err := unix.Wait4(pid, &ws, 0, nil)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("wait for criu: %w", err)
+		}
+	}
+	if ws.Exited() && ws.ExitStatus() == 0 {
+		return nil
+	}
+	e := &CRIUError{Action: action, Reason: "exit status " + strconv.Itoa(ws.ExitStatus())}
+	if ws.Signaled() {
+		e.Reason = "killed by signal " + strconv.Itoa(int(ws.Signal()))
+	}
+	if e.Said = criuErrors(log); len(e.Said) > 0 {
+		e.Log = log
+	}
+	e.Said = append(criuErrors(output), e.Said...)
+	return e
+}
+
+// maxLog bounds the part of a log that is read, in bytes, and maxSaid the errors that
+// are quoted from it.
+const (
+	maxLog  = 64 << 20
+	maxSaid = 6
+)
+
+// criuErrors returns the last errors of a log, without times and places, and what other
+// programs have said that criu ran, such as tar.
+func criuErrors(path string) []string {
+	text, err := sys.ReadFile(path, maxLog)
+	if err != nil {
+		return nil // it said nothing
+	}
+	var said []string
+	for line := range strings.Lines(string(text)) {
+		_, words, failed := strings.Cut(line, "Error (")
+		if !failed && strings.HasPrefix(line, "(") {
+			continue // criu's own, with the time before it
+		}
+		if failed {
+			if _, rest, ok := strings.Cut(words, "): "); ok {
+				words = rest
+			}
+		} else {
+			words = line
+		}
+		if words = quotable(words); words != "" {
+			said = append(said, words)
+		}
+	}
+	return slices.Compact(said[max(0, len(said)-maxSaid):])
+}
+
+// quotable takes out what would command a terminal: names of the container's files are
+// in there.
+func quotable(words string) string {
+	return strings.Map(printable, strings.Join(strings.Fields(strings.ToValidUTF8(words, "?")), " "))
+}
