@@ -4,7 +4,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -82,8 +81,8 @@ func (m *checkpointing) command() (criu.Dump, error) {
 		return d, err
 	}
 	if d.PageServer != "" {
-		host, port, err := net.SplitHostPort(d.PageServer)
-		if n, wrong := strconv.ParseUint(port, 10, 16); err != nil || wrong != nil || n == 0 || host == "" {
+		host, port, _ := criu.SplitServer(d.PageServer)
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" {
 			return d, fmt.Errorf("--page-server %q: must be ADDRESS:PORT", d.PageServer)
 		}
 	}
@@ -104,7 +103,11 @@ func (m *checkpointing) command() (criu.Dump, error) {
 	if d.StatusFD < 3 || d.StatusFD > maxStatusFD {
 		return d, fmt.Errorf("--status-fd %d: must be from 3 to %d", d.StatusFD, maxStatusFD)
 	}
-	if _, err := unix.FcntlInt(uintptr(d.StatusFD), unix.F_GETFD, 0); err != nil {
+	flags, err := unix.FcntlInt(uintptr(d.StatusFD), unix.F_GETFD, 0)
+	if err == nil && flags&unix.FD_CLOEXEC != 0 {
+		err = unix.EBADF // it is one of ours that has the number
+	}
+	if err != nil {
 		return d, fmt.Errorf("--status-fd %d: %w", d.StatusFD, err)
 	}
 	return d, nil

@@ -115,6 +115,9 @@ const (
 // WorkFiles are all files that criu writes to WorkDir.
 var WorkFiles = []string{DumpLog, RestoreLog, "stats-dump", "stats-restore"}
 
+// ImageFiles are in every checkpoint. The second is not in one of memory alone.
+var ImageFiles = []string{"inventory.img", "pstree.img"}
+
 // words collects a command line.
 type words []string
 
@@ -168,7 +171,7 @@ func (d *Dump) Args() []string {
 	w.flag(d.LeaveRunning && !d.Pre, "--leave-running")
 	w.flag(d.SkipInFlight, "--skip-in-flight")
 	w.flag(d.LinkRemap, "--link-remap")
-	if host, port, ok := splitServer(d.PageServer); ok {
+	if host, port, ok := SplitServer(d.PageServer); ok {
 		w.flag(!d.LazyPages, "--page-server")
 		w.add("--address", host, "--port", port)
 	}
@@ -179,8 +182,8 @@ func (d *Dump) Args() []string {
 	return w
 }
 
-// splitServer takes HOST:PORT apart, or [HOST]:PORT.
-func splitServer(s string) (host, port string, ok bool) {
+// SplitServer takes HOST:PORT apart, or [HOST]:PORT.
+func SplitServer(s string) (host, port string, ok bool) {
 	i := strings.LastIndexByte(s, ':')
 	if i < 0 {
 		return "", "", false

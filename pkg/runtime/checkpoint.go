@@ -25,6 +25,14 @@ import (
 // criuOut is the register of the file that takes what criu says before it has its log.
 const criuOut plan.Reg = "out"
 
+// criuConfig is runc's annotation for a file with further options of criu. An empty value
+// is none, also where defaultConfig is there.
+const criuConfig = "org.criu.config"
+
+// defaultConfig is the file with further options for all containers, which runc reads
+// too.
+const defaultConfig = "/etc/criu/runc.conf"
+
 // criuFD is the first of the descriptors that criu gives to the container. They are
 // above those that the child has.
 const criuFD = 20

@@ -115,7 +115,7 @@ func (r *Runtime) checkpointInput(st *state, req *CheckpointRequest) (*Checkpoin
 	if err := checkCheckpoint(in.Spec, in.Facts); err != nil {
 		return nil, err
 	}
-	if err := absoluteDirs(&in.Dump.Options); err != nil {
+	if err := complete(&in.Dump.Options, in.Spec); err != nil {
 		return nil, err
 	}
 	in.Dump.PID = st.PID

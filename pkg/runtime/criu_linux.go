@@ -10,10 +10,12 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/criu"
+	"github.com/containr/containr/pkg/host"
 )
 
 // What criu reads decides what a process may do, with which privileges and on which
@@ -21,8 +23,12 @@ import (
 // directories that it gets must be such that nobody else can put anything there, and
 // hold nothing but plain files: a link among them would be read or written through.
 
-// absoluteDirs completes the directories of a command line.
-func absoluteDirs(o *criu.Options) error {
+// complete makes directories absolute, and finds the file with further options.
+func complete(o *criu.Options, spec *specs.Spec) error {
+	var ok bool
+	if o.Config, ok = spec.Annotations[criuConfig]; !ok && host.Kind(defaultConfig) == host.File {
+		o.Config = defaultConfig
+	}
 	if o.WorkDir == "" {
 		o.WorkDir = o.ImageDir
 	}

@@ -56,7 +56,7 @@ var criuHints = [...]struct{ words, text string }{
 	{"mapping for", "the bundle's config.json has not the mounts that the container had: restore with the same bundle"},
 	{"inventory", "that is no complete checkpoint: make it anew"},
 	{"Unexpected EOF", "the checkpoint is damaged: make it anew"},
-	{"Magic doesn't match", "the checkpoint is damaged: make it anew"},
+	{"agic doesn't match", "the checkpoint is damaged: make it anew"},
 	{"unpack", "the checkpoint is damaged: make it anew"},
 }
 

@@ -70,7 +70,7 @@ func HookNames() []string {
 }
 
 // Annotations lists the annotations of a configuration that have an effect.
-func Annotations() []string { return []string{hooksStdout, hooksStderr, keepGroups} }
+func Annotations() []string { return []string{hooksStdout, hooksStderr, keepGroups, criuConfig} }
 
 // The verbs that make steps after create.
 const (

@@ -161,14 +161,16 @@ func (r *Runtime) planRestore(req *RestoreRequest, b *bundle) (*plan.Plan, *Rest
 	dir := filepath.Join(r.Root, req.ID)
 	in := &RestoreInput{Input: input, Restore: req.Restore, Path: programPath(), Output: filepath.Join(dir, criuOutput)}
 	in.Restore.Root, in.Restore.PIDFile = filepath.Join(dir, criuRoot), filepath.Join(dir, criuPID)
-	if err := absoluteDirs(&in.Restore.Options); err != nil {
+	if err := complete(&in.Restore.Options, in.Spec); err != nil {
 		return nil, nil, err
 	}
 	if err := checkImageDir(in.Restore.ImageDir); err != nil {
 		return nil, nil, err
 	}
-	if host.Kind(filepath.Join(in.Restore.ImageDir, "inventory.img")) != host.File {
-		return nil, nil, fmt.Errorf("%s: %w: it has no inventory.img, with which a checkpoint begins", in.Restore.ImageDir, errNoCheckpoint)
+	for _, name := range criu.ImageFiles {
+		if host.Kind(filepath.Join(in.Restore.ImageDir, name)) != host.File {
+			return nil, nil, fmt.Errorf("%s: %w: it has no %s", in.Restore.ImageDir, errNoCheckpoint, name)
+		}
 	}
 	if in.Program, err = host.LookCRIU(req.Program); err != nil {
 		return nil, nil, err

@@ -68,6 +68,8 @@ var attacks = []attack{
 		map[string][]string{"internal/ocicli": {"TestOddUsersAreNobodyElse"}}},
 	{"CVE-2026-41579, CVE-2026-47766", "A link in the place of an image's `/dev`, or in it, leads no node, link or directory outside.",
 		map[string][]string{inRuntime: {"TestDeviceNodesStayInside"}}},
+	{"CVE-2026-50195, CVE-2026-53489, CVE-2026-53492", "Of a checkpoint nothing about the host is believed: mounts, devices, annotations and labels come from the bundle, links are neither read nor written through, and a directory that others may write to is refused.",
+		map[string][]string{"internal/ocicli": {"TestCRIUHostileCheckpoint", "TestCRIUCannotFreeze"}, "pkg/criu": {"TestDescriptorsOfACheckpointAreNotBelieved"}}},
 	{"profiles and labels that are not there", "An AppArmor profile or SELinux label that is asked for and cannot be had is an error; one that is there confines the first process and each further one.",
 		map[string][]string{inRuntime: {"TestLabelsNeedTheirModule", "TestAppArmorProfileConfines", "TestAppArmorProfileConfinesExec", "TestAppArmorProfileThatIsNotLoaded",
 			"TestSELinuxLabelConfines", "TestSELinuxLabelConfinesExec", "TestSELinuxLabelThatIsUnknown"}}},

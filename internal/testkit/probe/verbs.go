@@ -1,9 +1,11 @@
 package probe
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"os"
 	"os/signal"
@@ -56,6 +58,9 @@ var verbs = []struct {
 		sigs, err := signalList(s)
 		return func(p *prober) error { return p.waitSignal(s, sigs) }, err
 	}},
+	{"count", "append {N, PID, Cwd, Env, Memory} to the file `PATH` every ten milliseconds, with N one more each time, until killed or told USR1", func(path string) (action, error) {
+		return func(*prober) error { return count(path) }, nil
+	}},
 	{"save", "append {Input, Report}, with what standard input says, to the file `PATH`", func(path string) (action, error) {
 		return func(p *prober) error { return p.save(path) }, nil
 	}},
@@ -66,6 +71,47 @@ var verbs = []struct {
 		}
 		return func(*prober) error { return os.WriteFile(path, []byte(text), 0o644) }, nil
 	}},
+}
+
+// Counted is a line that -count writes. Memory is the sum of a megabyte of random bytes that are nowhere but in the
+// memory of the process.
+type Counted struct {
+	N, PID int
+	Cwd    string
+	Env    []string
+	Memory uint32
+}
+
+func count(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	memory := make([]byte, 1<<20)
+	rand.Read(memory)
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, unix.SIGUSR1)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for c := (Counted{Env: os.Environ()}); ; c.N++ {
+		if c.Cwd, err = os.Getwd(); err != nil {
+			return err
+		}
+		c.PID, c.Memory = os.Getpid(), crc32.ChecksumIEEE(memory)
+		line, err := json.Marshal(c)
+		if err != nil {
+			return err
+		}
+		if _, err := f.Write(append(line, '\n')); err != nil {
+			return err
+		}
+		select {
+		case <-stop:
+			return nil
+		case <-tick.C:
+		}
+	}
 }
 
 // Saved is what -save writes.

@@ -1,0 +1,640 @@
+package ocicli
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/internal/testkit/guest"
+	"github.com/containr/containr/internal/testkit/probe"
+	"github.com/containr/containr/internal/testkit/procfs"
+)
+
+// TestCRIU runs the tests of this file on Debian 12 as it is installed, in one guest.
+func TestCRIU(t *testing.T) {
+	guest.Run(t, guest.Options{
+		Kernel: "debian-6.1", Package: "github.com/containr/containr/internal/ocicli", Run: "^TestCRIU.",
+		Packages: []string{"criu", "tar", "gzip", "iptables", "iproute2"},
+	})
+}
+
+// usable says why criu cannot be used here, once.
+var usable = sync.OnceValue(func() error {
+	if os.Getenv(guest.Var) != "" {
+		// Packages of a guest are only unpacked.
+		for _, name := range []string{"iptables", "iptables-restore", "iptables-save", "ip6tables", "ip6tables-restore", "ip6tables-save"} {
+			if err := os.Symlink("xtables-nft-multi", "/usr/sbin/"+name); err != nil {
+				return err
+			}
+		}
+	}
+	out, err := exec.Command("criu", "check").CombinedOutput()
+	if err != nil {
+		return errors.New("criu check: " + err.Error() + ": " + strings.TrimSpace(string(out)))
+	}
+	return nil
+})
+
+func requireCRIU(t *testing.T) {
+	t.Helper()
+	testkit.RequireRoot(t)
+	switch err := usable(); {
+	case err == nil:
+	case os.Getenv(guest.Var) != "":
+		t.Fatal(err)
+	default:
+		t.Skipf("no CRIU that works here: %v", err)
+	}
+}
+
+// counting is a container that counts, and the file that it counts in.
+type counting struct {
+	*site
+	data, image string
+}
+
+// newCounting makes the bundle of a container with all that is hard to bring back.
+func newCounting(t *testing.T, change func(*specs.Spec)) *counting {
+	t.Helper()
+	requireCRIU(t)
+	c := &counting{data: t.TempDir(), image: filepath.Join(t.TempDir(), "image")}
+	memory, pids := int64(256<<20), int64(50)
+	c.site = newSite(t, func(spec *specs.Spec) {
+		spec.Process.Args = []string{"/probe", "-write", "/tmp/mark=kept", "-count", "/data/count"}
+		spec.Process.Env = append(spec.Process.Env, "COLOUR=blue")
+		spec.Process.Cwd = "/home/alice"
+		spec.Process.NoNewPrivileges = true
+		group := filepath.Join(c.data, "group")
+		testkit.WriteFile(t, group, "root:x:0:\n", 0o644)
+		spec.Mounts = append(spec.Mounts,
+			specs.Mount{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+			specs.Mount{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "mode=1777"}},
+			specs.Mount{Destination: "/data", Type: "bind", Source: c.data, Options: []string{"rbind", "rw", "rprivate"}},
+			specs.Mount{Destination: "/etc/group", Type: "bind", Source: group, Options: []string{"bind", "ro"}})
+		spec.Linux.CgroupsPath = "/" + filepath.Base(filepath.Dir(c.data)) + "-" + strconv.Itoa(os.Getpid())
+		spec.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &memory}, Pids: &specs.LinuxPids{Limit: &pids}}
+		spec.Linux.Seccomp = &specs.LinuxSeccomp{DefaultAction: specs.ActAllow,
+			Syscalls: []specs.LinuxSyscall{{Names: []string{"mount"}, Action: specs.ActErrno}}}
+		if change != nil {
+			change(spec)
+		}
+	})
+	return c
+}
+
+// start runs the container, and waits until it counts.
+func (c *counting) start(id string) int {
+	c.t.Helper()
+	c.must("run", "--detach", id)
+	c.t.Cleanup(func() { c.run("delete", "--force", id) })
+	c.until(func(list []probe.Counted) bool { return len(list) > 2 })
+	return c.pid(id)
+}
+
+func (c *counting) pid(id string) int {
+	c.t.Helper()
+	var state struct{ PID int }
+	if err := json.Unmarshal([]byte(c.must("state", id)), &state); err != nil {
+		c.t.Fatal(err)
+	}
+	return state.PID
+}
+
+// counted reads what the container has counted, and checks that it is one process that
+// has counted all of it: the same memory, number, directory and environment.
+func (c *counting) counted() []probe.Counted {
+	c.t.Helper()
+	text, err := os.ReadFile(filepath.Join(c.data, "count"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	var list []probe.Counted
+	for line := range bytes.Lines(text) {
+		var n probe.Counted
+		if err := json.Unmarshal(line, &n); err != nil {
+			break // the last one, half written
+		}
+		want := n
+		if len(list) > 0 {
+			want = list[0]
+			want.N = len(list)
+		}
+		if !reflect.DeepEqual(n, want) {
+			c.t.Fatalf("line %d is %+v, want %+v", len(list)+1, n, want)
+		}
+		list = append(list, n)
+	}
+	return list
+}
+
+// until waits until what has been counted is as it should be.
+func (c *counting) until(enough func([]probe.Counted) bool) []probe.Counted {
+	c.t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		list := c.counted()
+		if enough(list) {
+			return list
+		}
+		if time.Now().After(end) {
+			c.t.Fatalf("it has counted to %d, and no further", len(list))
+		}
+	}
+}
+
+// more waits until there is more than n.
+func (c *counting) more(n int) {
+	c.t.Helper()
+	c.until(func(list []probe.Counted) bool { return len(list) > n+2 })
+}
+
+// quoteLog shows criu's log when a test has failed.
+func (c *counting) quoteLog(name string) {
+	if c.t.Failed() {
+		text, _ := os.ReadFile(filepath.Join(c.image, name))
+		c.t.Logf("%s ends with:\n%s", name, text[max(0, len(text)-4000):])
+	}
+}
+
+// confinement is what the kernel says about a process that must be as it was.
+type confinement struct {
+	NoNewPrivs              bool
+	Seccomp, Filters        int
+	Caps                    procfs.CapSets
+	UID, GID                procfs.IDs
+	Mounts                  []string
+	Descriptors             []string
+	Cgroup, PidsMax, MemMax string
+	// Shared are the kinds of namespaces that are the host's.
+	Shared string
+}
+
+func (c *counting) confinement(pid int, group string) confinement {
+	c.t.Helper()
+	st, err := procfs.ReadStatus(pid)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	mounts, err := procfs.Mountinfo(pid)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	f := confinement{NoNewPrivs: st.NoNewPrivs, Seccomp: st.Seccomp, Filters: st.SeccompFilters, Caps: st.Caps, UID: st.UID, GID: st.GID}
+	for _, m := range mounts {
+		f.Mounts = append(f.Mounts, m.Type+" "+m.Point+" "+m.Root+" "+strings.Join(m.Options, ","))
+	}
+	slices.Sort(f.Mounts)
+	proc := "/proc/" + strconv.Itoa(pid)
+	for i := range 3 {
+		name, _ := os.Readlink(proc + "/fd/" + strconv.Itoa(i))
+		f.Descriptors = append(f.Descriptors, filepath.Dir(filepath.Dir(name))) // those of two calls are near each other
+	}
+	group = "/sys/fs/cgroup" + group
+	read := func(path string) string {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		return strings.TrimSpace(string(text))
+	}
+	f.Cgroup = read(proc + "/cgroup")
+	f.PidsMax, f.MemMax = read(group+"/pids.max"), read(group+"/memory.max")
+	for _, kind := range []string{"cgroup", "ipc", "mnt", "net", "pid", "uts"} {
+		theirs, _ := os.Readlink(proc + "/ns/" + kind)
+		ours, _ := os.Readlink("/proc/self/ns/" + kind)
+		if theirs == "" || theirs == ours {
+			f.Shared += " " + kind
+		}
+	}
+	return f
+}
+
+// A container that has been brought back is the one that was frozen: it counts on from
+// where it was, as confined as before, and every verb knows it.
+func TestCRIUGoesOn(t *testing.T) {
+	var group string
+	c := newCounting(t, func(spec *specs.Spec) { group = spec.Linux.CgroupsPath })
+	before := c.confinement(c.start("c"), group)
+	c.must("checkpoint", "--image-path", c.image, "c")
+	n := len(c.counted())
+	c.refused("does not exist", "state", "c")
+	if _, err := os.Stat("/sys/fs/cgroup" + group); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the control group is left: %v", err)
+	}
+	pidFile := filepath.Join(t.TempDir(), "pid")
+	defer c.quoteLog("restore.log")
+	c.must("restore", "--detach", "--pid-file", pidFile, "--image-path", c.image, "c")
+	c.more(n)
+	pid := c.pid("c")
+	if text, _ := os.ReadFile(pidFile); string(text) != strconv.Itoa(pid) {
+		t.Errorf("the file says process id %s, want %d", text, pid)
+	}
+	if after := c.confinement(pid, group); !reflect.DeepEqual(before, after) {
+		t.Errorf("it is\n%+v, was\n%+v", after, before)
+	}
+	if !before.NoNewPrivs || before.Seccomp != 2 || before.Shared != "" || before.PidsMax != "50" {
+		t.Errorf("the container was not confined as it should be: %+v", before)
+	}
+	c.isWhole(pid)
+	c.must("kill", "c", "KILL")
+	c.waitStopped("c")
+	c.must("delete", "c")
+}
+
+// isWhole checks what verbs do with a container that was brought back.
+func (c *counting) isWhole(pid int) {
+	c.t.Helper()
+	if s := c.status("c"); s != "running" {
+		c.t.Errorf("status %s", s)
+	}
+	if out := c.must("ps", "--format", "json", "c"); strings.TrimSpace(out) != "["+strconv.Itoa(pid)+"]" {
+		c.t.Errorf("ps says %s, want process %d", out, pid)
+	}
+	var r probe.Report
+	if err := json.Unmarshal([]byte(c.must("exec", "c", "/probe", "-try", "read:/tmp/mark", "-try", "mount")), &r); err != nil {
+		c.t.Fatal(err)
+	}
+	for _, a := range r.Tries {
+		if a.Attempt == "mount" && a.OK || a.Attempt != "mount" && a.Value != "kept" {
+			c.t.Errorf("%+v", a)
+		}
+	}
+	theirs, err := procfs.Namespaces(pid)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	for _, kind := range []string{"time", "net", "mnt", "cgroup", "ipc", "uts", "pid"} {
+		if r.Namespaces[kind] != theirs[kind] {
+			c.t.Errorf("exec is in another %s namespace than the container", kind)
+		}
+	}
+	if i := slices.IndexFunc(r.Links, func(l probe.Link) bool { return l.Name == "lo" }); i < 0 || !r.Links[i].Up {
+		c.t.Errorf("the loopback interface is not up: %+v", r.Links)
+	}
+	c.must("pause", "c")
+	if s := c.status("c"); s != "paused" {
+		c.t.Errorf("status %s after pause", s)
+	}
+	c.must("resume", "c")
+}
+
+func (c *counting) waitStopped(id string) {
+	c.t.Helper()
+	for end := time.Now().Add(10 * time.Second); c.status(id) != "stopped"; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(end) {
+			c.t.Fatal("it does not stop")
+		}
+	}
+}
+
+// In the foreground restore waits for the container, whose exit code is its own, and
+// what the container writes to a pipe comes out of restore's.
+func TestCRIUForeground(t *testing.T) {
+	c := newCounting(t, func(spec *specs.Spec) {
+		spec.Process.Args = append(spec.Process.Args, "-stdout", "told", "-exit", "7")
+	})
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	cmd := c.command("run", "--detach", "c")
+	cmd.Stdout = write
+	if out := cmd.Run(); out != nil {
+		t.Fatal(out)
+	}
+	write.Close()
+	t.Cleanup(func() { c.run("delete", "--force", "c") })
+	c.until(func(list []probe.Counted) bool { return len(list) > 2 })
+	c.must("checkpoint", "--image-path", c.image, "c")
+	n := len(c.counted())
+	defer c.quoteLog("restore.log")
+	var out bytes.Buffer
+	cmd = c.command("restore", "--image-path", c.image, "c")
+	cmd.Stdout, cmd.Stderr = &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c.more(n)
+	c.must("kill", "c", "USR1")
+	_ = cmd.Wait() // the exit code says it
+	if code := cmd.ProcessState.ExitCode(); code != 7 || out.String() != "told" {
+		t.Errorf("exit code %d, output %q", code, out.String())
+	}
+	c.refused("does not exist", "state", "c")
+}
+
+// With --leave-running the container goes on, and so does the one that is made of its
+// checkpoint. It is paused meanwhile, since files that the container writes to have to be
+// as they were.
+func TestCRIULeaveRunning(t *testing.T) {
+	c := newCounting(t, nil)
+	c.start("c")
+	c.must("pause", "c")
+	n := len(c.counted())
+	c.must("checkpoint", "--leave-running", "--image-path", c.image, "c")
+	if s := c.status("c"); s != "paused" {
+		t.Errorf("status %s, it was paused", s)
+	}
+	second := &counting{site: c.site, data: t.TempDir(), image: c.image}
+	if err := os.CopyFS(second.data, os.DirFS(c.data)); err != nil {
+		t.Fatal(err)
+	}
+	c.must("resume", "c")
+	c.more(n)
+	c.refused("already exists", "restore", "--detach", "--image-path", c.image, "c")
+	spec := c.spec()
+	spec.Linux.CgroupsPath += "-second"
+	for i := range spec.Mounts {
+		spec.Mounts[i].Source = strings.Replace(spec.Mounts[i].Source, c.data, second.data, 1)
+	}
+	c.write(spec)
+	t.Cleanup(func() { c.run("delete", "--force", "d") })
+	defer c.quoteLog("restore.log")
+	c.must("restore", "--detach", "--image-path", c.image, "d")
+	second.more(n)
+	c.more(len(c.counted()))
+}
+
+// spec reads the bundle's configuration.
+func (s *site) spec() *specs.Spec {
+	s.t.Helper()
+	text, err := os.ReadFile(filepath.Join(s.bundle, "config.json"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	spec := new(specs.Spec)
+	if err := json.Unmarshal(text, spec); err != nil {
+		s.t.Fatal(err)
+	}
+	return spec
+}
+
+// A checkpoint may add to one of memory alone, which was made while the container went
+// on.
+func TestCRIUPreDump(t *testing.T) {
+	c := newCounting(t, nil)
+	c.start("c")
+	first := filepath.Join(filepath.Dir(c.image), "first")
+	c.must("checkpoint", "--pre-dump", "--image-path", first, "c")
+	c.more(len(c.counted()))
+	c.refused("no pstree.img", "restore", "--detach", "--image-path", first, "d")
+	c.must("checkpoint", "--parent-path", "../first", "--image-path", c.image, "c")
+	if _, err := os.Stat(filepath.Join(c.image, "parent", "pages-1.img")); err != nil {
+		t.Errorf("the checkpoint does not add to the one before: %v", err)
+	}
+	n := len(c.counted())
+	defer c.quoteLog("restore.log")
+	c.must("restore", "--detach", "--image-path", c.image, "c")
+	c.more(n)
+}
+
+// What cannot be frozen goes on, and the error says what to do.
+func TestCRIUCannotFreeze(t *testing.T) {
+	c := newCounting(t, nil)
+	c.must("create", "c")
+	t.Cleanup(func() { c.run("delete", "--force", "c") })
+	c.refused("has not been started", "checkpoint", "--image-path", c.image, "c")
+	c.must("start", "c")
+	c.until(func(list []probe.Counted) bool { return len(list) > 2 })
+	old := filepath.Join(t.TempDir(), "criu")
+	testkit.WriteFile(t, old, "#!/bin/sh\necho Version: 3.15\n", 0o755)
+	c.refused("hint: install CRIU", "--criu", "/nowhere/criu", "checkpoint", "--image-path", c.image, "c")
+	c.refused("3.16 is the oldest", "--criu", old, "checkpoint", "--image-path", c.image, "c")
+	c.env = []string{"PATH=/nowhere"}
+	c.refused("in none of the directories of $PATH", "checkpoint", "--image-path", c.image, "c")
+	c.env = nil
+	c.refused("must be relative", "checkpoint", "--parent-path", "/first", "c")
+	c.refused("must be one of", "checkpoint", "--manage-cgroups-mode", "some", "c")
+	c.refused("always is", "checkpoint", "--empty-ns", "ipc", "c")
+	c.refused("ADDRESS:PORT", "checkpoint", "--page-server", "here", "c")
+	c.refused("--page-server says from where", "checkpoint", "--lazy-pages", "c")
+	if err := os.Mkdir(c.image, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(c.image, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	c.refused("other users may write to it", "checkpoint", "--image-path", c.image, "c")
+	if err := os.Chmod(c.image, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// A pipe to a process outside is no reason, an open lock is.
+	c.more(len(c.counted()))
+	if s := c.status("c"); s != "running" {
+		t.Errorf("status %s", s)
+	}
+	if list, _ := os.ReadDir(c.image); len(list) > 0 {
+		t.Errorf("left in the directory of the checkpoint: %v", list)
+	}
+}
+
+// Containers that would not be what they were are refused before anything is done.
+func TestCRIURefusesConfigurations(t *testing.T) {
+	for words, change := range map[string]func(*specs.Spec){
+		"terminal": func(spec *specs.Spec) { spec.Process.Terminal = true },
+		"user namespace": func(spec *specs.Spec) {
+			spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+			ids := []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+			spec.Linux.UIDMappings, spec.Linux.GIDMappings = ids, ids
+		},
+		"owners are mapped": func(spec *specs.Spec) {
+			spec.Mounts[len(spec.Mounts)-1].Options = append(spec.Mounts[len(spec.Mounts)-1].Options, "idmap")
+		},
+		"cgroup namespace": func(spec *specs.Spec) {
+			for i := range spec.Linux.Namespaces {
+				if spec.Linux.Namespaces[i].Type == specs.CgroupNamespace {
+					spec.Linux.Namespaces[i].Path = "/proc/self/ns/cgroup"
+				}
+			}
+		},
+		"brackets": func(spec *specs.Spec) { spec.Mounts[len(spec.Mounts)-1].Destination = "/etc/[group]" },
+	} {
+		c := newCounting(t, change)
+		for _, name := range []string{"inventory.img", "pstree.img"} {
+			testkit.WriteFile(t, filepath.Join(c.image, name), "", 0o600)
+		}
+		testkit.WriteFile(t, filepath.Join(c.image, "descriptors.json"), "[]", 0o600)
+		c.refused(words, "restore", "--image-path", c.image, "c")
+		if list := c.must("list", "--quiet"); list != "" {
+			t.Errorf("%s: left: %s", words, list)
+		}
+	}
+}
+
+// frozen makes a checkpoint.
+func frozen(t *testing.T) *counting {
+	c := newCounting(t, nil)
+	c.start("c")
+	c.must("checkpoint", "--image-path", c.image, "c")
+	return c
+}
+
+// notRestored checks that restore fails with these words, and that nothing is left of it.
+func (c *counting) notRestored(words string, flags ...string) {
+	c.t.Helper()
+	n := len(c.counted())
+	c.refused(words, append(append([]string{"restore", "--detach", "--image-path", c.image}, flags...), "c")...)
+	if list := c.must("list", "--quiet"); list != "" {
+		c.t.Errorf("left: %s", list)
+		c.must("delete", "--force", "c")
+	}
+	if got := len(c.counted()); got != n {
+		c.t.Errorf("it has gone on, from %d to %d", n, got)
+	}
+	if entries, err := os.ReadDir(c.root); err == nil && len(entries) > 0 {
+		c.t.Errorf("left in the state root: %v", entries)
+	}
+}
+
+// A checkpoint that is damaged, or not there, and a bundle that is another one, are errors
+// that say so, and leave nothing.
+func TestCRIUCannotRestore(t *testing.T) {
+	c := frozen(t)
+	whole := c.image
+	damage := func(change func(dir string)) {
+		t.Helper()
+		c.image = t.TempDir()
+		if err := os.CopyFS(c.image, os.DirFS(whole)); err != nil {
+			t.Fatal(err)
+		}
+		change(c.image)
+	}
+	c.notRestored("--console-socket", "--console-socket", "/nowhere")
+	c.notRestored("nothing can be added", "--preserve-fds", "1")
+	c.notRestored("always pivots", "--no-pivot")
+	c.notRestored("apparmor:NAME", "--lsm-profile", "name")
+	damage(func(dir string) {
+		if err := os.Remove(filepath.Join(dir, "inventory.img")); err != nil {
+			t.Fatal(err)
+		}
+	})
+	c.notRestored("hint: name the directory that checkpoint")
+	damage(func(dir string) { testkit.WriteFile(t, filepath.Join(dir, "pstree.img"), "nonsense", 0o600) })
+	c.notRestored("hint: the checkpoint is damaged")
+	damage(func(dir string) {
+		if err := os.Truncate(filepath.Join(dir, "mm-1.img"), 10); err != nil {
+			t.Fatal(err)
+		}
+	})
+	c.notRestored("criu restore:")
+	c.image = whole
+	spec := c.spec()
+	spec.Mounts = spec.Mounts[:len(spec.Mounts)-2] // without /data and /etc/group
+	c.write(spec)
+	c.notRestored("hint: the bundle's config.json has not the mounts")
+	spec.Root.Path = "/nowhere"
+	c.write(spec)
+	c.notRestored("root file system /nowhere")
+}
+
+// A checkpoint may come from somebody else. It decides what the container is, and nothing
+// of the host's: links in it are not followed, and what it says of descriptors, mounts,
+// devices and annotations is not believed.
+func TestCRIUHostileCheckpoint(t *testing.T) {
+	c := frozen(t)
+	victim := filepath.Join(t.TempDir(), "victim")
+	testkit.WriteFile(t, victim, "untouched", 0o600)
+	put := func(name, target string) {
+		t.Helper()
+		if err := os.Remove(filepath.Join(c.image, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(target, filepath.Join(c.image, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"restore.log", "stats-restore", "descriptors.json", "other.img"} {
+		was, err := os.ReadFile(filepath.Join(c.image, name))
+		put(name, victim)
+		c.notRestored("not a plain file")
+		if e := os.Remove(filepath.Join(c.image, name)); e != nil {
+			t.Fatal(e)
+		}
+		if err == nil {
+			testkit.WriteFile(t, filepath.Join(c.image, name), string(was), 0o600)
+		}
+	}
+	put("parent", filepath.Dir(victim))
+	c.notRestored("is not beside it")
+	put("parent", "../../..")
+	c.notRestored("is not beside it")
+	if err := os.Remove(filepath.Join(c.image, "parent")); err != nil {
+		t.Fatal(err)
+	}
+	work := t.TempDir()
+	if err := os.Symlink(victim, filepath.Join(work, "restore.log")); err != nil {
+		t.Fatal(err)
+	}
+	testkit.WriteFile(t, filepath.Join(c.image, "descriptors.json"), `["/dev/null] --root /","pipe:[1] --external","file[../..]"]`, 0o600)
+	testkit.WriteFile(t, filepath.Join(c.image, "config.json"), `{"mounts":[{"destination":"/data","type":"bind","source":"/etc"}],"annotations":{"org.criu.config":"/nowhere"}}`, 0o600)
+	out := c.must("restore", "--explain", "--work-path", work, "--image-path", c.image, "c")
+	if strings.Contains(out, "--root /\"") || strings.Contains(out, "file[..") || strings.Contains(out, ":/etc\"") || strings.Contains(out, "/nowhere") {
+		t.Errorf("the checkpoint has a say in criu's command line:\n%s", out)
+	}
+	c.notRestored("criu restore:", "--work-path", work)
+	if text, _ := os.ReadFile(victim); string(text) != "untouched" {
+		t.Errorf("written to what a link leads to: %q", text)
+	}
+	if st, err := os.Lstat(filepath.Join(work, "restore.log")); err != nil || !st.Mode().IsRegular() {
+		t.Errorf("the log: %v, %v", st, err)
+	}
+	if err := os.Chown(c.image, 1000, -1); err != nil {
+		t.Fatal(err)
+	}
+	c.notRestored("hint: use a directory that belongs to root")
+}
+
+// A namespace that the configuration names by path is not in the checkpoint: it is joined
+// again.
+func TestCRIUJoinsNamespaces(t *testing.T) {
+	requireCRIU(t)
+	holder := newSite(t, nil)
+	holder.must("run", "--detach", "holder")
+	t.Cleanup(func() { holder.run("delete", "--force", "holder") })
+	var state struct{ PID int }
+	if err := json.Unmarshal([]byte(holder.must("state", "holder")), &state); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []specs.LinuxNamespaceType{specs.NetworkNamespace, specs.IPCNamespace, specs.UTSNamespace} {
+		file := map[specs.LinuxNamespaceType]string{specs.NetworkNamespace: "net", specs.IPCNamespace: "ipc", specs.UTSNamespace: "uts"}[kind]
+		path := "/proc/" + strconv.Itoa(state.PID) + "/ns/" + file
+		c := newCounting(t, func(spec *specs.Spec) {
+			if kind == specs.UTSNamespace {
+				spec.Hostname = ""
+			}
+			for i := range spec.Linux.Namespaces {
+				if spec.Linux.Namespaces[i].Type == kind {
+					spec.Linux.Namespaces[i].Path = path
+				}
+			}
+		})
+		c.start("c")
+		c.must("checkpoint", "--image-path", c.image, "c")
+		n := len(c.counted())
+		c.must("restore", "--detach", "--image-path", c.image, "c")
+		c.quoteLog("restore.log")
+		c.more(n)
+		ours, _ := os.Readlink("/proc/" + strconv.Itoa(c.pid("c")) + "/ns/" + file)
+		if theirs, _ := os.Readlink(path); theirs == "" || ours != theirs {
+			t.Errorf("%s namespace %s, want %s", kind, ours, theirs)
+		}
+		c.must("delete", "--force", "c")
+	}
+}
