@@ -58,7 +58,7 @@ func TestMain(m *testing.M) {
 
 // configurePackages does what the packages of a guest, which are only unpacked, still need.
 func configurePackages() {
-	for _, name := range []string{"iptables", "ip6tables"} {
+	for _, name := range []string{"iptables", "ip6tables", "iptables-restore", "ip6tables-restore", "iptables-save", "ip6tables-save"} {
 		if err := os.Symlink("xtables-nft-multi", "/usr/sbin/"+name); err != nil && !errors.Is(err, os.ErrExist) {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)

@@ -2,11 +2,14 @@ package callers
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/testkit/guest"
 )
 
 // podman returns podman, or buildah, with a storage of its own and containr-runtime.
@@ -52,6 +55,35 @@ func TestPodman(t *testing.T) {
 	t.Run("terminal", p.terminals)
 	t.Run("build", p.build)
 	t.Run("health", p.checks)
+}
+
+// TestPodmanCheckpoint: a container is frozen and goes on with what it had in memory; and so does a copy of it, made of an
+// archive.
+func TestPodmanCheckpoint(t *testing.T) {
+	require(t, "podman", "conmon", "criu")
+	up(t, "lo") // CRIU tries TCP
+	if out, err := exec.Command("criu", "check").CombinedOutput(); err != nil {
+		if os.Getenv(guest.Var) != "" {
+			t.Fatalf("%v: %s", err, out)
+		}
+		t.Skipf("no CRIU that works here: %v: %s", err, out)
+	}
+	p := podman(t, "podman")
+	p.must(t, "import", "--change", "ENV="+imagePath, rootfs(t), "base")
+	p.must(t, "run", "-d", "--name", "frozen", "--network", "none", "--tmpfs", "/mem", "base", "sh", "-c", "echo begun; echo kept > /mem/mark; exec sleep 1000")
+	p.eventually(t, is("kept"), "exec", "frozen", "cat", "/mem/mark")
+	state := []string{"inspect", "--format", "{{.State.Status}}", "frozen"}
+	p.must(t, "container", "checkpoint", "frozen")
+	p.eventually(t, is("exited"), state...)
+	p.must(t, "container", "restore", "frozen")
+	p.eventually(t, is("running"), state...)
+	p.wants(t, 0, "kept\n", "exec", "frozen", "cat", "/mem/mark")
+	archive := filepath.Join(t.TempDir(), "frozen.tar.gz")
+	p.must(t, "container", "checkpoint", "--leave-running", "--export", archive, "frozen")
+	p.wants(t, 0, "kept\n", "exec", "frozen", "cat", "/mem/mark")
+	p.must(t, "container", "restore", "--import", archive, "--name", "copy")
+	p.wants(t, 0, "kept\n", "exec", "copy", "cat", "/mem/mark")
+	p.must(t, "rm", "-f", "-t", "0", "frozen", "copy")
 }
 
 // checks: a health check that is made when asked for.

@@ -4,6 +4,7 @@
 package version2
 
 import (
+	"cmp"
 	"testing"
 	"time"
 
@@ -16,14 +17,17 @@ func TestCallers(t *testing.T) {
 	for _, c := range []struct {
 		name, tests string
 		packages    []string
+		kernel      string // that of Debian 13 unless told otherwise
 	}{
-		{"containerd", "TestContainerd", []string{"containerd"}},
-		{"docker", "TestDocker", []string{"docker.io", "apparmor", "iptables", "iproute2"}},
-		{"podman", "TestPodman|TestBuildah", []string{"podman", "buildah", "catatonit", "iptables", "iproute2"}},
+		{"containerd", "TestContainerd", []string{"containerd"}, ""},
+		{"docker", "TestDocker", []string{"docker.io", "apparmor", "iptables", "iproute2"}, ""},
+		{"podman", "TestPodman|TestBuildah", []string{"podman", "buildah", "catatonit", "iptables", "iproute2"}, ""},
+		// Debian 12's CRIU is for its own kernel.
+		{"checkpoint", "TestPodmanCheckpoint", []string{"podman", "criu", "tar", "gzip", "iptables", "iproute2"}, "debian-6.1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			guest.Run(t, guest.Options{
-				Kernel: "debian-6.12", Package: "github.com/containr/containr/test/callers", Run: "^(" + c.tests + ")$",
+				Kernel: cmp.Or(c.kernel, "debian-6.12"), Package: "github.com/containr/containr/test/callers", Run: "^(" + c.tests + ")$",
 				Programs: map[string]string{runtime: "github.com/containr/containr/cmd/containr-runtime"},
 				Env:      []string{"CONTAINR_TEST_RUNTIME=" + runtime},
 				Packages: c.packages, Memory: 3072, Timeout: 15 * time.Minute,
