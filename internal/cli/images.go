@@ -75,7 +75,7 @@ func (p *Program) imageCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	cmd.AddCommand(p.imageInspectCommand(), p.imageTreeCommand(), p.imageDiffCommand(), p.imageExistsCommand(),
+	cmd.AddCommand(p.imageInspectCommand(), p.imageTreeCommand(), p.imageDiffCommand(), p.imageExistsCommand(), p.imageCopyCommand(),
 		p.imageExportCommand(), p.imageMountCommand(), p.imageUmountCommand(), p.imagePruneCommand(),
 		within("history", p.historyCommand()), within("save", p.saveCommand()), within("untag", p.untagCommand()),
 		within("ls", p.imagesCommand()), within("rm", p.removeImageCommand()), within("pull", p.pullCommand()), within("push", p.pushCommand()),

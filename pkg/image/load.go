@@ -25,6 +25,11 @@ type LoadOptions struct {
 	// Platform, if not zero, is the only one that is taken in; an image that lacks it is
 	// refused (ErrPlatform). What the store has of other platforms stays.
 	Platform Platform
+	// Anonymous leaves out all names: the images have none in the store.
+	Anonymous bool
+	// Only, if set, is what the one image that is wanted is called where it comes from.
+	// Together with Anonymous a single image is insisted on.
+	Only string
 	// Limits bounds the decompression of the archive as a whole.
 	Limits Limits
 }
@@ -118,6 +123,11 @@ func (s *Store) loadUnder(ctx context.Context, lease *Lease, o LoadOptions, fetc
 	if err != nil {
 		return nil, err
 	}
+	if o.Anonymous || o.Only != "" {
+		if images, err = pick(images, o.Only); err != nil {
+			return nil, err
+		}
+	}
 	if len(images) == 0 {
 		return nil, fmt.Errorf("there is no image in it: %w", ErrInvalid)
 	}
@@ -130,6 +140,9 @@ func (s *Store) loadUnder(ctx context.Context, lease *Lease, o LoadOptions, fetc
 		name, err := chooseName(i.name, o.Name, len(images))
 		if err != nil {
 			return nil, err
+		}
+		if o.Anonymous {
+			name = ""
 		}
 		loaded = append(loaded, Listed{Name: name, Target: i.target, Images: present})
 	}
@@ -239,6 +252,9 @@ type layout struct {
 }
 
 func (l *layout) copy(ctx context.Context) ([]named, error) {
+	if l.isFlat() {
+		return l.copyFlat(ctx)
+	}
 	data, err := l.readFile(layoutFile, MaxManifestSize)
 	if err != nil {
 		return nil, fmt.Errorf("%s is not an OCI image layout: %w", l.root.Name(), err)

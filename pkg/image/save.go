@@ -130,7 +130,7 @@ func (p *saver) add(lease *Lease, name string, target v1.Descriptor) error {
 	for _, d := range blobs {
 		p.blobs[d] = true
 	}
-	p.index = append(p.index, withName(target, name))
+	p.index = append(p.index, withLabel(target, name))
 	p.docker = append(p.docker, dockerEntry(name, images[0]))
 	return nil
 }

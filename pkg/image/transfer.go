@@ -1,0 +1,195 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/containr/containr/internal/durable"
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// A flat directory is how skopeo keeps the image for one platform in plain sight: its
+// manifest.json, a file for each blob that is called by the digits of its digest, and
+// version. An index is not kept so.
+const (
+	flatVersionFile = "version"
+	flatVersion     = "Directory Transport Version: 1.1\n"
+	flatManifest    = "manifest.json"
+)
+
+// flatName is what a blob is called in a flat directory.
+func flatName(d digest.Digest) string {
+	if d.Algorithm() == digest.SHA256 {
+		return d.Encoded()
+	}
+	return d.Algorithm().String() + "-" + d.Encoded()
+}
+
+// isFlat reports whether a directory is a flat one.
+func (l *layout) isFlat() bool {
+	data, err := l.readFile(flatVersionFile, MaxManifestSize)
+	return err == nil && strings.HasPrefix(string(data), "Directory Transport Version: 1.")
+}
+
+// copyFlat copies the image of a flat directory.
+func (l *layout) copyFlat(ctx context.Context) ([]named, error) {
+	data, err := l.readFile(flatManifest, MaxManifestSize)
+	if err != nil {
+		return nil, err
+	}
+	mediaType, err := Identify(data, "")
+	if err != nil {
+		return nil, err
+	}
+	m, err := DecodeManifest(data, mediaType)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range append(m.Layers, m.Config) {
+		f, err := l.open(flatName(d.Digest))
+		if err != nil {
+			return nil, err
+		}
+		err = l.lease.Copy(ctx, d, contextReader{ctx, f})
+		if err := errors.Join(err, f.Close()); err != nil {
+			return nil, err
+		}
+	}
+	target, err := l.lease.PutNew(ctx, mediaType, data)
+	return []named{{target: target}}, err
+}
+
+// SaveFlat writes the image for one platform to a flat directory, which must not exist or
+// be empty or one already. The zero platform is this machine's.
+func (s *Store) SaveFlat(ctx context.Context, dir, name string, p Platform) error {
+	image, err := s.Resolve(name, p)
+	if err != nil {
+		return fmt.Errorf("save: %w", err)
+	}
+	lease, err := s.Lease(ctx)
+	if err != nil {
+		return fmt.Errorf("save: %w", err)
+	}
+	defer lease.Close()
+	if err := lease.protect(ctx, blobsOf(image)...); err != nil {
+		return fmt.Errorf("save: %w", err)
+	}
+	if err := s.writeFlat(ctx, dir, image); err != nil {
+		return fmt.Errorf("save: %w", err)
+	}
+	return nil
+}
+
+// blobsOf lists the blobs of an image.
+func blobsOf(i *Image) []digest.Digest {
+	all := []digest.Digest{i.ManifestDigest, i.ConfigDigest}
+	for _, l := range i.Layers {
+		all = append(all, l.Descriptor.Digest)
+	}
+	return all
+}
+
+func (s *Store) writeFlat(ctx context.Context, dir string, image *Image) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if _, err := os.Stat(filepath.Join(dir, flatVersionFile)); len(entries) > 0 && err != nil {
+		return fmt.Errorf("directory %s has something else in it than an image: %w", dir, ErrExists)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	p := saver{ctx: ctx, store: s}
+	for _, d := range blobsOf(image)[1:] {
+		if err := p.writeBlobFile(filepath.Join(dir, flatName(d)), d); err != nil {
+			return err
+		}
+	}
+	data, err := s.ReadDocument(image.ManifestDigest)
+	if err != nil {
+		return err
+	}
+	o := durable.Options{Mode: 0o644}
+	return errors.Join(durable.WriteFile(filepath.Join(dir, flatVersionFile), []byte(flatVersion), o), durable.WriteFile(filepath.Join(dir, flatManifest), data, o))
+}
+
+// pick leaves the one image that is wanted: by its name in the source, or the only one.
+func pick(images []named, want string) ([]named, error) {
+	var names []string
+	for _, i := range images {
+		if want != "" && (i.name == want || sameReference(i.name, want)) {
+			return []named{i}, nil
+		}
+		if i.name != "" && !slices.Contains(names, i.name) {
+			names = append(names, i.name)
+		}
+	}
+	switch {
+	case want != "":
+		return nil, fmt.Errorf("there is no image %q in it, only %s: %w", cut(want), strings.Join(names, ", "), ErrNotFound)
+	case len(images) > 1:
+		return nil, fmt.Errorf("there are several images in it, of which one must be named (%s): %w", strings.Join(names, ", "), ErrAmbiguous)
+	}
+	return images, nil
+}
+
+func sameReference(a, b string) bool {
+	x, errX := ParseReference(a)
+	y, errY := ParseReference(b)
+	return errX == nil && errY == nil && x == y
+}
+
+// Targets lists all that names mean, and the images without one.
+func (s *Store) Targets() (map[digest.Digest]bool, error) {
+	index, err := s.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	all := map[digest.Digest]bool{}
+	for _, e := range index.Manifests {
+		all[e.Digest] = true
+	}
+	return all, nil
+}
+
+// Forget removes an image that has no name, with all that nothing else needs. One that
+// has a name, or is not there, stays as it is.
+func (s *Store) Forget(ctx context.Context, d digest.Digest) error {
+	lock, err := s.lock(ctx, durable.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	index, err := s.readIndex()
+	if err != nil {
+		return err
+	}
+	before := len(index.Manifests)
+	index.Manifests = slices.DeleteFunc(index.Manifests, func(e v1.Descriptor) bool { return e.Digest == d && nameOf(e) == "" })
+	if len(index.Manifests) == before {
+		return nil
+	}
+	if err := s.writeIndex(index); err != nil {
+		return err
+	}
+	return s.collect(index, &Removed{})
+}
+
+// withLabel is withName for the names in layouts of others, which may be a tag alone.
+func withLabel(d v1.Descriptor, name string) v1.Descriptor {
+	d = withName(d, name)
+	if _, err := ParseReference(name); err != nil || path.Base(name) == name && !strings.Contains(name, ":") {
+		delete(d.Annotations, nameAnnotation)
+	}
+	return d
+}
