@@ -80,6 +80,9 @@ func (p *Program) Main(args []string) int {
 	defer p.stopInterrupts()
 	root := p.newRoot(p.commandsIn(args))
 	root.SetArgs(args)
+	if completing(args) {
+		p.addCompletions(root)
+	}
 	p.words = slices.DeleteFunc(slices.Clone(args), func(w string) bool { return strings.HasPrefix(w, "-") })
 	err := root.ExecuteContext(ctx)
 	if sig := p.interrupted(); err != nil && sig != nil && errors.Is(err, context.Canceled) {
@@ -155,12 +158,13 @@ var commands = []struct {
 	{"info", (*Program).infoCommand},
 	{"doctor", (*Program).doctorCommand},
 	{"config", (*Program).configCommand},
+	{"completion", (*Program).completionCommand},
 }
 
 // commandsIn makes the commands whose names are words of the command line: the one
 // that is meant is among them. If none is, it makes all, to list or to compare with.
 func (p *Program) commandsIn(args []string) []*cobra.Command {
-	if slices.Contains(args, "help") || slices.Contains(args, "config") {
+	if completing(args) || slices.Contains(args, "help") || slices.Contains(args, "config") || slices.Contains(args, "completion") {
 		return p.allCommands()
 	}
 	var found []*cobra.Command
@@ -218,7 +222,7 @@ func (p *Program) newRoot(commands []*cobra.Command) *cobra.Command {
 	root.SetOut(p.Out)
 	root.SetErr(p.Err)
 	root.SetFlagErrorFunc(flagError)
-	root.CompletionOptions.HiddenDefaultCmd = true
+	root.CompletionOptions.DisableDefaultCmd = true
 	p.global.bind(root)
 	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Containers:"}, &cobra.Group{ID: groupImages, Title: "Images:"},
 		&cobra.Group{ID: groupSystem, Title: "This machine:"})
