@@ -62,7 +62,7 @@ func (p *Program) versionCommand() *cobra.Command {
 			return writeVersion(p.Out, newVersionDocument())
 		},
 	}
-	cmd.Flags().StringVar(&format, "format", "", "print as json or by `TEMPLATE` (Go's)")
+	cmd.Flags().StringVarP(&format, "format", "f", "", "print as json or by `TEMPLATE` (Go's)")
 	cmd.Flags().BoolVar(&components, "components", false, "print each module that the program is linked of, with its version")
 	return cmd
 }

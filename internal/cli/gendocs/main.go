@@ -48,6 +48,13 @@ func write(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	compat, err := compatPage()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(dir, compatFile), []byte(compat), 0o644); err != nil {
+		return err
+	}
 	for name, text := range pages() {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
 			return err

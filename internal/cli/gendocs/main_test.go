@@ -66,7 +66,10 @@ func TestRoffEscapes(t *testing.T) {
 }
 
 func TestWriteReplacesOldPages(t *testing.T) {
-	dir := t.TempDir()
+	dir := filepath.Join(t.TempDir(), "cli")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	old := filepath.Join(dir, "containr-gone.md")
 	if err := os.WriteFile(old, nil, 0o644); err != nil {
 		t.Fatal(err)
