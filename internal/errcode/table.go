@@ -236,6 +236,9 @@ var table = []Entry{
 	{Code: "CTR-3012", Sentinel: safepath.ErrNotRegular, Name: "internal/safepath.ErrNotRegular", Title: "not a regular file",
 		Cause: "Only regular files are read in trees of somebody else's, never devices or pipes.", Do: []string{"Look at that file."}},
 
+	{Code: "CTR-3013", Sentinel: host.ErrNoCRIU, Name: "pkg/host.ErrNoCRIU", Title: "CRIU is not installed",
+		Cause: "Saving a container to files while it runs, and restoring it, is the work of the program criu, which is not in PATH.", Do: []string{"Install it: `containr doctor` prints the line."}},
+
 	{Code: "CTR-3901", Sentinel: unix.ENOSPC, Title: "the disk is full",
 		Cause:   "The kernel had no room for more, or no inode.",
 		Reasons: []string{"images and containers that nobody needs", "a log or a volume grew"},
