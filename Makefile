@@ -24,6 +24,11 @@ BUILD   := $(GO) build -trimpath -buildvcs=false
 STRIP   := -s -w -buildid=
 STAMP   := -X $(MODULE)/internal/cli.Version=$(VERSION) -X $(MODULE)/internal/ocicli.Version=$(VERSION)
 
+# containr-runtime starts at an entry of its own, see cmd/containr-runtime/entry.go.
+ifneq ($(filter amd64 arm64,$(GOARCH)),)
+ENTRY_containr-runtime := -E main.entry
+endif
+
 # What the tests use, in versions that were tried.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 REGISTRY    := github.com/distribution/distribution/v3/cmd/registry@v3.1.2
@@ -42,7 +47,7 @@ all: $(PROGRAMS)
 
 bin/%: $(SOURCES) $(BASE_IMAGE) .cache/version
 	@mkdir -p bin
-	$(BUILD) -ldflags '$(STRIP) $(STAMP)' -o $@ ./cmd/$*
+	$(BUILD) -ldflags '$(STRIP) $(STAMP) $(ENTRY_$*)' -o $@ ./cmd/$*
 	@touch $@
 
 # The version is a prerequisite of what carries it; the file changes only when the version does.

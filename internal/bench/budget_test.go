@@ -20,7 +20,7 @@ import (
 // and the container until its program ends, the page faults Go's own start as well.
 const (
 	systemCallBudget = 430
-	pageFaultBudget  = 450
+	pageFaultBudget  = 400
 )
 
 // ofGo are system calls that Go's runtime makes, some of them as often as the machine

@@ -87,6 +87,7 @@ var errUsage = errors.New("usage")
 
 // Main runs one command and returns the exit code.
 func Main(args []string, stdin *os.File, stdout, stderr io.Writer) int {
+	growStack(false) // the room is wanted, not its use
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, failure: 1}
 	err := a.dispatch(args)
 	if err == nil {
