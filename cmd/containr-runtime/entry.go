@@ -19,4 +19,6 @@ package main
 // GOMAXPROCS that the caller has set comes after it, and Go takes the first.
 //
 // It is in entry_linux_*.s. Without -E the program starts as every other, and is slower.
+//
+//lint:ignore U1000 the linker uses it
 func entry()

@@ -13,6 +13,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/containr/containr/internal/untrusted"
 )
 
 // Limits bounds decompression. A few kilobytes can be made that expand to more
@@ -31,7 +33,7 @@ type Limits struct {
 // Defaults of Limits. Real layers expand by a factor of 2 to 5; gzip can do no
 // more than 1032.
 const (
-	DefaultMaxBytes   = 256 << 30
+	DefaultMaxBytes   = untrusted.LayerBytes
 	DefaultMaxRatio   = 400
 	DefaultRatioFloor = 1 << 30
 )

@@ -9,6 +9,7 @@ import (
 	"testing/iotest"
 
 	"github.com/containr/containr/internal/testkit/testimage"
+	"github.com/containr/containr/internal/untrusted"
 	"github.com/klauspost/compress/zstd"
 	"github.com/opencontainers/go-digest"
 )
@@ -105,4 +106,12 @@ func TestZstdWindowIsBounded(t *testing.T) {
 	blob := []byte{0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 1, 0, 0}
 	_, err := readLayer(blob, digest.FromString(""), Limits{})
 	expectError(t, err, ErrLimit, "layer "+digest.FromString("").String()+": zstd window larger than 134217728 bytes: limit exceeded")
+}
+
+// What is let in here can be unpacked: a layer is not limited twice.
+func TestLimitIsThatOfSnapshots(t *testing.T) {
+	d, err := newDecompressor(bytes.NewReader([]byte("not compressed")), Limits{})
+	if err != nil || d.limits.MaxBytes != untrusted.LayerBytes {
+		t.Errorf("a layer may have %d bytes, want %d: %v", d.limits.MaxBytes, int64(untrusted.LayerBytes), err)
+	}
 }

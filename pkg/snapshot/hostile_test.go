@@ -13,6 +13,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/untrusted"
 )
 
 // hostile is an archive that tries to reach canary, a directory of the host.
@@ -90,7 +92,7 @@ func hostileCases(canary string) []hostile {
 		{name: "hard link target over 4 kB", entries: []entry{hardlink("x", strings.Repeat("a/", 3000))}, refused: ErrMalformed},
 		{name: "last entry wins", entries: []entry{reg("f", "1"), dir("f", 0o755), reg("f/g", "x"), symlink("f", "1"), reg("f", "2"), dir("d", 0o755), dir("d", 0o700), reg("d", "x")}, has: []string{"f", "d"}, lacks: []string{"f/g"}},
 		{name: "archive in an archive", entries: []entry{reg("x.tar", "\x00")}, has: []string{"x.tar"}},
-		{name: "huge file of nothing", entries: []entry{sparseHuge()}, refused: &LimitError{"Bytes", 64 << 30}},
+		{name: "huge file of nothing", entries: []entry{sparseHuge()}, refused: &LimitError{"Bytes", untrusted.LayerBytes}},
 	}
 }
 
@@ -316,6 +318,13 @@ func TestLimits(t *testing.T) {
 }
 
 // A source that fails, or a caller who gives up, leaves nothing behind.
+// What the store of images lets in can be unpacked: a layer is not limited twice.
+func TestLimitIsThatOfImages(t *testing.T) {
+	if got := (Limits{}).defaults().Bytes; got != untrusted.LayerBytes {
+		t.Errorf("a layer may have %d bytes, want %d", got, int64(untrusted.LayerBytes))
+	}
+}
+
 func TestExtractionBrokenOff(t *testing.T) {
 	s := open(t, Options{Rootless: os.Geteuid() != 0})
 	empty := namesIn(t, s)

@@ -3,12 +3,14 @@ package snapshot
 import (
 	"fmt"
 	"strings"
+
+	"github.com/containr/containr/internal/untrusted"
 )
 
 // Limits bounds what one layer may cost. Zero fields mean the default.
 type Limits struct {
 	// Bytes bounds the sum of the sizes of all files, holes included, and the
-	// length of the uncompressed archive. Default 64 GiB.
+	// length of the uncompressed archive. Default [untrusted.LayerBytes], 256 GiB.
 	Bytes int64
 	// Entries bounds how many entries the archive has. Default 8 Mi.
 	Entries int64
@@ -28,7 +30,7 @@ const maxName = 4095
 // defaults is where the limits are that apply unless others are given.
 func (l Limits) defaults() Limits {
 	if l.Bytes == 0 {
-		l.Bytes = 64 << 30
+		l.Bytes = untrusted.LayerBytes
 	}
 	if l.Entries == 0 {
 		l.Entries = 8 << 20
