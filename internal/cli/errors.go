@@ -23,6 +23,7 @@ import (
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/monitor"
 	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/registry/credential"
 	"github.com/containr/containr/pkg/registry/hosts"
@@ -175,6 +176,12 @@ var hints = []struct {
 	{engine.ErrNoSource, "make it first, or have an empty directory made with --mount type=bind,bind-create-src,source=...,target=..."},
 	{engine.ErrNoRoot, "name a directory of your own with --root"},
 	{engine.ErrRunning, "`containr rm -f` kills it first"},
+	{engine.ErrNotRunning, "`containr start` runs it; `containr ps -a` lists all containers"},
+	{engine.ErrPaused, "`containr unpause` lets it go on"},
+	{engine.ErrForeground, "use the terminal of that command, or `containr exec`"},
+	{engine.ErrNoLogs, "make it with --log-driver json-file or local"},
+	{container.ErrAmbiguous, "type more of the id"},
+	{monitor.ErrNoProgram, "`make` builds containr-monitor; it belongs beside containr"},
 	{registry.ErrUnreachable, "check the registry's name and the network"},
 	{registry.ErrUnauthorized, "log in with `containr login`, or check the name: registries do not tell the two apart"},
 	{registry.ErrPlainHTTP, "--plain-http speaks HTTP with it, once; insecure = true in registries.toml always"},
@@ -208,6 +215,10 @@ func hintFor(err error) string {
 	var program *engine.ProgramError
 	if errors.As(err, &program) {
 		return program.Hint()
+	}
+	var missing *engine.NotFoundError
+	if errors.As(err, &missing) && missing.Near != "" {
+		return "did you mean " + missing.Near + "?"
 	}
 	if hint := runtime.Hint(err); hint != "" {
 		return hint
@@ -255,20 +266,12 @@ func unknownCommand(cmd *cobra.Command, name string, names []string) error {
 var insteadOf = map[string]string{
 	"build":         "build the image elsewhere, and take it in with `containr load` or `containr pull`",
 	"compose":       "start each container with `containr run`",
-	"create":        "`containr run` makes a container and starts it; containr-runtime knows the two apart",
-	"exec":          "`containr run -it IMAGE sh` is a shell in a container of its own; containr-runtime has exec, for bundles",
-	"logs":          "the program's output goes where that of `containr run` goes: >FILE keeps it",
 	"network":       "containers have no network, or the host's with `containr run --network host`",
-	"ps":            "containers run in the foreground: those of your terminals are all there are",
-	"stop":          "end the container with Ctrl-C, or with kill and the process id of `containr run`",
 	"volume":        "show a directory of the host with `containr run -v /path:/path`",
-	"--detach":      "containers run in the foreground: put & behind the command, or use a terminal of its own",
-	"-d":            "containers run in the foreground: put & behind the command, or use a terminal of its own",
 	"--publish":     "--network host gives the program the host's ports",
 	"-p":            "--network host gives the program the host's ports",
 	"--publish-all": "--network host gives the program the host's ports",
 	"-P":            "--network host gives the program the host's ports",
-	"--restart":     "a service manager, such as systemd, can start `containr run` again",
 	"--gpus":        "name the devices with --device",
 }
 

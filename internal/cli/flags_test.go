@@ -55,6 +55,7 @@ func TestRunFlags(t *testing.T) {
 		"run --add-host db:10.0.0.1 --dns 9.9.9.9 --dns-search example.org --dns-opt ndots:1 --dns-option edns0 base",
 		"run --pull never --platform linux/arm64 --stop-signal SIGUSR1 --init --step --detach-keys ctrl-a base",
 		"run --rootfs tree /bin/sh -c true",
+		"run -d --restart on-failure:3 --stop-timeout 30 --cidfile id --log-driver local --log-opt max-size=1m --log-opt max-file=2 base",
 		"run --rm -- base --flag-of-the-program",
 	} {
 		t.Run(line, func(t *testing.T) {

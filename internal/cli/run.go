@@ -18,6 +18,7 @@ import (
 	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/logs"
 	"github.com/containr/containr/pkg/registry"
 )
 
@@ -26,7 +27,7 @@ func (p *Program) runCommand() *cobra.Command {
 		Use:     "run [FLAGS] IMAGE [COMMAND] [ARG...]",
 		Short:   "Run a program in a new container",
 		GroupID: groupRun,
-		Long: "Run a program in a new container, in the foreground.\n\n" +
+		Long: "Run a program in a new container, in the foreground or, with -d, in the background.\n\n" +
 			"Without COMMAND the image says what runs. With --rootfs there is no IMAGE.\n" +
 			"The exit status is the program's; 128 and a signal's number if one ended it; 127 if\n" +
 			"the program was not found, 126 if it could not be executed, 125 if containr failed.",
@@ -40,6 +41,12 @@ func (p *Program) runCommand() *cobra.Command {
 		config, err := flags.finish(args)
 		if err != nil {
 			return err
+		}
+		if flags.detach {
+			return p.runDetached(cmd.Context(), config, flags)
+		}
+		if config.Restart.Wanted() || config.LogDriver != "" && config.LogDriver != logs.None || !config.TTY && !flags.sigProxy {
+			return p.runWatched(cmd.Context(), config, flags)
 		}
 		code, err := p.run(cmd.Context(), config, flags)
 		switch {
@@ -89,15 +96,15 @@ func (p *Program) run(ctx context.Context, config container.Config, flags *runFl
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, unix.SIGPIPE)
 	defer func() { go signal.Stop(broken) }() // it takes Go's runtime a while
-	req := engine.RunRequest{Config: config}
+	req := engine.RunRequest{Config: config, Created: writeID(flags.cidFile)}
 	progress := p.newProgress(false)
 	defer progress.close()
 	req.Progress = progress.event
 	if config.TTY {
 		req.ConsoleSize = p.consoleSize()
-		req.Attach = p.attachTerminal(config.Interactive, flags.detachKeys)
+		req.Attach = p.attachTerminal(config.Interactive, flags.sigProxy, flags.detachKeys)
 	} else {
-		done, err := p.giveStreams(&req, flags.step)
+		done, err := p.giveStreams(&req.Streams, streamOptions{interactive: config.Interactive, step: flags.step})
 		if err != nil {
 			return 0, err
 		}
@@ -118,7 +125,15 @@ func (p *Program) run(ctx context.Context, config container.Config, flags *runFl
 	if err == nil && exit.OOMKilled {
 		p.print(&usageError{text: "the program reached the container's memory limit and was killed", hint: "raise it with -m"})
 	}
+	if err == nil && exit.Left {
+		p.tellLeft(exit.ID)
+	}
 	return exit.Code, err
+}
+
+// tellLeft says how to come back to a container that the user has left.
+func (p *Program) tellLeft(id string) {
+	fmt.Fprintf(p.Err, "containr: left; `containr attach %s` comes back\n", id[:12])
 }
 
 // consoleSize is the size of our terminal, nil if we have none.
@@ -132,10 +147,12 @@ func (p *Program) consoleSize() *specs.Box {
 }
 
 // attachTerminal connects our terminal with the container's.
-func (p *Program) attachTerminal(interactive bool, keys []byte) func(*engine.Running) (func() error, error) {
+func (p *Program) attachTerminal(interactive, sigProxy bool, keys []byte) func(*engine.Running) (func() error, error) {
 	return func(r *engine.Running) (func() error, error) {
-		s := &tty.Session{Out: p.Out, Master: r.Console, Keys: keys, Detach: p.refuseDetach}
-		s.Signal = func(sig os.Signal) { r.Signal(sig) } // it may have ended
+		s := &tty.Session{Out: p.Out, Master: r.Console, Keys: keys, Detach: r.Leave}
+		if sigProxy {
+			s.Signal = func(sig os.Signal) { r.Signal(sig) } // it may have ended
+		}
 		if interactive {
 			s.In = p.In
 		}
@@ -154,17 +171,18 @@ func (p *Program) attachTerminal(interactive bool, keys []byte) func(*engine.Run
 	}
 }
 
-// refuseDetach answers the detach keys. They are not passed on, as the user does
-// not mean the program with them.
-func (p *Program) refuseDetach() {
-	fmt.Fprint(p.Err, "\r\ncontainr: a container in the foreground cannot be detached from; the keys were not passed on\r\n")
+// streamOptions say how a program gets our streams.
+type streamOptions struct {
+	interactive bool
+	// step: the user is asked before each step.
+	step bool
 }
 
 // giveStreams gives our streams to a container without a terminal, and passes our
 // signals on to it: from just before it starts, or, where each step is asked for, from
 // when the program runs; until then Ctrl-C answers the question. done ends both.
-func (p *Program) giveStreams(req *engine.RunRequest, step bool) (done func(), err error) {
-	streams, err := tty.OpenStreams(req.Config.Interactive, p.In, p.Out, p.Err)
+func (p *Program) giveStreams(req *engine.Streams, o streamOptions) (done func(), err error) {
+	streams, err := tty.OpenStreams(o.interactive, p.In, p.Out, p.Err)
 	if err != nil {
 		return nil, err
 	}
@@ -174,7 +192,7 @@ func (p *Program) giveStreams(req *engine.RunRequest, step bool) (done func(), e
 		signals.Start()
 		p.stopInterrupts()
 	}
-	if !step {
+	if !o.step {
 		req.Starting = starting
 	}
 	done = func() {
@@ -182,39 +200,11 @@ func (p *Program) giveStreams(req *engine.RunRequest, step bool) (done func(), e
 		streams.Close()
 	}
 	req.Attach = func(r *engine.Running) (func() error, error) {
-		if step {
+		if o.step {
 			starting()
 		}
 		streams.Started()
 		return func() error { done(); return nil }, r.Forward(&signals)
 	}
 	return done, nil
-}
-
-func (p *Program) removeCommand() *cobra.Command {
-	var force bool
-	cmd := &cobra.Command{
-		Use:     "rm [FLAGS] CONTAINER...",
-		Short:   "Remove containers",
-		GroupID: groupRun,
-		Args:    minArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			e, err := p.engine()
-			if err != nil {
-				return err
-			}
-			var failures []error
-			for _, name := range args {
-				record, err := e.Remove(cmd.Context(), engine.RemoveRequest{Container: name, Force: force})
-				if err == nil {
-					_, err = fmt.Fprintln(p.Out, record.Name)
-				}
-				failures = append(failures, err)
-			}
-			return errors.Join(failures...)
-		},
-		DisableFlagsInUseLine: true,
-	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill it if it runs")
-	return cmd
 }

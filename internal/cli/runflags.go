@@ -20,14 +20,22 @@ type runFlags struct {
 	entrypoint string
 	detachKeys []byte
 	step       bool
+	detach     bool
+	cidFile    string
+	sigProxy   bool
 
-	set *pflag.FlagSet
-	dir string // the current directory
+	set  *pflag.FlagSet
+	verb string // run or create
+	dir  string // the current directory
 }
 
 // newRunFlags binds the flags of `run` to a set.
-func newRunFlags(set *pflag.FlagSet) *runFlags {
-	r := &runFlags{set: set}
+func newRunFlags(set *pflag.FlagSet) *runFlags { return newContainerFlags(set, "run") }
+
+// newContainerFlags binds the flags of a command that makes a container, run or create.
+func newContainerFlags(set *pflag.FlagSet, verb string) *runFlags {
+	r := &runFlags{set: set, verb: verb}
+	r.config.LogOpts = map[string]string{}
 	r.config.Labels, r.config.Annotations, r.config.Sysctls = map[string]string{}, map[string]string{}, map[string]string{}
 	r.detachKeys, _ = tty.ParseKeys(tty.DefaultDetachKeys)
 	set.SortFlags = false
@@ -136,11 +144,19 @@ func number(s string) (int64, error) {
 
 func (r *runFlags) container() {
 	b, c := binder{r.set, "Container"}, &r.config
+	if r.verb == "run" {
+		b.bool(&r.detach, "detach", "d", "run in the background, and print the container's id")
+	}
 	b.bool(&c.AutoRemove, "rm", "", "remove the container when it ends")
 	b.string(&c.Name, "name", "", "call the container `NAME`")
 	b.bool(&c.Interactive, "interactive", "i", "keep standard input open")
 	b.bool(&c.TTY, "tty", "t", "give the container a terminal")
-	b.value("detach-keys", "", "the `KEYS` that leave a terminal (ctrl-p,ctrl-q)", put(&r.detachKeys, tty.ParseKeys))
+	if r.verb == "run" {
+		b.value("detach-keys", "", "the `KEYS` that leave a terminal (ctrl-p,ctrl-q)", put(&r.detachKeys, tty.ParseKeys))
+		r.set.BoolVar(&r.sigProxy, "sig-proxy", true, "pass signals on to the program")
+		b.note("sig-proxy")
+	}
+	b.string(&r.cidFile, "cidfile", "", "write the container's id to `FILE`, which must not be there")
 	b.bool(&c.Init, "init", "", "put a small init in front of the program, which reaps orphans and passes signals on")
 	b.string(&c.Pull, "pull", "", "fetch the image `WHEN`: always, missing, never")
 	b.string(&c.Platform, "platform", "", "run the image for `OS/ARCH[/VARIANT]`")
@@ -148,7 +164,18 @@ func (r *runFlags) container() {
 	b.value("label-file", "", "read labels from `FILE`", r.readLabels)
 	b.value("annotation", "", "put `KEY=VALUE` in the OCI specification", enter(c.Annotations, container.ParseLabel))
 	b.string(&c.StopSignal, "stop-signal", "", "the `SIGNAL` that asks the program to end")
-	b.bool(&r.step, "step", "", "wait for Enter before every step")
+	b.value("stop-timeout", "", "kill it `SECONDS` after that (10); -1 for never", func(s string) error {
+		n, err := number(s)
+		timeout := int(n)
+		c.StopTimeout = &timeout
+		return err
+	})
+	b.value("restart", "", "start it again when it ends: `POLICY` no, always, on-failure[:MAX], unless-stopped", put(&c.Restart, container.ParseRestart))
+	b.string(&c.LogDriver, "log-driver", "", "keep what it writes in the background with `DRIVER`: json-file, local, none")
+	b.value("log-opt", "", "an `OPTION` of the log driver: max-size=SIZE, max-file=N, compress=BOOL", enter(c.LogOpts, container.ParseLogOption))
+	if r.verb == "run" {
+		b.bool(&r.step, "step", "", "wait for Enter before every step")
+	}
 }
 
 func (r *runFlags) process() {
@@ -277,7 +304,7 @@ func (r *runFlags) finish(args []string) (container.Config, error) {
 	c := r.config
 	if c.Rootfs == "" {
 		if len(args) == 0 {
-			return c, &usageError{text: "run: no image is named", hint: "usage: containr run [FLAGS] IMAGE [COMMAND] [ARG...]"}
+			return c, &usageError{text: r.verb + ": no image is named", hint: "usage: containr " + r.verb + " [FLAGS] IMAGE [COMMAND] [ARG...]"}
 		}
 		c.Image, args = args[0], args[1:]
 	}

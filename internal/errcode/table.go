@@ -15,6 +15,7 @@ import (
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/monitor"
 	"github.com/containr/containr/pkg/plan/planjson"
 	"github.com/containr/containr/pkg/plan/shell"
 	"github.com/containr/containr/pkg/registry"
@@ -100,6 +101,27 @@ var table = []Entry{
 	{Code: "CTR-1020", Sentinel: planjson.ErrFormat, Name: "pkg/plan/planjson.ErrFormat", Title: "this is not a plan",
 		Cause: "A file that should hold a plan holds something else, or one of another version.", Do: []string{"Write it anew with `containr explain --as json`."}},
 
+	{Code: "CTR-1021", Sentinel: engine.ErrNotRunning, Name: "pkg/engine.ErrNotRunning", Title: "the container is not running",
+		Cause: "The command needs a program that runs, and this container has none.",
+		Do:    []string{"`containr ps -a` lists all containers, `containr start` runs one."}},
+	{Code: "CTR-1022", Sentinel: engine.ErrPaused, Name: "pkg/engine.ErrPaused", Title: "the container is paused",
+		Cause: "A paused container does nothing until it is let go on, and so nothing can be done in it.",
+		Do:    []string{"`containr unpause` lets it go on."}},
+	{Code: "CTR-1023", Sentinel: engine.ErrNotPaused, Name: "pkg/engine.ErrNotPaused", Title: "the container is not paused",
+		Cause: "Only a paused container can be let go on.",
+		Do:    []string{"`containr ps` says which are paused."}},
+	{Code: "CTR-1024", Sentinel: engine.ErrForeground, Name: "pkg/engine.ErrForeground", Title: "the container belongs to another terminal",
+		Cause: "It runs in the foreground of another command, whose terminal or files are its own. They cannot be had a second time.",
+		Do:    []string{"Use the terminal of that command.", "`containr exec` runs a further program in it."}},
+	{Code: "CTR-1025", Sentinel: engine.ErrNoLogs, Name: "pkg/engine.ErrNoLogs", Title: "the container keeps no log",
+		Cause: "It was made with --log-driver none.",
+		Do:    []string{"Make it with --log-driver json-file or local."}},
+	{Code: "CTR-1026", Sentinel: monitor.ErrNoProgram, Name: "pkg/monitor.ErrNoProgram", Title: "containr-monitor is not installed",
+		Cause: "Containers in the background are looked after by the program containr-monitor, which is neither beside containr nor in libexec.",
+		Do:    []string{"`make install` puts it there."}},
+	{Code: "CTR-1027", Sentinel: runtime.ErrNoKeeper, Name: "pkg/runtime.ErrNoKeeper", Title: "nobody holds the streams of the container any more",
+		Cause: "The keeper, the process that is the container's parent, has ended: with the container, or because somebody killed it.",
+		Do:    []string{"Start the container again."}},
 	{Code: "CTR-2001", Sentinel: registry.ErrUnreachable, Name: "pkg/registry.ErrUnreachable", Title: "the registry cannot be reached",
 		Cause:   "There was no connection to the registry, or it broke each time.",
 		Reasons: []string{"the registry's name is misspelt", "no network, or a proxy that HTTPS_PROXY should name", "a wrong clock makes certificates invalid"},

@@ -23,6 +23,9 @@ type Session struct {
 	// Master is our end of the container's terminal. The Session makes it
 	// non-blocking and does not close it.
 	Master *os.File
+	// Screen is where what the container writes is read from, if somebody else reads
+	// the master; nil for the master.
+	Screen *os.File
 	// Keys is the sequence that asks to detach; empty for none.
 	Keys []byte
 	// Detach is called each time the keys were typed. The container does not
@@ -36,6 +39,7 @@ type Session struct {
 	Ready func()
 
 	raw    rawMode
+	master int
 	input  *stoppable
 	output *stoppable
 }
@@ -71,10 +75,15 @@ func (s *Session) Run(ctx context.Context) (err error) {
 
 // open prepares both directions.
 func (s *Session) open() (err error) {
-	if s.output, err = newStoppable(s.Master, true); err != nil {
+	screen := s.Screen
+	if screen == nil {
+		screen = s.Master
+	}
+	if s.output, err = newStoppable(screen, true); err != nil {
 		return fmt.Errorf("terminal: %w", err)
 	}
-	if err := unix.SetNonblock(s.output.fd, true); err != nil {
+	s.master = int(s.Master.Fd())
+	if err := errors.Join(unix.SetNonblock(s.master, true), unix.SetNonblock(s.output.fd, true)); err != nil {
 		s.output.close()
 		return fmt.Errorf("terminal: %w", err)
 	}
@@ -103,7 +112,7 @@ func (s *Session) takeTerminal() (err error) {
 func (s *Session) resize() error {
 	for _, f := range []*os.File{s.Out, s.In} {
 		if IsTerminal(f) {
-			if err := copySize(f, s.output.fd); err != nil {
+			if err := copySize(f, s.master); err != nil {
 				return fmt.Errorf("terminal: size: %w", err)
 			}
 			return nil
@@ -141,7 +150,7 @@ func (s *Session) copyInput() {
 	for {
 		n, err := s.input.Read(buf)
 		out, detached := scanner.scan(buf[:n])
-		if s.input.writeTo(s.output.fd, out) != nil {
+		if s.input.writeTo(s.master, out) != nil {
 			return // the container closed its end
 		}
 		for range detached {

@@ -54,6 +54,15 @@ type Config struct {
 	// StopSignal is a name (SIGTERM) or a number; empty is the image's, and
 	// then SIGTERM.
 	StopSignal string `json:"stopSignal,omitempty"`
+	// StopTimeout is how many seconds a stop waits before it kills; nil is
+	// DefaultStopTimeout, -1 for ever.
+	StopTimeout *int `json:"stopTimeout,omitempty"`
+	// Restart says whether the program is started again when it has ended.
+	Restart Restart `json:"restart,omitzero"`
+	// LogDriver and LogOpts say what becomes of the output of a container that runs
+	// detached; see package logs.
+	LogDriver string            `json:"logDriver,omitempty"`
+	LogOpts   map[string]string `json:"logOpts,omitempty"`
 
 	ReadOnly   bool     `json:"readOnly,omitempty"`
 	Privileged bool     `json:"privileged,omitempty"`

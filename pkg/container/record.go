@@ -34,6 +34,8 @@ type Record struct {
 	Chain string `json:"chain,omitempty"`
 	// Config is what the user asked for, with the defaults filled in.
 	Config Config `json:"config"`
+	// Command is what runs, without the init of --init.
+	Command []string `json:"command,omitempty"`
 	// StopSignal is the number of the signal that asks it to end.
 	StopSignal int `json:"stopSignal,omitempty"`
 	// Spec is what was decided. It is a file of its own, spec.json, as other
@@ -50,6 +52,8 @@ const (
 	Running Status = "running"
 	Paused  Status = "paused"
 	Exited  Status = "exited"
+	// Restarting is Exited until State.RestartAt.
+	Restarting Status = "restarting"
 )
 
 // State is what a container is doing: small, and replaced whole each time.
@@ -68,6 +72,16 @@ type State struct {
 	ExitCode int `json:"exitCode,omitempty"`
 	// OOMKilled says that the memory limit ended it.
 	OOMKilled bool `json:"oomKilled,omitempty"`
+	// Restarts counts how often the restart policy has started it again.
+	Restarts int `json:"restarts,omitempty"`
+	// Quick counts the ends in a row that came so soon that the policy waits longer.
+	Quick int `json:"quick,omitempty"`
+	// RestartAt is when it will be, in the state Restarting.
+	RestartAt time.Time `json:"restartAt,omitzero"`
+	// Stopped says that a user stopped it, so that no policy may start it again.
+	Stopped bool `json:"stopped,omitempty"`
+	// Waits says that it was made to be started later, by another command.
+	Waits bool `json:"waits,omitempty"`
 	// Error says why it could not be started.
 	Error string `json:"error,omitempty"`
 }
@@ -83,6 +97,15 @@ const (
 
 // ErrNewer means that a record was written by a containr with a newer layout.
 var ErrNewer = errors.New("written by a newer containr")
+
+// SpecFile is the specification's file in the directory of a container.
+func SpecFile(dir string) string { return filepath.Join(dir, specFile) }
+
+// StateFile is the state's.
+func StateFile(dir string) string { return filepath.Join(dir, stateFile) }
+
+// ExitFile is where the keeper leaves the exit status.
+func ExitFile(dir string) string { return filepath.Join(dir, "exit") }
 
 // readRecord reads a record without its Spec.
 func readRecord(dir string) (Record, error) {

@@ -129,6 +129,14 @@ func arguments(c Config, img v1.ImageConfig) ([]string, error) {
 	return all, nil
 }
 
+// WithoutInit returns the command line without the init that --init has put in front.
+func WithoutInit(c Config, args []string) []string {
+	if c.Init && len(args) > 2 {
+		return args[2:]
+	}
+	return args
+}
+
 func orElse(s, other string) string {
 	if s != "" {
 		return s

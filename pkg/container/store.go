@@ -111,7 +111,7 @@ func (s *Store) Reserve(ctx context.Context, id, name string, fleeting bool) (*R
 }
 
 // SpecFile is where Commit writes the Spec, as JSON.
-func (r *Reservation) SpecFile() string { return filepath.Join(r.Dir, specFile) }
+func (r *Reservation) SpecFile() string { return SpecFile(r.Dir) }
 
 // lockNames is held while containers and their names come and go, so that nobody
 // takes a half-made directory for one that a crash left.
@@ -250,6 +250,37 @@ func (s *Store) unlist(id string) (string, error) {
 	return dir, s.forget(id, r.Name, dir)
 }
 
+// Rename gives the container with this full id another name.
+func (s *Store) Rename(ctx context.Context, id, name string) error {
+	if err := ValidateName(name); err != nil {
+		return err
+	}
+	names, err := s.lockNames(ctx)
+	if err != nil {
+		return err
+	}
+	defer names.Release()
+	r, err := s.load(id)
+	if err != nil {
+		return err
+	}
+	dir, err := s.Dir(id)
+	if err != nil {
+		return err
+	}
+	if err := s.link(name, id); err != nil {
+		return err
+	}
+	old := r.Name
+	r.Name = name
+	// Of two names that lead to a container, the one in its record counts.
+	o := durable.Options{Volatile: dir == s.fleeting(id)}
+	if err := writeJSON(filepath.Join(dir, recordFile), r, o); err != nil {
+		return errors.Join(fmt.Errorf("container %s: %w", id, err), os.Remove(s.name(name)))
+	}
+	return os.Remove(s.name(old))
+}
+
 // load reads the record of a full id.
 func (s *Store) load(id string) (Record, error) {
 	dir, err := s.Dir(id)
@@ -287,6 +318,11 @@ func (s *Store) Get(ref string) (Record, error) {
 func (s *Store) resolve(ref string) (string, error) {
 	if ValidateName(ref) == nil {
 		if id, err := os.Readlink(s.name(ref)); err == nil {
+			return id, nil
+		}
+	}
+	if strings.HasPrefix(ref, "/") { // docker's names begin with it
+		if id, err := os.Readlink(s.name(ref[1:])); err == nil && ValidateName(ref[1:]) == nil {
 			return id, nil
 		}
 	}

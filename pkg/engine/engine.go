@@ -30,6 +30,7 @@ import (
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/monitor"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/snapshot"
 )
@@ -47,12 +48,18 @@ type Options struct {
 	Init string
 	// Offline forbids to ask registries.
 	Offline bool
+	// Monitor is the program that looks after detached containers. Empty looks for
+	// containr-monitor in the same places.
+	Monitor string
+	// Command is containr with what makes it use these directories: the monitor executes
+	// it. Empty is the running program with --root, if Root is set.
+	Command []string
 }
 
 // Engine does the verbs. Its methods may be called by several goroutines.
 type Engine struct {
+	options   Options
 	root, run string
-	init      string
 	offline   bool
 
 	facts      func() (*host.Facts, error)
@@ -63,7 +70,7 @@ type Engine struct {
 
 // New returns an engine. Nothing is opened or made yet.
 func New(o Options) *Engine {
-	e := &Engine{root: o.Root, run: o.Run, init: o.Init, offline: o.Offline}
+	e := &Engine{options: o, root: o.Root, run: o.Run, offline: o.Offline}
 	if e.run == "" {
 		e.run = defaultRun(o.Root)
 	}
@@ -140,12 +147,15 @@ func defaultRun(root string) string {
 func (e *Engine) InitProgram() string { return e.findInit() }
 
 // findInit returns the path of the init program, "" if there is none.
-func (e *Engine) findInit() string {
-	candidates := []string{e.init}
-	if e.init == "" {
-		candidates = []string{"/usr/libexec/containr/containr-init", "/usr/local/libexec/containr/containr-init"}
+func (e *Engine) findInit() string { return findProgram(e.options.Init, "containr-init") }
+
+// findProgram returns the path of one of containr's other programs, "" if it is not there.
+func findProgram(path, name string) string {
+	candidates := []string{path}
+	if path == "" {
+		candidates = []string{"/usr/libexec/containr/" + name, "/usr/local/libexec/containr/" + name}
 		if self, err := os.Executable(); err == nil {
-			candidates = append([]string{filepath.Join(filepath.Dir(self), "containr-init")}, candidates...)
+			candidates = append([]string{filepath.Join(filepath.Dir(self), name)}, candidates...)
 		}
 	}
 	for _, path := range candidates {
@@ -154,6 +164,23 @@ func (e *Engine) findInit() string {
 		}
 	}
 	return ""
+}
+
+// monitor returns what talks to the monitor.
+func (e *Engine) monitor() (*monitor.Client, error) {
+	command := e.options.Command
+	if command == nil {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		command = []string{self}
+		if e.options.Root != "" {
+			command = append(command, "--root", e.options.Root)
+		}
+	}
+	return &monitor.Client{Options: monitor.Options{Root: e.root, Run: e.run, Command: command},
+		Program: findProgram(e.options.Monitor, "containr-monitor")}, nil
 }
 
 // runtime returns the runtime that makes this engine's containers.

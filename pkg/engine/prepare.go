@@ -342,6 +342,9 @@ func (p *prepared) record() (container.Record, error) {
 	if p.image != nil {
 		img, r.ConfigDigest = p.image.Config.Config, p.image.ConfigDigest.String()
 	}
+	if p.spec.Process != nil {
+		r.Command = container.WithoutInit(p.config, p.spec.Process.Args)
+	}
 	var err error
 	r.StopSignal, err = container.StopSignal(p.config, img)
 	return r, err
@@ -349,11 +352,13 @@ func (p *prepared) record() (container.Record, error) {
 
 // request is what the runtime is asked for.
 func (p *prepared) request() *runtime.CreateRequest {
-	return &runtime.CreateRequest{ID: p.place.ID, Bundle: p.place.Dir, Spec: p.spec, SpecFile: p.place.SpecFile(), ExitFile: exitFile(p.place.Dir)}
+	return createRequest(p.place.ID, p.place.Dir, p.spec)
 }
 
-// exitFile is where the keeper of the container in dir leaves the exit status.
-func exitFile(dir string) string { return filepath.Join(dir, "exit") }
+// createRequest asks the runtime for the container whose directory is dir.
+func createRequest(id, dir string, spec *specs.Spec) *runtime.CreateRequest {
+	return &runtime.CreateRequest{ID: id, Bundle: dir, Spec: spec, SpecFile: container.SpecFile(dir), ExitFile: container.ExitFile(dir)}
+}
 
 // discard takes away what prepare made and the container's own layer with it.
 func (e *Engine) discard(ctx context.Context, p *prepared) error {

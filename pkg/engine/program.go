@@ -14,9 +14,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 	"github.com/containr/containr/pkg/runtime"
+	"github.com/containr/containr/pkg/snapshot"
 )
 
 // ProgramError is a program that could not be started, with what was found when its file was looked at.
@@ -317,6 +319,15 @@ func loaderOf(head []byte) (string, bool) {
 		return path.Clean("/" + strings.TrimRight(string(head[from:from+n]), "\x00")), true
 	}
 	return "", false
+}
+
+// diagnoseRecord is diagnose for a container that is there.
+func (e *Engine) diagnoseRecord(r container.Record, err error) error {
+	home, homeErr := e.homeOf(r.Config)
+	if homeErr != nil || r.Spec == nil {
+		return err // it says enough
+	}
+	return e.diagnose(&prepared{config: r.Config, chain: snapshot.ChainID(r.Chain), home: home, spec: r.Spec}, err)
 }
 
 // diagnose looks at the program that a step could not start, and says what it found.

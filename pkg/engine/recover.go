@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/monitor"
 	"github.com/containr/containr/pkg/runtime"
 )
 
@@ -31,7 +33,7 @@ func (e *Engine) recover(ctx context.Context) error {
 	}
 	swept, err := containers.Sweep(ctx)
 	for _, id := range swept {
-		err = errors.Join(err, rt.Delete(id, true), e.removeLayers(id))
+		err = errors.Join(err, rt.Delete(id, true), e.removeLayers(id), monitor.RemoveLog(e.root, e.run, id))
 	}
 	if err != nil {
 		return err
@@ -54,11 +56,22 @@ func (e *Engine) removeLayers(id string) error {
 	return err
 }
 
-// finish does what the process that ran the container would have done at its end.
+// finish does what the process that ran the container would have done at its end, unless
+// somebody attends to it, or what it wrote last has still to be read: then the monitor is
+// there for it.
 func (e *Engine) finish(ctx context.Context, containers *container.Store, rt *runtime.Runtime, r container.Record) error {
 	st, err := containers.State(r.ID)
-	if err != nil || st.Status == container.Exited || st.Status == container.Created && !r.Config.AutoRemove {
+	if err != nil || st.Status == container.Exited || st.Status == container.Restarting {
 		return err
+	}
+	info, err := rt.State(r.ID)
+	switch {
+	case errors.Is(err, runtime.ErrNotFound) && st.Status == container.Created && (!r.Config.AutoRemove || st.Waits):
+		return nil
+	case err != nil && !errors.Is(err, runtime.ErrNotFound):
+		return err
+	case err == nil && info.Status != specs.StateStopped:
+		return nil
 	}
 	attended, err := containers.TakeOver(r.ID)
 	if errors.Is(err, durable.ErrLocked) || errors.Is(err, fs.ErrNotExist) { // it is attended to, or goes away
@@ -68,31 +81,130 @@ func (e *Engine) finish(ctx context.Context, containers *container.Store, rt *ru
 		return err
 	}
 	defer attended.Release()
-	state, err := rt.State(r.ID)
-	if err == nil && state.Status != specs.StateStopped {
-		return nil
-	}
-	if err != nil && !errors.Is(err, runtime.ErrNotFound) {
+	if unread, err := e.unread(rt, r.ID); err != nil || unread {
 		return err
 	}
-	if err := rt.Delete(r.ID, true); err != nil {
+	return e.conclude(ctx, r)
+}
+
+// unread reports whether a keeper still holds what a container that has ended wrote.
+func (e *Engine) unread(rt *runtime.Runtime, id string) (bool, error) {
+	k, err := rt.Keeper(id)
+	if errors.Is(err, runtime.ErrNoKeeper) || errors.Is(err, runtime.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer k.Close()
+	return k.Holds(), nil
+}
+
+// conclude undoes the plan of a container that has ended and writes down how it ended: it
+// is removed, or waits to be started again, or stays. Its lock is held.
+func (e *Engine) conclude(ctx context.Context, r container.Record) error {
+	containers, err := e.containers()
+	if err != nil {
+		return err
+	}
+	rt, err := e.runtime()
+	if err != nil {
+		return err
+	}
+	st, err := containers.State(r.ID)
+	if err != nil || st.Status == container.Exited || st.Status == container.Restarting {
 		return err
 	}
 	dir, err := containers.Dir(r.ID)
 	if err != nil {
 		return err
 	}
-	code, err := runtime.ReadExit(exitFile(dir))
-	st.Status, st.PID, st.Finished, st.ExitCode = container.Exited, 0, time.Now().UTC(), code
-	if err != nil {
-		st.Error = "nobody saw its end: containr and the container's keeper were killed"
+	code, exitErr := runtime.ReadExit(container.ExitFile(dir))
+	finished := exitTime(dir)
+	oom := exitErr == nil && e.oomKilled(r, code)
+	if err := rt.Delete(r.ID, true); err != nil {
+		return err
 	}
-	e.tellEnd(r, st)
+	if exitErr != nil {
+		code = exitLost
+	}
+	last := st
+	last.Status, last.PID, last.Finished, last.ExitCode, last.OOMKilled = container.Exited, 0, finished, code, oom
+	if exitErr != nil {
+		last.Error = "nobody saw its end: containr and the container's keeper were killed"
+	}
+	e.tellEnd(r, last)
 	if r.Config.AutoRemove {
 		return e.remove(ctx, r)
 	}
-	return containers.Update(ctx, r.ID, func(present *container.State) error {
-		*present = st
+	return containers.Update(ctx, r.ID, func(st *container.State) error {
+		last.Stopped = st.Stopped
+		*st = last
+		quick, after, again := r.Config.Restart.Next(*st)
+		st.Quick = quick
+		if again {
+			st.Status, st.RestartAt = container.Restarting, time.Now().UTC().Add(after)
+		}
 		return nil
 	})
+}
+
+// exitLost is the exit status of a program of which none is known, as docker has it.
+const exitLost = 255
+
+// exitTime is when the keeper wrote the exit status down.
+func exitTime(dir string) time.Time {
+	info, err := os.Stat(container.ExitFile(dir))
+	if err != nil {
+		return time.Now().UTC()
+	}
+	return info.ModTime().UTC()
+}
+
+// Cleanup does what is to be done for one container that has ended, and starts it again if
+// that is due. The monitor has it done. One that is gone is no error.
+func (e *Engine) Cleanup(ctx context.Context, ref string) error {
+	containers, err := e.containers()
+	if err != nil {
+		return err
+	}
+	rt, err := e.runtime()
+	if err != nil {
+		return err
+	}
+	r, err := containers.Get(ref)
+	if err == nil {
+		err = e.finish(ctx, containers, rt, r)
+	}
+	if err == nil {
+		err = e.restartIfDue(ctx, r)
+	}
+	if errors.Is(err, container.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// restartIfDue starts a container again whose restart policy wants that by now.
+func (e *Engine) restartIfDue(ctx context.Context, r container.Record) error {
+	containers, err := e.containers()
+	if err != nil {
+		return err
+	}
+	attended, err := containers.TakeOver(r.ID)
+	if errors.Is(err, durable.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer attended.Release()
+	st, err := containers.State(r.ID)
+	if err != nil || st.Status != container.Restarting || time.Now().Before(st.RestartAt) {
+		return err
+	}
+	if err := containers.Update(ctx, r.ID, func(st *container.State) error { st.Restarts++; return nil }); err != nil {
+		return err
+	}
+	return e.startLocked(ctx, r, attended)
 }

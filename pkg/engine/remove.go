@@ -7,15 +7,11 @@ import (
 	"io/fs"
 	"time"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
-
+	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/runtime"
 )
-
-// ErrRunning means that a container cannot be removed because it runs.
-var ErrRunning = errors.New("container is running")
 
 // RemoveRequest asks for a container to be removed.
 type RemoveRequest struct {
@@ -25,47 +21,101 @@ type RemoveRequest struct {
 	Force bool
 }
 
-// Remove removes a container with its layer and its name.
+// Remove removes a container with its layer, its log and its name.
 func (e *Engine) Remove(ctx context.Context, r RemoveRequest) (container.Record, error) {
-	containers, err := e.containers()
+	record, err := e.Get(ctx, r.Container)
 	if err != nil {
-		return container.Record{}, err
+		return record, err
 	}
-	if err := e.recover(ctx); err != nil {
-		return container.Record{}, err
-	}
-	record, err := containers.Get(r.Container)
+	st, err := e.State(record)
 	if err != nil {
-		return container.Record{}, err
+		return record, err
 	}
-	rt, err := e.runtime()
-	if err != nil {
-		return container.Record{}, err
+	if st.PID != 0 && !r.Force {
+		return record, fmt.Errorf("container %s: %w", record.Name, ErrRunning)
+	}
+	if st.Status == container.Created && !r.Force && e.isAttended(record.ID) {
+		return record, fmt.Errorf("container %s: it is being started: %w", record.Name, ErrRunning)
 	}
 	if r.Force {
-		if st, err := rt.State(record.ID); err == nil && st.Status == specs.StateRunning {
+		if st.PID != 0 {
 			e.tell(events.Kill, record, "signal", "9")
 		}
+		if err := e.end(ctx, record); err != nil {
+			return record, err
+		}
 	}
-	err = rt.Delete(record.ID, r.Force)
-	switch {
-	case errors.Is(err, runtime.ErrRunning):
-		return container.Record{}, fmt.Errorf("container %s: %w", record.Name, ErrRunning)
-	case err != nil && !errors.Is(err, runtime.ErrNotFound):
-		return container.Record{}, err
-	}
-	// The containr that ran it writes down how it ended; only then is it ours alone.
-	waiting, cancel := context.WithTimeout(ctx, endTime)
-	defer cancel()
-	attended, err := containers.Await(waiting, record.ID)
+	// Who ran it writes down how it ended; only then is it ours alone.
+	err = e.settle(ctx, record)
 	if err == nil {
-		err = e.remove(ctx, record)
-		attended.Release()
+		err = e.removeEnded(ctx, record)
 	}
 	if r.Force && (errors.Is(err, container.ErrNotFound) || errors.Is(err, fs.ErrNotExist)) {
 		err = nil // it was to go away by itself
 	}
 	return record, err
+}
+
+// isAttended reports whether a process attends to a container.
+func (e *Engine) isAttended(id string) bool {
+	containers, err := e.containers()
+	if err != nil {
+		return false
+	}
+	lock, err := containers.TakeOver(id)
+	if err == nil {
+		lock.Release()
+	}
+	return errors.Is(err, durable.ErrLocked)
+}
+
+// end kills a container's program if there is one, and keeps it from being started again.
+func (e *Engine) end(ctx context.Context, record container.Record) error {
+	rt, err := e.runtime()
+	if err != nil {
+		return err
+	}
+	containers, err := e.containers()
+	if err != nil {
+		return err
+	}
+	err = containers.Update(ctx, record.ID, func(st *container.State) error {
+		if st.Status == container.Restarting {
+			st.Status = container.Exited
+		}
+		st.Stopped = true
+		return nil
+	})
+	if err == nil {
+		err = rt.Delete(record.ID, true)
+	}
+	if errors.Is(err, container.ErrNotFound) || errors.Is(err, runtime.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// removeEnded removes a container whose program has ended.
+func (e *Engine) removeEnded(ctx context.Context, record container.Record) error {
+	containers, err := e.containers()
+	if err != nil {
+		return err
+	}
+	waiting, cancel := context.WithTimeout(ctx, endTime)
+	defer cancel()
+	attended, err := containers.Await(waiting, record.ID)
+	if err != nil {
+		return err
+	}
+	defer attended.Release()
+	st, err := e.State(record)
+	if err != nil {
+		return err
+	}
+	if st.PID != 0 {
+		return fmt.Errorf("container %s: %w", record.Name, ErrRunning)
+	}
+	return e.remove(ctx, record)
 }
 
 // endTime is how long the end of a container that was killed may take.

@@ -16,16 +16,36 @@ import (
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/events"
+	"github.com/containr/containr/pkg/monitor"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/runtime"
+	"github.com/containr/containr/pkg/streams"
 )
 
-// RunRequest asks for a container to be made, run in the foreground, and waited
-// for.
+// RunRequest asks for a container to be made and run: in the foreground, where it is
+// waited for, or detached.
 type RunRequest struct {
 	// Config is what the user asked for; Defaults completes it.
 	Config container.Config
+	// Detach has Run return when the program runs. Its output goes to its log.
+	Detach bool
+	Streams
+	// Created, if set, is told of the container before it is started.
+	Created func(container.Record) error
+	// Progress, if set, is told how a pull goes on.
+	Progress func(registry.Progress)
+
+	// Before, if set, is called before each step of the plan; its error ends
+	// the run.
+	Before func(index int, step *plan.Step) error
+	// Traced, if set, is told what each step did, when the program runs. It
+	// makes the run slower.
+	Traced func(p *plan.Plan, records []child.Record)
+}
+
+// Streams connect a container in the foreground with its user.
+type Streams struct {
 	// Stdio are the container's standard input, output and error, nil for
 	// our own. They are not used if Config.TTY is set.
 	Stdio [3]*os.File
@@ -37,15 +57,6 @@ type RunRequest struct {
 	// Attach is called when the container runs; what it returns is called when
 	// the program has ended, before anything of the container is taken away.
 	Attach func(*Running) (detach func() error, err error)
-	// Progress, if set, is told how a pull goes on.
-	Progress func(registry.Progress)
-
-	// Before, if set, is called before each step of the plan; its error ends
-	// the run.
-	Before func(index int, step *plan.Step) error
-	// Traced, if set, is told what each step did, when the program runs. It
-	// makes the run slower.
-	Traced func(p *plan.Plan, records []child.Record)
 }
 
 // Running is a container whose program has been started.
@@ -61,7 +72,13 @@ type Running struct {
 	pidfd int
 	// keeper is the container's parent, which is our child.
 	keeper int
+	// leave ends the waiting for a container that goes on.
+	leave func()
 }
+
+// Leave has Run return while the container goes on: its user has detached from its
+// terminal. It is for containers with a terminal only.
+func (r *Running) Leave() { r.leave() }
 
 // Signal sends a signal to the first process. One that has ended is no error.
 func (r *Running) Signal(sig os.Signal) error {
@@ -95,46 +112,58 @@ type Exit struct {
 	Code int
 	// OOMKilled says that the container's memory limit ended it.
 	OOMKilled bool
+	// Left says that it has not ended: it goes on without us.
+	Left bool
 }
 
-// Run runs a container in the foreground. With Config.AutoRemove nothing of it
-// stays; else its record, its state and its layer do.
+// Run makes a container and runs it. With Config.AutoRemove nothing of it stays when it
+// has ended; else its record, its state and its layer do.
 //
 // If the program could not be started, nothing stays either way, and ExitStatus
-// says which exit status the error stands for. If ctx ends, the container is
-// killed.
+// says which exit status the error stands for. If ctx ends, a container in the
+// foreground is killed.
 func (e *Engine) Run(ctx context.Context, r RunRequest) (Exit, error) {
-	rt, err := e.runtime()
+	record, attended, err := e.create(ctx, r.Config, prepareOptions{r.Progress, r.ConsoleSize})
 	if err != nil {
 		return Exit{}, err
 	}
-	p, err := e.prepare(ctx, r.Config, container.NewID(), prepareOptions{r.Progress, r.ConsoleSize})
+	defer attended.Release()
+	if r.Created != nil {
+		if err := r.Created(record); err != nil {
+			return Exit{}, errors.Join(err, e.remove(ctx, record))
+		}
+	}
+	exit, started, err := e.execute(ctx, record, attended, r)
+	if !started {
+		err = e.diagnoseRecord(record, err)
+	}
+	if !started || record.Config.AutoRemove && !exit.Left {
+		err = errors.Join(err, e.remove(ctx, record))
+	}
+	return exit, err
+}
+
+// create makes a container without running it. The lock says that it is attended to.
+func (e *Engine) create(ctx context.Context, c container.Config, o prepareOptions) (container.Record, *durable.Lock, error) {
+	p, err := e.prepare(ctx, c, container.NewID(), o)
 	if err != nil {
-		return Exit{}, err
+		return container.Record{}, nil, err
 	}
 	// Before anybody can find it, so that nobody takes it for a leftover.
 	attended, err := e.attend(p.place.ID)
 	if err != nil {
-		return Exit{}, errors.Join(err, e.discard(ctx, p))
+		return container.Record{}, nil, errors.Join(err, e.discard(ctx, p))
 	}
-	defer attended.Release()
 	record, err := p.record()
 	if err == nil {
 		record, err = p.place.Commit(record)
 	}
 	if err != nil {
-		return Exit{}, errors.Join(err, e.discard(ctx, p))
+		return container.Record{}, nil, errors.Join(err, e.discard(ctx, p), attended.Release())
 	}
+	record.Spec = p.spec
 	e.tell(events.Create, record)
-	run := &execution{Engine: e, runtime: rt, prepared: p, request: r, id: record.ID, record: record}
-	exit, started, err := run.do(ctx)
-	if !started {
-		err = e.diagnose(p, err)
-	}
-	if !started || p.config.AutoRemove {
-		err = errors.Join(err, e.remove(ctx, record))
-	}
-	return exit, err
+	return record, attended, nil
 }
 
 func (e *Engine) attend(id string) (*durable.Lock, error) {
@@ -145,42 +174,122 @@ func (e *Engine) attend(id string) (*durable.Lock, error) {
 	return containers.Attend(id)
 }
 
-// execution is one run from the first step of its plan to the last.
-type execution struct {
-	*Engine
-	*prepared
-	runtime *runtime.Runtime
-	request RunRequest
-	id      string
-	record  container.Record
-	started *runtime.Started
-	running Running
-	begun   time.Time
-}
-
-// do executes the plan, waits for the program to end, and undoes the plan. started
-// tells whether the program ever ran.
-func (x *execution) do(ctx context.Context) (exit Exit, started bool, err error) {
-	console, err := x.start(ctx)
+// execute runs a container whose lock is held: to its end, or detached, and then the lock
+// is released. started tells whether the program ever ran.
+func (e *Engine) execute(ctx context.Context, record container.Record, attended *durable.Lock, r RunRequest) (exit Exit, started bool, err error) {
+	rt, err := e.runtime()
 	if err != nil {
 		return Exit{}, false, err
 	}
+	containers, err := e.containers()
+	if err != nil {
+		return Exit{}, false, err
+	}
+	dir, err := containers.Dir(record.ID)
+	if err != nil {
+		return Exit{}, false, err
+	}
+	x := &execution{Engine: e, runtime: rt, containers: containers, record: record, dir: dir, request: r}
+	if r.Detach {
+		return x.detached(ctx, attended)
+	}
+	exit, started, err = x.foreground(ctx)
+	if exit.Left {
+		err = errors.Join(err, x.handOver(ctx, attended))
+	}
+	return exit, started, err
+}
+
+// execution is one run from the first step of its plan to the last.
+type execution struct {
+	*Engine
+	runtime    *runtime.Runtime
+	containers *container.Store
+	record     container.Record
+	dir        string
+	request    RunRequest
+	started    *runtime.Started
+	running    Running
+}
+
+// detached starts the program and leaves it to the monitor. There has to be one before:
+// else nobody would read what the container writes.
+func (x *execution) detached(ctx context.Context, attended *durable.Lock) (exit Exit, started bool, err error) {
+	m, err := x.monitor()
+	if err != nil {
+		return Exit{}, false, err
+	}
+	if err := m.Ensure(ctx); err != nil {
+		return Exit{}, false, err
+	}
+	given, err := streams.New(x.record.Config.TTY, x.record.Config.Interactive)
+	if err != nil {
+		return Exit{}, false, err
+	}
+	defer given.Close()
+	if err := x.start(ctx, given); err != nil {
+		return Exit{}, false, err
+	}
+	defer x.close()
+	exit = Exit{ID: x.record.ID, Left: true}
+	return exit, true, x.handOver(ctx, attended)
+}
+
+// handOver leaves the container to the monitor.
+func (x *execution) handOver(ctx context.Context, attended *durable.Lock) error {
+	m, err := x.monitor()
+	if err != nil {
+		return err
+	}
+	if err := attended.Release(); err != nil {
+		return err
+	}
+	err = m.Adopt(ctx, x.record.ID)
+	if errors.Is(err, durable.ErrLocked) || errors.Is(err, container.ErrNotFound) {
+		return nil // somebody else attends to it, to stop it for instance
+	}
+	if err != nil {
+		return fmt.Errorf("container %s runs, and its output waits: %w", x.record.Name, err)
+	}
+	return nil
+}
+
+// foreground executes the plan, waits for the program to end, and undoes the plan.
+func (x *execution) foreground(ctx context.Context) (exit Exit, started bool, err error) {
+	given := &streams.Given{Stdio: x.request.Stdio}
+	if x.record.Config.TTY {
+		if given, err = streams.New(true, true); err != nil {
+			return Exit{}, false, err
+		}
+		defer given.Close()
+	}
+	if err := x.start(ctx, given); err != nil {
+		return Exit{}, false, err
+	}
+	defer x.close()
 	ended := false
-	defer func() { err = errors.Join(err, x.end(ended)) }()
-	if x.running.pidfd >= 0 {
-		defer unix.Close(x.running.pidfd)
-	}
-	if console != nil {
-		defer console.Close()
-		x.running.Console = console
-	}
-	x.tell(events.Start, x.record)
+	defer func() {
+		if !exit.Left {
+			err = errors.Join(err, x.end(ended))
+		}
+	}()
 	code, err := x.attended(ctx)
+	if errors.Is(err, errLeft) {
+		return Exit{ID: x.record.ID, Left: true}, true, nil
+	}
 	ended = err == nil
-	exit = Exit{ID: x.id, Code: code, OOMKilled: x.oomKilled(code)}
-	last := container.State{Status: container.Exited, Started: x.begun, Finished: time.Now().UTC(), ExitCode: code, OOMKilled: exit.OOMKilled}
-	x.tellEnd(x.record, last)
-	return exit, true, errors.Join(err, x.setState(ctx, last))
+	exit = Exit{ID: x.record.ID, Code: code, OOMKilled: x.oomKilled(x.record, code)}
+	return exit, true, errors.Join(err, x.setExited(ctx, exit))
+}
+
+// close forgets the descriptors of the running container.
+func (x *execution) close() {
+	if x.running.pidfd >= 0 {
+		unix.Close(x.running.pidfd)
+	}
+	if x.running.Console != nil {
+		x.running.Console.Close()
+	}
 }
 
 // end undoes the plan. ended says that nothing runs any more.
@@ -188,68 +297,78 @@ func (x *execution) end(ended bool) error {
 	if ended {
 		return x.runtime.Finish(x.started)
 	}
-	return x.runtime.Delete(x.id, true)
+	return x.runtime.Delete(x.record.ID, true)
 }
 
 // oomKilled finds out whether SIGKILL came from the memory limit. The answer is
 // worth no error: without it the exit status still says what happened.
-func (x *execution) oomKilled(code int) bool {
-	if code != 128+int(unix.SIGKILL) || x.config.Resources.Memory == 0 {
+func (e *Engine) oomKilled(record container.Record, code int) bool {
+	if code != 128+int(unix.SIGKILL) || record.Config.Resources.Memory == 0 {
 		return false
 	}
-	kills, err := x.runtime.OOMKills(x.id)
+	rt, err := e.runtime()
+	if err != nil {
+		return false
+	}
+	kills, err := rt.OOMKills(record.ID)
 	return err == nil && kills > 0
 }
 
 // start executes the plan. If it fails, the runtime has undone what was done. Before the
 // program runs the container's state tells its process: whoever sees that it runs, for
 // it prints something, finds it, whatever has become of us.
-func (x *execution) start(ctx context.Context) (console *os.File, err error) {
-	req := x.prepared.request()
-	req.Stdio, req.Before, req.Trace = x.request.Stdio, x.request.Before, x.request.Traced != nil
-	var receiver *os.File
-	if x.config.TTY {
-		if req.Console, receiver, err = socketPair(); err != nil {
-			return nil, fmt.Errorf("console: %w", err)
-		}
-		defer receiver.Close()
-		defer req.Console.Close()
-	}
+func (x *execution) start(ctx context.Context, given *streams.Given) error {
+	req := createRequest(x.record.ID, x.dir, x.record.Spec)
+	req.Stdio, req.Console, req.Held = given.Stdio, given.Console, given.Held
+	req.Before, req.Trace = x.request.Before, x.request.Traced != nil
 	var p *plan.Plan
+	var err error
 	if x.request.Traced != nil {
 		if p, err = x.compile(req); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	if x.request.Starting != nil {
 		x.request.Starting()
 	}
-	req.Made = func(s *runtime.Started) error {
-		x.begun = time.Now().UTC()
-		return x.setState(ctx, container.State{Status: container.Running, PID: s.PID, Started: x.begun})
-	}
+	req.Made = func(s *runtime.Started) error { return x.setRunning(ctx, s.PID) }
 	s, err := x.runtime.Create(req)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if x.request.Traced != nil {
 		x.request.Traced(p, s.Trace)
 	}
 	x.started = s
-	x.running = Running{ID: x.id, Name: x.place.Name, PID: s.PID, keeper: s.Parent}
+	x.running = Running{ID: x.record.ID, Name: x.record.Name, PID: s.PID, keeper: s.Parent}
 	x.running.pidfd, err = unix.PidfdOpen(s.PID, 0)
 	if errors.Is(err, unix.ESRCH) { // it has ended already, and its keeper has reaped it
 		x.running.pidfd, err = -1, nil
 	}
-	if err == nil && receiver != nil {
-		console, err = receiveFile(receiver)
+	if err == nil && given.Console != nil && !x.request.Detach {
+		x.running.Console, err = lookAtConsole(given.Held.Socket)
 	}
 	if err != nil {
-		err = errors.Join(fmt.Errorf("container %s: %w", x.id, err), x.runtime.Delete(x.id, true))
-		_, _ = wait(s.Parent, exitFile(x.place.Dir)) // it has nothing to say about a container that was killed
-		return nil, err
+		x.close()
+		err = errors.Join(fmt.Errorf("container %s: %w", x.record.ID, err), x.runtime.Delete(x.record.ID, true))
+		_, _ = wait(s.Parent, container.ExitFile(x.dir)) // it has nothing to say about a container that was killed
+		return err
 	}
-	return console, nil
+	x.tell(events.Start, x.record)
+	return nil
+}
+
+// lookAtConsole takes a copy of the terminal's master end, which was sent before the
+// program was started. The keeper keeps the message.
+func lookAtConsole(socket *os.File) (*os.File, error) {
+	files, err := runtime.LookInto(socket)
+	if err != nil {
+		return nil, fmt.Errorf("terminal: %w", err)
+	}
+	if len(files) != 1 {
+		return nil, fmt.Errorf("terminal: %d descriptors, want 1", len(files))
+	}
+	return files[0], nil
 }
 
 // compile makes the plan that Create will make.
@@ -261,26 +380,46 @@ func (x *execution) compile(req *runtime.CreateRequest) (*plan.Plan, error) {
 	return runtime.Compile(in)
 }
 
-// setState writes the container's state, unless it goes away with this run: then
-// nobody needs it but while it runs.
-func (x *execution) setState(ctx context.Context, st container.State) error {
-	if x.config.AutoRemove && st.Status == container.Exited {
-		return nil
-	}
-	containers, err := x.containers()
-	if err != nil {
-		return err
-	}
-	return containers.Update(context.WithoutCancel(ctx), x.id, func(old *container.State) error {
-		*old = st
+// setRunning writes down that the program runs.
+func (x *execution) setRunning(ctx context.Context, pid int) error {
+	return x.containers.Update(context.WithoutCancel(ctx), x.record.ID, func(st *container.State) error {
+		*st = container.State{Status: container.Running, PID: pid, Started: time.Now().UTC(),
+			Restarts: st.Restarts, Quick: st.Quick}
 		return nil
 	})
 }
+
+// setExited writes down how the container ended, unless it goes away with this run: then
+// nobody needs it.
+func (x *execution) setExited(ctx context.Context, exit Exit) error {
+	var last container.State
+	ended := func(st *container.State) error {
+		st.Status, st.PID, st.Finished = container.Exited, 0, time.Now().UTC()
+		st.ExitCode, st.OOMKilled = exit.Code, exit.OOMKilled
+		last = *st
+		return nil
+	}
+	var err error
+	if x.record.Config.AutoRemove {
+		last, err = x.containers.State(x.record.ID)
+		ended(&last)
+	} else {
+		err = x.containers.Update(context.WithoutCancel(ctx), x.record.ID, ended)
+	}
+	x.tellEnd(x.record, last)
+	return err
+}
+
+// errLeft means that the user has left a container that goes on.
+var errLeft = errors.New("the container goes on")
 
 // attended waits for the program while the caller looks after its streams.
 func (x *execution) attended(ctx context.Context) (code int, err error) {
 	stop := context.AfterFunc(ctx, func() { x.kill() })
 	defer stop()
+	waiting, leave := context.WithCancel(context.Background())
+	defer leave()
+	x.running.leave = leave
 	detach := func() error { return nil }
 	if x.request.Attach != nil {
 		if detach, err = x.request.Attach(&x.running); err != nil {
@@ -288,12 +427,38 @@ func (x *execution) attended(ctx context.Context) (code int, err error) {
 			detach = func() error { return nil }
 		}
 	}
-	code, waitErr := wait(x.running.keeper, exitFile(x.place.Dir))
+	code, waitErr := x.wait(waiting)
+	if errors.Is(waitErr, context.Canceled) && err == nil {
+		if err := detach(); err != nil {
+			return 0, err
+		}
+		return 0, errLeft
+	}
 	err = errors.Join(err, waitErr, detach())
 	if err == nil && ctx.Err() != nil && code == 128+int(unix.SIGKILL) {
 		err = context.Cause(ctx)
 	}
 	return code, err
+}
+
+// wait waits for the exit status. The keeper of a container with a terminal stays until
+// it is ended, others end by themselves.
+func (x *execution) wait(ctx context.Context) (int, error) {
+	if !x.record.Config.TTY {
+		return wait(x.running.keeper, container.ExitFile(x.dir))
+	}
+	keeper, err := x.runtime.Keeper(x.record.ID)
+	if err != nil {
+		return 0, err
+	}
+	defer keeper.Close()
+	if _, err := keeper.AwaitExit(ctx, container.ExitFile(x.dir)); err != nil {
+		return 0, err
+	}
+	if err := keeper.End(); err != nil {
+		return 0, err
+	}
+	return wait(x.running.keeper, container.ExitFile(x.dir)) // and there is no zombie
 }
 
 func (x *execution) kill() error { return x.running.Signal(unix.SIGKILL) }
@@ -312,7 +477,7 @@ func wait(keeper int, file string) (code int, err error) {
 	}
 }
 
-// remove deletes the container's record, name and layer. What is gone already is no
+// remove deletes the container's record, name, log and layer. What is gone already is no
 // error.
 func (e *Engine) remove(ctx context.Context, record container.Record) error {
 	containers, err := e.containers()
@@ -330,7 +495,8 @@ func (e *Engine) remove(ctx context.Context, record container.Record) error {
 	case err == nil:
 		e.tell(events.Destroy, record)
 	}
-	return errors.Join(err, home.removeLayer(record.ID))
+	err = errors.Join(err, home.removeLayer(record.ID), monitor.RemoveLog(e.root, e.run, record.ID))
+	return err
 }
 
 // ExitStatus is what `run` exits with for an error: 127 if the program was not
@@ -347,32 +513,4 @@ func ExitStatus(err error) int {
 		return 127
 	}
 	return 126
-}
-
-// socketPair makes the two ends that a terminal is sent through.
-func socketPair() (send, receive *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, err
-	}
-	return os.NewFile(uintptr(fds[0]), "console"), os.NewFile(uintptr(fds[1]), "console"), nil
-}
-
-// receiveFile takes the terminal's master end, which was sent before the program
-// was started.
-func receiveFile(socket *os.File) (*os.File, error) {
-	data, control := make([]byte, 64), make([]byte, unix.CmsgSpace(4))
-	_, n, _, _, err := unix.Recvmsg(int(socket.Fd()), data, control, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
-	if err != nil {
-		return nil, fmt.Errorf("terminal: receive: %w", err)
-	}
-	messages, err := unix.ParseSocketControlMessage(control[:n])
-	if err != nil || len(messages) != 1 {
-		return nil, fmt.Errorf("terminal: %d control messages, want 1: %w", len(messages), err)
-	}
-	fds, err := unix.ParseUnixRights(&messages[0])
-	if err != nil || len(fds) != 1 {
-		return nil, fmt.Errorf("terminal: %d descriptors, want 1: %w", len(fds), err)
-	}
-	return os.NewFile(uintptr(fds[0]), "/dev/ptmx"), nil
 }

@@ -24,8 +24,8 @@ func TestStateIsWrittenBeforeTheProgramRuns(t *testing.T) {
 	defer null.Close()
 	executed := false
 	exit, err := e.Run(context.Background(), RunRequest{
-		Config: container.Config{Name: "early", Rootfs: testkit.Rootfs(t), Args: []string{"/probe", "-exit", "3"}, AutoRemove: true},
-		Stdio:  [3]*os.File{null, null, null},
+		Config:  container.Config{Name: "early", Rootfs: testkit.Rootfs(t), Args: []string{"/probe", "-exit", "3"}, AutoRemove: true},
+		Streams: Streams{Stdio: [3]*os.File{null, null, null}},
 		Before: func(_ int, step *plan.Step) error {
 			if _, ok := step.Call.(linux.Execve); !ok {
 				return nil

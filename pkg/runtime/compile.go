@@ -40,6 +40,10 @@ type Input struct {
 	// ExitFile is the host file that a keeper writes the exit status to; empty
 	// for a container without a keeper.
 	ExitFile string
+	// Hold has the keeper hold what StartOptions.Held has, and stay when the container
+	// has ended: what the container wrote is kept until somebody has taken it. It needs
+	// an ExitFile.
+	Hold bool
 	// StartFifo makes the container wait, before it executes the program, until
 	// somebody writes to this fifo of the host.
 	StartFifo string
@@ -59,6 +63,14 @@ type Input struct {
 
 // start is the register of the fifo that a created container waits on.
 const start plan.Reg = "start"
+
+// held and ear are the registers of what a keeper holds, and bell is what it writes to
+// when the exit status is in its file, see Held.
+const (
+	held plan.Reg = "held"
+	ear  plan.Reg = "ear"
+	bell plan.Reg = "bell"
+)
 
 // Compile turns a configuration into the plan of a new container. It is pure: the
 // same input gives the same plan.
@@ -189,6 +201,9 @@ func (c *compiler) birth() error {
 	b := plan.Build(plan.Keeper, plan.KeeperChapter)
 	if keeper {
 		b.Do("the keeper outlives the terminal that it was started from", linux.Setsid{})
+		if c.Hold && !c.Facts.Root() {
+			b.Do("processes of the same user may take what it holds", linux.Prctl{Option: linux.PrSetPtracer, Arg2: ^uint64(0)}).Try()
+		}
 	} else {
 		call.Flags |= linux.CloneParent
 	}
@@ -546,6 +561,10 @@ func (c *compiler) watch() error {
 	case c.ExitFile != "":
 		b.Do("wait for its end", linux.Wait4{PID: namespace.PID, Status: "status"})
 		b.Do("leave the exit status where anyone can find it", linux.WriteReg{FD: "exitfile", Value: "status"})
+		if c.Hold {
+			b.Do("tell everybody who waits for it", linux.WriteReg{FD: linux.FD(bell), Value: "status"})
+			b.Do("what the container wrote last is kept until somebody has taken it, and ends the keeper", linux.Ppoll{FD: held})
+		}
 		b.Do("done", linux.ExitGroup{})
 	case len(c.ns.Before) > 0:
 		b.Do("the container is born, its runner is done", linux.ExitGroup{})

@@ -118,27 +118,30 @@ func (r *Runtime) remove(id string, force bool) error {
 	}
 	if st == nil {
 		err = r.endUnborn(calls)
-		return r.forget(dir, calls, nil, err)
+		return r.forget(dir, nil, calls, nil, err)
 	}
 	hooks, err := r.later(st)
 	if err != nil && !force {
 		return err
 	}
-	if hooks == nil && !st.loose() && r.status(st) == specs.StateStopped {
+	if hooks == nil && !st.loose() && st.Held == 0 && r.status(st) == specs.StateStopped {
 		if done, err := r.discard(id, calls); done || err != nil {
 			return err
 		}
 	}
-	return r.forget(dir, calls, hooks, r.end(st, force))
+	return r.forget(dir, st, calls, hooks, r.end(st, force))
 }
 
 // forget removes what is left of a container when its processes have ended, or returns
 // the error that they have not.
-func (r *Runtime) forget(dir string, calls []plan.Call, hooks *laterHooks, err error) error {
+func (r *Runtime) forget(dir string, st *state, calls []plan.Call, hooks *laterHooks, err error) error {
 	if err != nil {
 		return err
 	}
 	if err := undoCalls(calls); err != nil {
+		return err
+	}
+	if err := st.endKeeper(); err != nil {
 		return err
 	}
 	hooks.stopped(r.Warn)
@@ -166,7 +169,7 @@ func (r *Runtime) loadAny(id string) (st *state, complete bool, err error) {
 // been waited for. It is Delete for one who knows already what the container's files
 // say.
 func (r *Runtime) Finish(s *Started) error {
-	if !s.hooks && !s.loose {
+	if !s.hooks && !s.loose && !s.held {
 		if done, err := r.discard(s.id, s.undos); done || err != nil {
 			return err
 		}

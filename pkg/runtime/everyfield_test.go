@@ -110,7 +110,7 @@ func outcome(spec *specs.Spec, f *host.Facts) string {
 	p, err := Compile(Input{ID: "id", Root: "/" + spec.Root.Path, Bundle: "/bundle", Spec: spec, Facts: f, Resctrl: host.Resctrl{Path: "/r"},
 		Links: map[string]host.Link{"eth0": {Index: 1}}, Sources: sources})
 	if err == nil {
-		err = p.Validate("sync", "console")
+		err = p.Validate("sync", "console", "held", "ear", "bell")
 	}
 	if err != nil {
 		return "refused: " + err.Error()

@@ -66,7 +66,7 @@ func compileInput(t *testing.T, in Input) *plan.Plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Validate("sync", "console"); err != nil {
+	if err := p.Validate("sync", "console", "held", "ear", "bell"); err != nil {
 		t.Fatal(err)
 	}
 	return p

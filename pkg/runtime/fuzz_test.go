@@ -42,7 +42,7 @@ func FuzzCompile(f *testing.F) {
 
 func checkPlan(t *testing.T, p *plan.Plan) {
 	t.Helper()
-	if err := p.Validate("sync", "console"); err != nil {
+	if err := p.Validate("sync", "console", "held", "ear", "bell"); err != nil {
 		t.Error(err)
 	}
 	o := child.Options{Arch: "amd64", Values: fromOutside(p), FirstFD: 3}

@@ -110,6 +110,7 @@ func goldenInputs() map[string]Input {
 		"v2":           root(Input{Spec: limited, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"terminal":     root(Input{Spec: terminal, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"keeper":       root(Input{Spec: overlay, Facts: paperFacts(host.CgroupV2, newKernel), ExitFile: "/run/exit"}),
+		"hold":         root(Input{Spec: terminal, Facts: paperFacts(host.CgroupV2, newKernel), ExitFile: "/run/exit", Hold: true}),
 		"create":       root(Input{Spec: exampleSpec("sh"), Facts: paperFacts(host.CgroupV2, newKernel), StartFifo: "/run/start"}),
 		"hooks":        root(Input{Spec: hooks, Facts: paperFacts(host.CgroupV1, newKernel), Bundle: "/bundle"}),
 		"hooks-create": root(Input{Spec: hooks, Facts: paperFacts(host.CgroupV2, newKernel), Bundle: "/bundle", StartFifo: "/run/start"}),
@@ -135,7 +136,7 @@ func TestGoldenPlans(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := p.Validate("sync", "console"); err != nil {
+			if err := p.Validate("sync", "console", "held", "ear", "bell"); err != nil {
 				t.Error(err)
 			}
 			var b strings.Builder

@@ -23,6 +23,8 @@ type StartOptions struct {
 	Journal string
 	// Console receives the terminal's master end; nil without a terminal.
 	Console *os.File
+	// Held is what a keeper holds, see Input.Hold; nil for nothing.
+	Held *Held
 	// Stdio replaces the first three descriptors where it is not nil.
 	Stdio [3]*os.File
 	// PreserveFDs is the Input's.
@@ -67,6 +69,8 @@ type Started struct {
 	undos []plan.Call
 	hooks bool
 	loose bool
+	// held: the keeper is to be ended too.
+	held bool
 }
 
 // Start executes a plan until the user's program runs, or until the container waits
@@ -121,6 +125,9 @@ func (e *execution) run() error {
 	}
 	if e.o.Console != nil {
 		e.regs[rootfs.Console] = int(e.o.Console.Fd())
+	}
+	if e.o.Held != nil {
+		e.regs[held], e.regs[ear], e.regs[bell] = int(e.o.Held.Socket.Fd()), int(e.o.Held.Ear.Fd()), int(e.o.Held.Bell.Fd())
 	}
 	steps := e.plan.Steps
 	for i := 0; i < len(steps); {
@@ -229,10 +236,13 @@ func (e *execution) launch(i int) error {
 }
 
 func (e *execution) order() []plan.Reg {
-	if _, ok := e.regs[start]; ok {
-		return []plan.Reg{start}
+	var order []plan.Reg
+	for _, r := range [...]plan.Reg{start, held, ear, bell} {
+		if _, ok := e.regs[r]; ok {
+			order = append(order, r)
+		}
 	}
-	return nil
+	return order
 }
 
 func (e *execution) setPID(pid int) { e.pid, e.regs[namespace.PID] = pid, pid }

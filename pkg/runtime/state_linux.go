@@ -18,14 +18,20 @@ import (
 
 // state is what a container's directory says about it; the rest the kernel knows.
 type state struct {
-	Version string    `json:"ociVersion"`
-	ID      string    `json:"id"`
-	PID     int       `json:"pid"`
-	Start   uint64    `json:"startTime"`
-	Bundle  string    `json:"bundle"`
-	Rootfs  string    `json:"rootfs"`
-	Created time.Time `json:"created"`
-	Owner   int       `json:"owner"`
+	Version string `json:"ociVersion"`
+	ID      string `json:"id"`
+	PID     int    `json:"pid"`
+	Start   uint64 `json:"startTime"`
+	Bundle  string `json:"bundle"`
+	// Keeper is the container's parent, KeeperStart its start time, ExitFile where it
+	// leaves the exit status, and Held the descriptor that it holds; 0 if there is none.
+	Keeper      int       `json:"keeper,omitempty"`
+	KeeperStart uint64    `json:"keeperStart,omitempty"`
+	ExitFile    string    `json:"exitFile,omitempty"`
+	Held        int       `json:"held,omitempty"`
+	Rootfs      string    `json:"rootfs"`
+	Created     time.Time `json:"created"`
+	Owner       int       `json:"owner"`
 	// Config is the file with the configuration.
 	Config string `json:"config"`
 	// Cgroups are the container's control group directories.
@@ -100,6 +106,13 @@ func newState(req *CreateRequest, b *bundle, in *Input, p *plan.Plan, s *Started
 		Hooks: hasHooks(in.Spec), UserNS: hasNamespace(in.Spec, specs.UserNamespace), SharedPIDs: !ownNamespace(in.Spec, specs.PIDNamespace)}
 	st.Unit, st.UserUnit = unitOf(p)
 	st.Start, _ = startTime(s.PID) // a process that has ended already has none
+	if req.ExitFile != "" {
+		st.Keeper, st.ExitFile = s.Parent, req.ExitFile
+		st.KeeperStart, _ = startTime(s.Parent)
+	}
+	if req.Held != nil {
+		st.Held = firstHeld + req.PreserveFDs
+	}
 	if !st.ownGroup() {
 		st.Crowd = crowdOf(in.Spec)
 	}

@@ -167,7 +167,7 @@ func TestEveryStepOfAUnitMayFail(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Validate("sync", "console"); err != nil {
+	if err := p.Validate("sync", "console", "held", "ear", "bell"); err != nil {
 		t.Fatal(err)
 	}
 	for i, s := range p.Steps {

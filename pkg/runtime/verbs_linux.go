@@ -71,6 +71,9 @@ type CreateRequest struct {
 	Systemd bool
 	// ExitFile: see Input.
 	ExitFile string
+	// Held is what the keeper holds, see Input.Hold and Keeper; it needs an ExitFile, and
+	// no Wait.
+	Held *Held
 	// Wait makes a container that waits for Start.
 	Wait   bool
 	Trace  bool
@@ -145,7 +148,7 @@ func (r *Runtime) Input(req *CreateRequest) (Input, error) {
 
 func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	spec := b.spec
-	in := Input{ID: req.ID, Spec: spec, Facts: r.Facts, Bundle: b.dir, ExitFile: req.ExitFile, PreserveFDs: req.PreserveFDs,
+	in := Input{ID: req.ID, Spec: spec, Facts: r.Facts, Bundle: b.dir, ExitFile: req.ExitFile, Hold: req.Held != nil, PreserveFDs: req.PreserveFDs,
 		NoPivot: req.NoPivot, NoKeyring: req.NoKeyring, Systemd: req.Systemd}
 	if req.Systemd {
 		facts, err := r.managerFacts()
@@ -303,7 +306,7 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 	}
 	var st *state
 	file := filepath.Join(dir, stateFile)
-	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Stdio: req.Stdio,
+	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Held: req.Held, Stdio: req.Stdio,
 		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn,
 		Inside: &ExecInput{ID: req.ID, Spec: in.Spec, Facts: r.Facts, Cgroups: cgroupPaths(p), Bundle: b.dir},
 		Born: func(s *Started) error {
@@ -321,7 +324,7 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	s.Relay = relay
-	s.id, s.loose = req.ID, st.loose()
+	s.id, s.loose, s.held = req.ID, st.loose(), req.Held != nil
 	return s, nil
 }
 

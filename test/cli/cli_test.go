@@ -76,6 +76,9 @@ func setUp(env *testscript.Env) error {
 		}
 	}
 	env.Defer(func() {
+		if err := program.AwaitMonitor(root); err != nil {
+			t.Error(err)
+		}
 		for _, path := range program.LeftIn(root) {
 			t.Errorf("left in the state root: %s", path)
 		}

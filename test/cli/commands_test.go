@@ -22,6 +22,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"private":   servePrivate,
 	"requested": requested,
 	"archive":   writeArchive,
+	"awaits":    awaitStatus,
+	"gone":      awaitGone,
 }
 
 // exits STATUS PROGRAM [ARG...] runs a program, which must end with this status.
@@ -97,6 +99,27 @@ func waitUntil(t interface{ Fatalf(string, ...any) }, what string, holds func() 
 			t.Fatalf("not in %v: %s", patience, what)
 		}
 	}
+}
+
+// awaitStatus STATUS CONTAINER waits until ps lists a container with this status.
+func awaitStatus(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: awaits STATUS CONTAINER")
+	}
+	waitUntil(ts, args[1]+" is "+args[0], func() bool { return psStatus(ts, args[1]) == args[0]+"\n" })
+}
+
+// awaitGone CONTAINER waits until ps does not list a container any more.
+func awaitGone(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: gone CONTAINER")
+	}
+	waitUntil(ts, args[0]+" is gone", func() bool { return psStatus(ts, args[0]) == "" })
+}
+
+func psStatus(ts *testscript.TestScript, name string) string {
+	ts.Check(ts.Exec("containr", "ps", "-a", "--filter", "name="+name, "--format", "{{.State}}"))
+	return ts.ReadFile("stdout")
 }
 
 // await NAME waits until something is written to a named pipe, and takes it as standard output.

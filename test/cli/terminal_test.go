@@ -30,6 +30,7 @@ type terminal struct {
 	before unix.Termios
 	output chan []byte
 	seen   []byte // came, but has not been expected yet
+	reads  bool   // somebody fills output
 }
 
 // newTerminal makes a terminal in a state of its own, and watches what is left at the end of the test.
@@ -39,7 +40,12 @@ func newTerminal(t *testing.T) *terminal {
 	testkit.Leftovers(t)
 	root := filepath.Join(t.TempDir(), "root")
 	t.Cleanup(func() {
-		defer removeContainers(t, root)
+		defer func() {
+			removeContainers(t, root)
+			if err := program.AwaitMonitor(root); err != nil {
+				t.Error(err)
+			}
+		}()
 		for _, path := range program.LeftIn(root) {
 			t.Errorf("left in the state root: %s", path)
 		}
@@ -76,6 +82,12 @@ func (x *terminal) state() unix.Termios {
 	return *s
 }
 
+// isTaken waits until containr has taken the terminal: what is typed before is not for the container.
+func (x *terminal) isTaken() {
+	x.t.Helper()
+	waitUntil(x.t, "the terminal is taken", func() bool { return x.state() != x.before })
+}
+
 func (x *terminal) resize(rows, columns uint16) {
 	x.t.Helper()
 	if err := pty.Setsize(x.master, &pty.Winsize{Rows: rows, Cols: columns}); err != nil {
@@ -93,6 +105,10 @@ func (x *terminal) containr(args ...string) {
 	if err := x.cmd.Start(); err != nil {
 		x.t.Fatal(err)
 	}
+	if x.reads {
+		return
+	}
+	x.reads = true
 	go func() {
 		defer close(x.output)
 		for {
@@ -249,26 +265,68 @@ func TestKeysReachTheProgram(t *testing.T) {
 	x.ends(5)
 }
 
-// The keys that detach are not for the program; those that only begin like them are.
+// The keys that detach are not for the program; those that only begin like them are. What was left goes on, and who
+// comes back finds the program where it was.
 func TestDetachKeys(t *testing.T) {
 	x := newTerminal(t)
-	x.containr("run", "--rm", "-it", "base", "sh", "-c", `echo ready; head -n 1 | hexdump -C`)
+	x.containr("run", "--rm", "-it", "--name", "left", "base", "sh", "-c", `echo ready; head -n 1 | hexdump -C; read x; exit 3`)
 	x.expect("ready\r\n")
-	x.types("\x10\x11") // Ctrl-P Ctrl-Q
-	x.expect("containr: a container in the foreground cannot be detached from; the keys were not passed on\r\n")
 	x.types("a\x10b\r")
 	x.expect("61 10 62 0a")
+	x.types("\x10\x11") // Ctrl-P Ctrl-Q
+	x.expect("comes back\r\n")
 	x.ends(0)
+	x.containr("attach", "left")
+	x.isTaken()
+	x.types("\x10\x11")
+	x.expect("comes back\r\n")
+	x.ends(0)
+	x.containr("attach", "left")
+	x.isTaken()
+	x.types("echoed\r")
+	x.expect("echoed\r\n")
+	x.ends(3)
 }
 
 func TestDetachKeysMayBeOthers(t *testing.T) {
 	x := newTerminal(t)
-	x.containr("run", "--rm", "-it", "--detach-keys", "ctrl-x,d", "base", "sh", "-c", `echo ready; head -n 1 | hexdump -C`)
+	x.containr("run", "--rm", "-it", "--name", "left", "--detach-keys", "ctrl-x,d", "base", "sh", "-c", `echo ready; head -n 1 | hexdump -C; read x`)
 	x.expect("ready\r\n")
-	x.types("\x18d")
-	x.expect("cannot be detached from")
 	x.types("\x10z\x18z\r")
 	x.expect("10 7a 18 7a 0a")
+	x.types("\x18d")
+	x.expect("comes back\r\n")
+	x.ends(0)
+	x.containr("exec", "-it", "--detach-keys", "ctrl-x,d", "left", "sh")
+	x.expect("# ")
+	x.types("tty\r")
+	x.expect("/dev/pts/1\r\n")
+	x.types("exit 5\r")
+	x.ends(5)
+	x.containr("rm", "-f", "left")
+	x.expect("left")
+	x.ends(0)
+}
+
+// A terminal whose containr was killed is somebody else's again, and the container runs on: attach finds it.
+func TestTerminalOutlivesContainr(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "-it", "--name", "orphan", "base", "sh", "-c", `echo ready; read x; echo "got $x"; exit 4`)
+	x.expect("ready\r\n")
+	if err := x.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	x.cmd.Wait()
+	if err := unix.IoctlSetTermios(int(x.slave.Fd()), unix.TCSETS, &x.before); err != nil { // as a shell does
+		t.Fatal(err)
+	}
+	x.containr("attach", "orphan")
+	x.isTaken()
+	x.types("it\r")
+	x.expect("got it")
+	x.ends(4)
+	x.containr("rm", "orphan")
+	x.expect("orphan")
 	x.ends(0)
 }
 

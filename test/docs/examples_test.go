@@ -3,7 +3,9 @@ package docs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"os/exec"
@@ -14,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/internal/testkit/fakeregistry"
 )
@@ -40,11 +43,30 @@ func TestExamples(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			testkit.Leftovers(t)
 			p := newPlace(t, bin)
+			t.Cleanup(func() {
+				if err := p.awaitMonitor(); err != nil {
+					t.Error(err)
+				}
+			})
 			for _, e := range found {
 				t.Run(fmt.Sprintf("line %d", e.line), func(t *testing.T) { p.try(t, e) })
 			}
 		})
 	}
+}
+
+// awaitMonitor waits until the monitor of a page that had containers in the background has ended.
+func (p place) awaitMonitor() error {
+	ctx, cancel := context.WithTimeout(context.Background(), exampleTime)
+	defer cancel()
+	lock, err := durable.AcquireExisting(ctx, filepath.Join(p.dir, "run", "containr", "monitor.lock"), durable.Shared)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return lock.Release()
 }
 
 // place is where the blocks of one page are executed.

@@ -41,7 +41,7 @@ func runBy(t *testing.T, e *engine.Engine, c container.Config, flags ...string) 
 		t.Fatal(err)
 	}
 	defer in.Close()
-	if _, err := e.Run(t.Context(), engine.RunRequest{Config: c, Stdio: [3]*os.File{in, out, out}}); err != nil {
+	if _, err := e.Run(t.Context(), engine.RunRequest{Config: c, Streams: engine.Streams{Stdio: [3]*os.File{in, out, out}}}); err != nil {
 		return probe.Report{}, err
 	}
 	if _, err := out.Seek(0, io.SeekStart); err != nil {

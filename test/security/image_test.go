@@ -55,7 +55,7 @@ func TestOddImageConfigurationsAreRefused(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer in.Close()
-			exit, err := e.Run(t.Context(), engine.RunRequest{Config: container.Config{Image: "odd:1"}, Stdio: [3]*os.File{in, nil, nil}})
+			exit, err := e.Run(t.Context(), engine.RunRequest{Config: container.Config{Image: "odd:1"}, Streams: engine.Streams{Stdio: [3]*os.File{in, nil, nil}}})
 			if err == nil {
 				t.Fatalf("it ran: %+v", exit)
 			}

@@ -11,6 +11,8 @@
 package program
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -18,11 +20,13 @@ import (
 	"path/filepath"
 	"runtime"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/containr/containr/internal/baseimage"
 	"github.com/containr/containr/internal/cli"
+	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/testkit"
 )
 
@@ -61,7 +65,9 @@ func Require(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
-	install(t, "github.com/containr/containr/cmd/containr-init", filepath.Join(bin, "containr-init"))
+	for _, name := range []string{"containr-init", "containr-monitor"} {
+		install(t, "github.com/containr/containr/cmd/"+name, filepath.Join(bin, name))
+	}
 }
 
 // install builds a program that belongs beside containr, once.
@@ -83,9 +89,27 @@ func install(t testing.TB, pkg, path string) {
 	}
 }
 
+// monitorPatience is how long a monitor may need to end when there is nothing for it to do.
+const monitorPatience = 30 * time.Second
+
+// AwaitMonitor waits until the monitor of a state root, if there is one, has ended: nothing is left for it to look after.
+func AwaitMonitor(root string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), monitorPatience)
+	defer cancel()
+	lock, err := durable.AcquireExisting(ctx, filepath.Join(root, "run", "monitor.lock"), durable.Shared)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		log, _ := os.ReadFile(filepath.Join(root, "run", "monitor.log"))
+		return fmt.Errorf("the monitor does not end: %w\n%s", err, log)
+	}
+	return lock.Release()
+}
+
 // transient are the directories below a state root that are empty when no command runs and no container is kept.
 var transient = []string{
-	"containers", "layers", "names", "run/containers", "run/runtime", "content/ingest", "content/leases", "snapshots/staging",
+	"containers", "layers", "logs", "run/logs", "names", "run/containers", "run/runtime", "content/ingest", "content/leases", "snapshots/staging",
 }
 
 // LeftIn lists what a state root should not hold any more: containers and their layers, what is half fetched, leases.

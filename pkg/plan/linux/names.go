@@ -252,6 +252,7 @@ const (
 	PrSetChildSubreaper PrctlOption = 36
 	PrSetNoNewPrivs     PrctlOption = 38
 	PrCapAmbient        PrctlOption = 47
+	PrSetPtracer        PrctlOption = 0x59616d61
 )
 
 var prctlNames = plan.Names{List: []plan.Name{
@@ -263,6 +264,7 @@ var prctlNames = plan.Names{List: []plan.Name{
 	{Value: 36, Name: "PR_SET_CHILD_SUBREAPER"},
 	{Value: 38, Name: "PR_SET_NO_NEW_PRIVS"},
 	{Value: 47, Name: "PR_CAP_AMBIENT"},
+	{Value: 0x59616d61, Name: "PR_SET_PTRACER"},
 }}
 
 // The second argument of PR_CAP_AMBIENT.

@@ -96,6 +96,7 @@ var numbers = [...]struct {
 	{"execve", 59, 221},
 	{"execveat", 322, 281},
 	{"wait4", 61, 260},
+	{"ppoll", 271, 73},
 	{"exit_group", 231, 94},
 	{"rt_sigprocmask", 14, 135},
 	{"capset", 126, 91},

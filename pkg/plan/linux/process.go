@@ -125,6 +125,18 @@ func (c Wait4) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.Value(c.PID), plan.Address(c.Status), plan.Flags(0x40000000, &waitNames), plan.Nil)
 }
 
+// Ppoll is ppoll(2) without a timeout for one descriptor of which no event is asked
+// for: it returns when the other end of the descriptor is gone, and for one that has no
+// other end never.
+type Ppoll struct{ FD plan.Reg }
+
+func (Ppoll) Name() string { return "ppoll" }
+
+func (c Ppoll) AppendArgs(dst []plan.Arg) []plan.Arg {
+	fds := plan.Pointer(plan.Value(c.FD).Member("fd", 4), plan.Number(0).Member("events", 4))
+	return append(dst, fds, plan.Number(1), plan.Nil, plan.Nil)
+}
+
 // Waitid is waitid(2) for the end of one process. Status gets si_status of struct
 // siginfo: the exit code, or the number of the signal that ended it. The word after
 // si_status is padding, which the kernel leaves zero.

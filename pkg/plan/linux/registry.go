@@ -166,6 +166,8 @@ func Zero(kind string) plan.Call {
 		return Personality{}
 	case "Execve":
 		return Execve{}
+	case "Ppoll":
+		return Ppoll{}
 	case "Wait4":
 		return Wait4{}
 	case "Waitid":

@@ -1,0 +1,26 @@
+// Command containr-monitor looks after the containers of one state root that run
+// detached. containr starts it when it is needed; see package monitor.
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+
+	"github.com/containr/containr/pkg/monitor"
+)
+
+func main() {
+	if len(os.Args) < 4 {
+		fmt.Fprintln(os.Stderr, "containr-monitor is started by containr: it looks after containers that run detached")
+		os.Exit(125)
+	}
+	debug.SetGCPercent(50) // memory counts for more than time here
+	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	o := monitor.Options{Root: os.Args[1], Run: os.Args[2], Command: os.Args[3:], Ready: os.NewFile(3, "ready")}
+	if err := monitor.Run(o); err != nil {
+		slog.Error("monitor", "error", err)
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,240 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/containr/containr/internal/present"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/engine"
+)
+
+// psFlags are those of ps.
+type psFlags struct {
+	all, quiet, latest, full, size bool
+	last                           int
+	filters                        []string
+	format                         string
+}
+
+func (p *Program) psCommand() *cobra.Command {
+	f := new(psFlags)
+	cmd := &cobra.Command{
+		Use:                   "ps [FLAGS]",
+		Short:                 "List containers",
+		GroupID:               groupRun,
+		Long:                  "List containers: those that run, or with -a all.",
+		Args:                  exactArgs(0),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			list, err := e.List(cmd.Context())
+			if err != nil {
+				return err
+			}
+			return p.printContainers(e, list, f)
+		},
+	}
+	set := cmd.Flags()
+	set.BoolVarP(&f.all, "all", "a", false, "those that do not run too")
+	set.StringArrayVarP(&f.filters, "filter", "f", nil, "only those with `KEY=VALUE`: "+strings.Join(psFilters, ", "))
+	set.StringVar(&f.format, "format", "", "print as table, 'table `TEMPLATE`', json or TEMPLATE (Go's)")
+	set.IntVarP(&f.last, "last", "n", -1, "the last `NUMBER` that were made, whatever they do")
+	set.BoolVarP(&f.latest, "latest", "l", false, "the last one that was made")
+	set.BoolVar(&f.full, "no-trunc", false, "print whole ids and commands")
+	set.BoolVarP(&f.quiet, "quiet", "q", false, "print ids alone")
+	set.BoolVarP(&f.size, "size", "s", false, "print how much they have written")
+	return cmd
+}
+
+// psFilters are the keys of --filter.
+var psFilters = []string{"ancestor", "before", "exited", "id", "label", "name", "network", "publish", "expose", "since", "status", "volume", "health"}
+
+// statuses are the values of the filter status.
+var statuses = []string{"created", "restarting", "running", "removing", "paused", "exited", "dead"}
+
+// containerRow is one line of ps, and what a template may name.
+type containerRow struct {
+	ID, Image, Command, CreatedAt, RunningFor, Ports, State, Status, Size string
+	Names, Labels, Mounts, Networks, LocalVolumes                         string
+	labels                                                                map[string]string
+}
+
+// Label is the value of a label.
+func (r containerRow) Label(name string) string { return r.labels[name] }
+
+var containerColumns = []present.Column{
+	{Field: "ID", Title: "CONTAINER ID"}, {Field: "Image", Title: "IMAGE"}, {Field: "Command", Title: "COMMAND"},
+	{Field: "RunningFor", Title: "CREATED"}, {Field: "Status", Title: "STATUS"}, {Field: "Ports", Title: "PORTS"}, {Field: "Names", Title: "NAMES"},
+}
+
+func (p *Program) printContainers(e *engine.Engine, list []engine.Container, f *psFlags) error {
+	list, err := f.choose(list)
+	if err != nil {
+		return err
+	}
+	if f.quiet && f.format == "" {
+		for _, c := range list {
+			if _, err := fmt.Fprintln(p.Out, present.ID(c.ID, f.full)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	var rows []containerRow
+	for _, c := range list {
+		row := psRow(c, f.full, time.Now())
+		if f.size || strings.Contains(f.format, ".Size") {
+			size, err := e.LayerSize(c.Record)
+			if err != nil {
+				return err
+			}
+			row.Size = present.Size(size)
+		}
+		rows = append(rows, row)
+	}
+	l := present.List{Format: f.format, Columns: containerColumns}
+	if f.size {
+		l.Columns = append(slices.Clone(containerColumns), present.Column{Field: "Size", Title: "SIZE"})
+	}
+	return present.Rows(p.Out, l, rows)
+}
+
+// choose leaves those that the flags ask for.
+func (f *psFlags) choose(list []engine.Container) ([]engine.Container, error) {
+	filters, err := present.ParseFilters(f.filters, psFilters...)
+	if err != nil {
+		return nil, err
+	}
+	match, err := psMatcher(filters, list)
+	if err != nil {
+		return nil, err
+	}
+	last := f.last
+	if f.latest {
+		last = 1
+	}
+	all := f.all || last >= 0 || filters.Has("status") || filters.Has("exited")
+	var out []engine.Container
+	for _, c := range list {
+		if (all || c.State.PID != 0 || c.State.Status == container.Restarting) && match(c) && (last < 0 || len(out) < last) {
+			out = append(out, c)
+		}
+	}
+	return out, nil
+}
+
+// psMatcher returns what tells whether a container meets the filters.
+func psMatcher(f present.Filters, list []engine.Container) (func(engine.Container) bool, error) {
+	for _, s := range f["status"] {
+		if !slices.Contains(statuses, s) {
+			return nil, &present.Error{Text: fmt.Sprintf("--filter status=%s: there is no such status", s), Hint: "statuses are " + strings.Join(statuses, ", ")}
+		}
+	}
+	for _, s := range f["exited"] {
+		if _, err := strconv.Atoi(s); err != nil {
+			return nil, &present.Error{Text: fmt.Sprintf("--filter exited=%s: it is not a number", s)}
+		}
+	}
+	before, err := createdBy(f, "before", list)
+	if err != nil {
+		return nil, err
+	}
+	since, err := createdBy(f, "since", list)
+	if err != nil {
+		return nil, err
+	}
+	return func(c engine.Container) bool {
+		return f.Any("id", func(v string) bool { return strings.HasPrefix(c.ID, v) }) &&
+			f.Any("name", func(v string) bool { return strings.Contains("/"+c.Name, v) }) &&
+			f.Labels("label", c.Config.Labels) &&
+			f.Exactly("status", string(c.State.Status)) &&
+			f.Any("exited", func(v string) bool {
+				return c.State.Status == container.Exited && v == strconv.Itoa(c.State.ExitCode)
+			}) &&
+			f.Any("ancestor", func(v string) bool { return isAncestor(c, v) }) &&
+			f.Any("volume", func(v string) bool {
+				return slices.ContainsFunc(c.Config.Mounts, func(m container.Mount) bool { return m.Source == v || m.Target == v })
+			}) &&
+			f.Exactly("network", c.Config.Namespaces.Network) &&
+			f.Exactly("health", "none") && !f.Has("publish") && !f.Has("expose") &&
+			(before.IsZero() || c.Created.Before(before)) && c.Created.After(since)
+	}, nil
+}
+
+// isAncestor reports whether a container was made of an image.
+func isAncestor(c engine.Container, image string) bool {
+	name, _, _ := strings.Cut(c.Config.Image, "@")
+	return c.Config.Image == image || name+":latest" == image || strings.TrimSuffix(name, ":latest") == image ||
+		len(image) >= 4 && strings.HasPrefix(strings.TrimPrefix(c.ConfigDigest, "sha256:"), strings.TrimPrefix(image, "sha256:"))
+}
+
+// createdBy is when the container that a filter names was made.
+func createdBy(f present.Filters, key string, list []engine.Container) (time.Time, error) {
+	var at time.Time
+	for _, v := range f[key] {
+		i := slices.IndexFunc(list, func(c engine.Container) bool { return c.Name == v || strings.HasPrefix(c.ID, v) })
+		if i < 0 {
+			return at, fmt.Errorf("--filter %s=%s: container %s: %w", key, v, v, container.ErrNotFound)
+		}
+		at = list[i].Created
+	}
+	return at, nil
+}
+
+// maxCommand is how many characters of a command ps prints.
+const maxCommand = 20
+
+func psRow(c engine.Container, full bool, now time.Time) containerRow {
+	command := strings.Join(c.Command, " ")
+	image := c.Config.Image
+	if image == "" {
+		image = c.Config.Rootfs
+	}
+	if !full {
+		command = present.Ellipsis(command, maxCommand)
+	}
+	row := containerRow{ID: present.ID(c.ID, full), Image: image, Command: strconv.Quote(command), CreatedAt: present.At(c.Created),
+		RunningFor: present.Since(c.Created, now), State: string(c.State.Status), Status: statusText(c.State, now), Names: c.Name,
+		Networks: c.Config.Namespaces.Network, LocalVolumes: "0", Size: "0B", labels: c.Config.Labels}
+	var labels, mounts []string
+	for key, value := range c.Config.Labels {
+		labels = append(labels, key+"="+value)
+	}
+	slices.Sort(labels)
+	for _, m := range c.Config.Mounts {
+		if m.Source != "" {
+			mounts = append(mounts, present.Ellipsis(m.Source, 15))
+		}
+	}
+	row.Labels, row.Mounts = strings.Join(labels, ","), strings.Join(mounts, ",")
+	return row
+}
+
+// statusText says in docker's words what a container is doing.
+func statusText(st container.State, now time.Time) string {
+	ago := func(t time.Time) string { return present.Since(t, now) }
+	up := "Up " + strings.TrimSuffix(ago(st.Started), " ago")
+	switch st.Status {
+	case container.Running:
+		return up
+	case container.Paused:
+		return up + " (Paused)"
+	case container.Restarting:
+		return fmt.Sprintf("Restarting (%d) %s", st.ExitCode, ago(st.Finished))
+	case container.Exited:
+		if st.Finished.IsZero() {
+			return fmt.Sprintf("Exited (%d)", st.ExitCode)
+		}
+		return fmt.Sprintf("Exited (%d) %s", st.ExitCode, ago(st.Finished))
+	}
+	return "Created"
+}

@@ -1,0 +1,390 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/logs"
+	"github.com/containr/containr/pkg/monitor"
+)
+
+// InspectContainerRequest asks for all that is known of a container.
+type InspectContainerRequest struct {
+	Container string
+	// Size counts what it has written.
+	Size bool
+}
+
+// Inspection is a container in the form of docker's API.
+type Inspection struct {
+	ID              string `json:"Id"`
+	Created         string
+	Path            string
+	Args            []string
+	State           InspectedState
+	Image           string
+	ResolvConfPath  string
+	HostnamePath    string
+	HostsPath       string
+	LogPath         string
+	Name            string
+	RestartCount    int
+	Driver          string
+	Platform        string
+	MountLabel      string
+	ProcessLabel    string
+	AppArmorProfile string
+	HostConfig      InspectedHostConfig
+	SizeRw          *int64 `json:",omitempty"`
+	Mounts          []InspectedMount
+	Config          InspectedConfig
+	NetworkSettings struct {
+		Ports    map[string]any
+		Networks map[string]any
+	}
+}
+
+// InspectedState is what it is doing.
+type InspectedState struct {
+	Status     string
+	Running    bool
+	Paused     bool
+	Restarting bool
+	OOMKilled  bool
+	Dead       bool
+	Pid        int
+	ExitCode   int
+	Error      string
+	StartedAt  string
+	FinishedAt string
+}
+
+// InspectedHostConfig is what was asked for that depends on the host.
+type InspectedHostConfig struct {
+	Binds     []string
+	LogConfig struct {
+		Type   string
+		Config map[string]string
+	}
+	NetworkMode   string
+	RestartPolicy struct {
+		Name              string
+		MaximumRetryCount int
+	}
+	AutoRemove        bool
+	CapAdd, CapDrop   []string
+	CgroupnsMode      string
+	DNS               []string `json:"Dns"`
+	ExtraHosts        []string
+	GroupAdd          []string
+	IpcMode           string
+	OomScoreAdj       int
+	PidMode           string
+	Privileged        bool
+	ReadonlyRootfs    bool
+	UTSMode           string
+	UsernsMode        string
+	ShmSize           int64
+	Sysctls           map[string]string
+	Init              bool
+	CPUShares         int64 `json:"CpuShares"`
+	Memory            int64
+	NanoCPUs          int64 `json:"NanoCpus"`
+	CgroupParent      string
+	CPUPeriod         int64 `json:"CpuPeriod"`
+	CPUQuota          int64 `json:"CpuQuota"`
+	CpusetCpus        string
+	CpusetMems        string
+	MemoryReservation int64
+	MemorySwap        int64
+	PidsLimit         int64
+}
+
+// InspectedMount is a mount that was asked for.
+type InspectedMount struct {
+	Type, Source, Destination, Mode string
+	RW                              bool
+	Propagation                     string
+}
+
+// InspectedConfig is what was asked for that does not depend on the host.
+type InspectedConfig struct {
+	Hostname                                string
+	Domainname                              string
+	User                                    string
+	AttachStdin, AttachStdout, AttachStderr bool
+	Tty                                     bool
+	OpenStdin                               bool
+	StdinOnce                               bool
+	Env                                     []string
+	Cmd                                     []string
+	Image                                   string
+	WorkingDir                              string
+	Entrypoint                              []string
+	Labels                                  map[string]string
+	StopSignal                              string
+	StopTimeout                             *int `json:",omitempty"`
+}
+
+// InspectContainer finds all that is known of a container.
+func (e *Engine) InspectContainer(ctx context.Context, r InspectContainerRequest) (*Inspection, error) {
+	record, err := e.Get(ctx, r.Container)
+	if err != nil {
+		return nil, err
+	}
+	st, err := e.State(record)
+	if err != nil {
+		return nil, err
+	}
+	containers, err := e.containers()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := containers.Dir(record.ID)
+	if err != nil {
+		return nil, err
+	}
+	home, err := e.homeOf(record.Config)
+	if err != nil {
+		return nil, err
+	}
+	if home.mapped {
+		dir = home.layer(record.ID)
+	}
+	i := inspection(record, st)
+	i.ResolvConfPath, i.HostnamePath, i.HostsPath = filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
+	if i.HostConfig.LogConfig.Type != logs.None {
+		i.LogPath = filepath.Join(monitor.LogDir(e.root, record.ID), logs.FileName)
+	}
+	if r.Size {
+		size, err := e.LayerSize(record)
+		if err != nil {
+			return nil, err
+		}
+		i.SizeRw = &size
+	}
+	return i, nil
+}
+
+// timeText is a time as docker prints it: one that has not been is the first of year 1.
+func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+func inspection(r container.Record, st container.State) *Inspection {
+	i := &Inspection{ID: r.ID, Created: timeText(r.Created), Image: r.ConfigDigest, Name: "/" + r.Name, RestartCount: st.Restarts,
+		Driver: "overlay", Platform: "linux", Mounts: []InspectedMount{}, Args: []string{}}
+	if len(r.Command) > 0 {
+		i.Path, i.Args = r.Command[0], r.Command[1:]
+	}
+	i.State = InspectedState{Status: string(st.Status), Running: st.PID != 0, Paused: st.Status == container.Paused,
+		Restarting: st.Status == container.Restarting, OOMKilled: st.OOMKilled, Pid: st.PID, ExitCode: st.ExitCode, Error: st.Error,
+		StartedAt: timeText(st.Started), FinishedAt: timeText(st.Finished)}
+	i.HostConfig, i.Config = inspectedHost(r.Config), inspectedConfig(r)
+	i.NetworkSettings.Ports, i.NetworkSettings.Networks = map[string]any{}, map[string]any{r.Config.Namespaces.Network: struct{}{}}
+	if r.Spec != nil && r.Spec.Process != nil {
+		i.AppArmorProfile, i.ProcessLabel = r.Spec.Process.ApparmorProfile, r.Spec.Process.SelinuxLabel
+	}
+	for _, m := range r.Config.Mounts {
+		i.Mounts = append(i.Mounts, InspectedMount{Type: string(m.Type), Source: m.Source, Destination: m.Target, RW: !m.ReadOnly, Propagation: m.Propagation})
+	}
+	return i
+}
+
+func inspectedHost(c container.Config) InspectedHostConfig {
+	h := InspectedHostConfig{NetworkMode: c.Namespaces.Network, AutoRemove: c.AutoRemove, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
+		CgroupnsMode: c.Namespaces.Cgroup, DNS: c.DNS.Servers, GroupAdd: c.GroupAdd, IpcMode: c.Namespaces.IPC, PidMode: c.Namespaces.PID,
+		Privileged: c.Privileged, ReadonlyRootfs: c.ReadOnly, UTSMode: c.Namespaces.UTS, UsernsMode: c.Namespaces.User, ShmSize: c.ShmSize,
+		Sysctls: c.Sysctls, Init: c.Init, CgroupParent: c.CgroupParent}
+	l := c.Resources
+	h.CPUShares, h.Memory, h.NanoCPUs, h.CPUPeriod, h.CPUQuota = l.CPUShares, l.Memory, l.NanoCPUs, l.CPUPeriod, l.CPUQuota
+	h.CpusetCpus, h.CpusetMems, h.MemoryReservation, h.MemorySwap, h.PidsLimit = l.CPUs, l.MemoryNodes, l.MemoryReservation, l.MemorySwap, l.Pids
+	if c.OOMScoreAdj != nil {
+		h.OomScoreAdj = *c.OOMScoreAdj
+	}
+	h.RestartPolicy.Name, h.RestartPolicy.MaximumRetryCount = c.Restart.Policy, c.Restart.Max
+	if h.RestartPolicy.Name == "" {
+		h.RestartPolicy.Name = container.RestartNo
+	}
+	h.LogConfig.Type, h.LogConfig.Config = c.LogDriver, c.LogOpts
+	if h.LogConfig.Type == "" {
+		h.LogConfig.Type = logs.JSONFile
+	}
+	for _, x := range c.ExtraHosts {
+		h.ExtraHosts = append(h.ExtraHosts, x.Name+":"+x.IP)
+	}
+	for _, m := range c.Mounts {
+		if m.Type == container.MountBind {
+			h.Binds = append(h.Binds, m.Source+":"+m.Target)
+		}
+	}
+	return h
+}
+
+func inspectedConfig(r container.Record) InspectedConfig {
+	c := r.Config
+	out := InspectedConfig{Domainname: c.Domainname, User: c.User, Tty: c.TTY, OpenStdin: c.Interactive, Cmd: c.Args, Image: c.Image,
+		WorkingDir: c.WorkDir, Entrypoint: c.Entrypoint, Labels: c.Labels, StopTimeout: c.StopTimeout, StopSignal: c.StopSignal}
+	if out.Labels == nil {
+		out.Labels = map[string]string{}
+	}
+	if r.Spec != nil {
+		out.Hostname = r.Spec.Hostname
+		if p := r.Spec.Process; p != nil {
+			out.Env, out.WorkingDir = p.Env, p.Cwd
+		}
+	}
+	return out
+}
+
+// LayerSize counts the bytes that a container has written to files of its own layer.
+func (e *Engine) LayerSize(r container.Record) (int64, error) {
+	home, err := e.homeOf(r.Config)
+	if err != nil {
+		return 0, err
+	}
+	var size int64
+	err = filepath.WalkDir(filepath.Join(home.layer(r.ID), "upper"), func(_ string, d os.DirEntry, err error) error {
+		if err != nil {
+			if os.IsNotExist(err) {
+				return nil // it comes and goes while we look
+			}
+			return err
+		}
+		if info, err := d.Info(); err == nil && info.Mode().IsRegular() {
+			size += info.Size()
+		}
+		return nil
+	})
+	return size, err
+}
+
+// TopRequest asks for the processes of a container.
+type TopRequest struct {
+	Container string
+	// Options are ps's; empty for those that docker gives it, -ef.
+	Options []string
+}
+
+// Top lists the processes of a container as rows of cells, the first of them titles.
+func (e *Engine) Top(ctx context.Context, r TopRequest) ([][]string, error) {
+	record, rt, err := e.running(ctx, r.Container)
+	if err != nil {
+		return nil, err
+	}
+	pids, err := rt.Processes(record.ID)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.Options) == 0 {
+		return processTable(pids), nil
+	}
+	out, err := exec.CommandContext(ctx, "ps", r.Options...).Output()
+	if err != nil {
+		return nil, fmt.Errorf("ps %s: %w", strings.Join(r.Options, " "), err)
+	}
+	return choosePIDs(string(out), pids)
+}
+
+// choosePIDs leaves the lines of ps that are about some processes.
+func choosePIDs(out string, pids []int) ([][]string, error) {
+	lines := strings.Split(strings.TrimRight(out, "\n"), "\n")
+	titles := strings.Fields(lines[0])
+	column := slices.Index(titles, "PID")
+	if column < 0 {
+		return nil, fmt.Errorf("ps printed no column PID: %s", lines[0])
+	}
+	rows := [][]string{titles}
+	for _, line := range lines[1:] {
+		cells := strings.Fields(line)
+		if len(cells) < len(titles) {
+			continue
+		}
+		if pid, err := strconv.Atoi(cells[column]); err != nil || !slices.Contains(pids, pid) {
+			continue
+		}
+		n := len(titles) - 1
+		rows = append(rows, append(cells[:n:n], strings.Join(cells[n:], " ")))
+	}
+	return rows, nil
+}
+
+// processTable is what ps -ef prints of some processes.
+func processTable(pids []int) [][]string {
+	rows := [][]string{{"UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"}}
+	boot := bootTime()
+	for _, pid := range pids {
+		if row := processRow(pid, boot, time.Now()); row != nil {
+			rows = append(rows, row)
+		}
+	}
+	return rows
+}
+
+// ticks is how many a second the kernel counts for processes on every architecture that
+// containr runs on, see sysconf(_SC_CLK_TCK).
+const ticks = 100
+
+func processRow(pid int, boot, now time.Time) []string {
+	dir := "/proc/" + strconv.Itoa(pid)
+	text, err := os.ReadFile(dir + "/stat")
+	if err != nil {
+		return nil // it has ended
+	}
+	end := strings.LastIndexByte(string(text), ')') // the process chooses its name
+	_, name, ok := strings.Cut(string(text[:max(end, 0)]), "(")
+	fields := strings.Fields(string(text[end+1:]))
+	if !ok || len(fields) < 20 {
+		return nil
+	}
+	number := func(i int) int64 { n, _ := strconv.ParseInt(fields[i], 10, 64); return n }
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil {
+		return nil
+	}
+	used := time.Duration(number(11)+number(12)) * time.Second / ticks
+	begun := boot.Add(time.Duration(number(19)) * time.Second / ticks)
+	share := int64(0)
+	if lived := now.Sub(begun); lived > 0 {
+		share = int64(100 * used / lived)
+	}
+	began := begun.Local().Format("15:04")
+	if now.Sub(begun) > 24*time.Hour {
+		began = begun.Local().Format("Jan02")
+	}
+	command, _ := os.ReadFile(dir + "/cmdline")
+	line := strings.TrimRight(strings.ReplaceAll(string(command), "\x00", " "), " ")
+	if line == "" {
+		line = "[" + name + "]"
+	}
+	return []string{strconv.Itoa(int(st.Uid)), strconv.Itoa(pid), fields[1], strconv.FormatInt(share, 10), began, terminalName(number(4)),
+		fmt.Sprintf("%02d:%02d:%02d", int(used.Hours()), int(used.Minutes())%60, int(used.Seconds())%60), line}
+}
+
+// terminalName is the name of a terminal by its device number.
+func terminalName(dev int64) string {
+	if dev == 0 {
+		return "?"
+	}
+	major, minor := unix.Major(uint64(dev)), unix.Minor(uint64(dev))
+	if major >= 136 && major <= 143 {
+		return fmt.Sprintf("pts/%d", (major-136)*256+minor)
+	}
+	return "?"
+}
+
+func bootTime() time.Time {
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_BOOTTIME, &now) != nil {
+		return time.Now()
+	}
+	return time.Now().Add(-time.Duration(now.Nano()))
+}

@@ -1,0 +1,220 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/internal/spelling"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/runtime"
+)
+
+// Container is a container as it is now.
+type Container struct {
+	container.Record
+	State container.State
+}
+
+// NotFoundError says that there is no container of a name, and which one may be meant.
+type NotFoundError struct {
+	Ref, Near string
+}
+
+// Error says so.
+func (e *NotFoundError) Error() string {
+	return fmt.Sprintf("container %s: %v", e.Ref, container.ErrNotFound)
+}
+
+// Unwrap is container.ErrNotFound.
+func (e *NotFoundError) Unwrap() error { return container.ErrNotFound }
+
+// Get finds a container by its name, its id or the beginning of its id. What processes
+// that were killed have left undone is done before.
+func (e *Engine) Get(ctx context.Context, ref string) (container.Record, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return container.Record{}, err
+	}
+	if err := e.attendToAll(ctx); err != nil {
+		return container.Record{}, err
+	}
+	record, err := containers.Get(ref)
+	if !errors.Is(err, container.ErrNotFound) {
+		return record, err
+	}
+	missing := &NotFoundError{Ref: ref}
+	if records, err := containers.List(); err == nil {
+		var names []string
+		for _, r := range records {
+			names = append(names, r.Name)
+		}
+		missing.Near = spelling.Nearest(ref, names)
+	}
+	return record, missing
+}
+
+// attendToAll is recover, and sees to it that there is a monitor if a container needs one.
+func (e *Engine) attendToAll(ctx context.Context) error {
+	if err := e.recover(ctx); err != nil {
+		return err
+	}
+	m, err := e.monitor()
+	if err != nil || m.Running() {
+		return err
+	}
+	if needed, err := e.needsMonitor(); !needed || err != nil {
+		return err
+	}
+	return m.Ensure(ctx)
+}
+
+// needsMonitor reports whether there is a container that nobody attends to and that a
+// monitor would look after.
+func (e *Engine) needsMonitor() (bool, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return false, err
+	}
+	rt, err := e.runtime()
+	if err != nil {
+		return false, err
+	}
+	records, err := containers.List()
+	if err != nil {
+		return false, err
+	}
+	for _, r := range records {
+		st, err := containers.State(r.ID)
+		if err == nil && st.Status == container.Restarting {
+			return true, nil
+		}
+		if unread, err := e.unread(rt, r.ID); err != nil || !unread {
+			continue
+		}
+		lock, err := containers.TakeOver(r.ID)
+		if err == nil {
+			return true, lock.Release()
+		}
+	}
+	return false, nil
+}
+
+// List returns all containers as they are now, the newest first. Those that come and go
+// meanwhile may or may not be there.
+func (e *Engine) List(ctx context.Context) ([]Container, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return nil, err
+	}
+	if err := e.attendToAll(ctx); err != nil {
+		return nil, err
+	}
+	records, err := containers.List()
+	var out []Container
+	for _, r := range records {
+		st, stateErr := e.State(r)
+		if errors.Is(stateErr, container.ErrNotFound) {
+			continue
+		}
+		if stateErr != nil {
+			err = errors.Join(err, stateErr)
+			continue
+		}
+		out = append(out, Container{Record: r, State: st})
+	}
+	return out, err
+}
+
+// State returns what a container is doing: what its files say, and the kernel knows
+// better. Its PID is 0 if its program does not run.
+func (e *Engine) State(r container.Record) (container.State, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return container.State{}, err
+	}
+	rt, err := e.runtime()
+	if err != nil {
+		return container.State{}, err
+	}
+	for {
+		st, err := containers.State(r.ID)
+		if err != nil || st.Status == container.Exited || st.Status == container.Restarting {
+			return st, err
+		}
+		info, infoErr := rt.State(r.ID)
+		now, err := e.combine(containers, r, st, info, infoErr)
+		if err != nil {
+			return now, err
+		}
+		// It may have ended and begun again between the two.
+		if again, err := containers.State(r.ID); err != nil || again.Status == st.Status && again.Started.Equal(st.Started) {
+			return now, err
+		}
+	}
+}
+
+// combine makes a container's state of what its files say and of what the runtime found.
+func (e *Engine) combine(containers *container.Store, r container.Record, st container.State, info *runtime.Info, err error) (container.State, error) {
+	switch {
+	case errors.Is(err, runtime.ErrNotFound) && st.Status == container.Created:
+		return st, nil
+	case err != nil && !errors.Is(err, runtime.ErrNotFound):
+		return st, err
+	case err != nil, info.Status == specs.StateStopped:
+		return e.ended(containers, r, st)
+	case info.Status == runtime.StatePaused:
+		st.Status = container.Paused
+	default:
+		st.Status = container.Running
+	}
+	st.PID = info.PID
+	if st.Started.IsZero() {
+		st.Started = info.Created
+	}
+	return st, nil
+}
+
+// keeperPatience is how long a keeper may need to write down that its container has ended.
+const keeperPatience = 10 * time.Second
+
+// exitStatus is that of a container which has ended. Its keeper may be about to write it
+// down.
+func (e *Engine) exitStatus(id, file string) (int, error) {
+	rt, err := e.runtime()
+	if err != nil {
+		return 0, err
+	}
+	keeper, err := rt.Keeper(id)
+	if err != nil {
+		return runtime.ReadExit(file)
+	}
+	defer keeper.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), keeperPatience)
+	defer cancel()
+	return keeper.AwaitExit(ctx, file)
+}
+
+// ended is the state of a container that has ended, before that is written down.
+func (e *Engine) ended(containers *container.Store, r container.Record, st container.State) (container.State, error) {
+	dir, err := containers.Dir(r.ID)
+	if err != nil {
+		return st, err
+	}
+	st.ExitCode, err = e.exitStatus(r.ID, container.ExitFile(dir))
+	st.Status, st.PID, st.Finished = container.Exited, 0, exitTime(dir)
+	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			st.Error = "nobody saw its end: the container's keeper was killed"
+		}
+		st.ExitCode = exitLost
+	}
+	if _, _, again := r.Config.Restart.Next(st); again {
+		st.Status = container.Restarting
+	}
+	return st, nil
+}

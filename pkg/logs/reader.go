@@ -1,0 +1,359 @@
+package logs
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// ReadOptions say what of a log is read.
+type ReadOptions struct {
+	// Since and Until bound the times of the records; zero for no bound.
+	Since, Until time.Time
+	// Tail is how many of the last records are read, if it is Last; else all are.
+	Last bool
+	Tail int
+	// Follow goes on with what is written later, until Ended says that nothing will be,
+	// or Until is over. Ended is asked again when something changes in one of the
+	// directories in Watch.
+	Follow bool
+	Ended  func() (bool, error)
+	Watch  []string
+}
+
+// Read calls each for the records of the log in a directory, in their order. A log that
+// is not there is empty. An error of each ends it.
+func Read(ctx context.Context, dir string, o ReadOptions, each func(Record) error) error {
+	r := &reader{dir: dir, o: o, each: each}
+	defer r.close()
+	if o.Follow {
+		if err := r.watch(); err != nil {
+			return err
+		}
+		defer context.AfterFunc(ctx, func() { r.events.SetReadDeadline(time.Unix(1, 0)) })()
+	}
+	if err := r.open(); err != nil {
+		return err
+	}
+	if err := r.skip(); err != nil {
+		return err
+	}
+	err := r.read(ctx)
+	if errors.Is(err, errUntil) {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// errUntil means that all later records are too late.
+var errUntil = errors.New("the rest is later")
+
+type reader struct {
+	dir  string
+	o    ReadOptions
+	each func(Record) error
+	// files are to be read, the oldest first.
+	files  []*source
+	events *os.File
+}
+
+// source is one file of the log.
+type source struct {
+	file  *os.File
+	inode uint64
+	in    *bufio.Reader
+	// part is the beginning of a line that is being written.
+	part []byte
+}
+
+func (r *reader) close() {
+	for _, s := range r.files {
+		s.file.Close()
+	}
+	if r.events != nil {
+		r.events.Close()
+	}
+}
+
+// open opens all files. The newest come first, so that one that is renamed meanwhile is
+// found twice and not missed.
+func (r *reader) open() error {
+	misses := 0
+	for n := 0; misses < 2; n++ {
+		s, err := r.openFile(n)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			misses++
+			continue
+		case err != nil:
+			return fmt.Errorf("log: %w", err)
+		}
+		if len(r.files) > 0 && r.files[0].inode == s.inode {
+			s.file.Close()
+			continue
+		}
+		r.files = append([]*source{s}, r.files...)
+	}
+	return nil
+}
+
+// openFile opens the nth file, compressed or not; 0 is the one that grows.
+func (r *reader) openFile(n int) (*source, error) {
+	path := filepath.Join(r.dir, FileName)
+	if n > 0 {
+		path = filepath.Join(r.dir, older(n))
+	}
+	f, err := os.Open(path)
+	if err == nil {
+		return newSource(f, f)
+	}
+	if n == 0 || !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if f, err = os.Open(path + zipped); err != nil {
+		return nil, err
+	}
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
+	}
+	return newSource(f, z)
+}
+
+func newSource(f *os.File, in io.Reader) (*source, error) {
+	_, inode, err := identify(f)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &source{file: f, inode: inode, in: bufio.NewReaderSize(in, 64<<10)}, nil
+}
+
+// line returns the next whole line, or io.EOF if there is none yet.
+func (s *source) line() ([]byte, error) {
+	line, err := s.in.ReadSlice('\n')
+	if err == nil && s.part == nil {
+		return line, nil
+	}
+	s.part = append(s.part, line...)
+	for errors.Is(err, bufio.ErrBufferFull) {
+		line, err = s.in.ReadSlice('\n')
+		s.part = append(s.part, line...)
+	}
+	if err != nil {
+		return nil, err
+	}
+	whole := s.part
+	s.part = nil
+	return whole, nil
+}
+
+// skip passes over all but the last records, if only they are wanted.
+func (r *reader) skip() error {
+	if !r.o.Last {
+		return nil
+	}
+	wanted := r.o.Tail
+	for i := len(r.files) - 1; i >= 0; i-- {
+		count, err := countLines(r.files[i])
+		if err != nil {
+			return fmt.Errorf("log: %w", err)
+		}
+		over := max(count-wanted, 0)
+		for range over {
+			if _, err := r.files[i].line(); err != nil {
+				return fmt.Errorf("log: %w", err)
+			}
+		}
+		wanted -= count - over
+	}
+	return nil
+}
+
+// countLines counts the whole lines of a file, and goes back to its beginning.
+func countLines(s *source) (int, error) {
+	f, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", s.file.Fd()))
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var in io.Reader = f
+	if filepath.Ext(s.file.Name()) == zipped {
+		if in, err = gzip.NewReader(f); err != nil {
+			return 0, err
+		}
+	}
+	count, b := 0, make([]byte, 64<<10)
+	for {
+		n, err := in.Read(b)
+		count += bytes.Count(b[:n], []byte{'\n'})
+		if errors.Is(err, io.EOF) {
+			return count, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+}
+
+// read reads all files, and then, if it is to follow, waits for more.
+func (r *reader) read(ctx context.Context) error {
+	for len(r.files) > 1 {
+		if err := r.readFile(r.files[0]); err != nil {
+			return err
+		}
+		r.files[0].file.Close()
+		r.files = r.files[1:]
+	}
+	for {
+		ended := true
+		if r.o.Follow {
+			var err error
+			if ended, err = r.o.Ended(); err != nil {
+				return err
+			}
+		}
+		moved, err := r.readNewest()
+		switch {
+		case err != nil:
+			return err
+		case moved:
+			continue
+		case ended:
+			return nil
+		}
+		if err := r.await(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// readNewest reads the file that grows, or that did when it was opened. If it has been
+// renamed, the next one is opened, and moved is true.
+func (r *reader) readNewest() (moved bool, err error) {
+	if len(r.files) == 0 {
+		s, err := r.openFile(0)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("log: %w", err)
+		}
+		r.files = []*source{s}
+	}
+	s := r.files[0]
+	next := r.after(s)
+	// What it has got before it was renamed is read after that was seen.
+	if err := r.readFile(s); err != nil || next < 0 {
+		return false, err
+	}
+	n, err := r.openFile(next)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // it is just being made
+	}
+	if err != nil {
+		return false, fmt.Errorf("log: %w", err)
+	}
+	if n.inode == s.inode { // renamed again
+		n.file.Close()
+		return true, nil
+	}
+	s.file.Close()
+	r.files[0] = n
+	return true, nil
+}
+
+// after finds the number of the file that follows another, -1 if that one still grows.
+func (r *reader) after(s *source) int {
+	for n := 0; ; n++ {
+		path := filepath.Join(r.dir, FileName)
+		if n > 0 {
+			path = filepath.Join(r.dir, older(n))
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err != nil {
+			if n == 0 {
+				continue // between two files
+			}
+			return 0 // it is compressed, or has fallen off the end
+		}
+		if st.Ino == s.inode {
+			return n - 1
+		}
+	}
+}
+
+// readFile reads the lines that are there.
+func (r *reader) readFile(s *source) error {
+	for {
+		line, err := s.line()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("log: %w", err)
+		}
+		rec, err := readRecord(line)
+		if err != nil {
+			return err
+		}
+		if !r.o.Until.IsZero() && rec.Time.After(r.o.Until) {
+			return errUntil
+		}
+		if rec.Time.Before(r.o.Since) {
+			continue
+		}
+		if err := r.each(rec); err != nil {
+			return err
+		}
+	}
+}
+
+// watch begins to notice what happens to the log.
+func (r *reader) watch() error {
+	fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK)
+	if err != nil {
+		return fmt.Errorf("log: inotify: %w", err)
+	}
+	r.events = os.NewFile(uintptr(fd), "inotify")
+	for _, dir := range append(r.o.Watch, r.dir) {
+		_, err := unix.InotifyAddWatch(fd, dir, unix.IN_MODIFY|unix.IN_CREATE|unix.IN_MOVED_TO|unix.IN_DELETE|unix.IN_DELETE_SELF)
+		if err != nil {
+			return fmt.Errorf("log: watch %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// await waits until something has happened, or Until is over.
+func (r *reader) await(ctx context.Context) error {
+	if !r.o.Until.IsZero() {
+		r.events.SetReadDeadline(r.o.Until)
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	var b [4096]byte
+	_, err := r.events.Read(b[:])
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errUntil
+	}
+	if err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	return nil
+}

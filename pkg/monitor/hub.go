@@ -1,0 +1,200 @@
+package monitor
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+
+	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/pkg/logs"
+)
+
+// Kind says what a frame is.
+type Kind byte
+
+// The kinds of frames. A frame is its kind, the length of its data in four bytes, the
+// least significant first, and the data.
+const (
+	// StdoutFrame and StderrFrame carry what the container wrote.
+	StdoutFrame Kind = 1
+	StderrFrame Kind = 2
+	// MissedFrame says how many bytes, in four, were not sent because nobody took them.
+	MissedFrame Kind = 3
+	// EndFrame is the last one: the container has ended, and its exit status is the data,
+	// four bytes.
+	EndFrame Kind = 4
+)
+
+func frame(s logs.Stream) Kind {
+	if s == logs.Stderr {
+		return StderrFrame
+	}
+	return StdoutFrame
+}
+
+// hub passes on what a container writes to all who are attached.
+type hub struct {
+	mu      sync.Mutex
+	clients map[*client]bool
+}
+
+// client is somebody who is attached. What he does not take in time he misses: a
+// container waits for nobody.
+type client struct {
+	frames chan []byte
+	missed uint32
+}
+
+// waiting is how many frames may wait for a client.
+const waiting = 256
+
+// hub returns the container's, with a further client if c is not nil.
+func (m *Monitor) hub(id string, c *client) *hub {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	h := m.hubs[id]
+	if h == nil {
+		h = &hub{clients: map[*client]bool{}}
+		m.hubs[id] = h
+	}
+	if c != nil {
+		h.mu.Lock()
+		h.clients[c] = true
+		h.mu.Unlock()
+	}
+	return h
+}
+
+func (h *hub) empty() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.clients) == 0
+}
+
+func encode(kind Kind, data []byte) []byte {
+	f := make([]byte, 5, 5+len(data))
+	f[0] = byte(kind)
+	binary.LittleEndian.PutUint32(f[1:], uint32(len(data)))
+	return append(f, data...)
+}
+
+func number(n uint32) []byte { return binary.LittleEndian.AppendUint32(nil, n) }
+
+// send passes data on.
+func (h *hub) send(kind Kind, data []byte) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.clients) == 0 {
+		return
+	}
+	f := encode(kind, data)
+	for c := range h.clients {
+		c.put(f, len(data))
+	}
+}
+
+func (c *client) put(f []byte, size int) {
+	if c.missed > 0 {
+		select {
+		case c.frames <- encode(MissedFrame, number(c.missed)):
+			c.missed = 0
+		default:
+		}
+	}
+	select {
+	case c.frames <- f:
+	default:
+		c.missed += uint32(size)
+	}
+}
+
+// end tells everybody that the container has ended.
+func (h *hub) end(code int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.clients {
+		c.put(encode(EndFrame, number(uint32(code))), 0)
+		close(c.frames)
+		delete(h.clients, c)
+	}
+}
+
+func (h *hub) leave(c *client) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.clients[c] {
+		delete(h.clients, c)
+		close(c.frames)
+	}
+}
+
+func (m *Monitor) looksAfter(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.adopted[id]
+}
+
+// answer does what a request asks for.
+func (m *Monitor) answer(conn net.Conn) {
+	defer conn.Close()
+	line, err := bufio.NewReader(io.LimitReader(conn, 1024)).ReadString('\n')
+	if err != nil {
+		return
+	}
+	verb, id, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+	switch verb {
+	case "adopt":
+		reply(conn, m.adopt(id))
+	case "attach":
+		m.attach(conn, id, true)
+	case "await":
+		m.attach(conn, id, false)
+	default:
+		reply(conn, errors.New("unknown request"))
+	}
+}
+
+func reply(conn net.Conn, err error) {
+	text := "ok\n"
+	switch {
+	case errors.Is(err, durable.ErrLocked):
+		text = "busy\n"
+	case err != nil:
+		text = "error " + strings.ReplaceAll(err.Error(), "\n", "; ") + "\n"
+	}
+	_, _ = io.WriteString(conn, text) // who has gone need not be told
+}
+
+// errNotAdopted is the answer for a container that has ended.
+var errNotAdopted = errors.New("the container does not run")
+
+// attach sends what a container writes until it ends or the client goes.
+func (m *Monitor) attach(conn net.Conn, id string, runs bool) {
+	c := &client{frames: make(chan []byte, waiting)}
+	h := m.hub(id, c)
+	defer h.leave(c)
+	if runs {
+		err := m.adopt(id)
+		if err == nil && !m.looksAfter(id) {
+			err = errNotAdopted
+		}
+		if err != nil {
+			reply(conn, err)
+			return
+		}
+	}
+	reply(conn, nil)
+	go func() {
+		_, _ = conn.Read(make([]byte, 1)) // the client's end
+		h.leave(c)
+	}()
+	for f := range c.frames {
+		if _, err := conn.Write(f); err != nil {
+			return
+		}
+	}
+}

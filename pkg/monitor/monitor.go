@@ -1,0 +1,314 @@
+// Package monitor looks after containers that run detached: it copies what they write to
+// their logs and to those who are attached, and sees to it that their end is dealt with.
+//
+// # Theory of operation
+//
+// There is one monitor for each state root. The first command that needs it starts it,
+// and it ends when there is nothing to look after. It may be killed at any moment, and
+// nothing is lost by it: the containers' keepers hold their streams (package streams),
+// the logs know how far they have come (package logs), and everything else is in the
+// files of the containers. The next command starts it again.
+//
+// It *adopts* a container: takes the lock that says that the container is attended to,
+// borrows the streams from its keeper, and copies. When the container has ended, what is
+// left in its streams goes to the log; then the keeper, which waits for that, is ended,
+// the lock released, and `containr container cleanup` executed, which does what there is
+// to do at the end of a container: undo its plan, write down how it ended, remove it or
+// have it started again. So the monitor needs to know nothing of images and networks, and
+// stays small.
+//
+// Others talk to it over the socket monitor.sock in the run directory. A request is a
+// line, and so is the answer, "ok" or "error" and a text:
+//
+//	adopt ID     look after this container
+//	attach ID    the same, and what it writes follows, in frames, see Kind
+//	await ID     what it will write once it is started follows
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/runtime"
+)
+
+// Options say what a monitor looks after.
+type Options struct {
+	// Root and Run are the directories of the state.
+	Root, Run string
+	// Command is containr with the flags that make it use these directories.
+	Command []string
+	// Ready, if set, is told "ready" and closed when requests are answered.
+	Ready *os.File
+}
+
+// Names of the monitor's files in the run directory.
+const (
+	socketName = "monitor.sock"
+	lockName   = "monitor.lock"
+	logName    = "monitor.log"
+)
+
+// patience is how long the monitor stays when there is nothing to look after.
+const patience = 2 * time.Second
+
+// LogDir is the directory of a container's log.
+func LogDir(root, id string) string { return filepath.Join(root, "logs", id) }
+
+// positionDir has a file for each log that is being written.
+func positionDir(run string) string { return filepath.Join(run, "logs") }
+
+// RemoveLog removes the log of a container.
+func RemoveLog(root, run, id string) error {
+	return errors.Join(os.RemoveAll(LogDir(root, id)), os.RemoveAll(filepath.Join(positionDir(run), id)))
+}
+
+// Monitor is a monitor that runs.
+type Monitor struct {
+	o          Options
+	containers *container.Store
+	runtime    *runtime.Runtime
+
+	mu sync.Mutex
+	// adopted are the containers that are looked after, and hubs pass on what they write.
+	adopted map[string]bool
+	hubs    map[string]*hub
+	// busy counts what keeps the monitor from ending: adopted containers, cleanups,
+	// restarts that are due, requests.
+	busy   int
+	idle   *time.Timer
+	listen net.Listener
+}
+
+// Run looks after the containers of a state root until there are none. If there is a
+// monitor already it returns at once.
+func Run(o Options) error {
+	lock, err := durable.TryAcquire(filepath.Join(o.Run, lockName), durable.Exclusive)
+	if errors.Is(err, durable.ErrLocked) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	facts, err := host.Probe()
+	if err != nil {
+		return err
+	}
+	m := &Monitor{o: o, adopted: map[string]bool{}, hubs: map[string]*hub{}, busy: 1,
+		runtime: &runtime.Runtime{Root: filepath.Join(o.Run, "runtime"), Facts: facts}}
+	if m.containers, err = container.OpenStore(o.Root, o.Run); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(positionDir(o.Run), 0o700); err != nil {
+		return err
+	}
+	if m.listen, err = listen(o.Run); err != nil {
+		return err
+	}
+	m.idle = time.AfterFunc(time.Hour, m.endIfIdle)
+	m.scan()
+	if o.Ready != nil {
+		if _, err := o.Ready.WriteString("ready"); err != nil {
+			return err
+		}
+		if err := o.Ready.Close(); err != nil {
+			return err
+		}
+	}
+	m.done()
+	return m.serve()
+}
+
+// listen makes the socket. One that is there is of a monitor that was killed.
+func listen(run string) (net.Listener, error) {
+	dir, err := os.Open(run)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	if err := os.Remove(filepath.Join(run, socketName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	l, err := net.Listen("unix", address(dir))
+	if err != nil {
+		return nil, fmt.Errorf("socket of the monitor: %w", err)
+	}
+	l.(*net.UnixListener).SetUnlinkOnClose(false)
+	return l, os.Chmod(filepath.Join(run, socketName), 0o600)
+}
+
+// address is the socket's by way of a descriptor: the length of a socket's name is
+// limited, see unix(7).
+func address(dir *os.File) string { return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), socketName) }
+
+// keep says that there is something to stay for, done that it is no more.
+func (m *Monitor) keep() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.busy++
+}
+
+func (m *Monitor) done() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.busy--; m.busy == 0 {
+		m.idle.Reset(patience)
+	}
+}
+
+// endIfIdle ends the monitor if there is nothing to look after. Who has connected and is
+// not answered starts another one.
+func (m *Monitor) endIfIdle() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.busy == 0 {
+		m.listen.Close()
+	}
+}
+
+// scan finds what there is to do: containers that nobody attends to, and restarts.
+func (m *Monitor) scan() {
+	records, err := m.containers.List()
+	if err != nil {
+		slog.Error("list the containers", "error", err)
+	}
+	for _, r := range records {
+		st, err := m.containers.State(r.ID)
+		switch {
+		case err != nil:
+			continue
+		case st.Status == container.Restarting:
+			m.await(r.ID, st.RestartAt)
+			continue
+		case st.Status == container.Exited:
+			continue
+		}
+		if err := m.adopt(r.ID); err != nil && !errors.Is(err, durable.ErrLocked) && !errors.Is(err, container.ErrNotFound) {
+			slog.Error("adopt", "container", r.ID, "error", err)
+		}
+	}
+}
+
+// await has a container cleaned up, which starts it again, at a time.
+func (m *Monitor) await(id string, at time.Time) {
+	m.keep()
+	time.AfterFunc(time.Until(at), func() {
+		defer m.done()
+		m.cleanup(id)
+	})
+}
+
+// cleanup has containr do what is to be done at the end of a container, and looks whether
+// it is to be started again.
+func (m *Monitor) cleanup(id string) {
+	args := append(m.o.Command[1:len(m.o.Command):len(m.o.Command)], "container", "cleanup", id)
+	c := exec.Command(m.o.Command[0], args...)
+	c.Stderr = os.Stderr
+	c.Dir = "/"
+	if err := c.Run(); err != nil {
+		slog.Error("clean up", "container", id, "error", err)
+		return
+	}
+	if st, err := m.containers.State(id); err == nil && st.Status == container.Restarting {
+		m.await(id, st.RestartAt)
+	}
+}
+
+// adopt begins to look after a container. It is no error if that is done already, or if
+// there is nothing to look after because the container has no keeper any more; then it
+// is cleaned up. The error wraps durable.ErrLocked if somebody else attends to it.
+func (m *Monitor) adopt(id string) error {
+	m.mu.Lock()
+	already := m.adopted[id]
+	m.mu.Unlock()
+	if already {
+		return nil
+	}
+	lock, err := m.containers.TakeOver(id)
+	if err != nil {
+		return err
+	}
+	c, err := m.open(id)
+	if err != nil {
+		lock.Release()
+		return err
+	}
+	if c == nil {
+		return lock.Release()
+	}
+	c.lock = lock
+	m.mu.Lock()
+	m.adopted[id] = true
+	m.busy++
+	m.mu.Unlock()
+	go c.look()
+	return nil
+}
+
+// open prepares to look after a container, whose lock is held; nil if nothing of it is
+// there to be looked after.
+func (m *Monitor) open(id string) (*adopted, error) {
+	record, err := m.containers.Get(id)
+	if err != nil {
+		return nil, err
+	}
+	keeper, err := m.runtime.Keeper(id)
+	if errors.Is(err, runtime.ErrNotFound) || errors.Is(err, runtime.ErrNoKeeper) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	c := &adopted{m: m, id: id, keeper: keeper, hub: m.hub(id, nil)}
+	if err := c.open(record); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// released ends the looking after a container.
+func (m *Monitor) released(id string) {
+	m.mu.Lock()
+	delete(m.adopted, id)
+	if h := m.hubs[id]; h != nil && h.empty() {
+		delete(m.hubs, id)
+	}
+	m.mu.Unlock()
+	defer m.done()
+	m.cleanup(id)
+}
+
+// serve answers requests until the monitor ends.
+func (m *Monitor) serve() error {
+	for {
+		conn, err := m.listen.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		m.keep()
+		go func() {
+			defer m.done()
+			m.answer(conn)
+		}()
+	}
+}
+
+// background is the context of what is not called off.
+var background = context.Background()
