@@ -45,3 +45,34 @@ func TestManyAtOnce(t *testing.T) {
 		t.Errorf("left in the state root: %s", path)
 	}
 }
+
+// Several processes that pull one image at the same time fetch each of its blobs once.
+func TestPullsAtOnceFetchOnce(t *testing.T) {
+	program.Require(t)
+	testkit.Leftovers(t)
+	root := filepath.Join(t.TempDir(), "root")
+	registry := newRegistry(t)
+	var all sync.WaitGroup
+	for range 5 {
+		all.Go(func() {
+			cmd := exec.Command("containr", "pull", "--all-platforms", registry.Host()+"/base")
+			cmd.Env = append(os.Environ(), program.RootVar+"="+root)
+			if said, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v\n%s", err, said)
+			}
+		})
+	}
+	all.Wait()
+	base, err := baseContent()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range base.blobs {
+		if len(b.Data) < 1<<20 {
+			continue // a document, which may be asked for again
+		}
+		if n := len(registry.Requests(b.Digest.String())); n != 1 {
+			t.Errorf("a layer was fetched %d times", n)
+		}
+	}
+}

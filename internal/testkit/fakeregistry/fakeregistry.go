@@ -15,6 +15,7 @@
 package fakeregistry
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/json"
 	"fmt"
@@ -82,6 +83,7 @@ type Fault struct {
 	Truncate   int               // end the body in order after so many bytes
 	BreakAfter int               // cut the connection after so many bytes of body
 	Stall      bool              // send half of the body, and then nothing
+	Flip       int               // change the byte at this offset, counted on from the end to the beginning again
 }
 
 // token is what the fake token service gives out.
@@ -155,6 +157,13 @@ func (r *Registry) Fail(f Fault) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.faults = append(r.faults, &f)
+}
+
+// Heal takes all faults away.
+func (r *Registry) Heal() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.faults = nil
 }
 
 // Requests returns the requests so far whose path contains part.
@@ -262,6 +271,10 @@ func (r *Registry) answer(w http.ResponseWriter, req *http.Request, content test
 	data := content.Data
 	if f.Body != nil {
 		data = f.Body
+	}
+	if f.Flip > 0 && len(data) > 0 {
+		data = bytes.Clone(data)
+		data[f.Flip%len(data)] ^= 1
 	}
 	header := w.Header()
 	setDefault(header, "Content-Type", content.MediaType)
