@@ -36,6 +36,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/config"
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/engine"
 )
 
@@ -76,6 +77,7 @@ type globalFlags struct {
 // Main runs the command line and returns the exit status. args do not hold the
 // program's name.
 func (p *Program) Main(args []string) int {
+	sys.GrowStack()
 	ctx := p.handleInterrupts()
 	defer p.stopInterrupts()
 	root := p.newRoot(p.commandsIn(args))

@@ -27,6 +27,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/runtime"
 )
@@ -87,7 +88,7 @@ var errUsage = errors.New("usage")
 
 // Main runs one command and returns the exit code.
 func Main(args []string, stdin *os.File, stdout, stderr io.Writer) int {
-	growStack(false) // the room is wanted, not its use
+	sys.GrowStack()
 	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, failure: 1}
 	err := a.dispatch(args)
 	if err == nil {
