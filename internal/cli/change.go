@@ -3,6 +3,7 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/image-spec/specs-go/v1"
@@ -23,7 +24,10 @@ func applyChange(c *v1.ImageConfig, instruction string) error {
 	case "ENTRYPOINT":
 		return setCommand(&c.Entrypoint, rest)
 	case "ENV":
-		return eachPair(rest, func(key, value string) { c.Env = append(c.Env, key+"="+value) })
+		return eachPair(rest, func(key, value string) {
+			c.Env = slices.DeleteFunc(c.Env, func(old string) bool { return strings.HasPrefix(old, key+"=") })
+			c.Env = append(c.Env, key+"="+value)
+		})
 	case "LABEL":
 		if c.Labels == nil {
 			c.Labels = map[string]string{}

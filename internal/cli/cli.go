@@ -170,6 +170,7 @@ var commands = []struct {
 	{"import", (*Program).importCommand},
 	{"tag", (*Program).tagCommand},
 	{"untag", (*Program).untagCommand},
+	{"manifest", (*Program).manifestCommand},
 	{"history", (*Program).historyCommand},
 	{"help", (*Program).helpCommand},
 	{"system", (*Program).systemCommand},

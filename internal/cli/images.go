@@ -76,6 +76,7 @@ func (p *Program) imageCommand() *cobra.Command {
 		},
 	}
 	cmd.AddCommand(p.imageInspectCommand(), p.imageTreeCommand(), p.imageDiffCommand(), p.imageExistsCommand(), p.imageCopyCommand(),
+		p.imagePackCommand(), p.imageUnpackCommand(), p.imageRepackCommand(), p.imageConfigCommand(),
 		p.imageExportCommand(), p.imageMountCommand(), p.imageUmountCommand(), p.imagePruneCommand(),
 		within("history", p.historyCommand()), within("save", p.saveCommand()), within("untag", p.untagCommand()),
 		within("ls", p.imagesCommand()), within("rm", p.removeImageCommand()), within("pull", p.pullCommand()), within("push", p.pushCommand()),

@@ -197,7 +197,11 @@ func (e *Engine) Import(ctx context.Context, r ImportRequest) (*image.Image, err
 	if err != nil {
 		return nil, err
 	}
-	req := image.ImportRequest{Name: r.Name, Tar: r.In, Platform: platform, Config: r.Config, Comment: r.Comment}
+	date, err := sourceDate()
+	if err != nil {
+		return nil, err
+	}
+	req := image.ImportRequest{Name: r.Name, Tar: r.In, Platform: platform, Config: r.Config, Comment: r.Comment, Created: date, Latest: date}
 	if r.Path != "" {
 		file, err := os.Open(r.Path)
 		if err != nil {

@@ -22,6 +22,7 @@ type ImportRequest struct {
 	Config   v1.ImageConfig // how to run it: Cmd, Env, Entrypoint, WorkingDir, User ...
 	Comment  string         // for the history
 	Created  time.Time      // now, if zero
+	Latest   time.Time      // takes the place of later times of files in Dir, unless zero
 	Limits   Limits         // for the decompression of Tar
 }
 
@@ -79,7 +80,7 @@ func (l *Lease) importLayer(ctx context.Context, r ImportRequest) (Layer, error)
 		layer, err = copyRootfs(w, contextReader{ctx, r.Tar}, r.Limits)
 	} else {
 		layer.Descriptor.MediaType = v1.MediaTypeImageLayer
-		err = Pack(ctx, w, r.Dir)
+		err = Pack(ctx, w, r.Dir, r.Latest)
 	}
 	if err != nil {
 		return Layer{}, err

@@ -77,6 +77,9 @@ func (l *Lease) ingest(ctx context.Context, d v1.Descriptor, resume bool) (*Writ
 		if f == nil {
 			continue // the previous holder has finished, one way or the other
 		}
+		if l.store.Has(d) { // it was committed between our look and our file
+			return nil, errors.Join(fmt.Errorf("blob %s: %w", d.Digest, ErrExists), os.Remove(path), f.Close())
+		}
 		w := newWriter(l, d, f, d.Digest.Algorithm())
 		if err := w.takeUp(resume); err != nil {
 			f.Close()

@@ -20,16 +20,17 @@ import (
 // tree: entries sorted by name, times in whole seconds, numeric owners only.
 // Ownership, modes, extended attributes (but for SELinux labels), hard links and
 // devices are kept; sockets are left out, as a tar has no place for them. A
-// directory on another file system below dir is packed too.
+// directory on another file system below dir is packed too. Times later than latest become
+// that, unless it is zero.
 //
 // The tree may change meanwhile, or belong to somebody hostile: no symbolic link
 // in it is followed, and no fifo is waited for.
-func Pack(ctx context.Context, w io.Writer, dir string) error {
+func Pack(ctx context.Context, w io.Writer, dir string, latest time.Time) error {
 	top, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("pack %s: %w", dir, err)
 	}
-	p := packer{ctx: ctx, tar: tar.NewWriter(w), links: map[inode]string{}}
+	p := packer{ctx: ctx, tar: tar.NewWriter(w), latest: latest, links: map[inode]string{}}
 	if err := p.directory(os.NewFile(uintptr(top), dir), "."); err != nil {
 		return fmt.Errorf("pack %s: %w", dir, err)
 	}
@@ -38,9 +39,10 @@ func Pack(ctx context.Context, w io.Writer, dir string) error {
 
 // packer is a walk over a tree.
 type packer struct {
-	ctx   context.Context
-	tar   *tar.Writer
-	links map[inode]string // where a file with several names was first met
+	ctx    context.Context
+	tar    *tar.Writer
+	latest time.Time
+	links  map[inode]string // where a file with several names was first met
 }
 
 type inode struct{ dev, ino uint64 }
@@ -176,6 +178,9 @@ func (p *packer) header(parent *os.File, base, name string, st *unix.Stat_t, tar
 	}
 	if h.Name == "" {
 		h.Name = "./"
+	}
+	if !p.latest.IsZero() && h.ModTime.After(p.latest) {
+		h.ModTime = p.latest
 	}
 	setType(h, st)
 	if first, linked := p.link(st, name); linked {

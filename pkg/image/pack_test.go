@@ -21,7 +21,7 @@ import (
 func packed(t *testing.T, dir string) ([]byte, []string) {
 	t.Helper()
 	var buf bytes.Buffer
-	if err := Pack(t.Context(), &buf, dir); err != nil {
+	if err := Pack(t.Context(), &buf, dir, time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	var lines []string
@@ -147,10 +147,10 @@ func TestPackNeverOpensLinks(t *testing.T) {
 func TestPackEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := Pack(ctx, io.Discard, t.TempDir()); !errors.Is(err, context.Canceled) {
+	if err := Pack(ctx, io.Discard, t.TempDir(), time.Time{}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if err := Pack(t.Context(), io.Discard, filepath.Join(t.TempDir(), "none")); !errors.Is(err, os.ErrNotExist) {
+	if err := Pack(t.Context(), io.Discard, filepath.Join(t.TempDir(), "none"), time.Time{}); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,0 +1,151 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/containr/containr/pkg/image"
+)
+
+// ListRequest is about a list of images for several platforms: an index with a name.
+type ListRequest struct {
+	// List is the name of the index.
+	List string
+	// Images are references or ids of what is to be in it, all of their platforms that are here; to change or remove an
+	// entry also the digest that it has in the list.
+	Images []string
+	// Amend allows that the list exists.
+	Amend bool
+	// Platform and Annotations are what the list says of the images; what is empty stays as the image says.
+	Platform    v1.Platform
+	Annotations map[string]string
+}
+
+// CreateList makes a list of images.
+func (e *Engine) CreateList(ctx context.Context, r ListRequest) (digest.Digest, error) {
+	images, err := e.images()
+	if err != nil {
+		return "", err
+	}
+	list, old, err := images.Index(r.List)
+	switch {
+	case errors.Is(err, image.ErrNotFound):
+		list = &v1.Index{}
+	case err != nil:
+		return "", err
+	case !r.Amend:
+		return "", fmt.Errorf("list %s: %w", r.List, image.ErrExists)
+	}
+	return e.addToList(ctx, images, *list, old.Digest, r)
+}
+
+// AddToList adds images to a list that exists.
+func (e *Engine) AddToList(ctx context.Context, r ListRequest) (digest.Digest, error) {
+	images, err := e.images()
+	if err != nil {
+		return "", err
+	}
+	list, old, err := images.Index(r.List)
+	if err != nil {
+		return "", err
+	}
+	return e.addToList(ctx, images, *list, old.Digest, r)
+}
+
+func (e *Engine) addToList(ctx context.Context, images *image.Store, list v1.Index, old digest.Digest, r ListRequest) (digest.Digest, error) {
+	for _, name := range r.Images {
+		entries, err := images.Entries(name, image.AnyPlatform)
+		if err != nil {
+			return "", err
+		}
+		for i := range entries {
+			entries[i] = image.Annotated(entries[i], r.Platform, r.Annotations)
+		}
+		list = image.SetEntries(list, entries...)
+	}
+	return putList(ctx, images, r.List, list, old)
+}
+
+// putList stores a list in the place of an older one, of which nothing stays.
+func putList(ctx context.Context, images *image.Store, name string, list v1.Index, old digest.Digest) (digest.Digest, error) {
+	made, err := images.PutIndex(ctx, name, list)
+	if err != nil || old == "" || old == made {
+		return made, err
+	}
+	return made, images.Forget(ctx, old)
+}
+
+// AnnotateList changes what a list says of an image.
+func (e *Engine) AnnotateList(ctx context.Context, r ListRequest) (digest.Digest, error) {
+	return e.changeEntries(ctx, r, func(d v1.Descriptor) (v1.Descriptor, bool) {
+		return image.Annotated(d, r.Platform, r.Annotations), true
+	})
+}
+
+// RemoveFromList takes images out of a list; they stay in the store while something else needs them.
+func (e *Engine) RemoveFromList(ctx context.Context, r ListRequest) (digest.Digest, error) {
+	return e.changeEntries(ctx, r, func(d v1.Descriptor) (v1.Descriptor, bool) { return d, false })
+}
+
+// changeEntries changes the entries of a list that are meant, or drops them.
+func (e *Engine) changeEntries(ctx context.Context, r ListRequest, change func(v1.Descriptor) (v1.Descriptor, bool)) (digest.Digest, error) {
+	images, err := e.images()
+	if err != nil {
+		return "", err
+	}
+	list, old, err := images.Index(r.List)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range r.Images {
+		meant, err := e.entriesMeant(images, list, name)
+		if err != nil {
+			return "", err
+		}
+		var kept []v1.Descriptor
+		for _, d := range list.Manifests {
+			if slices.Contains(meant, d.Digest) {
+				changed, keep := change(d)
+				if !keep {
+					continue
+				}
+				d = changed
+			}
+			kept = append(kept, d)
+		}
+		list.Manifests = kept
+	}
+	if len(list.Manifests) == 0 {
+		return "", fmt.Errorf("list %s would be empty: %w", r.List, image.ErrInvalid)
+	}
+	return putList(ctx, images, r.List, *list, old.Digest)
+}
+
+// entriesMeant lists the digests in a list that a digest, or the name of an image, means.
+func (e *Engine) entriesMeant(images *image.Store, list *v1.Index, name string) ([]digest.Digest, error) {
+	var all []digest.Digest
+	listed := func(d digest.Digest) bool {
+		return slices.ContainsFunc(list.Manifests, func(x v1.Descriptor) bool { return x.Digest == d })
+	}
+	if d, err := image.ParseDigest(name); err == nil && listed(d) {
+		return []digest.Digest{d}, nil
+	}
+	entries, err := images.Entries(name, image.AnyPlatform)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range entries {
+		if listed(x.Digest) {
+			all = append(all, x.Digest)
+		}
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("image %s is not in the list: %w", name, image.ErrNotFound)
+	}
+	return all, nil
+}
