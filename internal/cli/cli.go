@@ -179,6 +179,7 @@ var commands = []struct {
 	{"doctor", (*Program).doctorCommand},
 	{"config", (*Program).configCommand},
 	{"completion", (*Program).completionCommand},
+	{"tour", (*Program).tourCommand},
 }
 
 // commandsIn makes the commands whose names are words of the command line: the one
@@ -267,7 +268,7 @@ func (g *globalFlags) bind(root *cobra.Command) {
 	f.Lookup("root-dir").Hidden = true
 	f.BoolVarP(&g.debug, "debug", "D", false, "print what is done, step by step")
 	f.BoolVar(&g.offline, "offline", false, "ask no registry, as with CONTAINR_OFFLINE=1 in the environment")
-	f.StringVar(&g.logLevel, "log-level", "warn", "print messages from `LEVEL` on: debug, info, warn, error")
+	f.StringVar(&g.logLevel, "log-level", "warn", "print messages from `LEVEL` on: debug, info (what happens to containers and images), warn, error")
 	f.StringVar(&g.logFormat, "log-format", "text", "print messages as `FORMAT`: text or json")
 	f.StringVar(&g.errorFormat, "error-format", "text", "print the error that ends the command as `FORMAT`: text or json, which has its code")
 }

@@ -91,13 +91,14 @@ func (p *Program) addCompletions(root *cobra.Command) {
 
 // completeArgument completes the argument of a command by what its line of usage calls it.
 func (p *Program) completeArgument(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if cmd.Name() == "explain" && len(args) == 0 {
+		return explainable(), cobra.ShellCompDirectiveNoFileComp
+	}
 	switch argumentName(cmd.Use, len(args)) {
 	case "CONTAINER":
 		return without(p.containerNames(cmd), args), cobra.ShellCompDirectiveNoFileComp
 	case "IMAGE":
 		return without(p.imageNames(cmd), args), cobra.ShellCompDirectiveNoFileComp
-	case "run":
-		return explainable(), cobra.ShellCompDirectiveNoFileComp
 	case "COMMAND":
 		if cmd.Name() == "help" {
 			return namesOf(cmd.Root().Commands()), cobra.ShellCompDirectiveNoFileComp
@@ -124,7 +125,7 @@ func argumentName(usage string, position int) string {
 
 // explainable are the words that may follow explain.
 func explainable() []string {
-	words := []string{"run"}
+	words := []string{"run", "pull"}
 	for _, e := range errcode.All() {
 		words = append(words, cobra.CompletionWithDesc(e.Code, e.Title))
 	}

@@ -19,7 +19,6 @@ func TestArgumentName(t *testing.T) {
 		{"rm [FLAGS] CONTAINER...", 0, "CONTAINER"}, {"rm [FLAGS] CONTAINER...", 3, "CONTAINER"},
 		{"run [FLAGS] IMAGE [COMMAND] [ARG...]", 0, "IMAGE"}, {"run [FLAGS] IMAGE [COMMAND] [ARG...]", 1, "COMMAND"},
 		{"run [FLAGS] IMAGE [COMMAND] [ARG...]", 7, "ARG"}, {"tag IMAGE NAME", 2, ""}, {"images [FLAGS]", 0, ""},
-		{"explain [FLAGS] run ... | CTR-NNNN", 0, "run"},
 	} {
 		if got := argumentName(c.usage, c.position); got != c.want {
 			t.Errorf("%q, %d: %q, want %q", c.usage, c.position, got, c.want)

@@ -34,6 +34,7 @@ import (
 type usageError struct {
 	text string
 	hint string
+	code string // if it is not errcode.Usage, nor that of err
 	err  error
 }
 
@@ -128,6 +129,8 @@ func codeOf(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):
 		return errcode.Interrupted
+	case errors.As(err, &usage) && usage.code != "":
+		return usage.code
 	case code == errcode.Other && (errors.As(err, &usage) || errors.As(err, &form)):
 		return errcode.Usage
 	}

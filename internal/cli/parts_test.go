@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -164,6 +165,30 @@ func TestEveryHintHasACode(t *testing.T) {
 	for _, h := range hints {
 		if code := errcode.Of(h.err); code == errcode.Other {
 			t.Errorf("%v has a hint and no code: add an entry to internal/errcode/table.go", h.err)
+		}
+	}
+}
+
+// TestTourSaysWhatWentWrong: a command of the tour that does not end as it should is the tour's error.
+func TestTourSaysWhatWentWrong(t *testing.T) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	// The program that is run is this test, which says of an unknown flag that it is none: 2.
+	p := &tour{Program: &Program{In: null, Out: null, Err: null}, ctx: t.Context(), noWait: true}
+	if err := p.walk([]stop{{title: "x", command: "-no-such-flag", status: 2}}); err != nil {
+		t.Errorf("a status that was expected: %v", err)
+	}
+	err = p.walk([]stop{{title: "a title", command: "-no-such-flag"}, {title: "root's", command: "-no-such-flag", rootOnly: true}})
+	if err == nil || !strings.Contains(err.Error(), "a title: containr -no-such-flag ended with 2, and should with 0") || strings.Contains(err.Error(), "root's") {
+		t.Errorf("a status that was not: %v", err)
+	}
+	// Each command is one that splitWords can read.
+	for _, s := range tourStops {
+		if words, err := splitWords(s.command); err != nil || len(words) == 0 {
+			t.Errorf("%s: %v, error %v", s.command, words, err)
 		}
 	}
 }

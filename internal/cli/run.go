@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/baseimage"
+	"github.com/containr/containr/internal/errcode"
 	"github.com/containr/containr/internal/spelling"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/internal/tty"
@@ -123,7 +124,7 @@ func (p *Program) run(ctx context.Context, config container.Config, flags *runFl
 	}
 	exit, err := e.Run(ctx, req)
 	if err == nil && exit.OOMKilled {
-		p.print(&usageError{text: "the program reached the container's memory limit and was killed", hint: "raise it with -m"})
+		p.print(&usageError{text: "the program reached the container's memory limit and was killed", hint: "raise it with -m", code: errcode.OutOfMemory})
 	}
 	if err == nil && exit.Left {
 		p.tellLeft(exit.ID)

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"os/user"
 	"path/filepath"
 	"runtime"
@@ -45,7 +44,7 @@ func Probe(ctx context.Context, o Options) *Machine {
 	m.probeSettings()
 	m.probeStorage(o.Root)
 	m.probeTime()
-	m.Criu, _ = exec.LookPath("criu") // none is what the check is about
+	m.Criu, _ = host.LookCRIU("") // none is what the check is about
 	m.Interpreters = interpreters()
 	for _, name := range o.Registries {
 		m.Registries = append(m.Registries, askRegistry(ctx, name))

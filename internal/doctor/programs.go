@@ -30,7 +30,7 @@ func initProgram(m *Machine) (State, string, string) {
 
 func criu(m *Machine) (State, string, string) {
 	if m.Criu == "" {
-		return Limited, "not there: containers cannot be saved and restored while they run", m.Distribution.install("criu", "criu", "criu")
+		return Limited, "not there, or too old: containr-runtime cannot save containers that run, and restore them", m.Distribution.install("criu", "criu", "criu")
 	}
 	return OK, m.Criu, ""
 }

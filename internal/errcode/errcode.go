@@ -55,6 +55,10 @@ const (
 	Interrupted = "CTR-0002"
 	// Other is what the catalogue does not know.
 	Other = "CTR-0999"
+	// OutOfMemory is a program that its container's memory limit ended.
+	OutOfMemory = "CTR-1051"
+	// Killed is a container that was killed before its program ran.
+	Killed = "CTR-1052"
 )
 
 // All returns every entry, by code.
@@ -92,6 +96,9 @@ func Of(err error) string {
 	}
 	if code := runtime.HintCode(err); code != "" {
 		return code
+	}
+	if errors.As(err, new(runtime.KilledError)) {
+		return Killed
 	}
 	for _, e := range table {
 		if e.Sentinel != nil && errors.Is(err, e.Sentinel) {

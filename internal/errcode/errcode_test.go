@@ -170,6 +170,7 @@ func TestOf(t *testing.T) {
 	}{
 		{errors.New("something"), Other},
 		{step, "CTR-5002"},
+		{fmt.Errorf("x: %w", runtime.KilledError{}), Killed},
 		{fmt.Errorf("x: %w", &engine.ProgramError{Err: step, Cause: engine.NoInterpreter}), "CTR-4001"},
 		{fmt.Errorf("%w: %w", image.ErrNotFound, unix.ENOSPC), "CTR-2007"},
 		{&os.PathError{Op: "write", Path: "/x", Err: unix.ENOSPC}, "CTR-3901"},

@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"log/slog"
+	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/containr/containr/pkg/container"
@@ -57,4 +59,20 @@ func (e *Engine) write(ev events.Event) {
 	if err := events.Open(e.root).Append(ev); err != nil {
 		slog.Warn(err.Error())
 	}
+	logEvent(ev)
+}
+
+// logEvent tells the log of an event: "container start", with id and attributes by name.
+func logEvent(ev events.Event) {
+	if !slog.Default().Enabled(context.Background(), slog.LevelInfo) {
+		return
+	}
+	attrs := []slog.Attr{slog.String("id", ev.ID)}
+	if ev.ID == "" { // it is about nothing in particular
+		attrs = nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(ev.Attributes)) {
+		attrs = append(attrs, slog.String(name, ev.Attributes[name]))
+	}
+	slog.LogAttrs(context.Background(), slog.LevelInfo, string(ev.Type)+" "+string(ev.Action), attrs...)
 }
