@@ -14,6 +14,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go/v1"
 	"pgregory.net/rapid"
 
+	"github.com/containr/containr/internal/doctor"
 	"github.com/containr/containr/internal/errcode"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
@@ -190,5 +191,45 @@ func TestTourSaysWhatWentWrong(t *testing.T) {
 		if words, err := splitWords(s.command); err != nil || len(words) == 0 {
 			t.Errorf("%s: %v, error %v", s.command, words, err)
 		}
+	}
+}
+
+// TestFindingsForPeople: chapters, states in colour only where they are wanted, and what mends it below.
+func TestFindingsForPeople(t *testing.T) {
+	findings := []doctor.Finding{
+		{Group: "A", Check: "one", State: doctor.OK, Why: "it is there"},
+		{Group: "A", Check: "two", State: doctor.Missing, Why: "it is not", Mend: "make it", Needed: true},
+		{Group: "B", Check: "three", State: doctor.Limited, Why: "a little"},
+	}
+	var b strings.Builder
+	if err := writeFindings(&b, findings, false); err != nil {
+		t.Fatal(err)
+	}
+	want := "A\n  ok       one: it is there\n  missing  two: it is not (needed)\n           mend: make it\n\nB\n  limited  three: a little\n"
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	b.Reset()
+	if err := writeFindings(&b, findings, true); err != nil || !strings.Contains(b.String(), "\x1b[31mmissing\x1b[0m") {
+		t.Errorf("%q, error %v", b.String(), err)
+	}
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer master.Close()
+	defer slave.Close()
+	for _, c := range []struct {
+		noColour, term string
+		want           bool
+	}{{"", "xterm", true}, {"1", "xterm", false}, {"", "dumb", false}} {
+		t.Setenv("NO_COLOR", c.noColour)
+		t.Setenv("TERM", c.term)
+		if got := colours(slave); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+	if file, err := os.Open(os.DevNull); err != nil || colours(file) {
+		t.Errorf("a file that is no terminal has colours (%v)", err)
 	}
 }
