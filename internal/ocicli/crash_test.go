@@ -1,6 +1,7 @@
 package ocicli
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -109,15 +110,27 @@ func (s *site) left() []string {
 		found, _ := filepath.Glob(pattern)
 		left = append(left, found...)
 	}
-	entries, _ := os.ReadDir("/proc")
-	for _, e := range entries {
-		exe, _ := os.Readlink("/proc/" + e.Name() + "/exe")
-		if pid, err := strconv.Atoi(e.Name()); err == nil && (strings.HasSuffix(exe, "/probe") || strings.Contains(exe, "containr-init")) && !endsSoon(pid) {
-			state, _ := os.ReadFile("/proc/" + e.Name() + "/syscall")
-			left = append(left, "process "+e.Name()+" "+exe+" in system call "+string(state))
+	for pid, exe := range containerProcesses() {
+		if _, ok := s.others[pid]; !ok && !endsSoon(pid) {
+			state, _ := os.ReadFile(fmt.Sprintf("/proc/%d/syscall", pid))
+			left = append(left, fmt.Sprintf("process %d %s in system call %s", pid, exe, state))
 		}
 	}
 	return left
+}
+
+// containerProcesses lists the processes of the machine that are of containers of tests, with
+// their programs. Some may be of others, who do not wait for us.
+func containerProcesses() map[int]string {
+	found := make(map[int]string)
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		exe, _ := os.Readlink("/proc/" + e.Name() + "/exe")
+		if pid, err := strconv.Atoi(e.Name()); err == nil && (strings.HasSuffix(exe, "/probe") || strings.Contains(exe, "containr-init")) {
+			found[pid] = exe
+		}
+	}
+	return found
 }
 
 // endsSoon waits for the end of a process, three seconds at most. A child that has not
@@ -155,7 +168,9 @@ func TestKilledRuntimeLeavesNothing(t *testing.T) {
 		{"delete", created, []string{"delete", "c"}},
 		{"delete --force", running, []string{"delete", "--force", "c"}},
 	} {
-		t.Run(c.name, func(t *testing.T) { crash(t, &site{t: t, bundle: s.bundle, root: s.root}, c.prepare, c.verb...) })
+		t.Run(c.name, func(t *testing.T) {
+			crash(t, &site{t: t, bundle: s.bundle, root: s.root, others: s.others}, c.prepare, c.verb...)
+		})
 	}
 }
 

@@ -54,6 +54,8 @@ type site struct {
 	t            *testing.T
 	bundle, root string
 	env          []string
+	// others are processes of containers that were there before.
+	others map[int]string
 }
 
 // newSite makes a bundle whose program waits for a signal.
@@ -62,7 +64,7 @@ func newSite(t *testing.T, change func(*specs.Spec)) *site {
 	testkit.RequireRoot(t)
 	testkit.Leftovers(t)
 	root := testkit.Rootfs(t)
-	s := &site{t: t, bundle: filepath.Dir(root), root: filepath.Join(t.TempDir(), "state")}
+	s := &site{t: t, bundle: filepath.Dir(root), root: filepath.Join(t.TempDir(), "state"), others: containerProcesses()}
 	spec := exampleSpec()
 	spec.Root = &specs.Root{Path: root}
 	spec.Process.Terminal = false
