@@ -1,13 +1,13 @@
 package ocicli
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/containr/containr/internal/child"
+	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/runtime"
 )
@@ -43,7 +43,7 @@ func (a *app) writeLog(level string, messages ...string) {
 	now := time.Now().UTC().Format(time.RFC3339)
 	for _, m := range messages {
 		if a.logFormat == "json" {
-			line, _ := json.Marshal(map[string]string{"level": level, "msg": m, "time": now}) // strings always encode
+			line, _ := quickjson.Append(nil, map[string]string{"level": level, "msg": m, "time": now}) // strings always encode
 			b.Write(append(line, '\n'))
 		} else {
 			fmt.Fprintf(&b, "time=%q level=%s msg=%q\n", now, level, m)

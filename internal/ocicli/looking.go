@@ -3,7 +3,6 @@ package ocicli
 import (
 	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +13,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/pkg/runtime"
 )
 
@@ -29,9 +29,20 @@ func state(a *app, args []string) error {
 
 // json prints a value on many lines.
 func (a *app) json(v any, indent string) error {
-	e := json.NewEncoder(a.stdout)
-	e.SetIndent("", indent)
-	return e.Encode(v)
+	text, err := quickjson.Append(nil, v)
+	if err == nil {
+		_, err = a.stdout.Write(append(quickjson.Indent(nil, text, indent), '\n'))
+	}
+	return err
+}
+
+// jsonLine prints a value on one line.
+func (a *app) jsonLine(v any) error {
+	text, err := quickjson.Append(nil, v)
+	if err == nil {
+		_, err = a.stdout.Write(append(text, '\n'))
+	}
+	return err
 }
 
 func list(a *app, args []string) error {
@@ -68,7 +79,7 @@ func list(a *app, args []string) error {
 	}
 	switch format {
 	case "json":
-		return json.NewEncoder(a.stdout).Encode(all)
+		return a.jsonLine(all)
 	case "table":
 		return a.table(all)
 	}
@@ -127,7 +138,7 @@ func ps(a *app, args []string) error {
 		return err
 	}
 	if format == "json" {
-		return json.NewEncoder(a.stdout).Encode(pids)
+		return a.jsonLine(pids)
 	}
 	psArgs := fs.Args()[1:]
 	if len(psArgs) == 0 {
@@ -165,14 +176,13 @@ func events(a *app, args []string) error {
 	stats := fs.Bool("stats", false, "print the counters once")
 	interval := fs.Duration("interval", 5*time.Second, "how often to print the counters: 5s, 500ms")
 	return a.withFlags(fs, args, func(r *runtime.Runtime, id string) error {
-		out := json.NewEncoder(a.stdout)
 		if !*stats {
-			return r.Events(context.Background(), id, *interval, func(e runtime.Event) error { return out.Encode(e) })
+			return r.Events(context.Background(), id, *interval, func(e runtime.Event) error { return a.jsonLine(e) })
 		}
 		s, err := r.Stats(id)
 		if err != nil {
 			return err
 		}
-		return out.Encode(runtime.Event{Type: "stats", ID: id, Data: s})
+		return a.jsonLine(runtime.Event{Type: "stats", ID: id, Data: s})
 	})
 }

@@ -1,7 +1,6 @@
 package ocicli
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +8,8 @@ import (
 	"path/filepath"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/internal/quickjson"
 )
 
 // spec writes an example configuration, the same container that runc spec writes.
@@ -34,11 +35,11 @@ func spec(a *app, args []string) error {
 	if *rootless {
 		makeRootless(s)
 	}
-	text, err := json.MarshalIndent(s, "", "\t")
+	text, err := quickjson.Append(nil, s)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(path, append(text, '\n'), 0o644)
+	return os.WriteFile(path, append(quickjson.Indent(nil, text, "\t"), '\n'), 0o644)
 }
 
 func exampleSpec() *specs.Spec {

@@ -1,6 +1,7 @@
 package quickjson
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"math"
@@ -182,6 +183,27 @@ func appended(t *testing.T, want any) {
 	}
 	if !reflect.DeepEqual(ours, theirs) {
 		t.Errorf("%+v is written as\n%s\nand by encoding/json as\n%s", want, text, other)
+	}
+}
+
+// What is spread over lines looks as encoding/json spreads it.
+func TestIndents(t *testing.T) {
+	values := []any{map[string]any{}, []any{}, map[string]any{"a": []any{}, "b": map[string]any{}, "c": []any{1, "x", nil, []any{true}}},
+		[]any{`{"[,:`, `\`, `"`, `\"`, `a\\`, map[string]any{`k"\`: `,`}}, "text", 1}
+	spec := new(specs.Spec)
+	fill(reflect.ValueOf(spec).Elem(), 0)
+	for _, v := range append(values, spec) {
+		text, err := Append(nil, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want bytes.Buffer
+		if err := json.Indent(&want, text, "", "  "); err != nil {
+			t.Fatal(err)
+		}
+		if got := Indent([]byte("> "), text, "  "); string(got) != "> "+want.String() {
+			t.Errorf("%s is spread as\n%s\nwant\n%s", text, got, &want)
+		}
 	}
 }
 
