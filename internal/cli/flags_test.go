@@ -221,7 +221,7 @@ func TestUsageErrors(t *testing.T) {
 		{"pull", "pull: an argument is missing", "usage: containr pull"},
 		{"tag one", "tag: an argument is missing", "usage: containr tag"},
 		{"tag one two three", "tag: too many arguments", "usage: containr tag"},
-		{"images extra", "images: too many arguments: extra", ""},
+		{"info extra", "info: too many arguments: extra", ""},
 		{"--log-level loud version", "--log-level loud: use debug, info, warn or error", ""},
 		{"--log-format xml version", "--log-format xml: use text or json", ""},
 		{"import --change 'RUN x' /x y", "import: --change: \"RUN\": use CMD", ""},
