@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // daemon is a daemon that runs for the benchmark alone, below its directory.
@@ -115,10 +117,16 @@ func (b *bench) found(programs ...string) bool {
 	return all
 }
 
-// serveLayout serves one image layout under one name and tag on a port of the
+// tagged is a further image of a layout, and its tag.
+type tagged struct {
+	tag      string
+	manifest v1.Descriptor
+}
+
+// serveLayout serves one image layout under one name, and a tag for each image, on a port of the
 // loopback interface, as a registry does that knows nothing but to send files. It
 // returns host:port and what stops it.
-func serveLayout(layout *layout, name, tag string) (host string, stop func() error, err error) {
+func serveLayout(layout *layout, name, tag string, more ...tagged) (host string, stop func() error, err error) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v2/{$}", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("GET /v2/"+name+"/blobs/{digest}", func(w http.ResponseWriter, r *http.Request) {
@@ -126,13 +134,15 @@ func serveLayout(layout *layout, name, tag string) (host string, stop func() err
 		http.ServeFile(w, r, layout.blob(r.PathValue("digest")))
 	})
 	mux.HandleFunc("GET /v2/"+name+"/manifests/{reference}", func(w http.ResponseWriter, r *http.Request) {
-		if ref := r.PathValue("reference"); ref != tag && ref != layout.manifest.Digest.String() {
-			http.NotFound(w, r)
-			return
+		for _, t := range append(more, tagged{tag, layout.manifest}) {
+			if ref := r.PathValue("reference"); ref == t.tag || ref == t.manifest.Digest.String() {
+				w.Header().Set("Content-Type", t.manifest.MediaType)
+				w.Header().Set("Docker-Content-Digest", t.manifest.Digest.String())
+				http.ServeFile(w, r, layout.blob(t.manifest.Digest.String()))
+				return
+			}
 		}
-		w.Header().Set("Content-Type", layout.manifest.MediaType)
-		w.Header().Set("Docker-Content-Digest", layout.manifest.Digest.String())
-		http.ServeFile(w, r, layout.blob(layout.manifest.Digest.String()))
+		http.NotFound(w, r)
 	})
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

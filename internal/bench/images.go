@@ -41,7 +41,15 @@ func (b *bench) images() (tables []table, err error) {
 		return nil, err
 	}
 	pulled, err := inner.pulls(l, size)
-	return []table{unpacked, pulled}, err
+	if err != nil {
+		return nil, err
+	}
+	changed, err := inner.changes(l, size)
+	if err != nil {
+		return nil, err
+	}
+	pushed, err := inner.pushes(l, size)
+	return []table{unpacked, pulled, changed, pushed}, err
 }
 
 // settle writes out what others left to be written, so that nobody pays for them.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"archive/tar"
+	"bytes"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -105,6 +106,51 @@ func (l *layout) writeLayer(rootfs string, layer int) (d v1.Descriptor, diffID d
 	return d, plain.Digest(), os.Rename(out.Name(), l.blob(d.Digest.String()))
 }
 
+// withLayer adds an image to the layout: the first one with a further small layer.
+func (l *layout) withLayer(tag string) (tagged, error) {
+	var manifest v1.Manifest
+	var config v1.Image
+	if err := l.readJSON(l.manifest, &manifest); err != nil {
+		return tagged{}, err
+	}
+	if err := l.readJSON(manifest.Config, &config); err != nil {
+		return tagged{}, err
+	}
+	d, diffID, err := l.smallLayer()
+	if err != nil {
+		return tagged{}, err
+	}
+	manifest.Layers, config.RootFS.DiffIDs = append(manifest.Layers, d), append(config.RootFS.DiffIDs, diffID)
+	if manifest.Config, err = l.writeJSON(v1.MediaTypeImageConfig, config); err != nil {
+		return tagged{}, err
+	}
+	changed, err := l.writeJSON(v1.MediaTypeImageManifest, manifest)
+	return tagged{tag: tag, manifest: changed}, err
+}
+
+// smallLayer writes a layer with one file.
+func (l *layout) smallLayer() (d v1.Descriptor, diffID digest.Digest, err error) {
+	var plain, stored bytes.Buffer
+	out := tar.NewWriter(&plain)
+	const text = "changed\n"
+	header := &tar.Header{Name: "changed", Mode: 0o644, Size: int64(len(text))}
+	zip := gzip.NewWriter(&stored)
+	if err := out.WriteHeader(header); err != nil {
+		return d, "", err
+	}
+	_, err = io.WriteString(out, text)
+	if err := errors.Join(err, out.Close()); err != nil {
+		return d, "", err
+	}
+	diffID = digest.FromBytes(plain.Bytes())
+	_, err = zip.Write(plain.Bytes())
+	if err := errors.Join(err, zip.Close()); err != nil {
+		return d, "", err
+	}
+	d = v1.Descriptor{MediaType: v1.MediaTypeImageLayerGzip, Digest: digest.FromBytes(stored.Bytes()), Size: int64(stored.Len())}
+	return d, diffID, os.WriteFile(l.blob(d.Digest.String()), stored.Bytes(), 0o644)
+}
+
 // copyPart copies the entries of one layer and returns the bytes of the files in it.
 func copyPart(w io.Writer, r io.Reader, layer int) (size int64, err error) {
 	in, out := tar.NewReader(r), tar.NewWriter(w)
@@ -131,6 +177,14 @@ func copyPart(w io.Writer, r io.Reader, layer int) (size int64, err error) {
 		}
 		size += n
 	}
+}
+
+func (l *layout) readJSON(d v1.Descriptor, document any) error {
+	text, err := os.ReadFile(l.blob(d.Digest.String()))
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(text, document)
 }
 
 func (l *layout) writeJSON(mediaType string, document any) (v1.Descriptor, error) {

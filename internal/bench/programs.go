@@ -73,7 +73,7 @@ func (b *bench) versions() (list [][2]string) {
 			list = append(list, [2]string{"newest " + filepath.Base(path), firstLine(path, "--version")})
 		}
 	}
-	for _, peer := range []string{"crun", "runc", "docker", "dockerd", "containerd", "umoci"} {
+	for _, peer := range []string{"crun", "runc", "docker", "dockerd", "containerd", "umoci", "skopeo"} {
 		if path, err := exec.LookPath(peer); err == nil {
 			list = append(list, [2]string{peer, firstLine(path, "--version")})
 		}
