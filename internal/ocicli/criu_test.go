@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/internal/testkit/guest"
@@ -28,7 +30,7 @@ import (
 func TestCRIU(t *testing.T) {
 	guest.Run(t, guest.Options{
 		Kernel: "debian-6.1", Package: "github.com/containr/containr/internal/ocicli", Run: "^TestCRIU.",
-		Packages: []string{"criu", "tar", "gzip", "iptables", "iproute2"},
+		Packages: []string{"criu", "tar", "gzip", "iptables", "iproute2"}, Timeout: 15 * time.Minute, // on a busy machine
 	})
 }
 
@@ -637,4 +639,180 @@ func TestCRIUJoinsNamespaces(t *testing.T) {
 		}
 		c.must("delete", "--force", "c")
 	}
+}
+
+// refusedWithout checks that the container cannot be frozen if one of the flags is
+// missing, goes on then, and that the hint names the flag.
+func (c *counting) refusedWithout(flags ...string) {
+	c.t.Helper()
+	for i, missing := range flags {
+		rest := append(slices.Clone(flags[:i]), flags[i+1:]...)
+		_, said, code := c.run(append(append([]string{"checkpoint", "--image-path", c.t.TempDir()}, rest...), "c")...)
+		if _, hint, _ := strings.Cut(said, "hint: "); code == 0 || !strings.Contains(hint, missing) {
+			c.t.Fatalf("without %s: exit code %d, %s", missing, code, said)
+		}
+		c.more(len(c.counted()))
+	}
+}
+
+// A Unix socket of the host's is left alone, if that is asked for. It is found again by
+// its name, which is the same in the container.
+func TestCRIUSocketOutside(t *testing.T) {
+	sockets := t.TempDir()
+	c := newCounting(t, func(spec *specs.Spec) {
+		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: sockets, Type: "bind", Source: sockets, Options: []string{"bind", "rprivate"}})
+		count := spec.Process.Args[len(spec.Process.Args)-2:]
+		spec.Process.Args = append([]string{"/probe", "-connect", "unixgram:" + sockets + "/socket"}, count...)
+		spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.NetworkNamespace })
+		spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return m.Type == "sysfs" || m.Type == "cgroup" })
+	})
+	l, err := net.ListenPacket("unixgram", filepath.Join(sockets, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c.start("c")
+	c.refusedWithout("--ext-unix-sk")
+	c.must("checkpoint", "--ext-unix-sk", "--image-path", c.image, "c")
+	n := len(c.counted())
+	defer c.quoteLog("restore.log")
+	c.must("restore", "--detach", "--ext-unix-sk", "--image-path", c.image, "c")
+	c.more(n)
+	ours, _ := os.Readlink("/proc/self/ns/net")
+	if theirs, _ := os.Readlink("/proc/" + strconv.Itoa(c.pid("c")) + "/ns/net"); theirs != ours {
+		t.Errorf("it shared the host's network %s, and is in %s", ours, theirs)
+	}
+}
+
+// Locks and connections are carried over if that is asked for, and else the reason why the
+// container cannot be frozen.
+func TestCRIUOptions(t *testing.T) {
+	c := newCounting(t, func(spec *specs.Spec) {
+		count := spec.Process.Args[len(spec.Process.Args)-2:]
+		spec.Process.Args = append([]string{"/probe", "-lock", "/data/lock", "-connect", "tcp:127.0.0.1:0"}, count...)
+	})
+	c.start("c")
+	flags := []string{"--file-locks", "--tcp-established"}
+	c.refusedWithout(flags...)
+	c.must(append(append([]string{"checkpoint", "--image-path", c.image}, flags...), "c")...)
+	n := len(c.counted())
+	defer c.quoteLog("restore.log")
+	c.must(append(append([]string{"restore", "--detach", "--image-path", c.image}, flags...), "c")...)
+	c.more(n)
+	lock, err := os.Open(filepath.Join(c.data, "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		t.Errorf("the lock: %v", err)
+	}
+	table, err := os.ReadFile("/proc/" + strconv.Itoa(c.pid("c")) + "/net/tcp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const established = " 01 " // the column st
+	if got := strings.Count(string(table), established); got != 2 {
+		t.Errorf("%d ends of a TCP connection:\n%s", got, table)
+	}
+}
+
+// criu starts another criu, and waits until it can be talked to.
+func (c *counting) criu(args ...string) *exec.Cmd {
+	c.t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer read.Close()
+	cmd := exec.Command("criu", append(args, "--status-fd", "3")...)
+	cmd.ExtraFiles = []*os.File{write}
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _, _ = cmd.Process.Kill(), cmd.Wait() })
+	write.Close()
+	if n, _ := read.Read(make([]byte, 1)); n != 1 {
+		c.t.Fatalf("criu %s does not get ready", strings.Join(args, " "))
+	}
+	return cmd
+}
+
+// Memory goes over the network to a page server, if that is asked for.
+func TestCRIUPageServer(t *testing.T) {
+	c := newCounting(t, nil)
+	c.start("c")
+	if err := os.Mkdir(c.image, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	const address = "127.0.0.1:27015"
+	server := c.criu("page-server", "--images-dir", c.image, "--address", "127.0.0.1", "--port", "27015")
+	c.must("checkpoint", "--page-server", address, "--image-path", c.image, "c")
+	if err := server.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	n := len(c.counted())
+	defer c.quoteLog("restore.log")
+	c.must("restore", "--detach", "--image-path", c.image, "c")
+	c.more(n)
+}
+
+// Memory can stay behind until it is used.
+func TestCRIULazyPages(t *testing.T) {
+	c := newCounting(t, nil)
+	c.start("c")
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer read.Close()
+	freeze := c.command("checkpoint", "--lazy-pages", "--page-server", "127.0.0.1:27016", "--status-fd", "3", "--image-path", c.image, "c")
+	freeze.ExtraFiles = []*os.File{write}
+	var said bytes.Buffer
+	freeze.Stderr = &said
+	if err := freeze.Start(); err != nil {
+		t.Fatal(err)
+	}
+	write.Close()
+	if n, _ := read.Read(make([]byte, 1)); n != 1 {
+		_ = freeze.Wait()
+		t.Fatalf("memory cannot be asked for: %s", &said)
+	}
+	n := len(c.counted())
+	work := t.TempDir()
+	lazy := c.criu("lazy-pages", "--images-dir", c.image, "--work-dir", work, "--page-server", "--address", "127.0.0.1", "--port", "27016")
+	defer c.quoteLog("restore.log")
+	c.must("restore", "--detach", "--lazy-pages", "--image-path", c.image, "--work-path", work, "d")
+	t.Cleanup(func() { c.run("delete", "--force", "d") })
+	c.more(n)
+	if err := errors.Join(lazy.Wait(), freeze.Wait()); err != nil {
+		t.Errorf("%v: %s", err, &said)
+	}
+}
+
+// A runtime that is killed while CRIU works leaves a container that list does not mind and
+// delete --force removes, with CRIU.
+func TestCRIUKilledRuntime(t *testing.T) {
+	c := frozen(t)
+	slow := filepath.Join(t.TempDir(), "criu")
+	begun := filepath.Join(t.TempDir(), "begun")
+	testkit.WriteFile(t, slow, "#!/bin/sh\ncase $1 in --version) echo Version: 3.17 ;; *) echo > "+begun+"; exec sleep 1000 ;; esac\n", 0o755)
+	cmd := c.command("--criu", slow, "restore", "--image-path", c.image, "c")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if _, err := os.Stat(begun); err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("criu does not begin")
+		}
+	}
+	_, _ = cmd.Process.Kill(), cmd.Wait()
+	if list := c.must("list", "--quiet"); list != "" {
+		t.Errorf("list says %s", list)
+	}
+	c.refused("delete it with --force", "delete", "c")
+	c.must("delete", "--force", "c")
 }

@@ -121,7 +121,7 @@ func TestCheckpointNeedsRootAndVersion2(t *testing.T) {
 // without what would command a terminal.
 func TestCRIUErrors(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "dump.log")
-	text := "(00.1) all is well\n(00.2) Error (criu/sk-inet.c:191): inet: Connected TCP socket, consider using --tcp-established option.\n" +
+	text := "(00.1) all is well\npie: 1: Daemon waits for command\n(00.2) Error (criu/sk-inet.c:191): inet: Connected TCP socket, consider using --tcp-established option.\n" +
 		"tar: \x1b[2Jevil: Cannot open\n(00.3) Error (criu/cr-dump.c:2053): Dumping FAILED.\n"
 	if err := os.WriteFile(log, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

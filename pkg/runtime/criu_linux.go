@@ -168,8 +168,8 @@ func criuErrors(path string) []string {
 	var said []string
 	for line := range strings.Lines(string(text)) {
 		_, words, failed := strings.Cut(line, "Error (")
-		if !failed && strings.HasPrefix(line, "(") {
-			continue // criu's own, with the time before it
+		if !failed && (strings.HasPrefix(line, "(") || strings.HasPrefix(line, "pie:")) {
+			continue // criu's own, with the time or the place before it
 		}
 		if failed {
 			if _, rest, ok := strings.Cut(words, "): "); ok {

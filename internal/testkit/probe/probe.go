@@ -46,6 +46,7 @@ type prober struct {
 	stderr io.Writer
 	asked  questions
 	forked []int    // processes made by -fork, ended with the probe
+	ends   []any    // connections made by -connect
 	held   [][]byte // memory taken by -alloc, kept until the end
 }
 

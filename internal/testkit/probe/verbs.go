@@ -1,12 +1,14 @@
 package probe
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strconv"
@@ -61,6 +63,16 @@ var verbs = []struct {
 	{"count", "append {N, PID, Cwd, Env, Memory} to the file `PATH` every ten milliseconds, with N one more each time, until killed or told USR1", func(path string) (action, error) {
 		return func(*prober) error { return count(path) }, nil
 	}},
+	{"lock", "lock the file `PATH` with flock(2), and keep the lock", func(path string) (action, error) {
+		return func(*prober) error { return lock(path) }, nil
+	}},
+	{"connect", "connect to `NETWORK:ADDRESS`, and keep the connection; tcp:ADDRESS is listened at before", func(s string) (action, error) {
+		network, address, ok := strings.Cut(s, ":")
+		if !ok {
+			return nil, fmt.Errorf("no : in %q", s)
+		}
+		return func(p *prober) error { return p.connect(network, address) }, nil
+	}},
 	{"save", "append {Input, Report}, with what standard input says, to the file `PATH`", func(path string) (action, error) {
 		return func(p *prober) error { return p.save(path) }, nil
 	}},
@@ -112,6 +124,39 @@ func count(path string) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// lock keeps the descriptor open, and with it the lock, until the process ends.
+func lock(path string) error {
+	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CREAT|unix.O_CLOEXEC, 0o644)
+	if err != nil {
+		return err
+	}
+	return unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+}
+
+// connect keeps both ends of a TCP connection, and this end of any other.
+func (p *prober) connect(network, address string) error {
+	if network == "tcp" {
+		var plain net.ListenConfig
+		plain.SetMultipathTCP(false) // which CRIU does not know
+		l, err := plain.Listen(context.Background(), network, address)
+		if err != nil {
+			return err
+		}
+		address = l.Addr().String()
+		defer func() { p.ends = append(p.ends, l) }()
+		c, err := net.Dial(network, address)
+		if err != nil {
+			return err
+		}
+		other, err := l.Accept()
+		p.ends = append(p.ends, c, other)
+		return err
+	}
+	c, err := net.Dial(network, address)
+	p.ends = append(p.ends, c)
+	return err
 }
 
 // Saved is what -save writes.
