@@ -34,12 +34,20 @@ func TestCRIU(t *testing.T) {
 	})
 }
 
+// TestCRIUWithSystemd runs one of them where systemd makes the control groups.
+func TestCRIUWithSystemd(t *testing.T) {
+	guest.Run(t, guest.Options{
+		Kernel: "debian-6.1", Userland: guest.Systemd, Package: "github.com/containr/containr/internal/ocicli", Run: "^TestCRIUUnit$",
+		Packages: []string{"criu"}, Timeout: 15 * time.Minute,
+	})
+}
+
 // usable says why criu cannot be used here, once.
 var usable = sync.OnceValue(func() error {
 	if os.Getenv(guest.Var) != "" {
 		// Packages of a guest are only unpacked.
 		for _, name := range []string{"iptables", "iptables-restore", "iptables-save", "ip6tables", "ip6tables-restore", "ip6tables-save"} {
-			if err := os.Symlink("xtables-nft-multi", "/usr/sbin/"+name); err != nil {
+			if err := os.Symlink("xtables-nft-multi", "/usr/sbin/"+name); err != nil && !errors.Is(err, fs.ErrExist) {
 				return err
 			}
 		}
@@ -257,6 +265,70 @@ func TestCRIUGoesOn(t *testing.T) {
 	c.must("kill", "c", "KILL")
 	c.waitStopped("c")
 	c.must("delete", "c")
+}
+
+// A container whose control group is a unit of systemd's is brought back in such a unit.
+func TestCRIUUnit(t *testing.T) {
+	if _, err := os.Stat("/run/systemd/system"); err != nil {
+		t.Skipf("systemd is not process 1: %v", err)
+	}
+	name := "frozen" + strconv.Itoa(os.Getpid())
+	c := newCounting(t, func(spec *specs.Spec) { spec.Linux.CgroupsPath = "system.slice:containr:" + name })
+	c.flags = []string{"--systemd-cgroup"}
+	group := "/system.slice/containr-" + name + ".scope"
+	before := c.confinement(c.start("c"), group)
+	c.must("checkpoint", "--image-path", c.image, "c")
+	n := len(c.counted())
+	if out, err := exec.Command("systemctl", "is-active", "containr-"+name+".scope").Output(); err == nil {
+		t.Errorf("the unit is %s", out)
+	}
+	defer c.quoteLog("restore.log")
+	c.must("restore", "--detach", "--image-path", c.image, "c")
+	c.more(n)
+	if after := c.confinement(c.pid("c"), group); !reflect.DeepEqual(before, after) {
+		t.Errorf("it is\n%+v, was\n%+v", after, before)
+	}
+	if out, err := exec.Command("systemctl", "is-active", "containr-"+name+".scope").Output(); err != nil {
+		t.Errorf("the unit is %s: %v", out, err)
+	}
+	c.isWhole(c.pid("c"))
+	c.must("delete", "--force", "c")
+}
+
+// Hooks that see to the network run before the container goes on, and see the network
+// namespace that it will have; those of the end run when it is frozen.
+func TestCRIUHooks(t *testing.T) {
+	dir := t.TempDir()
+	hook, told := filepath.Join(dir, "hook"), filepath.Join(dir, "told")
+	testkit.WriteFile(t, hook, `#!/bin/sh
+state=$(cat)
+pid=${state#*\"pid\":} pid=${pid%%[,\}]*}
+echo "$1 $(readlink /proc/$pid/ns/net)" >> `+told+"\n", 0o755)
+	env := []string{"PATH=" + os.Getenv("PATH")}
+	c := newCounting(t, func(spec *specs.Spec) {
+		spec.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: hook, Args: []string{"hook", "begin"}, Env: env}},
+			Poststop: []specs.Hook{{Path: hook, Args: []string{"hook", "end"}, Env: env}}}
+	})
+	want := "begin " + c.network(c.start("c")) + "\nend \n"
+	c.must("checkpoint", "--image-path", c.image, "c")
+	n := len(c.counted())
+	defer c.quoteLog("restore.log")
+	c.must("restore", "--detach", "--image-path", c.image, "c")
+	c.more(n)
+	want += "begin " + c.network(c.pid("c")) + "\n"
+	if text, err := os.ReadFile(told); string(text) != want {
+		t.Errorf("the hooks say\n%swant\n%s%v", text, want, err)
+	}
+}
+
+// network names the network namespace of a process.
+func (c *counting) network(pid int) string {
+	c.t.Helper()
+	name, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/net")
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return name
 }
 
 // isWhole checks what verbs do with a container that was brought back.

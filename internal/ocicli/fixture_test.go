@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +57,8 @@ type site struct {
 	env          []string
 	// others are processes of containers that were there before.
 	others map[int]string
+	// flags are the global ones of every call.
+	flags []string
 }
 
 // newSite makes a bundle whose program waits for a signal.
@@ -88,7 +91,7 @@ func (s *site) write(spec *specs.Spec) {
 
 // command is a call of the runtime that has not begun.
 func (s *site) command(args ...string) *exec.Cmd {
-	cmd := exec.Command(os.Args[0], append([]string{"--root", s.root}, args...)...)
+	cmd := exec.Command(os.Args[0], slices.Concat([]string{"--root", s.root}, s.flags, args)...)
 	cmd.Env = append(append(os.Environ(), asRuntime+"=1"), s.env...)
 	cmd.Dir = s.bundle
 	return cmd
