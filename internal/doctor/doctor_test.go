@@ -44,7 +44,7 @@ func healthy() *Machine {
 		Tunnel:    true,
 		Storage:   Storage{Root: "/var/lib/containr", FileSystem: "ext4", Size: 100e9, Free: 60e9, Inodes: 6e6, FreeInodes: 5e6, Writable: true},
 		OpenFiles: 1024, Now: time.Date(2026, 11, 29, 12, 0, 0, 0, time.UTC), Synchronized: true,
-		Criu: "/usr/sbin/criu", Init: "/usr/local/bin/containr-init", BaseImage: true, Interpreters: []string{"aarch64"},
+		Criu: "/usr/sbin/criu", Init: "/usr/local/bin/containr-init", Monitor: "/usr/local/bin/containr-monitor", BaseImage: true, Interpreters: []string{"aarch64"},
 	}
 }
 
@@ -101,7 +101,7 @@ var machines = map[string]func() *Machine{
 		m.Facts.AppArmor, m.Systemd, m.SecurityModules = false, false, nil
 		m.Facts.CgroupMode, m.Facts.Hierarchies, m.SwapCounted = host.NoCgroup, nil, false
 		m.Storage.FileSystem, m.Storage.Free, m.Storage.FreeInodes = "overlay", 1e6, 10
-		m.MaxUserNamespaces, m.Tunnel, m.BaseImage, m.Init = 0, false, false, ""
+		m.MaxUserNamespaces, m.Tunnel, m.BaseImage, m.Init, m.Monitor = 0, false, false, "", ""
 		m.Parts = map[Part]Presence{Bridge: Absent, Veth: Unknown, NFTables: Absent, Tun: Absent}
 		m.Settings = map[string]string{"net.ipv4.ip_forward": "0"}
 		m.Now, m.Synchronized, m.OpenFiles = time.Unix(0, 0), false, 256

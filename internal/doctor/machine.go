@@ -58,8 +58,8 @@ type Machine struct {
 	Now          time.Time
 	Synchronized bool
 
-	// Criu is the path of that program, Init that of containr-init; empty if there is none.
-	Criu, Init string
+	// Criu is the path of that program, Init and Monitor those of containr-init and -monitor; empty if there is none.
+	Criu, Init, Monitor string
 	// BaseImage says that the built-in image is there.
 	BaseImage bool
 	// Interpreters are the names of programs that run those of other machines: binfmt_misc.

@@ -25,8 +25,8 @@ import (
 
 // Options say what Probe cannot find out by itself.
 type Options struct {
-	// Root is the state root, Init the path of containr-init, empty if there is none.
-	Root, Init string
+	// Root is the state root, Init and Monitor the paths of containr-init and -monitor, empty if there is none.
+	Root, Init, Monitor string
 	// BaseImage says that the built-in image is there.
 	BaseImage bool
 	// Registries are to be asked, by HTTPS. Nothing else here uses a network.
@@ -35,7 +35,7 @@ type Options struct {
 
 // Probe looks at this machine. What cannot be found out is left out: Examine says so. It changes nothing.
 func Probe(ctx context.Context, o Options) *Machine {
-	m := &Machine{Init: o.Init, BaseImage: o.BaseImage, Now: time.Now()}
+	m := &Machine{Init: o.Init, Monitor: o.Monitor, BaseImage: o.BaseImage, Now: time.Now()}
 	m.OpenFiles, _ = filelimit.Original()
 	m.probeFacts()
 	m.probeKernel()

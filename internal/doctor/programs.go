@@ -9,6 +9,7 @@ import (
 var programChecks = []check{
 	{group: "Programs and time", name: "base-image", ask: baseImage},
 	{group: "Programs and time", name: "containr-init", ask: initProgram},
+	{group: "Programs and time", name: "containr-monitor", ask: monitorProgram},
 	{group: "Programs and time", name: "criu", ask: criu},
 	{group: "Programs and time", name: "other-architectures", ask: otherArchitectures},
 	{group: "Programs and time", name: "clock", ask: clock},
@@ -26,6 +27,13 @@ func initProgram(m *Machine) (State, string, string) {
 		return Limited, "containr-init is not beside containr: --init cannot be used", "make install"
 	}
 	return OK, m.Init, ""
+}
+
+func monitorProgram(m *Machine) (State, string, string) {
+	if m.Monitor == "" {
+		return Limited, "containr-monitor is not beside containr: nothing can run in the background", "make install"
+	}
+	return OK, m.Monitor, ""
 }
 
 func criu(m *Machine) (State, string, string) {

@@ -166,6 +166,9 @@ func findProgram(path, name string) string {
 	return ""
 }
 
+// MonitorProgram returns the path of the program that looks after containers in the background, "" if there is none.
+func (e *Engine) MonitorProgram() string { return findProgram(e.options.Monitor, "containr-monitor") }
+
 // monitor returns what talks to the monitor.
 func (e *Engine) monitor() (*monitor.Client, error) {
 	command := e.options.Command
@@ -180,7 +183,7 @@ func (e *Engine) monitor() (*monitor.Client, error) {
 		}
 	}
 	return &monitor.Client{Options: monitor.Options{Root: e.root, Run: e.run, Command: command},
-		Program: findProgram(e.options.Monitor, "containr-monitor")}, nil
+		Program: e.MonitorProgram()}, nil
 }
 
 // runtime returns the runtime that makes this engine's containers.

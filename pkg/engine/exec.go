@@ -62,7 +62,7 @@ func (e *Engine) Exec(ctx context.Context, r ExecRequest) (Exit, error) {
 	}
 	s, err := rt.Exec(&runtime.ExecRequest{ID: record.ID, Change: change, Console: given.Console, Stdio: stdio, Starting: r.Starting})
 	if err != nil {
-		return Exit{}, err
+		return Exit{}, diagnoseIn(st.PID, r.WorkDir, err)
 	}
 	e.tell(events.ExecStart, record)
 	if r.Detach {

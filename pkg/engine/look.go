@@ -1,8 +1,10 @@
 package engine
 
 import (
+	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -11,8 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/safepath"
-	"github.com/containr/containr/pkg/host"
-	"github.com/containr/containr/pkg/plan/linux"
 )
 
 // look looks at a file of a container that does not run: in the bind that covers its path, else in the image's layers or the
@@ -56,42 +56,40 @@ func lookBelow(m specs.Mount, name string) (lookedAt, error) {
 		dir, base = path.Split(m.Source)
 	}
 	f, err := lookIn(dir, base)
-	f.noexec = noexec || host.MountOf(m.Source)&linux.MsNoexec != 0
+	f.noexec = f.noexec || noexec
 	return f, err
 }
 
-// lookIn looks at a file in a tree of the host that may be anybody's. Only a regular file is opened.
+// lookIn looks at a file in a tree that may be anybody's, and may change meanwhile. Only a regular file is opened, and it
+// is the one that was looked at.
 func lookIn(dir, name string) (lookedAt, error) {
 	root, err := safepath.OpenRoot(dir)
 	if err != nil {
 		return lookedAt{}, err
 	}
 	defer root.Close()
-	var st unix.Stat_t
-	if err := statIn(root, name, &st); err != nil {
+	place, err := root.OpenFile(name, unix.O_PATH, 0)
+	if err != nil {
 		return lookedAt{}, err
 	}
-	f := lookedAt{mode: st.Mode}
+	defer place.Close()
+	var st unix.Stat_t
+	var on unix.Statfs_t
+	if err := unix.Fstat(int(place.Fd()), &st); err != nil {
+		return lookedAt{}, &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	if err := unix.Fstatfs(int(place.Fd()), &on); err != nil {
+		return lookedAt{}, &fs.PathError{Op: "statfs", Path: name, Err: err}
+	}
+	f := lookedAt{mode: st.Mode, noexec: on.Flags&unix.ST_NOEXEC != 0}
 	if f.kind() != unix.S_IFREG {
 		return f, nil
 	}
-	file, err := root.OpenFile(name, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	file, err := os.OpenFile(fmt.Sprintf("/proc/self/fd/%d", place.Fd()), os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return f, err
 	}
 	defer file.Close()
 	f.head, err = io.ReadAll(io.LimitReader(file, headSize))
 	return f, err
-}
-
-func statIn(root *safepath.Root, name string, st *unix.Stat_t) error {
-	file, err := root.OpenFile(name, unix.O_PATH, 0)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	if err := unix.Fstat(int(file.Fd()), st); err != nil {
-		return &fs.PathError{Op: "stat", Path: name, Err: err}
-	}
-	return nil
 }

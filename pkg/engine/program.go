@@ -332,6 +332,16 @@ func (e *Engine) diagnoseRecord(r container.Record, err error) error {
 
 // diagnose looks at the program that a step could not start, and says what it found.
 func (e *Engine) diagnose(p *prepared, err error) error {
+	return diagnose(err, p.spec.Process.Cwd, func(name string) (lookedAt, error) { return e.look(p, name) })
+}
+
+// diagnoseIn is diagnose for a further program in a container of which pid is a process: that sees the files.
+func diagnoseIn(pid int, cwd string, err error) error {
+	return diagnose(err, cwd, func(name string) (lookedAt, error) { return lookIn(fmt.Sprintf("/proc/%d/root", pid), name) })
+}
+
+// diagnose looks at the program that a step could not start. A name that is not absolute counts from cwd.
+func diagnose(err error, cwd string, look func(string) (lookedAt, error)) error {
 	var step *runtime.StepError
 	if !errors.As(err, &step) {
 		return err
@@ -341,10 +351,10 @@ func (e *Engine) diagnose(p *prepared, err error) error {
 		return err
 	}
 	if !path.IsAbs(name) {
-		name = path.Join("/", p.spec.Process.Cwd, name)
+		name = path.Join("/", cwd, name)
 	}
 	_, executed := step.Step.Call.(linux.Execve)
-	found := judge(name, step.Errno, executed, func(name string) (lookedAt, error) { return e.look(p, name) })
+	found := judge(name, step.Errno, executed, look)
 	if found == nil {
 		return err
 	}

@@ -55,6 +55,10 @@ func parseDocker(text string) ([]dockerCommand, error) {
 				c.flags = append(c.flags, parseDockerFlag(word))
 			}
 			all = append(all, c)
+		case ok && kind == "like":
+			var c dockerCommand
+			c, err = likeAnother(all, subject, strings.Fields(tail))
+			all = append(all, c)
 		case ok && kind == "note" && tail != "":
 			err = addNote(all, subject, tail)
 		default:
@@ -65,6 +69,18 @@ func parseDocker(text string) ([]dockerCommand, error) {
 		}
 	}
 	return all, nil
+}
+
+// likeAnother makes a command of the flags of another one, but for some.
+func likeAnother(all []dockerCommand, subject string, but []string) (dockerCommand, error) {
+	name, other, _ := strings.Cut(subject, " ")
+	i := slices.IndexFunc(all, func(c dockerCommand) bool { return c.name == other })
+	if i < 0 {
+		return dockerCommand{}, fmt.Errorf("%s: no such command above", other)
+	}
+	c := dockerCommand{name: name, flags: slices.Clone(all[i].flags)}
+	c.flags = slices.DeleteFunc(c.flags, func(f dockerFlag) bool { return slices.Contains(but, "--"+f.long) })
+	return c, nil
 }
 
 func parseDockerFlag(word string) dockerFlag {

@@ -57,7 +57,11 @@ func TestCompare(t *testing.T) {
 			t.Errorf("%s is there: %v", name, !there)
 		}
 	}
-	for _, bad := range []string{"command x", "nonsense", "note x: y", "command x:\nnote x --y: z", "note x:"} {
+	all, err = parseDocker("command a: -x,--long --other\nnote a --long: so\nlike b a: --other\n")
+	if err != nil || len(all) != 2 || len(all[1].flags) != 1 || all[1].flags[0] != (dockerFlag{"x", "long", "so"}) {
+		t.Errorf("like another: %+v, error %v", all, err)
+	}
+	for _, bad := range []string{"command x", "nonsense", "note x: y", "command x:\nnote x --y: z", "note x:", "like b a:"} {
 		if _, err := parseDocker(bad); err == nil {
 			t.Errorf("%q is read without an error", bad)
 		}
