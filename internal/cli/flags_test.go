@@ -56,6 +56,8 @@ func TestRunFlags(t *testing.T) {
 		"run --pull never --platform linux/arm64 --stop-signal SIGUSR1 --init --step --detach-keys ctrl-a base",
 		"run --rootfs tree /bin/sh -c true",
 		"run -d --restart on-failure:3 --stop-timeout 30 --cidfile id --log-driver local --log-opt max-size=1m --log-opt max-file=2 base",
+		"run -d --health-cmd 'test -e /ok' --health-interval 10s --health-timeout 1s --health-retries 2 --health-start-period 1m --health-start-interval 500ms --health-on-failure kill base",
+		"run -d --no-healthcheck base",
 		"run --rm -- base --flag-of-the-program",
 	} {
 		t.Run(line, func(t *testing.T) {

@@ -165,7 +165,7 @@ func psMatcher(f present.Filters, list []engine.Container) (func(engine.Containe
 				return slices.ContainsFunc(c.Config.Mounts, func(m container.Mount) bool { return m.Source == v || m.Target == v })
 			}) &&
 			f.Exactly("network", c.Config.Namespaces.Network) &&
-			f.Exactly("health", "none") && !f.Has("publish") && !f.Has("expose") &&
+			f.Exactly("health", health(c.State)) && !f.Has("publish") && !f.Has("expose") &&
 			(before.IsZero() || c.Created.Before(before)) && c.Created.After(since)
 	}, nil
 }
@@ -219,13 +219,32 @@ func psRow(c engine.Container, full bool, now time.Time) containerRow {
 	return row
 }
 
+// healthText is what the health checks have found.
+func healthText(st container.State) string {
+	switch {
+	case st.Health == nil:
+		return ""
+	case st.Health.Status == container.Starting:
+		return " (health: starting)"
+	}
+	return " (" + st.Health.Status + ")"
+}
+
+// health is the value of the filter health.
+func health(st container.State) string {
+	if st.Health == nil {
+		return "none"
+	}
+	return st.Health.Status
+}
+
 // statusText says in docker's words what a container is doing.
 func statusText(st container.State, now time.Time) string {
 	ago := func(t time.Time) string { return present.Since(t, now) }
 	up := "Up " + strings.TrimSuffix(ago(st.Started), " ago")
 	switch st.Status {
 	case container.Running:
-		return up
+		return up + healthText(st)
 	case container.Paused:
 		return up + " (Paused)"
 	case container.Restarting:

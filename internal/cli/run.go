@@ -46,7 +46,7 @@ func (p *Program) runCommand() *cobra.Command {
 		if flags.detach {
 			return p.runDetached(cmd.Context(), config, flags)
 		}
-		if config.Restart.Wanted() || config.LogDriver != "" && config.LogDriver != logs.None || !config.TTY && !flags.sigProxy {
+		if config.Restart.Wanted() || config.LogDriver != "" && config.LogDriver != logs.None || config.Health.Command != "" || !config.TTY && !flags.sigProxy {
 			return p.runWatched(cmd.Context(), config, flags)
 		}
 		code, err := p.run(cmd.Context(), config, flags)

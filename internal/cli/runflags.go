@@ -171,11 +171,31 @@ func (r *runFlags) container() {
 		return err
 	})
 	b.value("restart", "", "start it again when it ends: `POLICY` no, always, on-failure[:MAX], unless-stopped", put(&c.Restart, container.ParseRestart))
+	r.health(b)
 	b.string(&c.LogDriver, "log-driver", "", "keep what it writes in the background with `DRIVER`: json-file, local, none")
 	b.value("log-opt", "", "an `OPTION` of the log driver: max-size=SIZE, max-file=N, compress=BOOL", enter(c.LogOpts, container.ParseLogOption))
 	if r.verb == "run" {
 		b.bool(&r.step, "step", "", "wait for Enter before every step")
 	}
+}
+
+// health has the flags of health checks.
+func (r *runFlags) health(b binder) {
+	h := &r.config.Health
+	b.string(&h.Command, "health-cmd", "", "check it with the shell's `COMMAND`: it does its work if that ends with 0")
+	b.value("health-interval", "", "check it every `TIME` (30s)", put(&h.Interval, container.ParseHealthDuration))
+	b.value("health-timeout", "", "a check that takes longer than `TIME` (30s) has failed", put(&h.Timeout, container.ParseHealthDuration))
+	b.value("health-start-period", "", "do not count failures for `TIME` (0s) after its start", put(&h.StartPeriod, container.ParseHealthDuration))
+	b.value("health-start-interval", "", "check it every `TIME` (5s) until then", put(&h.StartInterval, container.ParseHealthDuration))
+	b.value("health-retries", "", "it is unhealthy after `NUMBER` failures in a row (3)", func(s string) error {
+		n, err := number(s)
+		if h.Retries = int(n); err == nil && n < 1 {
+			return fmt.Errorf("%s: use a number from 1 on", s)
+		}
+		return err
+	})
+	b.string(&h.OnFailure, "health-on-failure", "", "do `ACTION` when it becomes unhealthy: none, kill, restart, stop")
+	b.bool(&h.Off, "no-healthcheck", "", "leave out the check that the image asks for")
 }
 
 func (r *runFlags) process() {

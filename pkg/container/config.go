@@ -59,6 +59,8 @@ type Config struct {
 	StopTimeout *int `json:"stopTimeout,omitempty"`
 	// Restart says whether the program is started again when it has ended.
 	Restart Restart `json:"restart,omitzero"`
+	// Health says how it is checked.
+	Health Health `json:"health,omitzero"`
 	// LogDriver and LogOpts say what becomes of the output of a container that runs
 	// detached; see package logs.
 	LogDriver string            `json:"logDriver,omitempty"`

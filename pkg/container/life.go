@@ -122,6 +122,9 @@ func validateLife(c Config) error {
 	if c.StopTimeout != nil && *c.StopTimeout < -1 {
 		return fmt.Errorf("--stop-timeout %d: use a number of seconds, or -1 to wait for ever", *c.StopTimeout)
 	}
+	if err := validateHealth(c.Health); err != nil {
+		return err
+	}
 	_, err := c.Logs()
 	return err
 }

@@ -36,6 +36,8 @@ type Record struct {
 	Config Config `json:"config"`
 	// Command is what runs, without the init of --init.
 	Command []string `json:"command,omitempty"`
+	// Check is the health check, nil for none.
+	Check *Check `json:"check,omitempty"`
 	// StopSignal is the number of the signal that asks it to end.
 	StopSignal int `json:"stopSignal,omitempty"`
 	// Spec is what was decided. It is a file of its own, spec.json, as other
@@ -70,6 +72,8 @@ type State struct {
 	// ExitCode is the program's, or 128 and the signal's number, or 126 or
 	// 127 if it could not be started.
 	ExitCode int `json:"exitCode,omitempty"`
+	// Health is what the health checks have found; nil without checks.
+	Health *HealthState `json:"health,omitempty"`
 	// OOMKilled says that the memory limit ended it.
 	OOMKilled bool `json:"oomKilled,omitempty"`
 	// Restarts counts how often the restart policy has started it again.

@@ -67,6 +67,21 @@ type InspectedState struct {
 	Error      string
 	StartedAt  string
 	FinishedAt string
+	Health     *InspectedHealth `json:",omitempty"`
+}
+
+// InspectedHealth is what its health checks have found.
+type InspectedHealth struct {
+	Status        string
+	FailingStreak int
+	Log           []InspectedCheck
+}
+
+// InspectedCheck is how one check went.
+type InspectedCheck struct {
+	Start, End string
+	ExitCode   int
+	Output     string
 }
 
 // InspectedHostConfig is what was asked for that depends on the host.
@@ -188,6 +203,12 @@ func inspection(r container.Record, st container.State) *Inspection {
 	i.State = InspectedState{Status: string(st.Status), Running: st.PID != 0, Paused: st.Status == container.Paused,
 		Restarting: st.Status == container.Restarting, OOMKilled: st.OOMKilled, Pid: st.PID, ExitCode: st.ExitCode, Error: st.Error,
 		StartedAt: timeText(st.Started), FinishedAt: timeText(st.Finished)}
+	if h := st.Health; h != nil {
+		i.State.Health = &InspectedHealth{Status: h.Status, FailingStreak: h.Failing, Log: []InspectedCheck{}}
+		for _, c := range h.Log {
+			i.State.Health.Log = append(i.State.Health.Log, InspectedCheck{timeText(c.Start), timeText(c.End), c.ExitCode, c.Output})
+		}
+	}
 	i.HostConfig, i.Config = inspectedHost(r.Config), inspectedConfig(r)
 	i.NetworkSettings.Ports, i.NetworkSettings.Networks = map[string]any{}, map[string]any{r.Config.Namespaces.Network: struct{}{}}
 	if r.Spec != nil && r.Spec.Process != nil {

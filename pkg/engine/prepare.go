@@ -31,10 +31,12 @@ const maxUserDatabase = 8 << 20
 type prepared struct {
 	config container.Config
 	image  *image.Image // nil with --rootfs
-	chain  snapshot.ChainID
-	home   *home
-	place  *container.Reservation
-	spec   *specs.Spec
+	// imageConfig is the image's configuration as it is in the store.
+	imageConfig []byte
+	chain       snapshot.ChainID
+	home        *home
+	place       *container.Reservation
+	spec        *specs.Spec
 }
 
 // prepare does all of a run that comes before the first step of its plan. The
@@ -89,6 +91,13 @@ func (e *Engine) findAndUnpack(ctx context.Context, p *prepared, progress func(r
 	if p.image, err = e.findImage(ctx, p.config, progress); err != nil {
 		return err
 	}
+	images, err := e.images()
+	if err != nil {
+		return err
+	}
+	if p.imageConfig, err = images.ReadDocument(p.image.ConfigDigest); err != nil {
+		return err
+	}
 	p.chain = chainOf(p.image)
 	snapshots, err := p.home.snapshots(e)
 	if err != nil {
@@ -96,10 +105,6 @@ func (e *Engine) findAndUnpack(ctx context.Context, p *prepared, progress func(r
 	}
 	if snapshots.Has(p.chain) {
 		return nil
-	}
-	images, err := e.images()
-	if err != nil {
-		return err
 	}
 	_, err = unpackStored(ctx, snapshots, images, p.image)
 	return err
@@ -346,7 +351,10 @@ func (p *prepared) record() (container.Record, error) {
 		r.Command = container.WithoutInit(p.config, p.spec.Process.Args)
 	}
 	var err error
-	r.StopSignal, err = container.StopSignal(p.config, img)
+	if r.StopSignal, err = container.StopSignal(p.config, img); err != nil {
+		return r, err
+	}
+	r.Check, err = container.HealthCheck(p.config.Health, p.imageConfig)
 	return r, err
 }
 

@@ -385,6 +385,9 @@ func (x *execution) setRunning(ctx context.Context, pid int) error {
 	return x.containers.Update(context.WithoutCancel(ctx), x.record.ID, func(st *container.State) error {
 		*st = container.State{Status: container.Running, PID: pid, Started: time.Now().UTC(),
 			Restarts: st.Restarts, Quick: st.Quick}
+		if x.record.Check != nil {
+			st.Health = &container.HealthState{Status: container.Starting}
+		}
 		return nil
 	})
 }

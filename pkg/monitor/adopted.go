@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -68,9 +69,14 @@ func (c *adopted) close() {
 }
 
 // look copies until the container has ended and all is copied, and then has it cleaned up.
-func (c *adopted) look() {
+func (c *adopted) look(r container.Record) {
 	defer c.m.released(c.id)
-	var copying sync.WaitGroup
+	var copying, checking sync.WaitGroup
+	alive, ended := context.WithCancel(background)
+	defer ended()
+	if r.Check != nil {
+		checking.Go(func() { c.checkHealth(alive, r) })
+	}
 	for i := range c.ends.Outputs {
 		copying.Go(func() { c.copy(&c.ends.Outputs[i]) })
 	}
@@ -78,6 +84,8 @@ func (c *adopted) look() {
 	if err != nil {
 		slog.Error("wait for the end", "container", c.id, "error", err)
 	}
+	ended()
+	checking.Wait()
 	for _, o := range c.ends.Outputs {
 		// What can be read now is read; nothing more comes, and nobody waits for it.
 		o.From.SetReadDeadline(time.Now())

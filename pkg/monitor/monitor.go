@@ -33,7 +33,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"time"
@@ -214,14 +213,7 @@ func (m *Monitor) await(id string, at time.Time) {
 // cleanup has containr do what is to be done at the end of a container, and looks whether
 // it is to be started again.
 func (m *Monitor) cleanup(id string) {
-	args := append(m.o.Command[1:len(m.o.Command):len(m.o.Command)], "container", "cleanup", id)
-	c := exec.Command(m.o.Command[0], args...)
-	c.Stderr = os.Stderr
-	c.Dir = "/"
-	if err := c.Run(); err != nil {
-		slog.Error("clean up", "container", id, "error", err)
-		return
-	}
+	m.command("container", "cleanup", id)
 	if st, err := m.containers.State(id); err == nil && st.Status == container.Restarting {
 		m.await(id, st.RestartAt)
 	}
@@ -241,7 +233,7 @@ func (m *Monitor) adopt(id string) error {
 	if err != nil {
 		return err
 	}
-	c, err := m.open(id)
+	record, c, err := m.open(id)
 	if err != nil {
 		lock.Release()
 		return err
@@ -254,30 +246,31 @@ func (m *Monitor) adopt(id string) error {
 	m.adopted[id] = true
 	m.busy++
 	m.mu.Unlock()
-	go c.look()
+	go c.look(record)
 	return nil
 }
 
 // open prepares to look after a container, whose lock is held; nil if nothing of it is
 // there to be looked after.
-func (m *Monitor) open(id string) (*adopted, error) {
+func (m *Monitor) open(id string) (container.Record, *adopted, error) {
 	record, err := m.containers.Get(id)
 	if err != nil {
-		return nil, err
+		return record, nil, err
 	}
 	keeper, err := m.runtime.Keeper(id)
 	if errors.Is(err, runtime.ErrNotFound) || errors.Is(err, runtime.ErrNoKeeper) {
-		return nil, nil
+		return record, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return record, nil, err
 	}
 	c := &adopted{m: m, id: id, keeper: keeper, hub: m.hub(id, nil)}
 	if err := c.open(record); err != nil {
 		c.close()
-		return nil, err
+		return record, nil, err
 	}
-	return c, nil
+	record.Spec = nil // it is large, and stays with the container
+	return record, c, nil
 }
 
 // released ends the looking after a container.

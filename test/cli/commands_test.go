@@ -5,25 +5,31 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/testkit/program"
 )
 
 // commands are those that scripts have besides testscript's own.
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){
-	"exits":     exits,
-	"signal":    sendSignal,
-	"status":    status,
-	"fifo":      makeFIFO,
-	"await":     await,
-	"registry":  serveRegistry,
-	"private":   servePrivate,
-	"requested": requested,
-	"archive":   writeArchive,
-	"awaits":    awaitStatus,
-	"gone":      awaitGone,
+	"exits":       exits,
+	"signal":      sendSignal,
+	"status":      status,
+	"fifo":        makeFIFO,
+	"await":       await,
+	"registry":    serveRegistry,
+	"private":     servePrivate,
+	"requested":   requested,
+	"archive":     writeArchive,
+	"awaits":      awaitStatus,
+	"gone":        awaitGone,
+	"health":      awaitHealth,
+	"checked":     awaitChecks,
+	"killmonitor": killMonitor,
 }
 
 // exits STATUS PROGRAM [ARG...] runs a program, which must end with this status.
@@ -115,6 +121,39 @@ func awaitGone(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("usage: gone CONTAINER")
 	}
 	waitUntil(ts, args[0]+" is gone", func() bool { return psStatus(ts, args[0]) == "" })
+}
+
+// awaitHealth STATUS CONTAINER waits until the health checks have found this.
+func awaitHealth(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: health STATUS CONTAINER")
+	}
+	waitUntil(ts, args[1]+" is "+args[0], func() bool { return inspected(ts, args[1], "{{.State.Health.Status}}") == args[0] })
+}
+
+// awaitChecks NUMBER CONTAINER waits until so many health checks are noted.
+func awaitChecks(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: checked NUMBER CONTAINER")
+	}
+	least := number(ts, args[0])
+	waitUntil(ts, args[1]+" is checked", func() bool {
+		return number(ts, inspected(ts, args[1], "{{len .State.Health.Log}}")) >= least
+	})
+}
+
+func inspected(ts *testscript.TestScript, name, format string) string {
+	ts.Check(ts.Exec("containr", "inspect", "-f", format, name))
+	return strings.TrimSpace(ts.ReadFile("stdout"))
+}
+
+// killMonitor kills the monitor of the script's state root.
+func killMonitor(ts *testscript.TestScript, neg bool, args []string) {
+	pid := monitorOf(ts, ts.Getenv(program.RootVar))
+	if neg || len(args) > 0 || pid == 0 {
+		ts.Fatalf("usage: killmonitor, while there is one")
+	}
+	ts.Check(unix.Kill(pid, unix.SIGKILL))
 }
 
 func psStatus(ts *testscript.TestScript, name string) string {
