@@ -80,7 +80,7 @@ func (c *adopted) look(r container.Record) {
 	for i := range c.ends.Outputs {
 		copying.Go(func() { c.copy(&c.ends.Outputs[i]) })
 	}
-	code, err := c.keeper.AwaitExit(background, c.exitFile)
+	code, err := c.awaitEnd()
 	if err != nil {
 		slog.Error("wait for the end", "container", c.id, "error", err)
 	}
@@ -101,6 +101,33 @@ func (c *adopted) look(r container.Record) {
 		slog.Error("remove the log's position", "container", c.id, "error", err)
 	}
 	c.lock.Release()
+}
+
+// awaitEnd waits for the exit status. It is the keeper's AwaitExit without a thread that
+// waits: Go's poller does, for all containers together. An ear whose keeper was killed can
+// be read too: it is at its end.
+func (c *adopted) awaitEnd() (int, error) {
+	ear, err := c.keeper.Ear()
+	if errors.Is(err, runtime.ErrNoKeeper) {
+		return runtime.ReadExit(c.exitFile)
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer ear.Close()
+	conn, err := ear.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	err = conn.Read(func(fd uintptr) bool {
+		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := retry(func() (int64, error) { n, err := unix.Poll(poll, 0); return int64(n), err })
+		return err != nil || n > 0
+	})
+	if err != nil {
+		return 0, err
+	}
+	return runtime.ReadExit(c.exitFile)
 }
 
 // report tells of an error of the log.
