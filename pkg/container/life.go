@@ -88,6 +88,8 @@ func (r Restart) Next(st State) (quick int, after time.Duration, again bool) {
 		quick = 0
 	}
 	switch {
+	case st.Again:
+		return quick, 0, true
 	case st.Stopped || !r.Wanted():
 		return 0, 0, false
 	case r.Policy == OnFailure && (st.ExitCode == 0 || r.Max > 0 && st.Restarts >= r.Max):

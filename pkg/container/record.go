@@ -84,6 +84,9 @@ type State struct {
 	RestartAt time.Time `json:"restartAt,omitzero"`
 	// Stopped says that a user stopped it, so that no policy may start it again.
 	Stopped bool `json:"stopped,omitempty"`
+	// Again says that a user wants it to be started again when it has ended, whatever its
+	// policy is.
+	Again bool `json:"again,omitempty"`
 	// Waits says that it was made to be started later, by another command.
 	Waits bool `json:"waits,omitempty"`
 	// Error says why it could not be started.

@@ -157,8 +157,13 @@ func (e *Engine) whenIdle(ctx context.Context, record container.Record) (*durabl
 // wrote is read, its plan undone.
 const settlePatience = 30 * time.Second
 
+// settleLook is how often settle looks whether the container runs again, so that nobody
+// lets go of it.
+const settleLook = 100 * time.Millisecond
+
 // settle waits until everything is done that is to be done at the end of a container
-// whose program has ended, by the process that attends to it, or here if there is none.
+// whose program has ended, by the process that attends to it, or here if there is none. If
+// it runs again by then, that is done too.
 func (e *Engine) settle(ctx context.Context, record container.Record) error {
 	containers, err := e.containers()
 	if err != nil {
@@ -171,9 +176,21 @@ func (e *Engine) settle(ctx context.Context, record container.Record) error {
 	waiting, cancel := context.WithTimeout(ctx, settlePatience)
 	defer cancel()
 	for {
-		attended, err := containers.Await(waiting, record.ID)
+		look, cancel := context.WithTimeout(waiting, settleLook)
+		attended, err := containers.Await(look, record.ID)
+		cancel()
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, container.ErrNotFound) {
 			return nil // it is gone
+		}
+		if err != nil && look.Err() != nil && waiting.Err() == nil {
+			st, err := e.State(record)
+			if errors.Is(err, container.ErrNotFound) || err == nil && st.PID != 0 {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			continue
 		}
 		if err != nil {
 			return fmt.Errorf("container %s: wait for its end: %w", record.Name, err)
@@ -236,10 +253,12 @@ func (e *Engine) Stop(ctx context.Context, r StopRequest) (container.Record, err
 	if err != nil {
 		return record, err
 	}
-	return record, e.stop(ctx, record, r)
+	return record, e.stop(ctx, record, r, false)
 }
 
-func (e *Engine) stop(ctx context.Context, record container.Record, r StopRequest) error {
+// stop ends a container. With again it is started again by whoever deals with its end, if
+// not by the caller: he may be killed.
+func (e *Engine) stop(ctx context.Context, record container.Record, r StopRequest, again bool) error {
 	containers, err := e.containers()
 	if err != nil {
 		return err
@@ -250,7 +269,7 @@ func (e *Engine) stop(ctx context.Context, record container.Record, r StopReques
 		if st.Status == container.Restarting {
 			st.Status = container.Exited
 		}
-		st.Stopped = true
+		st.Stopped, st.Again = !again, again && running
 		return nil
 	})
 	if err != nil || !running {
@@ -408,6 +427,9 @@ func (e *Engine) Restart(ctx context.Context, r StopRequest) (container.Record, 
 		return record, err
 	}
 	attended, err := e.endAndLock(ctx, record, r)
+	if errors.Is(err, ErrRunning) {
+		return record, nil // it has been started already
+	}
 	if err != nil {
 		return record, err
 	}
@@ -422,7 +444,7 @@ func (e *Engine) endAndLock(ctx context.Context, record container.Record, r Stop
 	if record.Config.AutoRemove {
 		return nil, fmt.Errorf("container %s: it was made with --rm: its end removes it", record.Name)
 	}
-	if err := e.stop(ctx, record, r); err != nil {
+	if err := e.stop(ctx, record, r, true); err != nil {
 		return nil, err
 	}
 	return e.whenIdle(ctx, record)

@@ -138,7 +138,7 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) error {
 		return e.remove(ctx, r)
 	}
 	return containers.Update(ctx, r.ID, func(st *container.State) error {
-		last.Stopped = st.Stopped
+		last.Stopped, last.Again = st.Stopped, st.Again // a user may have decided meanwhile
 		*st = last
 		quick, after, again := r.Config.Restart.Next(*st)
 		st.Quick = quick
@@ -203,7 +203,12 @@ func (e *Engine) restartIfDue(ctx context.Context, r container.Record) error {
 	if err != nil || st.Status != container.Restarting || time.Now().Before(st.RestartAt) {
 		return err
 	}
-	if err := containers.Update(ctx, r.ID, func(st *container.State) error { st.Restarts++; return nil }); err != nil {
+	if err := containers.Update(ctx, r.ID, func(st *container.State) error {
+		if !st.Again {
+			st.Restarts++
+		}
+		return nil
+	}); err != nil {
 		return err
 	}
 	return e.startLocked(ctx, r, attended)

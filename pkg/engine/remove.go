@@ -83,7 +83,7 @@ func (e *Engine) end(ctx context.Context, record container.Record) error {
 		if st.Status == container.Restarting {
 			st.Status = container.Exited
 		}
-		st.Stopped = true
+		st.Stopped, st.Again = true, false
 		return nil
 	})
 	if err == nil {
