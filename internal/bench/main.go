@@ -59,6 +59,7 @@ var sections = []section{
 	{"runtimes", (*bench).runtimes},
 	{"engines", (*bench).engines},
 	{"images", (*bench).images},
+	{"store", (*bench).store},
 	{"programs", (*bench).programs},
 }
 
@@ -72,7 +73,7 @@ func main() {
 func run() error {
 	b := &bench{}
 	doc := flag.String("doc", "", "write the tables into `FILE`, between its markers, instead of printing them")
-	only := flag.String("only", "", "measure this `SECTION` only: runtimes, engines, images or programs")
+	only := flag.String("only", "", "measure this `SECTION` only: runtimes, engines, images, store or programs")
 	flag.StringVar(&b.bin, "bin", "bin", "`DIR` with containr and containr-runtime")
 	flag.StringVar(&b.crun, "crun", os.Getenv("CONTAINR_BENCH_CRUN"), "a further crun to compare with")
 	flag.StringVar(&b.runc, "runc", os.Getenv("CONTAINR_BENCH_RUNC"), "a further runc to compare with")

@@ -117,10 +117,6 @@ func (p *Program) printDocuments(e *engine.Engine, r engine.DocumentRequest, nam
 // inspectImages prints those that are there, and then fails for the others.
 func (p *Program) inspectImages(e *engine.Engine, req engine.InspectRequest, names []string, format string) error {
 	found := []inspected{}
-	listed, err := e.Images()
-	if err != nil {
-		return err
-	}
 	var failures []error
 	for _, name := range names {
 		req.Name = name
@@ -129,7 +125,11 @@ func (p *Program) inspectImages(e *engine.Engine, req engine.InspectRequest, nam
 			failures = append(failures, err)
 			continue
 		}
-		found = append(found, inspect(img, namesOfImage(listed, img)))
+		imageNames, err := e.NamesOfImage(img)
+		if err != nil {
+			return err
+		}
+		found = append(found, inspect(img, imageNames))
 	}
 	failures = append(failures, present.Documents(p.Out, format, found))
 	return errors.Join(failures...)

@@ -124,6 +124,15 @@ func (e *Engine) imageInUse() (func(*image.Image) error, error) {
 	}, nil
 }
 
+// NamesOfImage lists the names by which an image is known.
+func (e *Engine) NamesOfImage(img *image.Image) ([]string, error) {
+	images, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	return images.NamesOf(img.Target.Digest)
+}
+
 // DocumentRequest asks for a document of an image, byte by byte as it is stored.
 type DocumentRequest struct {
 	InspectRequest

@@ -25,11 +25,11 @@ func (s *Store) Index(name string) (*v1.Index, v1.Descriptor, error) {
 	if err != nil {
 		return nil, target, err
 	}
-	list, _, err := s.readTarget(target)
-	if err == nil && list == nil {
+	t, err := s.readTarget(target)
+	if err == nil && t.index == nil {
 		err = fmt.Errorf("image %q: %w", cut(name), ErrNotIndex)
 	}
-	return list, target, err
+	return t.index, target, err
 }
 
 // PutIndex stores an index, and gives it the name. What it lists must be here.

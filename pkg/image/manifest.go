@@ -160,6 +160,11 @@ func DecodeManifest(data []byte, mediaType string) (*v1.Manifest, error) {
 	if err != nil {
 		return nil, err
 	}
+	return decodeManifest(data, mediaType)
+}
+
+// decodeManifest is DecodeManifest of what was identified already.
+func decodeManifest(data []byte, mediaType string) (*v1.Manifest, error) {
 	if !IsManifest(mediaType) {
 		return nil, fmt.Errorf("%q is not a manifest: %w", mediaType, ErrInvalid)
 	}

@@ -60,7 +60,7 @@ func (s *Store) Tag(ctx context.Context, name string, target v1.Descriptor) erro
 	target = v1.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
 	return s.changeNames(ctx, func(entries []v1.Descriptor) ([]v1.Descriptor, error) {
 		// Asked with the store locked: before, somebody could still remove it.
-		if _, _, err := s.readTarget(target); err != nil {
+		if _, err := s.readTarget(target); err != nil {
 			return nil, fmt.Errorf("name image %s: %w", cmp.Or(name, target.Digest.String()), err)
 		}
 		return setName(entries, name, target), nil

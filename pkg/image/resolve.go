@@ -178,16 +178,16 @@ func (s *Store) ReadImage(name string, target v1.Descriptor, want Platform) (*Im
 
 func (s *Store) readImage(name string, target v1.Descriptor, want Platform) (*Image, error) {
 	want = want.orDefault()
-	index, data, err := s.readTarget(target)
+	t, err := s.readTarget(target)
 	if err != nil {
 		return nil, err
 	}
-	if index == nil {
-		return s.decodeImage(name, target, target, data, want)
+	if t.index == nil {
+		return s.decodeImage(name, target, target, t.data, t.mediaType, want)
 	}
-	candidates := rankEntries(index, want)
+	candidates := rankEntries(t.index, want)
 	if len(candidates) == 0 {
-		return nil, &PlatformError{Name: name, Want: want, Have: indexPlatforms(index)}
+		return nil, &PlatformError{Name: name, Want: want, Have: indexPlatforms(t.index)}
 	}
 	// A store may hold some platforms of an index only. The second best is good
 	// where any will do, but not instead of one that is better and absent.
@@ -199,18 +199,26 @@ func (s *Store) readImage(name string, target v1.Descriptor, want Platform) (*Im
 	return nil, fmt.Errorf("none of its platforms: %w", ErrNotFound)
 }
 
-// readTarget reads and checks a target. The index is nil for a manifest.
-func (s *Store) readTarget(target v1.Descriptor) (*v1.Index, []byte, error) {
+// targetDocument is what a target leads to: an index, or a manifest that is still to be
+// decoded.
+type targetDocument struct {
+	index     *v1.Index // nil for a manifest
+	data      []byte
+	mediaType string
+}
+
+// readTarget reads and checks a target.
+func (s *Store) readTarget(target v1.Descriptor) (targetDocument, error) {
 	data, err := s.ReadBlob(target, MaxManifestSize)
 	if err != nil {
-		return nil, nil, err
+		return targetDocument{}, err
 	}
-	mediaType, err := Identify(data, target.MediaType)
-	if err != nil || !IsIndex(mediaType) {
-		return nil, data, err
+	t := targetDocument{data: data}
+	if t.mediaType, err = Identify(data, target.MediaType); err != nil || !IsIndex(t.mediaType) {
+		return t, err
 	}
-	index, err := DecodeIndex(data, mediaType)
-	return index, data, err
+	t.index, err = DecodeIndex(data, t.mediaType)
+	return t, err
 }
 
 // readManifest reads a manifest and its configuration. d describes the manifest.
@@ -219,12 +227,16 @@ func (s *Store) readManifest(name string, target, d v1.Descriptor, want Platform
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
 	}
-	return s.decodeImage(name, target, d, data, want)
+	mediaType, err := Identify(data, d.MediaType)
+	if err != nil {
+		return nil, err
+	}
+	return s.decodeImage(name, target, d, data, mediaType, want)
 }
 
-// decodeImage decodes a manifest that was read, and reads its configuration.
-func (s *Store) decodeImage(name string, target, d v1.Descriptor, data []byte, want Platform) (*Image, error) {
-	manifest, err := DecodeManifest(data, d.MediaType)
+// decodeImage decodes a manifest that was read and identified, and reads its configuration.
+func (s *Store) decodeImage(name string, target, d v1.Descriptor, data []byte, mediaType string, want Platform) (*Image, error) {
+	manifest, err := decodeManifest(data, mediaType)
 	if err != nil {
 		return nil, err
 	}
@@ -261,19 +273,19 @@ func pairLayers(m *v1.Manifest, c *v1.Image) []Layer {
 // present returns the images of a target whose manifest and configuration are in
 // the store, that for this machine first.
 func (s *Store) present(name string, target v1.Descriptor) ([]*Image, error) {
-	index, data, err := s.readTarget(target)
+	t, err := s.readTarget(target)
 	if err != nil {
 		return nil, err
 	}
-	if index == nil {
-		image, err := s.decodeImage(name, target, target, data, AnyPlatform)
+	if t.index == nil {
+		image, err := s.decodeImage(name, target, target, t.data, t.mediaType, AnyPlatform)
 		if err != nil {
 			return nil, err
 		}
 		return []*Image{image}, nil
 	}
 	var images []*Image
-	for _, d := range rankEntries(index, AnyPlatform) {
+	for _, d := range rankEntries(t.index, AnyPlatform) {
 		image, err := s.readManifest(name, target, d, AnyPlatform)
 		if errors.Is(err, ErrNotFound) {
 			continue

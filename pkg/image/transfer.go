@@ -162,6 +162,21 @@ func (s *Store) Targets() (map[digest.Digest]bool, error) {
 	return all, nil
 }
 
+// NamesOf lists the names that mean a target.
+func (s *Store) NamesOf(d digest.Digest) ([]string, error) {
+	index, err := s.readIndex()
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range index.Manifests {
+		if e.Digest == d && nameOf(e) != "" {
+			names = append(names, nameOf(e))
+		}
+	}
+	return names, nil
+}
+
 // Forget removes an image that has no name, with all that nothing else needs. One that
 // has a name, or is not there, stays as it is.
 func (s *Store) Forget(ctx context.Context, d digest.Digest) error {
