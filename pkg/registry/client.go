@@ -72,7 +72,7 @@ func (a *Access) newClient(e hosts.Endpoint, parallel int, actions ...string) (*
 	stranger.Certificates, stranger.GetClientCertificate, stranger.InsecureSkipVerify = nil, nil, a.TLS != nil && a.TLS.InsecureSkipVerify
 	c.transport = &byHost{host: e.Host, own: newTransport(config, parallel), others: newTransport(stranger, parallel), header: e.Header, offline: a.Offline}
 	c.auth = &auth.Client{
-		Client:     &http.Client{Transport: traced(c.transport, a.Trace), CheckRedirect: checkRedirect},
+		Client:     &http.Client{Transport: &realms{next: traced(c.transport, a.Trace), host: e.Host}, CheckRedirect: checkRedirect},
 		Header:     http.Header{"User-Agent": {userAgent}},
 		Cache:      auth.NewCache(),
 		ClientID:   userAgent,

@@ -42,6 +42,8 @@ type Options struct {
 	Mounts   bool  // mount blobs of one repository in another
 	MaxBody  int64 // refuse larger bodies; zero is no bound
 
+	TokenHost string // what the host of the token service is called; the registry's own address if empty
+
 	// IdentityToken is handed out by the token service to who asks for one that
 	// outlives the session, and accepted in the place of a password.
 	IdentityToken string
@@ -351,7 +353,12 @@ func (r *Registry) knows(req *http.Request) bool {
 func (r *Registry) challenge(w http.ResponseWriter, req *http.Request) {
 	value := `Basic realm="fake"`
 	if r.options.Token {
-		value = fmt.Sprintf(`Bearer realm="%s/token",service="fake"`, r.server.URL)
+		realm := r.server.URL
+		if r.options.TokenHost != "" {
+			_, port, _ := strings.Cut(r.Host(), ":")
+			realm = "http://" + r.options.TokenHost + ":" + port
+		}
+		value = fmt.Sprintf(`Bearer realm="%s/token",service="fake"`, realm)
 		repository, _, _ := strings.Cut(strings.TrimPrefix(req.URL.Path, "/v2/"), "/blobs/")
 		repository, _, ok := strings.Cut(repository+"/", "/manifests/")
 		switch repository = strings.Trim(repository, "/"); {
