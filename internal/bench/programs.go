@@ -62,7 +62,8 @@ var budgets = []struct {
 	bytes int64
 }{
 	{"containr-runtime", 9 << 19},
-	{"containr", 18 << 20},
+	{"containr-monitor", 5 << 20},
+	{"containr", 21 << 20},
 }
 
 // versions lists what our programs and the peers call themselves.
