@@ -329,8 +329,23 @@ func TestContainerInTheHostsMountNamespace(t *testing.T) {
 			t.Errorf("%s: other mount namespaces have it too", m)
 		}
 	}
-	if _, err := c.exec(&specs.Process{Args: []string{"/probe"}, Cwd: "/"}, os.DevNull); err == nil || !strings.Contains(err.Error(), "no mount namespace") {
-		t.Errorf("exec: %v: want a refusal", err)
+	// A further process has no mount namespace to join, and is confined all the same: with no way back to the host's
+	// root, by a descriptor or by its working directory.
+	s, err := c.Exec(&ExecRequest{ID: "test", Process: &specs.Process{Args: []string{"/probe", "-wait-signal", "USR1"}, Cwd: "/"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"root", "cwd"} {
+		if dir, err := os.Readlink(procfs.Path(s.PID, name)); err != nil || dir != c.root {
+			t.Errorf("exec: its %s is %s, want %s (%v)", name, dir, c.root, err)
+		}
+	}
+	if err := unix.Kill(s.PID, unix.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	reap(s.PID)
+	if r := c.probe(&specs.Process{Args: []string{"/probe", "-try", "read:/proc/1/cmdline", "-try", "read:" + c.root + "/etc/passwd"}, Cwd: "/../.."}); len(r.FDs) != 3 || !r.Tries[0].OK || r.Tries[1].OK {
+		t.Errorf("exec: descriptors %v, tries %+v", r.FDs, r.Tries)
 	}
 }
 

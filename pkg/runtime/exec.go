@@ -35,6 +35,9 @@ type ExecInput struct {
 	PreserveFDs int
 	// Bundle is the container's.
 	Bundle string
+	// Root is the host directory of the container's root file system, absolute. A
+	// container without a mount namespace needs it.
+	Root string
 }
 
 // target is the register of the pidfd whose namespaces are joined.
@@ -53,14 +56,11 @@ func CompileExec(in ExecInput) (*plan.Plan, error) {
 	if err := checkLengths(in.Process); err != nil {
 		return nil, fmt.Errorf("exec: %w", err)
 	}
-	if !hasNamespace(in.Spec, specs.MountNamespace) {
-		return nil, errors.New("exec: the container has no mount namespace of its own: there is nothing to join that would confine the program to its root")
-	}
 	spec := *in.Spec
 	spec.Process, spec.Hooks = inherited(in.Process, in.Spec.Process), nil
 	c := execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, Bundle: in.Bundle, PreserveFDs: in.PreserveFDs}, first: in.Target}, in: in}
 	c.ns = new(namespace.Placement)
-	for _, chapter := range []func() error{c.open, c.runner, c.labels, c.join, c.attachExec, c.settle, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
+	for _, chapter := range []func() error{c.open, c.runner, c.labels, c.join, c.attachExec, c.settle, c.changeRoot, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
 		if err := chapter(); err != nil {
 			return nil, err
 		}
@@ -104,6 +104,13 @@ func (c *execCompiler) open() error {
 	if c.Facts.CgroupMode == host.CgroupV2 && len(c.in.Cgroups) > 0 {
 		b.In(plan.CgroupChapter).Do("the container's limits hold for the new process", linux.OpenHost{
 			Path: c.in.Cgroups[0], Flags: linux.ODirectory | linux.OPath | linux.OCloexec}).As("cgroup")
+	}
+	if !hasNamespace(c.Spec, specs.MountNamespace) {
+		if !strings.HasPrefix(c.in.Root, "/") {
+			return fmt.Errorf("exec: the container's root %q is not an absolute path", c.in.Root)
+		}
+		b.In(plan.RootfsChapter).Do("the container's root, which is in no mount namespace that could be joined", linux.OpenHost{
+			Path: c.in.Root, Flags: linux.ODirectory | linux.OPath | linux.OCloexec}).As("root").For("/linux/namespaces")
 	}
 	c.add(b.Steps)
 	return nil
@@ -200,6 +207,19 @@ func (c *execCompiler) attachExec() error {
 	for _, dir := range c.in.Cgroups {
 		b.Do("the container's limits hold for the new process", linux.Attach{Path: dir + "/cgroup.procs", PID: namespace.PID}).Early()
 	}
+	c.add(b.Steps)
+	return nil
+}
+
+// changeRoot confines the process as the container's first one is, where joining a mount
+// namespace does not do it.
+func (c *execCompiler) changeRoot() error {
+	if hasNamespace(c.Spec, specs.MountNamespace) {
+		return nil
+	}
+	b := plan.Build(plan.Child, plan.RootfsChapter)
+	b.Do("the container's root is the working directory", linux.Fchdir{FD: "root"})
+	b.Do("the root of this process alone: the mounts are the host's", linux.Chroot{Path: "."}).For("/linux/namespaces")
 	c.add(b.Steps)
 	return nil
 }

@@ -88,7 +88,7 @@ func (r *Runtime) takesProcesses(st *state, ignorePaused bool) error {
 }
 
 func (r *Runtime) execInput(st *state, req *ExecRequest) (ExecInput, error) {
-	in := ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Facts: r.Facts, PreserveFDs: req.PreserveFDs, Bundle: st.Bundle, Tasks: st.Tasks}
+	in := ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Facts: r.Facts, PreserveFDs: req.PreserveFDs, Bundle: st.Bundle, Root: st.Rootfs, Tasks: st.Tasks}
 	var err error
 	if in.Spec, _, err = loadSpec(st.Config); err != nil {
 		return in, err

@@ -30,7 +30,7 @@ func FuzzCompile(f *testing.F) {
 				continue
 			}
 			checkPlan(t, p)
-			if e, err := CompileExec(ExecInput{ID: "id", Target: 1, Spec: spec, Process: spec.Process, Facts: f}); err == nil {
+			if e, err := CompileExec(ExecInput{ID: "id", Target: 1, Spec: spec, Process: spec.Process, Facts: f, Root: "/rootfs"}); err == nil {
 				checkPlan(t, e)
 			}
 			for i := range p.Steps {
