@@ -7,7 +7,8 @@
 //  1. cuts the copy off, so that nothing it mounts appears on the host (MS_SLAVE);
 //  2. makes the image's tree a mount, and keeps a descriptor of it, the register
 //     "root": a bind of a directory, or an overlay of layers that exists in this
-//     mount namespace only and vanishes with it;
+//     mount namespace only and vanishes with it, or a directory whose files appear
+//     with other owners;
 //  3. adds the mounts of the configuration. Each is made detached (fsopen or
 //     open_tree), gets its attributes, and is then attached to a descriptor of the
 //     place where it belongs. The place is looked up with openat2 and
@@ -175,8 +176,13 @@ func (b *builder) mountedRoot(m *specs.Mount) error {
 		return err
 	}
 	const pointer = "/mounts/0"
-	if m.Type == "bind" || o.bind {
-		return errors.New("/mounts/0: a bind over / is what root.path is for")
+	switch bound := m.Type == "bind" || o.bind; {
+	case bound && isMapped(m):
+		return b.mappedRoot(m, pointer)
+	case bound:
+		return errors.New("/mounts/0: a bind over / is what root.path is for, unless the owners of its files are to be mapped")
+	case isMapped(m):
+		return fmt.Errorf("/mounts/0: only a bind can have its files' owners mapped: the kernel maps no %s", m.Type)
 	}
 	data := b.mountData(m.Type, o)
 	if len(data) > maxMountData {
@@ -204,6 +210,20 @@ func (b *builder) mountedRoot(m *specs.Mount) error {
 	b.Do("a new root must be attached somewhere", linux.Openat{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).
 		As("place").For(pointer)
 	b.Do("a new root must be attached somewhere", linux.MoveMount{From: rootReg, To: "place"}).For(pointer)
+	return nil
+}
+
+// mappedRoot makes a directory the root whose files appear with other owners than they
+// have: a user namespace's own, most often. The host has made the mount, see Before.
+func (b *builder) mappedRoot(m *specs.Mount, pointer string) error {
+	if b.in.Sources[m.Source].Kind != host.Directory {
+		return fmt.Errorf("/mounts/0: %w: no directory %s", ErrSource, m.Source)
+	}
+	b.Do("a new root must be attached somewhere", linux.Openat{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).
+		As("place").For(pointer)
+	b.Do("the root file system, with the owners that its files have here", linux.MoveMount{From: linux.FD(mappedReg(pointer)), To: "place"}).For(pointer)
+	b.Do("from here on the root file system is this descriptor",
+		linux.Openat{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).As(rootReg).For(pointer)
 	return nil
 }
 

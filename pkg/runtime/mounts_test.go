@@ -430,6 +430,60 @@ func TestIDMappedMounts(t *testing.T) {
 	}
 }
 
+// A root file system whose files are root's on the disk is that of a user namespace's own
+// root, who may write to it, by a mount at / that maps its owners.
+func TestIDMappedRoot(t *testing.T) {
+	testkit.RequireRoot(t)
+	mappable(t) // or skip
+	testkit.Leftovers(t)
+	spec := userSpec()
+	spec.Process.Args = []string{"/probe", "-ls", "/", "-write", "/new=x"}
+	root := testkit.Rootfs(t)
+	spec.Mounts = append([]specs.Mount{{Destination: "/", Type: "bind", Source: root, Options: []string{"rbind", "idmap"}}}, spec.Mounts...)
+	r := probeIn(t, Input{Spec: spec, Root: root}, specs.Mount{Destination: "/m", Type: "tmpfs"})
+	var names []string
+	for _, n := range r.Dirs["/"] {
+		if n.Name == "probe" || n.Name == "etc" {
+			names = append(names, n.Name)
+			if n.UID != 0 || n.GID != 0 {
+				t.Errorf("%+v: want owner 0:0", n)
+			}
+		}
+	}
+	if len(names) != 2 {
+		t.Errorf("/ has %+v", r.Dirs["/"])
+	}
+	if m, _ := procfs.Mounts(r.Mounts).At("/"); m.Shared() || !slices.Contains(m.Options, "idmapped") {
+		t.Errorf("%v", m)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(root, "new"), &st); err != nil || st.Uid != 0 || st.Gid != 0 {
+		t.Errorf("made with owner %d:%d, error %v", st.Uid, st.Gid, err)
+	}
+}
+
+// A map of the root that cannot be is refused, and never forgotten.
+func TestIDMappedRootThatCannotBe(t *testing.T) {
+	for _, c := range []struct {
+		mount specs.Mount
+		want  string
+	}{
+		{specs.Mount{Type: "bind", Source: "/", Options: []string{"idmap"}}, "needs uidMappings and gidMappings"},
+		{specs.Mount{Type: "bind", Source: "/"}, "what root.path is for"},
+		{specs.Mount{Type: "bind", Source: "/nothing/here", UIDMappings: oneID(0, 1), GIDMappings: oneID(0, 1)}, "no directory /nothing/here"},
+		{specs.Mount{Type: "overlay", Source: "overlay", Options: []string{"lowerdir=/a:/b"}, UIDMappings: oneID(0, 1), GIDMappings: oneID(0, 1)}, "the kernel maps no overlay"},
+		{specs.Mount{Type: "overlay", Source: "overlay", Options: []string{"lowerdir=/a:/b", "idmap"}}, "the kernel maps no overlay"},
+	} {
+		c.mount.Destination = "/"
+		spec := exampleSpec("/probe")
+		spec.Mounts = append([]specs.Mount{c.mount}, spec.Mounts...)
+		_, err := Compile(Input{ID: "x", Root: "/rootfs", Spec: spec, Facts: paperFacts(host.CgroupV2, host.Kernel{Major: 6, Minor: 12}), Sources: Probe(spec)})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%+v: error %v: want one with %q", c.mount, err, c.want)
+		}
+	}
+}
+
 func oneID(inside, outside uint32) []specs.LinuxIDMapping {
 	return []specs.LinuxIDMapping{{ContainerID: inside, HostID: outside, Size: 1}}
 }
