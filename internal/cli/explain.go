@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -146,9 +145,16 @@ func (p *Program) writeELF(w io.Writer, x *engine.Explanation) error {
 	if err != nil {
 		return err
 	}
-	same := func(a, b plan.Step) bool { return a.Chapter == b.Chapter && a.Why == b.Why }
-	for _, s := range slices.CompactFunc(omitted, same) {
-		fmt.Fprintf(p.Err, "left out: %s: %s\n", s.Chapter, s.Why)
+	said := make(map[string]bool)
+	for _, s := range omitted {
+		line := fmt.Sprintf("left out: %s: %s\n", s.Chapter, s.Why)
+		if said[line] {
+			continue
+		}
+		said[line] = true
+		if _, err := io.WriteString(p.Err, line); err != nil {
+			return err
+		}
 	}
 	_, err = fmt.Fprintf(p.Err, "its files are those of container %s: containr rm removes them\n", x.Name)
 	return err
