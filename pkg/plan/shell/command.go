@@ -19,7 +19,8 @@ func (w *writer) command(i int) ([]command, error) {
 		return w.mountCommand(i)
 	case linux.Openat, linux.Openat2, linux.Mkdirat, linux.Mknodat, linux.Symlinkat, linux.Fchownat, linux.Fchdir, linux.Chdir, linux.Write:
 		return w.fileCommand(i)
-	case linux.Prctl, linux.Capset, linux.Setgroups, linux.Setresuid, linux.Setresgid, linux.Prlimit, linux.Seccomp, linux.Ioprio, linux.Personality:
+	case linux.Prctl, linux.Capset, linux.Setgroups, linux.Setresuid, linux.Setresgid, linux.Prlimit, linux.Seccomp, linux.Ioprio, linux.Personality,
+		linux.SchedSetattr:
 		return nil, w.privilege(s)
 	case linux.Setns:
 		return nil, w.join(s, c)
@@ -69,6 +70,10 @@ func (w *writer) without(s *plan.Step) error {
 		w.final.signals = true
 	case linux.SetCloexec, linux.Close:
 		w.explain(s, "the last shell closes all descriptors")
+	case linux.SetMempolicy:
+		return errors.New("util-linux has no command for memory policies; numactl, of the package of that name, would do it")
+	case linux.WriteReg:
+		return errors.New("the listener is a descriptor in another process, and no shell can take it from there")
 	default:
 		return errors.New("there is no command for it")
 	}
@@ -184,6 +189,11 @@ func (w *writer) openat(s *plan.Step, c linux.Openat) error {
 		w.regs[s.Result] = value{file: c.Path}
 		return nil
 	}
+	if c.Path == clockOffsets || c.Path == clocksToCome {
+		w.host.remember(s.Why)
+		w.regs[s.Result] = value{file: c.Path}
+		return nil
+	}
 	if c.Flags&linux.OPath == 0 || !strings.HasPrefix(c.Path, "/") || s.Result == "" {
 		return errors.New("it opens something for another purpose than to mount there")
 	}
@@ -206,7 +216,7 @@ func (w *writer) setRoot(p path) {
 // the same to who asks.
 func (w *writer) openKernelFile(s *plan.Step, c linux.Openat2) error {
 	if strings.HasPrefix(c.Path, "self/attr/") {
-		return errors.New("a security label is for the next program that is executed, which would be the shell's next command")
+		return errors.New("a security label is for the next program that is executed, which would be the shell's next command; setpriv's would be the last shell")
 	}
 	v, ok := w.regs[plan.Reg(c.Dir)]
 	if !ok || v.fs == nil || v.fs.kind != "proc" || !v.place.empty() || s.Result == "" {
@@ -225,6 +235,9 @@ func (w *writer) write(s *plan.Step, c linux.Write) ([]command, error) {
 	v, ok := w.regs[plan.Reg(c.FD)]
 	if !ok || v.file == "" {
 		return nil, errors.New("nobody knows what it writes to")
+	}
+	if v.file == clockOffsets {
+		return nil, w.offsets(s, c.Data)
 	}
 	return run("%s", echo(c.Data, Quote(v.file))), nil
 }

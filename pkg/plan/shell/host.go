@@ -78,6 +78,10 @@ func (w *writer) join(s *plan.Step, c linux.Setns) error {
 	if !ok || v.file == "" {
 		return errors.New("it is not known which namespace it joins")
 	}
+	if v.file == clocksToCome {
+		w.host.remember(s.Why)
+		return nil
+	}
 	for _, n := range namespaceOptions {
 		if c.Flags != n.flag {
 			continue
@@ -92,8 +96,39 @@ func (w *writer) join(s *plan.Step, c linux.Setns) error {
 	return errors.New("several namespaces at once")
 }
 
-// unshare knows the late cgroup namespace.
+// The files of procfs by which a plan shifts the clocks of a time namespace.
+const (
+	clockOffsets = "/proc/self/timens_offsets"
+	clocksToCome = "/proc/self/ns/time_for_children"
+)
+
+// offsets makes what is written to clockOffsets options of unshare: a shell that had been
+// executed in between would be in the namespace already, with clocks that are set.
+func (w *writer) offsets(s *plan.Step, text string) error {
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line) // clock, seconds, nanoseconds
+		if len(f) != 3 {
+			return fmt.Errorf("an offset %q", line)
+		}
+		if f[2] != "0" {
+			return errors.New("unshare takes whole seconds")
+		}
+		w.birth.unshare = append(w.birth.unshare, "--"+f[0]+"="+f[1])
+	}
+	w.host.remember(s.Why)
+	return nil
+}
+
+// unshare knows the namespaces that are made late.
 func (w *writer) unshare(s *plan.Step, c linux.Unshare) error {
+	if c.Flags == linux.CloneNewtime {
+		if w.userNS {
+			return errors.New("unshare sets the clocks before ids of the user namespace have a meaning, which is too early")
+		}
+		w.host.remember(s.Why)
+		w.birth.unshare, w.birth.fork = append(w.birth.unshare, "--time"), true
+		return nil
+	}
 	if c.Flags != linux.CloneNewcgroup {
 		return errors.New("only a cgroup namespace can be made late")
 	}
@@ -118,9 +153,6 @@ func (w *writer) keeper(s *plan.Step) error {
 // hostStep interprets a step of the host: before the birth by the script, after it by
 // the helper.
 func (w *writer) hostStep(s *plan.Step) error {
-	if _, ok := s.Call.(linux.RunHook); ok {
-		return errors.New("hooks run between steps that a script makes in one")
-	}
 	if c, ok := s.Call.(linux.OpenHost); ok {
 		w.regs[s.Result] = value{file: c.Path}
 		if c.Flags&linux.OWronly != 0 || s.Result == startRegister {
@@ -184,7 +216,24 @@ func (w *writer) hostCommand(s *plan.Step) (string, error) {
 	case linux.SetUnit:
 		return c.Text(), nil
 	}
-	return "", errors.New("there is no command for it")
+	return "", beyond(s.Call)
+}
+
+// beyond says why there is no command for a host action.
+func beyond(c plan.Call) error {
+	switch c.(type) {
+	case linux.RunHook:
+		return errors.New("a hook is to find a container that has its mounts and still its privileges; the script's has given them up before it changes its root")
+	case linux.UserNamespace:
+		return errors.New("mount(8) maps the owners of files since util-linux 2.39 only")
+	case linux.Mount:
+		return errors.New("without a mount namespace the host's mounts would be changed, also if the script does not come to its end")
+	case linux.MoveLink, linux.AddAddress, linux.RaiseLink:
+		return errors.New("network devices take ip(8), which is not one of util-linux")
+	case linux.SendListener:
+		return errors.New("the listener is a descriptor in another process, and no shell can take it from there")
+	}
+	return errors.New("there is no command for it")
 }
 
 // isActive is a command that succeeds when a unit runs: the call that starts it answers

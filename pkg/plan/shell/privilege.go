@@ -89,12 +89,43 @@ func (w *writer) privilege(s *plan.Step) error {
 	case linux.Ioprio:
 		text := fmt.Sprintf("ionice -c %d -n %d --", c.Class, c.Level)
 		f.wrap(s, text)
+	case linux.SchedSetattr:
+		return w.scheduler(s, c)
 	case linux.Personality:
 		domain, ok := map[uint32]string{0: "linux64", 8: "linux32"}[c.Persona]
 		if !ok {
 			return fmt.Errorf("persona %#x", c.Persona)
 		}
 		f.wrap(s, "setarch "+domain+" --")
+	}
+	return nil
+}
+
+// The options of chrt(1), by policy.
+var policyOptions = map[linux.SchedPolicy]string{linux.SchedOther: "--other", linux.SchedFIFO: "--fifo", linux.SchedRR: "--rr",
+	linux.SchedBatch: "--batch", linux.SchedIdle: "--idle", linux.SchedDeadline: "--deadline"}
+
+// scheduler has chrt set all but the nice value, which counts for two policies only and
+// which chrt does not know.
+func (w *writer) scheduler(s *plan.Step, c linux.SchedSetattr) error {
+	option, ok := policyOptions[c.Policy]
+	if !ok {
+		return fmt.Errorf("chrt has no option for policy %d", c.Policy)
+	}
+	const resetOnFork linux.SchedFlags = 1
+	realtime := c.Policy == linux.SchedFIFO || c.Policy == linux.SchedRR
+	if c.Flags&^resetOnFork != 0 || c.Flags != 0 && !realtime {
+		return errors.New("chrt knows no flag but that for SCHED_FIFO and SCHED_RR that children have the usual policy")
+	}
+	if c.Flags != 0 {
+		option += " --reset-on-fork"
+	}
+	if c.Policy == linux.SchedDeadline {
+		option += fmt.Sprintf(" --sched-runtime %d --sched-deadline %d --sched-period %d", c.Runtime, c.Deadline, c.Period)
+	}
+	w.final.wrap(s, fmt.Sprintf("chrt %s %d", option, c.Priority))
+	if c.Policy == linux.SchedOther || c.Policy == linux.SchedBatch {
+		w.final.wrappers = append(w.final.wrappers, fmt.Sprintf(`sh -c 'renice -n %d -p $$ >/dev/null && exec "$@"' renice`, c.Nice))
 	}
 	return nil
 }

@@ -1,6 +1,6 @@
 // Package shell turns the plan of a container into a script that builds the same
 // container by hand, with the tools of util-linux: unshare, mount, nsenter,
-// pivot_root, prlimit, setpriv.
+// pivot_root, prlimit, chrt, setpriv.
 //
 // # Theory of operation
 //

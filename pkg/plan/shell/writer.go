@@ -264,7 +264,7 @@ func tolerant(format string, args ...any) []command {
 // emit writes the commands of one step.
 func (w *writer) emit(s *plan.Step, list []command) {
 	if len(list) == 0 {
-		if !toldElsewhere(s) {
+		if !toldElsewhere(s) && (w.pivoted || !slices.Contains(w.host.waiting, s.Why)) {
 			w.inside.remember(s.Why)
 		}
 		return
@@ -276,7 +276,7 @@ func (w *writer) emit(s *plan.Step, list []command) {
 // the one that has its place in time.
 func toldElsewhere(s *plan.Step) bool {
 	switch s.Call.(type) {
-	case linux.Prctl, linux.Capset, linux.Setgroups, linux.Setresuid, linux.Setresgid, linux.Prlimit, linux.Seccomp, linux.Ioprio, linux.Personality,
+	case linux.Prctl, linux.Capset, linux.Setgroups, linux.Setresuid, linux.Setresgid, linux.Prlimit, linux.Seccomp, linux.Ioprio, linux.Personality, linux.SchedSetattr,
 		linux.Setns, linux.Unshare, linux.Setsid, linux.Execve, linux.Umount, linux.CloseRange, linux.DefaultAction, linux.Sethostname, linux.Setdomainname, linux.LinkUp:
 		return true
 	}
