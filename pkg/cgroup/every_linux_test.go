@@ -3,14 +3,18 @@ package cgroup
 import (
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
 // blockDevice finds a whole disk, "8:0": only those have queues to throttle.
@@ -91,6 +95,51 @@ func TestEveryLimitReachesTheKernel(t *testing.T) {
 					t.Errorf("%s holds %q, want %q", file, text, value)
 				}
 			})
+		}
+	})
+}
+
+// rare are hierarchies of version 1 that hosts seldom mount, though their kernels have
+// them.
+const rare = `mount --make-rprivate / && mount -t tmpfs tmpfs /sys/fs/cgroup && cd /sys/fs/cgroup &&
+mkdir hugetlb net_cls,net_prio && mount -t cgroup -o hugetlb cgroup hugetlb && mount -t cgroup -o net_cls,net_prio cgroup net_cls,net_prio || exit 125
+exec "$@"`
+
+// TestRareHierarchies runs some of the limits above where the hierarchies for them are
+// mounted, in a mount namespace.
+func TestRareHierarchies(t *testing.T) {
+	testkit.RequireRoot(t)
+	cmd := exec.Command("sh", "-c", rare, "sh", os.Args[0], "-test.v", "-test.run", "^TestEveryLimitReachesTheKernel$/^machine$/^(huge_pages|class|priority)$")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 125 {
+		t.Skipf("the kernel has them not for version 1, or uses them for version 2: %s", out)
+	}
+	if err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	for _, name := range []string{"huge_pages", "class", "priority"} {
+		if !strings.Contains(string(out), "--- PASS: TestEveryLimitReachesTheKernel/machine/"+name) {
+			t.Errorf("%s did not run: %s", name, out)
+		}
+	}
+}
+
+// TestRdmaReachesTheKernel: this takes a device that can, which no machine of the tests
+// has; but the kernel looks for the device only after it has understood the limit.
+func TestRdmaReachesTheKernel(t *testing.T) {
+	eachMode(t, func(t *testing.T, f *host.Facts) {
+		needs(t, f, "rdma")
+		testkit.Leftovers(t)
+		res := specs.LinuxResources{Rdma: map[string]specs.LinuxRdma{"none0": {HcaHandles: ptr(uint32(2)), HcaObjects: ptr(uint32(2000))}}}
+		p, err := Plan(specOf(testGroup()+"/box", &res), f, "box")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := &box{t: t, facts: f, paths: p.Paths, group: Open(f.CgroupMode, p.Paths)}
+		t.Cleanup(b.clean)
+		if err := (&executor{files: map[linux.FD]*os.File{}}).run(p.Setup); !errors.Is(err, unix.ENODEV) || !strings.Contains(err.Error(), "rdma.max") {
+			t.Errorf("error %v, want that there is no such device", err)
 		}
 	})
 }
