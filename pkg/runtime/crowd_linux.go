@@ -16,8 +16,8 @@ import (
 
 // A container without a control group of its own has no list of its processes. What
 // tells them is a namespace that only they are in: their process namespace, or else the
-// mount namespace, which every container has. A process may leave it, but needs
-// privileges of the host to do so.
+// mount namespace. A process may leave it, but needs privileges of the host to do so.
+// Of a container that has neither of its own only the first process is known.
 //
 // A namespace is known by its inode number as long as it exists, and we make sure of
 // that by holding it open. When the first process has ended there is nothing to open

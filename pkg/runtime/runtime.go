@@ -8,7 +8,7 @@
 // asks the planners for their steps and puts them in the order that the security
 // argument needs. It is pure. Explain, tests and execution start from its result.
 //
-// Start (start.go) executes a plan. Host steps are made here, one by one; the
+// Start (start_linux.go) executes a plan. Host steps are made here, one by one; the
 // child's are lowered and run by internal/child, and the two sides hand the baton
 // to each other where the plan changes the actor. Before the first step, the
 // inverses of all host steps are written to the journal (journal.go). When a step
@@ -16,11 +16,11 @@
 // tried again, the journal is run backwards; inverses may find their work done
 // already.
 //
-// The verbs (verbs.go) keep what they need to know about a container in files
-// below a state root, one directory for each: config.json (a copy of the
-// configuration), state.json, journal, and while the container waits for its
-// start, the fifo "start". Whether it runs is never stored: the process id and its
-// start time are, and the kernel knows the rest.
+// The verbs (verbs_linux.go, end_linux.go, exec_linux.go, change_linux.go, ...) keep what
+// they need to know about a container in files below a state root, one directory for
+// each: config.json (a copy of the configuration), state.json, journal, and while the
+// container waits for its start, the fifo "start". Whether it runs is never stored: the
+// process id and its start time are, and the kernel knows the rest.
 package runtime
 
 import (

@@ -49,8 +49,6 @@ type state struct {
 	Limits *specs.LinuxResources `json:"limits,omitempty"`
 	// Hooks: start or delete have hooks to run.
 	Hooks bool `json:"hooks,omitempty"`
-	// UserNS: exec has to take on ids in it.
-	UserNS bool `json:"userns,omitempty"`
 	// SharedPIDs: the end of the first process does not end the others.
 	SharedPIDs bool `json:"sharedPids,omitempty"`
 	// Crowd tells who belongs to a container that has no control group of its own,
@@ -103,7 +101,7 @@ func loadSpec(path string) (*specs.Spec, []byte, error) {
 func newState(req *CreateRequest, b *bundle, in *Input, p *plan.Plan, s *Started) *state {
 	st := &state{Version: specs.Version, ID: req.ID, PID: s.PID, Shared: s.Shared, Bundle: b.dir, Rootfs: in.Root, Created: time.Now().UTC(),
 		Owner: os.Getuid(), Annotations: in.Spec.Annotations, Cgroups: cgroupPaths(p), Tasks: taskFiles(p), Config: req.SpecFile,
-		Hooks: hasHooks(in.Spec), UserNS: hasNamespace(in.Spec, specs.UserNamespace), SharedPIDs: !ownNamespace(in.Spec, specs.PIDNamespace)}
+		Hooks: hasHooks(in.Spec), SharedPIDs: !ownNamespace(in.Spec, specs.PIDNamespace)}
 	st.Unit, st.UserUnit = unitOf(p)
 	st.Start, _ = startTime(s.PID) // a process that has ended already has none
 	if req.ExitFile != "" {
