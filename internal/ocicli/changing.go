@@ -42,6 +42,8 @@ func kill(a *app, args []string) error {
 	return r.Kill(fs.Arg(0), n, all)
 }
 
+var errUnknownSignal = errors.New("unknown signal")
+
 // signalNumber reads a signal as kill(1) does. 0 only asks whether there is a process.
 func signalNumber(name string) (unix.Signal, error) {
 	if n, err := strconv.Atoi(name); err == nil && n >= 0 && n < 65 {
@@ -51,7 +53,7 @@ func signalNumber(name string) (unix.Signal, error) {
 	if n := unix.SignalNum("SIG" + strings.TrimPrefix(upper, "SIG")); n != 0 {
 		return n, nil
 	}
-	return 0, fmt.Errorf("unknown signal %q", name)
+	return 0, fmt.Errorf("%w %q", errUnknownSignal, name)
 }
 
 func remove(a *app, args []string) error {

@@ -1,6 +1,7 @@
 package ocicli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -20,12 +21,38 @@ import (
 // report tells of the error that ends the command.
 func (a *app) report(err error) {
 	fmt.Fprintln(a.stderr, "containr-runtime:", err)
-	text, hint := err.Error(), runtime.Hint(err)
+	text, hint := err.Error(), hintOf(err)
 	if hint != "" {
 		fmt.Fprintln(a.stderr, "hint:", hint)
 		text += " (hint: " + hint + ")"
 	}
 	a.writeLog("error", text)
+}
+
+// advice says what to do, on this command line, about errors of pkg/runtime.
+var advice = [...]struct {
+	err  error
+	text string
+}{
+	{runtime.ErrNotFound, "containr-runtime list shows the containers; those that were made with another --root are found there only"},
+	{runtime.ErrExists, "choose another id, or remove that container first: containr-runtime delete"},
+	{runtime.ErrRunning, "end it first with containr-runtime kill, or delete it with --force"},
+	{runtime.ErrNoBundle, "--bundle names the directory with config.json; containr-runtime spec writes one to begin with"},
+	{runtime.ErrConsole, "give --console-socket to create, and to what runs detached, if the program is to have a terminal, and only then"},
+	{errUnknownSignal, "signals have the names and numbers that kill -l prints"},
+}
+
+// hintOf is a sentence on what to do about an error, or "".
+func hintOf(err error) string {
+	if hint := runtime.Hint(err); hint != "" {
+		return hint
+	}
+	for _, a := range advice {
+		if errors.Is(err, a.err) {
+			return a.text
+		}
+	}
+	return ""
 }
 
 // warn tells of what went wrong without stopping anything.

@@ -468,3 +468,26 @@ func TestEventsInIntervals(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What can be done about it stands below an error, and on the same line in the log.
+func TestErrorsHaveHints(t *testing.T) {
+	s := newSite(t, nil)
+	s.must("create", "there")
+	defer s.run("delete", "--force", "there")
+	for _, c := range []struct {
+		args []string
+		hint string
+	}{
+		{[]string{"state", "nobody"}, "containr-runtime list shows"},
+		{[]string{"exec", "nobody", "true"}, "containr-runtime list shows"},
+		{[]string{"create", "there"}, "choose another id"},
+		{[]string{"run", "--bundle", t.TempDir(), "new"}, "containr-runtime spec writes one"},
+		{[]string{"exec", "--tty", "--detach", "there", "true"}, "--console-socket"},
+		{[]string{"kill", "there", "NONSENSE"}, "kill -l"},
+	} {
+		s.refused("\nhint: ", c.args...)
+		s.refused(c.hint, c.args...)
+	}
+	s.must("start", "there")
+	s.refused("delete it with --force", "delete", "there")
+}

@@ -44,6 +44,8 @@ var (
 	ErrNotPaused = errors.New("container not paused")
 	// ErrRunning means that the verb needs a container that has stopped.
 	ErrRunning = errors.New("container is not stopped")
+	// ErrNoBundle means that there is no configuration where one should be.
+	ErrNoBundle = errors.New("no bundle")
 	// ErrState means that the container is in another state than the verb needs.
 	ErrState = errors.New("wrong state")
 )

@@ -76,6 +76,9 @@ func loadBundle(req *CreateRequest) (*bundle, error) {
 	if b.spec == nil {
 		b.spec, b.text, err = loadSpec(filepath.Join(dir, configFile))
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", ErrNoBundle, err)
+	}
 	return b, err
 }
 

@@ -246,7 +246,9 @@ func resolveSources(spec *specs.Spec, bundle string) map[string]host.Source {
 	return Probe(spec)
 }
 
-var errConsole = errors.New("a terminal needs a console socket to send it to, and a console socket needs a terminal")
+// ErrConsole means that a program is to have a terminal and nobody takes its other end,
+// or the reverse.
+var ErrConsole = errors.New("a terminal needs a console socket to send it to, and a console socket needs a terminal")
 
 // consoleFor returns the console of a process: the one that there is, or a new one.
 func consoleFor(p *specs.Process, console *os.File, open func() (*os.File, error)) (*os.File, error) {
@@ -256,7 +258,7 @@ func consoleFor(p *specs.Process, console *os.File, open func() (*os.File, error
 	case p.Terminal && console == nil && open != nil:
 		return open()
 	case p.Terminal != (console != nil):
-		return nil, errConsole
+		return nil, ErrConsole
 	}
 	return console, nil
 }
