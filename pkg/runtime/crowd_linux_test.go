@@ -15,10 +15,7 @@ import (
 // Who cannot be ended in time is named, and the wait has an end.
 func TestCrowdThatIsLeftIsNamed(t *testing.T) {
 	testkit.RequireRoot(t)
-	cmd := exec.Command("/bin/cat") // waits for its input
-	if _, err := cmd.StdinPipe(); err != nil {
-		t.Fatal(err)
-	}
+	cmd := exec.Command(testkit.Probe(t), "-wait-signal", "USR1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
