@@ -75,6 +75,14 @@ var attacks = []attack{
 			"TestSELinuxLabelConfines", "TestSELinuxLabelConfinesExec", "TestSELinuxLabelThatIsUnknown"}}},
 	{"programs of the host that are bound into containers", "What `--init` puts in is the container's own copy: a container that may mount, and makes it writable, changes nobody else's.",
 		map[string][]string{inHere: {"TestInitIsTheContainersOwn"}}},
+	{"fork bombs", "A container that forks faster than its processes can be listed is ended, or those that are left are named in time: `delete --force` neither goes on for ever nor tells of an end that was none.",
+		map[string][]string{inRuntime: {"TestCrowdThatIsLeftIsNamed"}, "internal/ocicli": {"TestDeleteOfAForkBombEnds"}}},
+	{"others on the message bus", "How a job of systemd's ended is believed of systemd alone, and no message makes its reader go on for ever or crash.",
+		map[string][]string{"internal/systemd": {"TestScope"}, "internal/dbus": {"TestWireRefuses", "TestDecodeTrustsNoLength", "TestOn32Bits"}}},
+	{"descriptors of the runtime's own", "`--preserve-fds` passes on what the caller has left, and never what Go's runtime has opened under that number.",
+		map[string][]string{"internal/ocicli": {"TestPreservedDescriptorsAreTheCallers"}}},
+	{"`exec` without a mount namespace", "A further process is confined to the container's root where no mount namespace is joined that would do it.",
+		map[string][]string{inRuntime: {"TestContainerInTheHostsMountNamespace"}}},
 }
 
 const head = `# Attacks that must fail
