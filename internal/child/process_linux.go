@@ -43,12 +43,18 @@ func (proc *Process) Next() (Event, error) {
 // descriptor takes the one descriptor out of a message whose text names its register.
 func descriptor(name, control []byte) (Event, error) {
 	list, err := unix.ParseSocketControlMessage(control)
-	if err != nil || len(list) != 1 {
-		return Event{}, fmt.Errorf("sync: %d control messages: %w", len(list), err)
+	if err != nil {
+		return Event{}, fmt.Errorf("sync: control message: %w", err)
+	}
+	if len(list) != 1 {
+		return Event{}, fmt.Errorf("sync: %d control messages came with %q, not 1", len(list), name)
 	}
 	fds, err := unix.ParseUnixRights(&list[0])
-	if err != nil || len(fds) != 1 {
-		return Event{}, fmt.Errorf("sync: %d descriptors: %w", len(fds), err)
+	if err != nil {
+		return Event{}, fmt.Errorf("sync: control message: %w", err)
+	}
+	if len(fds) != 1 {
+		return Event{}, fmt.Errorf("sync: %d descriptors came with %q, not 1", len(fds), name)
 	}
 	return Event{Kind: Descriptor, FD: fds[0], Reg: plan.Reg(name)}, nil
 }
