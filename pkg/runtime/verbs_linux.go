@@ -150,43 +150,17 @@ func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	spec := b.spec
 	in := Input{ID: req.ID, Spec: spec, Facts: r.Facts, Bundle: b.dir, ExitFile: req.ExitFile, Hold: req.Held != nil, PreserveFDs: req.PreserveFDs,
 		NoPivot: req.NoPivot, NoKeyring: req.NoKeyring, Systemd: req.Systemd}
-	if req.Systemd {
-		facts, err := r.managerFacts()
-		if err != nil {
-			return in, err
-		}
-		in.Facts = facts
+	var err error
+	if in.Facts, err = r.factsFor(req, spec); err != nil {
+		return in, err
 	}
-	if cgroup.WantsOwner(spec, in.Facts) {
-		facts := *in.Facts
-		facts.ProbeDelegatable()
-		in.Facts = &facts
-	}
-	if spec.Root == nil || spec.Root.Path == "" {
-		return in, errors.New("configuration: /root/path is missing")
-	}
-	in.Root = spec.Root.Path
-	if !filepath.IsAbs(in.Root) {
-		in.Root = filepath.Join(b.dir, in.Root)
-	}
-	if !hasNamespace(spec, specs.MountNamespace) { // links would hide from the undoing what is mounted
-		root, err := filepath.EvalSymlinks(in.Root)
-		if err != nil {
-			return in, fmt.Errorf("root file system: %w", err)
-		}
-		in.Root = root
-	}
-	switch host.Kind(in.Root) {
-	case host.Missing:
-		return in, fmt.Errorf("root file system %s: %w", in.Root, fs.ErrNotExist)
-	case host.File:
-		return in, fmt.Errorf("root file system %s: not a directory", in.Root)
+	if in.Root, err = rootDir(spec, b.dir); err != nil {
+		return in, err
 	}
 	in.Sources = resolveSources(spec, b.dir)
 	if !r.Facts.HasMountSetattr() {
 		in.RootMount = host.MountOf(in.Root)
 	}
-	var err error
 	if in.Links, err = ProbeLinks(spec); err != nil {
 		return in, err
 	}
@@ -207,6 +181,48 @@ func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 		in.Spec = withoutGroup(in.Spec)
 	}
 	return in, nil
+}
+
+// factsFor returns what is known of the machine, with what only some containers need to
+// know.
+func (r *Runtime) factsFor(req *CreateRequest, spec *specs.Spec) (*host.Facts, error) {
+	f := r.Facts
+	if req.Systemd {
+		var err error
+		if f, err = r.managerFacts(); err != nil {
+			return nil, err
+		}
+	}
+	if cgroup.WantsOwner(spec, f) {
+		more := *f
+		more.ProbeDelegatable()
+		f = &more
+	}
+	return f, nil
+}
+
+// rootDir is the host directory of the root file system, absolute.
+func rootDir(spec *specs.Spec, bundle string) (string, error) {
+	if spec.Root == nil || spec.Root.Path == "" {
+		return "", errors.New("configuration: /root/path is missing")
+	}
+	root := spec.Root.Path
+	if !filepath.IsAbs(root) {
+		root = filepath.Join(bundle, root)
+	}
+	if !hasNamespace(spec, specs.MountNamespace) { // links would hide from the undoing what is mounted
+		var err error
+		if root, err = filepath.EvalSymlinks(root); err != nil {
+			return "", fmt.Errorf("root file system: %w", err)
+		}
+	}
+	switch host.Kind(root) {
+	case host.Missing:
+		return "", fmt.Errorf("root file system %s: %w", root, fs.ErrNotExist)
+	case host.File:
+		return "", fmt.Errorf("root file system %s: not a directory", root)
+	}
+	return root, nil
 }
 
 // withEnv returns the configuration with more in the program's environment. The
@@ -266,24 +282,7 @@ func consoleFor(p *specs.Process, console *os.File, open func() (*os.File, error
 // Create makes a container. With req.Wait it has done everything but execute its
 // program when Create returns; without, the program runs.
 func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
-	if err := ValidateID(req.ID); err != nil {
-		return nil, err
-	}
-	b, err := loadBundle(req)
-	if err != nil {
-		return nil, err
-	}
-	in, err := r.input(req, b)
-	if err != nil {
-		return nil, err
-	}
-	if req.Console, err = consoleFor(in.Spec.Process, req.Console, req.OpenConsole); err != nil {
-		return nil, err
-	}
-	if err := checkPreserved(req.PreserveFDs); err != nil {
-		return nil, err
-	}
-	p, err := Compile(in)
+	b, in, p, err := r.prepare(req)
 	if err != nil {
 		return nil, err
 	}
@@ -292,16 +291,9 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 		return nil, err
 	}
 	defer l.release()
-	var relay *Relay
-	if req.Notify && !req.Wait {
-		if relay, err = r.Relay(req.ID); err != nil {
-			return nil, errors.Join(err, os.RemoveAll(dir))
-		}
-	}
-	if req.ExitFile != "" {
-		if err := sys.WriteFile(req.ExitFile, noStatus); err != nil {
-			return nil, errors.Join(err, os.RemoveAll(dir))
-		}
+	relay, err := r.promise(req)
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
 	if req.Starting != nil {
 		req.Starting()
@@ -328,6 +320,47 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 	s.Relay = relay
 	s.id, s.loose, s.held = req.ID, st.loose(), req.Held != nil
 	return s, nil
+}
+
+// prepare refuses what can be refused before anything is made, and compiles the rest.
+func (r *Runtime) prepare(req *CreateRequest) (*bundle, Input, *plan.Plan, error) {
+	if err := ValidateID(req.ID); err != nil {
+		return nil, Input{}, nil, err
+	}
+	b, err := loadBundle(req)
+	if err != nil {
+		return nil, Input{}, nil, err
+	}
+	in, err := r.input(req, b)
+	if err != nil {
+		return nil, in, nil, err
+	}
+	if req.Console, err = consoleFor(in.Spec.Process, req.Console, req.OpenConsole); err != nil {
+		return nil, in, nil, err
+	}
+	if err := checkPreserved(req.PreserveFDs); err != nil {
+		return nil, in, nil, err
+	}
+	p, err := Compile(in)
+	return b, in, p, err
+}
+
+// promise makes what others will look for: the notify socket, of a container that does
+// not wait for its start, and the file of the exit status. The relay is nil without the
+// socket.
+func (r *Runtime) promise(req *CreateRequest) (relay *Relay, err error) {
+	if req.Notify && !req.Wait {
+		if relay, err = r.Relay(req.ID); err != nil {
+			return nil, err
+		}
+	}
+	if req.ExitFile != "" {
+		if err := sys.WriteFile(req.ExitFile, noStatus); err != nil {
+			relay.Close()
+			return nil, err
+		}
+	}
+	return relay, nil
 }
 
 // checkPreserved reports a descriptor that is to be inherited and that our caller has not
