@@ -381,7 +381,7 @@ func (c *counting) waitStopped(id string) {
 // what the container writes to a pipe comes out of restore's.
 func TestCRIUForeground(t *testing.T) {
 	c := newCounting(t, func(spec *specs.Spec) {
-		spec.Process.Args = append(spec.Process.Args, "-stdout", "told", "-exit", "7")
+		spec.Process.Args = append(spec.Process.Args, "-report", "-exit", "7")
 	})
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -408,8 +408,11 @@ func TestCRIUForeground(t *testing.T) {
 	c.more(n)
 	c.must("kill", "c", "USR1")
 	_ = cmd.Wait() // the exit code says it
-	if code := cmd.ProcessState.ExitCode(); code != 7 || out.String() != "told" {
+	if code := cmd.ProcessState.ExitCode(); code != 7 {
 		t.Errorf("exit code %d, output %q", code, out.String())
+	}
+	if r := testkit.Report(t, out.Bytes()); !strings.HasSuffix(r.KeyringDesc, ";_ses.c") {
+		t.Errorf("its session keyring is %q", r.KeyringDesc)
 	}
 	c.refused("does not exist", "state", "c")
 }

@@ -28,7 +28,6 @@ func Restore(in Input, place string) ([]plan.Step, error) {
 	b.Do(why, linux.Openat{Dir: linux.CWD, Path: place, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).As("place")
 	b.Do(why, linux.MoveMount{From: "copy", To: "place"})
 	const done = "CRIU finds it by its path"
-	b.Do(done, linux.Close{FD: "copy"})
 	b.Do(done, linux.Close{FD: "place"})
 	for i := mounts; i < len(in.Spec.Mounts); i++ {
 		m, pointer := &in.Spec.Mounts[i], "/mounts/"+strconv.Itoa(i)
@@ -53,8 +52,23 @@ func Restore(in Input, place string) ([]plan.Step, error) {
 		}
 		b.Do("the place is there now", linux.Close{FD: b.lookup(dest, dir, pointer)}).For(pointer)
 	}
+	if in.Spec.Root != nil && in.Spec.Root.Readonly {
+		b.readonlyCopy(place)
+	}
+	b.Do(done, linux.Close{FD: "copy"})
 	b.Do(done, linux.Close{FD: rootReg})
 	return b.Steps, nil
+}
+
+// readonlyCopy makes the root read-only when all places are there: CRIU takes the mount
+// as it finds it, whatever it was.
+func (b *builder) readonlyCopy(place string) {
+	const why, pointer = "nobody may write to the root file system", "/root/readonly"
+	if b.in.Facts.HasMountSetattr() {
+		b.Do(why, linux.MountSetattr{Dir: "copy", Set: linux.AttrReadonly}).For(pointer)
+		return
+	}
+	b.Do(why, linux.Mount{Target: place, Flags: linux.MsRemount | linux.MsBind | linux.MsReadonly | rootMount(b.in)}).For(pointer)
 }
 
 // covered reports whether a path lies below one of the first n mounts.

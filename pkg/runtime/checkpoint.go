@@ -236,6 +236,7 @@ func (c *restoreCompiler) become() error {
 		next++
 	}
 	redirectOutput(b)
+	b.Do("the host's session keys stay out of reach: a keyring is not in a checkpoint, but inherited", linux.JoinSessionKeyring{Keyring: "_ses." + c.ID}).Try()
 	if c.Spec.Process.NoNewPrivileges {
 		b.Do("no program gains privileges; CRIU before 4.2 forgets that the container wanted it so", linux.Prctl{Option: linux.PrSetNoNewPrivs, Arg2: 1}).For("/process/noNewPrivileges")
 	}

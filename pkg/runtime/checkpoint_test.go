@@ -19,6 +19,7 @@ func frozenSpec() *specs.Spec {
 	limit := int64(64 << 20)
 	spec := exampleSpec("/probe")
 	spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/data", Type: "bind", Source: "/srv", Options: []string{"rbind", "rw"}})
+	spec.Root.Readonly = true
 	spec.Linux.Resources = &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit}}
 	spec.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/usr/bin/net"}}}
 	return spec
