@@ -227,8 +227,8 @@ func (r *runFlags) files() {
 	b.value("device-cgroup-rule", "", "allow devices by `RULE`, such as 'c 13:* rw'", add(&c.DeviceRules, container.ParseDeviceRule))
 }
 
-func (r *runFlags) limits() {
-	b, l := binder{r.set, "Limits"}, &r.config.Resources
+// bindResources makes the flags of limits that can change while a container runs.
+func bindResources(b binder, l *container.Resources) {
 	b.value("memory", "m", "at most `SIZE` of memory", put(&l.Memory, container.ParseSize))
 	b.value("memory-swap", "", "at most `SIZE` of memory and swap together; -1 for no limit", put(&l.MemorySwap, container.ParseMemorySwap))
 	b.value("memory-reservation", "", "keep `SIZE` of memory when it gets scarce", put(&l.MemoryReservation, container.ParseSize))
@@ -239,6 +239,11 @@ func (r *runFlags) limits() {
 	b.string(&l.CPUs, "cpuset-cpus", "", "run on the CPUs in `LIST`, such as 0-3,6")
 	b.string(&l.MemoryNodes, "cpuset-mems", "", "use the memory nodes in `LIST`")
 	b.value("pids-limit", "", "at most `NUMBER` processes; -1 for no limit", put(&l.Pids, number))
+}
+
+func (r *runFlags) limits() {
+	b, l := binder{r.set, "Limits"}, &r.config.Resources
+	bindResources(b, l)
 	b.value("ulimit", "", "a limit of setrlimit(2): `NAME=SOFT[:HARD]`", add(&r.config.Ulimits, container.ParseUlimit))
 	b.value("oom-score-adj", "", "kill it later or earlier when memory runs out: `NUMBER` from -1000 to 1000", func(s string) error {
 		n, err := number(s)

@@ -89,8 +89,25 @@ type State struct {
 	Again bool `json:"again,omitempty"`
 	// Waits says that it was made to be started later, by another command.
 	Waits bool `json:"waits,omitempty"`
+	// Used is what it had used when it ended; nil if that was not counted.
+	Used *Used `json:"used,omitempty"`
 	// Error says why it could not be started.
 	Error string `json:"error,omitempty"`
+}
+
+// Used is what a container had used when it ended. The kernel's counters go with its control
+// group, so they are noted before.
+type Used struct {
+	// OOMKills is how many processes were killed because its memory ran out.
+	OOMKills uint64 `json:"oomKills,omitempty"`
+	// MemoryPeak and MemoryLimit are in bytes, 0 if not known or not there.
+	MemoryPeak  uint64 `json:"memoryPeak,omitempty"`
+	MemoryLimit uint64 `json:"memoryLimit,omitempty"`
+	// CPU is the time on CPUs.
+	CPU time.Duration `json:"cpu,omitempty"`
+	// Periods and Throttled are those of a CPU limit: in how many it ran, and was stopped.
+	Periods   uint64 `json:"periods,omitempty"`
+	Throttled uint64 `json:"throttled,omitempty"`
 }
 
 // Names of the files in a container's directory.

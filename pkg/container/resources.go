@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -159,4 +160,47 @@ func specRlimits(limits []Ulimit) []specs.POSIXRlimit {
 		out = append(out, r)
 	}
 	return out
+}
+
+// MergeResources are the limits of a container of which some change: what change leaves zero
+// stays. CPU time is either NanoCPUs or a period with a quota; who sets one gives up the other.
+func MergeResources(old, change Resources, m Machine) (Resources, error) {
+	out := old
+	if change.NanoCPUs != 0 {
+		out.CPUPeriod, out.CPUQuota = 0, 0
+	}
+	if change.CPUPeriod != 0 || change.CPUQuota != 0 {
+		out.NanoCPUs = 0
+	}
+	for _, f := range [...]struct{ to, from *int64 }{
+		{&out.Memory, &change.Memory}, {&out.MemorySwap, &change.MemorySwap}, {&out.MemoryReservation, &change.MemoryReservation},
+		{&out.NanoCPUs, &change.NanoCPUs}, {&out.CPUShares, &change.CPUShares}, {&out.CPUPeriod, &change.CPUPeriod},
+		{&out.CPUQuota, &change.CPUQuota}, {&out.Pids, &change.Pids},
+	} {
+		if *f.from != 0 {
+			*f.to = *f.from
+		}
+	}
+	out.CPUs, out.MemoryNodes = cmp.Or(change.CPUs, old.CPUs), cmp.Or(change.MemoryNodes, old.MemoryNodes)
+	if out.MemorySwap > 0 && change.MemorySwap == 0 && out.MemorySwap < out.Memory {
+		return out, fmt.Errorf("--memory %s is above the limit of memory and swap, %s: change --memory-swap too",
+			humanBytes(out.Memory), humanBytes(out.MemorySwap))
+	}
+	return out, validateResources(out, m)
+}
+
+// ResourceChange says a change of limits in the words of the specification. Who can use which devices
+// does not change.
+func ResourceChange(change Resources) *specs.LinuxResources { return specResources(change, nil) }
+
+// SetResources puts limits into a specification. Who can use which devices stays.
+func SetResources(spec *specs.Spec, r Resources) {
+	if spec == nil || spec.Linux == nil {
+		return
+	}
+	var devices []specs.LinuxDeviceCgroup
+	if spec.Linux.Resources != nil {
+		devices = spec.Linux.Resources.Devices
+	}
+	spec.Linux.Resources = specResources(r, devices)
 }

@@ -281,6 +281,37 @@ func (s *Store) Rename(ctx context.Context, id, name string) error {
 	return os.Remove(s.name(old))
 }
 
+// Change changes what may change in the record of the container with this full id, and in its
+// Spec: limits and the restart policy. If change fails, nothing is written.
+func (s *Store) Change(ctx context.Context, id string, change func(*Record) error) (Record, error) {
+	names, err := s.lockNames(ctx) // the one of Rename, which writes the record too
+	if err != nil {
+		return Record{}, err
+	}
+	defer names.Release()
+	r, err := s.Get(id)
+	if err != nil {
+		return Record{}, err
+	}
+	dir, err := s.Dir(id)
+	if err != nil {
+		return Record{}, err
+	}
+	if err := change(&r); err != nil {
+		return Record{}, err
+	}
+	o := durable.Options{Volatile: dir == s.fleeting(id)}
+	// The specification first: it is what the next start does.
+	err = writeJSON(filepath.Join(dir, specFile), r.Spec, o)
+	if err == nil {
+		err = writeJSON(filepath.Join(dir, recordFile), r, o)
+	}
+	if err != nil {
+		return Record{}, fmt.Errorf("container %s: %w", id, err)
+	}
+	return r, nil
+}
+
 // load reads the record of a full id.
 func (s *Store) load(id string) (Record, error) {
 	dir, err := s.Dir(id)

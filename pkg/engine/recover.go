@@ -122,6 +122,7 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) error {
 	code, exitErr := runtime.ReadExit(container.ExitFile(dir))
 	finished := exitTime(dir)
 	oom := exitErr == nil && e.oomKilled(r, code)
+	used := e.countUsed(r)
 	if err := rt.Delete(r.ID, true); err != nil {
 		return err
 	}
@@ -130,6 +131,7 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) error {
 	}
 	last := st
 	last.Status, last.PID, last.Finished, last.ExitCode, last.OOMKilled = container.Exited, 0, finished, code, oom
+	last.Used = used
 	if exitErr != nil {
 		last.Error = "nobody saw its end: containr and the container's keeper were killed"
 	}

@@ -396,9 +396,10 @@ func (x *execution) setRunning(ctx context.Context, pid int) error {
 // nobody needs it.
 func (x *execution) setExited(ctx context.Context, exit Exit) error {
 	var last container.State
+	used := x.countUsed(x.record)
 	ended := func(st *container.State) error {
 		st.Status, st.PID, st.Finished = container.Exited, 0, time.Now().UTC()
-		st.ExitCode, st.OOMKilled = exit.Code, exit.OOMKilled
+		st.ExitCode, st.OOMKilled, st.Used = exit.Code, exit.OOMKilled, used
 		last = *st
 		return nil
 	}

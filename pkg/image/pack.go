@@ -37,6 +37,17 @@ func Pack(ctx context.Context, w io.Writer, dir string, latest time.Time) error 
 	return p.tar.Close()
 }
 
+// PackEntry is Pack for one entry of an open directory, and what is below it: in the archive it
+// is called name. The archive is not ended. An entry that is not there is an error.
+func PackEntry(ctx context.Context, w *tar.Writer, parent *os.File, base, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(parent.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return &os.PathError{Op: "stat", Path: name, Err: err}
+	}
+	p := packer{ctx: ctx, tar: w, links: map[inode]string{}}
+	return p.entry(parent, base, name)
+}
+
 // packer is a walk over a tree.
 type packer struct {
 	ctx    context.Context

@@ -35,6 +35,35 @@ func (r *Runtime) Stats(id string) (*cgroup.Stats, error) {
 	return r.group(st).Stats()
 }
 
+// Usage is what a container that has not stopped has used and uses, for people. A container
+// without control groups has used nothing that is known.
+func (r *Runtime) Usage(id string) (*cgroup.Usage, error) {
+	st, err := r.load(id)
+	if err != nil {
+		return nil, err
+	}
+	if r.status(st) == specs.StateStopped {
+		return nil, fmt.Errorf("container %q: %w", id, ErrNotRunning)
+	}
+	return r.usage(st)
+}
+
+// LastUsage is Usage of a container that may have stopped. Its counters go with Delete.
+func (r *Runtime) LastUsage(id string) (*cgroup.Usage, error) {
+	st, err := r.load(id)
+	if err != nil {
+		return nil, err
+	}
+	return r.usage(st)
+}
+
+func (r *Runtime) usage(st *state) (*cgroup.Usage, error) {
+	if !st.ownGroup() {
+		return &cgroup.Usage{}, nil
+	}
+	return r.group(st).Usage()
+}
+
 // Event is something to tell of a container.
 type Event struct {
 	// Type is "stats", or "oom" when memory ran out.

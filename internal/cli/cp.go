@@ -1,0 +1,102 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/containr/containr/internal/present"
+	"github.com/containr/containr/internal/tty"
+	"github.com/containr/containr/pkg/engine"
+)
+
+func (p *Program) copyFilesCommand() *cobra.Command {
+	var req engine.CopyFilesRequest
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:     "cp [FLAGS] [CONTAINER:]SOURCE [CONTAINER:]TARGET",
+		Short:   "Copy files between containers and the host",
+		GroupID: groupRun,
+		Long: "Copy a file or a directory between a container, which need not run, and the host, or another\n" +
+			"container. - in the place of a path of the host is a tar archive on standard input or output.\n\n" +
+			"Paths in a container count from its root. A directory is copied into a TARGET that is there, and to\n" +
+			"a TARGET that is not; SOURCE/. is what is in it. Copies belong to root in a container and to you on\n" +
+			"the host, unless --archive. A symbolic link is copied as one, unless --follow-link or a slash\n" +
+			"behind it. Devices are refused, sockets left out.",
+		Example: "  containr cp web:/etc/nginx/nginx.conf .\n" +
+			"  containr cp site/. web:/srv/www\n" +
+			"  containr cp web:/var/log - | tar t",
+		Args:                  exactArgs(2),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := p.readPlaces(&req, args); err != nil {
+				return err
+			}
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			n, err := e.CopyFiles(cmd.Context(), req)
+			if err != nil || quiet || req.To.Out != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(p.Err, "Successfully copied %s to %s\n", present.Size(n), args[1])
+			return err
+		},
+	}
+	cmd.Flags().BoolVarP(&req.Archive, "archive", "a", false, "keep owners, set-user-ID bits and extended attributes")
+	cmd.Flags().BoolVarP(&req.Follow, "follow-link", "L", false, "copy what a symbolic link SOURCE leads to")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "do not say what was copied")
+	return cmd
+}
+
+// readPlaces reads the two sides of a copy.
+func (p *Program) readPlaces(req *engine.CopyFilesRequest, args []string) error {
+	from, err := readPlace(args[0])
+	if err != nil {
+		return err
+	}
+	to, err := readPlace(args[1])
+	if err != nil {
+		return err
+	}
+	req.From, req.To = from, to
+	switch {
+	case from.Container == "" && to.Container == "":
+		return &usageError{text: "cp: neither side is in a container", hint: "write CONTAINER:PATH for a path in one"}
+	case args[0] == "-" && tty.IsTerminal(p.In):
+		return &usageError{text: "cp: standard input is a terminal, not an archive", hint: "redirect it from a file"}
+	case args[1] == "-" && tty.IsTerminal(p.Out):
+		return &usageError{text: "cp: standard output is a terminal, which cannot show an archive", hint: "redirect it"}
+	case args[0] == "-":
+		req.From = engine.FilePlace{In: p.In}
+	case args[1] == "-":
+		req.To = engine.FilePlace{Out: p.Out}
+	}
+	return nil
+}
+
+// readPlace reads one side: CONTAINER:PATH, or a path of the host, which may hold colons if it begins with
+// / or a dot.
+func readPlace(arg string) (engine.FilePlace, error) {
+	name, inside, ok := strings.Cut(arg, ":")
+	switch {
+	case arg == "", ok && inside == "":
+		return engine.FilePlace{}, usageErrorf("cp: %q: the path is missing", arg)
+	case ok && name != "" && !strings.HasPrefix(arg, "/") && !strings.HasPrefix(arg, "."):
+		return engine.FilePlace{Container: name, Path: inside}, nil
+	}
+	abs, err := filepath.Abs(arg)
+	if err != nil {
+		return engine.FilePlace{}, err
+	}
+	switch { // which Abs takes away
+	case arg == "." || strings.HasSuffix(arg, "/."):
+		abs += "/."
+	case strings.HasSuffix(arg, "/"):
+		abs += "/"
+	}
+	return engine.FilePlace{Path: abs}, nil
+}

@@ -1,0 +1,312 @@
+package engine
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/safepath"
+	"github.com/containr/containr/pkg/events"
+	"github.com/containr/containr/pkg/image"
+)
+
+// Copying is a tar stream from one tree to another: what is read on one side is written on the other as
+// it comes, and a user's own stream can take the place of either side. Both sides are resolved by
+// safepath. For a container that is its root; for the host, where the user's path is trusted, the
+// directory that is copied to: nothing in the stream can lead out of it.
+
+// FilePlace is one side of a copy.
+type FilePlace struct {
+	// Container is its name or id; empty is the host.
+	Container string
+	// Path is absolute, or, in a container, counts from the root. A slash at its end says that it is a
+	// directory; "/." that what is in it is meant.
+	Path string
+	// Stream, if not nil, is a tar archive in the place of a path of the host.
+	In  io.Reader
+	Out io.Writer
+}
+
+// isStream says whether the place is the user's own archive.
+func (p FilePlace) isStream() bool { return p.In != nil || p.Out != nil }
+
+// CopyFilesRequest asks for files to be copied from one place to the other.
+type CopyFilesRequest struct {
+	From, To FilePlace
+	// Archive keeps owners, set-user-ID bits and extended attributes. Without it the copy belongs to who makes it:
+	// root in a container, the user on the host.
+	Archive bool
+	// Follow copies what a symbolic link leads to, if From is one.
+	Follow bool
+}
+
+// Errors of copies that callers tell apart.
+var (
+	ErrNotDirectory = errors.New("not a directory")
+	ErrIsDirectory  = errors.New("is a directory")
+	// ErrSameContainer means that both sides are in one container.
+	ErrSameContainer = errors.New("both sides are in this container")
+)
+
+// CopyFiles copies, and returns how many bytes the archive had that the copy is made of.
+func (e *Engine) CopyFiles(ctx context.Context, r CopyFilesRequest) (int64, error) {
+	var source, target *side
+	var err error
+	if !r.From.isStream() {
+		if source, err = e.openSide(ctx, r.From); err != nil {
+			return 0, err
+		}
+		defer source.close()
+	}
+	if !r.To.isStream() {
+		if err := e.differ(ctx, r); err != nil {
+			return 0, err
+		}
+		if target, err = e.openSide(ctx, r.To); err != nil {
+			return 0, err
+		}
+		defer target.close()
+		if err := target.mayWrite(r); err != nil {
+			return 0, err
+		}
+	}
+	n, err := copyBetween(ctx, r, source, target)
+	for _, s := range []*side{source, target} {
+		if err == nil && s != nil && s.done != nil {
+			e.tell(events.Copy, s.record)
+		}
+	}
+	return n, err
+}
+
+// differ refuses to copy from a container to itself: a directory could be copied into itself, without
+// end.
+func (e *Engine) differ(ctx context.Context, r CopyFilesRequest) error {
+	if r.From.Container == "" || r.To.Container == "" {
+		return nil
+	}
+	from, err := e.Get(ctx, r.From.Container)
+	if err != nil {
+		return err
+	}
+	to, err := e.Get(ctx, r.To.Container)
+	if err == nil && from.ID == to.ID {
+		err = fmt.Errorf("container %s: %w", to.Name, ErrSameContainer)
+	}
+	return err
+}
+
+// copyBetween copies from one side to the other; a side that is nil is a stream.
+func copyBetween(ctx context.Context, r CopyFilesRequest, source, target *side) (int64, error) {
+	count := &counter{}
+	in := r.From.In
+	var what *copied
+	if source != nil {
+		var err error
+		if what, err = source.find(r.From.Path, r.Follow); err != nil {
+			return 0, err
+		}
+		defer what.parent.Close()
+	}
+	if target == nil {
+		err := what.pack(ctx, io.MultiWriter(r.To.Out, count), what.name)
+		return count.n, err
+	}
+	root, name, err := target.destination(r.To.Path, what)
+	if err != nil {
+		return 0, err
+	}
+	defer root.Close()
+	if what != nil {
+		reader, writer := io.Pipe()
+		go func() { writer.CloseWithError(what.pack(ctx, writer, name)) }()
+		defer reader.Close()
+		in = reader
+	}
+	u := &unpacking{root: root, archive: r.Archive, host: r.To.Container == "", uid: target.uid, gid: target.gid}
+	err = u.unpack(ctx, io.TeeReader(in, count))
+	return count.n, err
+}
+
+// counter counts what is written to it.
+type counter struct{ n int64 }
+
+func (c *counter) Write(b []byte) (int, error) { c.n += int64(len(b)); return len(b), nil }
+
+// side is a tree with who owns what is made in it.
+type side struct {
+	*tree
+	uid, gid int
+	mapped   bool
+}
+
+func (e *Engine) openSide(ctx context.Context, p FilePlace) (*side, error) {
+	if p.Container == "" {
+		root, err := safepath.OpenRoot("/")
+		return &side{tree: &tree{Root: root}, uid: os.Geteuid(), gid: os.Getegid()}, err
+	}
+	record, err := e.Get(ctx, p.Container)
+	if err != nil {
+		return nil, err
+	}
+	home, err := e.homeOf(record.Config)
+	if err != nil {
+		return nil, err
+	}
+	t, err := e.openTree(ctx, record)
+	if err != nil {
+		return nil, err
+	}
+	s := &side{tree: t, uid: home.uid, gid: home.gid, mapped: home.mapped}
+	if os.Geteuid() != 0 {
+		s.uid, s.gid = os.Geteuid(), os.Getegid()
+	}
+	if err := s.reaches(p.Path); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// reaches refuses what is below a mount of a container that does not run: the mount is not there.
+func (s *side) reaches(name string) error {
+	if !s.stopped {
+		return nil
+	}
+	clean := path.Clean("/" + name)
+	for _, m := range s.record.Spec.Mounts {
+		if m.Destination != "/" && (clean == m.Destination || strings.HasPrefix(clean, m.Destination+"/")) {
+			return fmt.Errorf("container %s: %s is on a mount, which is there only while it runs: %w", s.record.Name, clean, ErrNotRunning)
+		}
+	}
+	return nil
+}
+
+// mayWrite refuses what cannot be done on this side.
+func (s *side) mayWrite(r CopyFilesRequest) error {
+	switch {
+	case s.stopped && s.record.Config.ReadOnly:
+		return fmt.Errorf("container %s: its root file system is read only: %w", s.record.Name, unix.EROFS)
+	case s.mapped && r.Archive:
+		return fmt.Errorf("container %s: --archive: its users are others on the host (--uidmap), and owners are not translated: leave it out", s.record.Name)
+	}
+	return nil
+}
+
+// copied is what is copied: an entry of an open directory, the directory itself if base is ".".
+type copied struct {
+	parent   *os.File
+	base     string
+	name     string // its last component as the user wrote it
+	isDir    bool
+	contents bool // what is in the directory, not itself
+}
+
+// maxCopyLinks is how many symbolic links are followed.
+const maxCopyLinks = 40
+
+// find finds what is to be copied.
+func (s *side) find(name string, follow bool) (*copied, error) {
+	clean := path.Clean("/" + name)
+	asDir := strings.HasSuffix(name, "/") || strings.HasSuffix(name, "/.")
+	c := &copied{base: ".", name: path.Base(clean), contents: strings.HasSuffix(name, "/.") || clean == "/"}
+	real := clean
+	for range maxCopyLinks {
+		if real == "/" {
+			break
+		}
+		d, base, err := s.Parent(real)
+		if err != nil {
+			return nil, err
+		}
+		st, err := d.Lstat(base)
+		if err != nil {
+			return nil, err
+		}
+		if st.Mode&unix.S_IFMT != unix.S_IFLNK || !follow && !asDir {
+			break
+		}
+		link, err := d.Readlink(base)
+		if err != nil {
+			return nil, err
+		}
+		if real = path.Clean("/" + link); !path.IsAbs(link) {
+			real = path.Join("/", d.Path(), link)
+		}
+	}
+	dir, err := s.OpenFile(real, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err == nil {
+		c.parent, c.isDir = dir, true
+		return c, nil
+	}
+	if asDir {
+		return nil, &fs.PathError{Op: "copy", Path: name, Err: ErrNotDirectory}
+	}
+	c.base = path.Base(real)
+	c.parent, err = s.OpenFile(path.Dir(real), unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	return c, err
+}
+
+// pack writes it to an archive, under the name.
+func (c *copied) pack(ctx context.Context, w io.Writer, name string) error {
+	tw := tar.NewWriter(w)
+	if c.contents && name == c.name {
+		name = "." // to a user's archive
+	}
+	if err := image.PackEntry(ctx, tw, c.parent, c.base, name); err != nil {
+		return err
+	}
+	return tw.Close()
+}
+
+// destination opens the directory that is copied to, and says what the copy is called there. what
+// is nil for a user's archive, which needs a directory.
+func (s *side) destination(name string, what *copied) (*safepath.Root, string, error) {
+	info, err := s.stat(name)
+	asDir := strings.HasSuffix(name, "/") || strings.HasSuffix(name, "/.")
+	clean := path.Clean("/" + name)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return nil, "", err
+	case err == nil && info.IsDir():
+		root, err := s.sub(clean)
+		if what == nil || what.contents {
+			return root, ".", err
+		}
+		return root, what.name, err
+	case what == nil, err == nil && (what.isDir || asDir), err != nil && asDir && !what.isDir:
+		if err == nil {
+			err = ErrNotDirectory
+		}
+		return nil, "", &fs.PathError{Op: "copy to", Path: name, Err: errors.Unwrap(fmt.Errorf("%w", err))}
+	}
+	root, err := s.sub(path.Dir(clean))
+	return root, path.Base(clean), err
+}
+
+// stat follows links within the tree.
+func (s *side) stat(name string) (fs.FileInfo, error) {
+	f, err := s.OpenFile(name, unix.O_PATH, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return f.Stat()
+}
+
+// sub opens a directory of the tree as a tree of its own.
+func (s *side) sub(name string) (*safepath.Root, error) {
+	f, err := s.OpenFile(name, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return safepath.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", f.Fd()))
+}
