@@ -126,6 +126,7 @@ func (v *evidence) ended(s *Story) {
 	default:
 		v.byItself(s)
 	}
+	v.health(s)
 	if st.Status == container.Restarting {
 		s.because("Its restart policy (%s) starts it again.", v.record.Config.Restart)
 	}
@@ -284,6 +285,7 @@ func (v *evidence) runs(s *Story) {
 		return
 	}
 	before := len(s.Causes)
+	v.health(s)
 	v.memoryNow(s)
 	if p := v.sample.Pids; p != nil {
 		s.fact("processes", "%d", p.Current)
@@ -299,6 +301,24 @@ func (v *evidence) runs(s *Story) {
 	if len(s.Causes) == before && v.state.Status == container.Running {
 		s.because("No limit is near, and nothing was killed.")
 	}
+}
+
+// health tells what the health checks have found.
+func (v *evidence) health(s *Story) {
+	h := v.state.Health
+	if h == nil {
+		return
+	}
+	s.fact("health", "%s, checked %d times lately", h.Status, len(h.Log))
+	if h.Failing == 0 || len(h.Log) == 0 {
+		return
+	}
+	last := h.Log[len(h.Log)-1]
+	s.because("Its health check has failed %d times in a row, last %s with exit status %d.", h.Failing, v.ago(last.End), last.ExitCode)
+	if line, _, _ := strings.Cut(strings.TrimSpace(last.Output), "\n"); line != "" {
+		s.because("The check said: %s", line)
+	}
+	s.try("`containr inspect %s` has the last checks whole", v.record.Name)
 }
 
 // memoryNow tells how near a container that runs is to its memory limit.

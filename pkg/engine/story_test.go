@@ -82,6 +82,12 @@ func TestAStoryOfNow(t *testing.T) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
+	v.state.Health = &container.HealthState{Status: container.Unhealthy, Failing: 3, Log: []container.HealthResult{{End: time.Unix(1990, 0), ExitCode: 1, Output: "refused\nmore"}}}
+	text = strings.Join(v.story().Causes, "\n")
+	if !strings.Contains(text, "failed 3 times in a row, last 10 seconds ago with exit status 1.\nThe check said: refused\n") {
+		t.Error(text)
+	}
+	v.state.Health = nil
 	v.sample.Memory, v.sample.Pids = &cgroup.MemoryUsage{Current: 1, Limit: cgroup.Unlimited}, &cgroup.PidsUsage{Current: 1, Limit: cgroup.Unlimited}
 	if causes := v.story().Causes; len(causes) != 1 || causes[0] != "No limit is near, and nothing was killed." {
 		t.Error(causes)

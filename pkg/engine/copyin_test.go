@@ -1,0 +1,123 @@
+package engine
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containr/containr/internal/safepath"
+)
+
+// copyIn unpacks an archive of these entries into a directory, as a copy to the host does.
+func copyIn(t *testing.T, dir string, entries ...tar.Header) error {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, h := range entries {
+		h.Mode |= 0o600
+		if h.Typeflag == tar.TypeReg {
+			h.Size = int64(len("hostile"))
+		}
+		if err := w.WriteHeader(&h); err != nil {
+			t.Fatal(err)
+		}
+		if h.Typeflag == tar.TypeReg {
+			w.Write([]byte("hostile"))
+		}
+	}
+	w.Close()
+	root, err := safepath.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	u := &unpacking{root: root, host: true, uid: os.Geteuid(), gid: os.Getegid()}
+	return u.unpack(t.Context(), &b)
+}
+
+// TestAnArchiveStaysInItsDirectory: whatever names and links say, nothing outside of the directory that is copied to changes.
+func TestAnArchiveStaysInItsDirectory(t *testing.T) {
+	file := func(name string) tar.Header { return tar.Header{Typeflag: tar.TypeReg, Name: name} }
+	for name, entries := range map[string]func(outside string) []tar.Header{
+		"climbing": func(string) []tar.Header { return []tar.Header{file("../../victim"), file("a/../../victim")} },
+		"absolute": func(o string) []tar.Header { return []tar.Header{file(o + "/victim")} },
+		"through a link": func(o string) []tar.Header {
+			return []tar.Header{{Typeflag: tar.TypeSymlink, Name: "l", Linkname: o}, file("l/victim")}
+		},
+		"through a climbing link": func(string) []tar.Header {
+			return []tar.Header{{Typeflag: tar.TypeSymlink, Name: "l", Linkname: "../outside"}, file("l/victim")}
+		},
+		"over a link": func(o string) []tar.Header {
+			return []tar.Header{{Typeflag: tar.TypeSymlink, Name: "l", Linkname: o + "/victim"}, file("l")}
+		},
+		"a hard link": func(o string) []tar.Header {
+			return []tar.Header{{Typeflag: tar.TypeLink, Name: "l", Linkname: o + "/victim"}, file("l")}
+		},
+		"a hard link to a link": func(o string) []tar.Header {
+			return []tar.Header{{Typeflag: tar.TypeSymlink, Name: "s", Linkname: o + "/victim"}, {Typeflag: tar.TypeLink, Name: "l", Linkname: "s"}, file("l")}
+		},
+		"a mode through a link": func(o string) []tar.Header {
+			return []tar.Header{{Typeflag: tar.TypeSymlink, Name: "d", Linkname: o}, {Typeflag: tar.TypeDir, Name: "d", Mode: 0o777}}
+		},
+	} {
+		top := t.TempDir()
+		outside, inside := filepath.Join(top, "outside"), filepath.Join(top, "inside")
+		for _, d := range []string{outside, inside} {
+			if err := os.Mkdir(d, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		victim := filepath.Join(outside, "victim")
+		if err := os.WriteFile(victim, []byte("untouched"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		err := copyIn(t, inside, entries(outside)...)
+		if data, readErr := os.ReadFile(victim); readErr != nil || string(data) != "untouched" {
+			t.Errorf("%s: the victim is %q, %v (%v)", name, data, readErr, err)
+		}
+		if info, statErr := os.Stat(outside); statErr != nil || info.Mode().Perm() != 0o700 {
+			t.Errorf("%s: the directory is %v, %v", name, info.Mode(), statErr)
+		}
+		if all, _ := filepath.Glob(filepath.Join(top, "*")); len(all) != 2 {
+			t.Errorf("%s: beside the directory there are %v", name, all)
+		}
+	}
+}
+
+func TestACopyLosesWhatGivesRights(t *testing.T) {
+	dir := t.TempDir()
+	if err := copyIn(t, dir, tar.Header{Typeflag: tar.TypeReg, Name: "suid", Mode: 0o6755}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "suid")); err != nil || info.Mode() != 0o755 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	err := copyIn(t, dir, tar.Header{Typeflag: tar.TypeBlock, Name: "disk", Devmajor: 8})
+	if err == nil || !strings.Contains(err.Error(), "device") {
+		t.Errorf("device: %v", err)
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "disk")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("device: %v", err)
+	}
+}
+
+func TestADirectoryIsNotReplaced(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "d"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := copyIn(t, dir, tar.Header{Typeflag: tar.TypeReg, Name: "d"}); !errors.Is(err, ErrIsDirectory) {
+		t.Error(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "f"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := copyIn(t, dir, tar.Header{Typeflag: tar.TypeDir, Name: "f"}); !errors.Is(err, ErrNotDirectory) {
+		t.Error(err)
+	}
+}
