@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/events"
@@ -36,6 +37,15 @@ func (e *Engine) Events(ctx context.Context, r EventsRequest, f func(events.Even
 // is a warning.
 func (e *Engine) tell(action string, r container.Record, attributes ...string) {
 	e.write(r.Event(action, attributes...))
+}
+
+// tellExec says that a further program runs in a container. id is the program's, in what is told of it.
+func (e *Engine) tellExec(r container.Record, id string, args []string) {
+	for _, action := range []string{events.ExecCreate, events.ExecStart} {
+		ev := r.Event(action, "execID", id)
+		ev.Detail = strings.Join(args, " ")
+		e.write(ev)
+	}
 }
 
 // tellImage is tell for an image, which is known by a name or its digest.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -64,11 +65,16 @@ func (e *Engine) Exec(ctx context.Context, r ExecRequest) (Exit, error) {
 	if err != nil {
 		return Exit{}, diagnoseIn(st.PID, r.WorkDir, err)
 	}
-	e.tell(events.ExecStart, record)
+	id := container.NewID()
+	e.tellExec(record, id, r.Args)
 	if r.Detach {
 		return Exit{ID: record.ID, Left: true}, nil
 	}
-	return e.attendExec(ctx, record, r, given, s)
+	exit, err := e.attendExec(ctx, record, r, given, s)
+	if err == nil && !exit.Left {
+		e.tell(events.ExecDie, record, "execID", id, "exitCode", strconv.Itoa(exit.Code))
+	}
+	return exit, err
 }
 
 // execStreams makes the terminal or the empty streams of a program.
