@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"strconv"
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -27,21 +25,10 @@ type RegistryAccess struct {
 	Insecure bool
 }
 
-// OfflineVariable is the environment variable that forbids to ask registries, if it is
-// set to a true value.
-const OfflineVariable = "CONTAINR_OFFLINE"
-
 // access completes how registries are reached: with the files of configuration, and
 // with what the engine was told.
 func (e *Engine) access(r RegistryAccess) (registry.Access, error) {
 	a := registry.Access{PlainHTTP: r.PlainHTTP, Insecure: r.Insecure, Offline: e.offline}
-	if value := os.Getenv(OfflineVariable); value != "" {
-		offline, err := strconv.ParseBool(value)
-		if err != nil {
-			return a, fmt.Errorf("environment variable %s is %q, neither true nor false", OfflineVariable, value)
-		}
-		a.Offline = a.Offline || offline
-	}
 	if slog.Default().Enabled(context.Background(), slog.LevelDebug) {
 		a.Trace = func(x registry.Exchange) {
 			slog.Debug("registry", "method", x.Method, "url", x.URL, "status", x.Status, "took", x.Took, "error", x.Err)
