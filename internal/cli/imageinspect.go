@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -85,10 +86,10 @@ func (p *Program) imageInspectCommand() *cobra.Command {
 			}
 			for kind, wanted := range documents {
 				if *wanted {
-					return p.printDocuments(e, engine.DocumentRequest{InspectRequest: req, Kind: kind}, args)
+					return p.printDocuments(cmd.Context(), e, engine.DocumentRequest{InspectRequest: req, Kind: kind}, args)
 				}
 			}
-			return p.inspectImages(e, req, args, format)
+			return p.inspectImages(cmd.Context(), e, req, args, format)
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "print each as `TEMPLATE` (Go's), or json")
@@ -100,10 +101,10 @@ func (p *Program) imageInspectCommand() *cobra.Command {
 }
 
 // printDocuments prints a document of each image, and nothing else.
-func (p *Program) printDocuments(e *engine.Engine, r engine.DocumentRequest, names []string) error {
+func (p *Program) printDocuments(ctx context.Context, e *engine.Engine, r engine.DocumentRequest, names []string) error {
 	for _, name := range names {
 		r.Name = name
-		data, err := e.ImageDocument(r)
+		data, err := e.ImageDocument(ctx, r)
 		if err != nil {
 			return err
 		}
@@ -115,12 +116,12 @@ func (p *Program) printDocuments(e *engine.Engine, r engine.DocumentRequest, nam
 }
 
 // inspectImages prints those that are there, and then fails for the others.
-func (p *Program) inspectImages(e *engine.Engine, req engine.InspectRequest, names []string, format string) error {
+func (p *Program) inspectImages(ctx context.Context, e *engine.Engine, req engine.InspectRequest, names []string, format string) error {
 	found := []inspected{}
 	var failures []error
 	for _, name := range names {
 		req.Name = name
-		img, err := e.InspectImage(req)
+		img, err := e.InspectImage(ctx, req)
 		if err != nil {
 			failures = append(failures, err)
 			continue
@@ -168,13 +169,13 @@ func (p *Program) historyCommand() *cobra.Command {
 			"compressed as it came. Only the last step has an id: the others are no images here.",
 		Args:                  exactArgs(1),
 		DisableFlagsInUseLine: true,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
 			if err != nil {
 				return err
 			}
 			req.Name = args[0]
-			img, err := e.InspectImage(req)
+			img, err := e.InspectImage(cmd.Context(), req)
 			if err != nil {
 				return err
 			}
@@ -238,13 +239,13 @@ func (p *Program) imageTreeCommand() *cobra.Command {
 		Short:                 "Print the layers of an image, and who shares them",
 		Args:                  exactArgs(1),
 		DisableFlagsInUseLine: true,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
 			if err != nil {
 				return err
 			}
 			req.Name = args[0]
-			img, err := e.InspectImage(req)
+			img, err := e.InspectImage(cmd.Context(), req)
 			if err != nil {
 				return err
 			}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
@@ -33,7 +34,7 @@ func (p *Program) imagesCommand() *cobra.Command {
 			"and reference=PATTERN. A REPOSITORY is short for a filter reference.",
 		Args:                  rangeArgs(0, 1),
 		DisableFlagsInUseLine: true,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				f.filters = append(f.filters, "reference="+args[0])
 			}
@@ -44,7 +45,7 @@ func (p *Program) imagesCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			listed, err := listImages(e, f.filters, f.all)
+			listed, err := listImages(cmd.Context(), e, f.filters, f.all)
 			if err != nil {
 				return err
 			}
@@ -62,8 +63,8 @@ func (p *Program) imagesCommand() *cobra.Command {
 }
 
 // listImages lists the images that filters let pass.
-func listImages(e *engine.Engine, filters []string, all bool) ([]image.Listed, error) {
-	pass, err := imageFilter(e, filters, "dangling", "label", "before", "since", "until", "reference")
+func listImages(ctx context.Context, e *engine.Engine, filters []string, all bool) ([]image.Listed, error) {
+	pass, err := imageFilter(ctx, e, filters, "dangling", "label", "before", "since", "until", "reference")
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +78,7 @@ func listImages(e *engine.Engine, filters []string, all bool) ([]image.Listed, e
 }
 
 // imageFilter makes a predicate of the values of --filter.
-func imageFilter(e *engine.Engine, values []string, known ...string) (func(image.Listed) bool, error) {
+func imageFilter(ctx context.Context, e *engine.Engine, values []string, known ...string) (func(image.Listed) bool, error) {
 	f, err := present.ParseFilters(values, known...)
 	if err != nil {
 		return nil, err
@@ -86,7 +87,7 @@ func imageFilter(e *engine.Engine, values []string, known ...string) (func(image
 	if err != nil {
 		return nil, err
 	}
-	after, before, err := bounds(e, f)
+	after, before, err := bounds(ctx, e, f)
 	if err != nil {
 		return nil, err
 	}
@@ -113,12 +114,12 @@ func imageFilter(e *engine.Engine, values []string, known ...string) (func(image
 }
 
 // bounds are the times between which images were made that the filters before, since and until let pass.
-func bounds(e *engine.Engine, f present.Filters) (after, before time.Time, err error) {
+func bounds(ctx context.Context, e *engine.Engine, f present.Filters) (after, before time.Time, err error) {
 	if before, err = f.Until("until", time.Now()); err != nil {
 		return after, before, err
 	}
 	for _, name := range f["since"] {
-		img, err := e.InspectImage(engine.InspectRequest{Name: name})
+		img, err := e.InspectImage(ctx, engine.InspectRequest{Name: name})
 		if err != nil {
 			return after, before, fmt.Errorf("--filter since=%s: %w", name, err)
 		}
@@ -127,7 +128,7 @@ func bounds(e *engine.Engine, f present.Filters) (after, before time.Time, err e
 		}
 	}
 	for _, name := range f["before"] {
-		img, err := e.InspectImage(engine.InspectRequest{Name: name})
+		img, err := e.InspectImage(ctx, engine.InspectRequest{Name: name})
 		if err != nil {
 			return after, before, fmt.Errorf("--filter before=%s: %w", name, err)
 		}

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -135,13 +136,13 @@ func (p *Program) imageExistsCommand() *cobra.Command {
 		Short:                 "Exit with status 0 if an image is in the store, else 1",
 		Args:                  exactArgs(1),
 		DisableFlagsInUseLine: true,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
 			if err != nil {
 				return err
 			}
 			req.Name = args[0]
-			exists, err := e.ImageExists(req)
+			exists, err := e.ImageExists(cmd.Context(), req)
 			if err == nil && !exists {
 				err = &statusError{status: statusFailed}
 			}
@@ -167,7 +168,7 @@ func (p *Program) imagePruneCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			doomed, err := prunable(e, filters, all)
+			doomed, err := prunable(cmd.Context(), e, filters, all)
 			if err != nil {
 				return err
 			}
@@ -192,7 +193,7 @@ func (p *Program) imagePruneCommand() *cobra.Command {
 }
 
 // prunable makes a predicate of the flags of prune.
-func prunable(e *engine.Engine, filters []string, all bool) (func(image.Listed) bool, error) {
+func prunable(ctx context.Context, e *engine.Engine, filters []string, all bool) (func(image.Listed) bool, error) {
 	f, err := present.ParseFilters(filters, "until", "label", "label!", "dangling")
 	if err != nil {
 		return nil, err
@@ -208,7 +209,7 @@ func prunable(e *engine.Engine, filters []string, all bool) (func(image.Listed) 
 			others = append(others, v)
 		}
 	}
-	pass, err := imageFilter(e, others, "until", "label", "label!")
+	pass, err := imageFilter(ctx, e, others, "until", "label", "label!")
 	if err != nil {
 		return nil, err
 	}

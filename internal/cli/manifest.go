@@ -126,12 +126,12 @@ func (p *Program) manifestInspectCommand() *cobra.Command {
 		Short:                 "Print a list, or the manifest of an image",
 		Args:                  exactArgs(1),
 		DisableFlagsInUseLine: true,
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
 			if err != nil {
 				return err
 			}
-			data, err := e.ImageDocument(engine.DocumentRequest{InspectRequest: engine.InspectRequest{Name: args[0]}})
+			data, err := e.ImageDocument(cmd.Context(), engine.DocumentRequest{InspectRequest: engine.InspectRequest{Name: args[0]}})
 			if err != nil {
 				return err
 			}

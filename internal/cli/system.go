@@ -148,7 +148,7 @@ func (p *Program) systemPruneCommand() *cobra.Command {
 			if req.Containers, err = prunableContainers(filters); err != nil {
 				return err
 			}
-			if req.Images, err = prunable(e, filters, all); err != nil {
+			if req.Images, err = prunable(cmd.Context(), e, filters, all); err != nil {
 				return err
 			}
 			what := "all containers that do not run, and all images without a name"

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/containr/containr/internal/baseimage"
 	"github.com/containr/containr/pkg/image"
@@ -14,6 +15,21 @@ import (
 // short name is reserved for it; an image of that name in a registry is reached by
 // its full name.
 func isBuiltin(name string) bool { return name == "base" || name == baseimage.Name }
+
+// imagesNaming opens the store for a verb that looks images up by name. The built-in image is put into it if one of the
+// names means it: it is part of this binary, and so always there.
+func (e *Engine) imagesNaming(ctx context.Context, names ...string) (*image.Store, error) {
+	images, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(names, isBuiltin) {
+		if _, err := findBuiltin(ctx, images, image.AnyPlatform); err != nil {
+			return nil, err
+		}
+	}
+	return images, nil
+}
 
 // findBuiltin returns the built-in image from the store, where it is put first if
 // the store has another one, or none, of that name.

@@ -70,7 +70,7 @@ type UnpackRequest struct {
 
 // UnpackImage makes a directory of an image: rootfs, config.json for an OCI runtime, and a record for RepackImage.
 func (e *Engine) UnpackImage(ctx context.Context, r UnpackRequest) error {
-	img, err := e.InspectImage(r.InspectRequest)
+	img, err := e.InspectImage(ctx, r.InspectRequest)
 	if err != nil {
 		return err
 	}
@@ -152,7 +152,7 @@ func (e *Engine) RepackImage(ctx context.Context, r RepackRequest) (*image.Image
 	if err != nil {
 		return nil, err
 	}
-	base, err := e.InspectImage(InspectRequest{Name: record.Manifest.String(), Platform: record.Platform})
+	base, err := e.InspectImage(ctx, InspectRequest{Name: record.Manifest.String(), Platform: record.Platform})
 	if err != nil {
 		return nil, fmt.Errorf("repack %s, which was made of image %s: %w", r.Dir, record.Name, err)
 	}
@@ -212,7 +212,7 @@ func (e *Engine) ConfigureImage(ctx context.Context, r ConfigureRequest) (*image
 	if err != nil {
 		return nil, err
 	}
-	img, err := e.InspectImage(r.InspectRequest)
+	img, err := e.InspectImage(ctx, r.InspectRequest)
 	if err != nil {
 		return nil, err
 	}

@@ -101,7 +101,7 @@ func (e *Engine) bring(ctx context.Context, images *image.Store, r CopyRequest) 
 	nothing := func(context.Context) error { return nil }
 	switch r.From.Kind {
 	case InStore:
-		img, err := images.Resolve(r.From.Name, image.AnyPlatform)
+		img, err := e.InspectImage(ctx, InspectRequest{Name: r.From.Name})
 		if err != nil {
 			return v1.Descriptor{}, "", nothing, err
 		}

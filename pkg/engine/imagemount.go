@@ -49,7 +49,7 @@ func (e *Engine) MountImage(ctx context.Context, r InspectRequest) (MountedImage
 	if !facts.Root() {
 		return none, fmt.Errorf("mount image %s: %w", r.Name, errMountNeedsRoot)
 	}
-	img, err := e.InspectImage(r)
+	img, err := e.InspectImage(ctx, r)
 	if err != nil {
 		return none, err
 	}
@@ -246,7 +246,7 @@ func (e *Engine) UnmountImage(ctx context.Context, name string) (MountedImage, e
 	if ref, err := image.ParseReference(name); err == nil {
 		full = ref.String()
 	}
-	if img, err := e.InspectImage(InspectRequest{Name: name}); err == nil {
+	if img, err := e.InspectImage(ctx, InspectRequest{Name: name}); err == nil {
 		id = img.ConfigDigest
 	}
 	const shortest = 6 // digits of an id that stand for an image which is gone

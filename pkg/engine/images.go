@@ -44,8 +44,8 @@ type InspectRequest struct {
 }
 
 // InspectImage returns an image of the store.
-func (e *Engine) InspectImage(r InspectRequest) (*image.Image, error) {
-	images, err := e.images()
+func (e *Engine) InspectImage(ctx context.Context, r InspectRequest) (*image.Image, error) {
+	images, err := e.imagesNaming(ctx, r.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +232,7 @@ type TagRequest struct {
 
 // Tag gives an image a further name. An image that had it loses it.
 func (e *Engine) Tag(ctx context.Context, r TagRequest) error {
-	images, err := e.images()
+	images, err := e.imagesNaming(ctx, r.Source)
 	if err != nil {
 		return err
 	}

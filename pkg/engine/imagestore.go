@@ -28,7 +28,7 @@ type SaveRequest struct {
 
 // Save writes images.
 func (e *Engine) Save(ctx context.Context, r SaveRequest) error {
-	images, err := e.images()
+	images, err := e.imagesNaming(ctx, r.Names...)
 	if err != nil {
 		return err
 	}
@@ -149,8 +149,8 @@ const (
 )
 
 // ImageDocument returns a document of an image.
-func (e *Engine) ImageDocument(r DocumentRequest) ([]byte, error) {
-	img, err := e.InspectImage(r.InspectRequest)
+func (e *Engine) ImageDocument(ctx context.Context, r DocumentRequest) ([]byte, error) {
+	img, err := e.InspectImage(ctx, r.InspectRequest)
 	if err != nil {
 		return nil, err
 	}
@@ -186,7 +186,7 @@ func (e *Engine) DiffImages(ctx context.Context, r DiffImagesRequest) ([]snapsho
 
 // unpackNamed unpacks an image of the store.
 func (e *Engine) unpackNamed(ctx context.Context, r InspectRequest) (*snapshot.Store, snapshot.ChainID, error) {
-	img, err := e.InspectImage(r)
+	img, err := e.InspectImage(ctx, r)
 	if err != nil {
 		return nil, "", err
 	}
@@ -218,8 +218,8 @@ func (e *Engine) ExportImage(ctx context.Context, r ExportImageRequest) error {
 }
 
 // ImageExists reports whether an image is in the store.
-func (e *Engine) ImageExists(r InspectRequest) (bool, error) {
-	_, err := e.InspectImage(r)
+func (e *Engine) ImageExists(ctx context.Context, r InspectRequest) (bool, error) {
+	_, err := e.InspectImage(ctx, r)
 	if errors.Is(err, image.ErrNotFound) || errors.Is(err, image.ErrPlatform) {
 		return false, nil
 	}

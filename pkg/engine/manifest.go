@@ -28,7 +28,7 @@ type ListRequest struct {
 
 // CreateList makes a list of images.
 func (e *Engine) CreateList(ctx context.Context, r ListRequest) (digest.Digest, error) {
-	images, err := e.images()
+	images, err := e.imagesNaming(ctx, r.Images...)
 	if err != nil {
 		return "", err
 	}
@@ -46,7 +46,7 @@ func (e *Engine) CreateList(ctx context.Context, r ListRequest) (digest.Digest, 
 
 // AddToList adds images to a list that exists.
 func (e *Engine) AddToList(ctx context.Context, r ListRequest) (digest.Digest, error) {
-	images, err := e.images()
+	images, err := e.imagesNaming(ctx, r.Images...)
 	if err != nil {
 		return "", err
 	}

@@ -52,7 +52,7 @@ type PullRequest struct {
 	Progress func(registry.Progress)
 }
 
-// Pull fetches an image and unpacks its layers while they arrive.
+// Pull fetches an image and unpacks its layers while they arrive. The built-in image comes out of this binary.
 func (e *Engine) Pull(ctx context.Context, r PullRequest) (*image.Image, error) {
 	ref, err := image.ParseReference(r.Name)
 	if err != nil {
@@ -62,11 +62,14 @@ func (e *Engine) Pull(ctx context.Context, r PullRequest) (*image.Image, error) 
 	if err != nil {
 		return nil, err
 	}
-	access, err := e.access(r.RegistryAccess)
+	images, err := e.images()
 	if err != nil {
 		return nil, err
 	}
-	images, err := e.images()
+	if isBuiltin(r.Name) {
+		return findBuiltin(ctx, images, platform)
+	}
+	access, err := e.access(r.RegistryAccess)
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +247,7 @@ func (e *Engine) Push(ctx context.Context, r PushRequest) (*Pushed, error) {
 	if err != nil {
 		return nil, err
 	}
-	images, err := e.images()
+	images, err := e.imagesNaming(ctx, r.Source)
 	if err != nil {
 		return nil, err
 	}
