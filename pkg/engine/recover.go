@@ -61,8 +61,14 @@ func (e *Engine) removeLayers(id string) error {
 // there for it.
 func (e *Engine) finish(ctx context.Context, containers *container.Store, rt *runtime.Runtime, r container.Record) error {
 	st, err := containers.State(r.ID)
-	if err != nil || st.Status == container.Exited || st.Status == container.Restarting {
+	if err != nil || st.Status == container.Exited {
 		return err
+	}
+	if st.Status == container.Restarting {
+		if time.Since(st.RestartAt) < overdue {
+			return nil
+		}
+		return e.remind(ctx, r.ID)
 	}
 	info, err := rt.State(r.ID)
 	switch {
@@ -80,11 +86,33 @@ func (e *Engine) finish(ctx context.Context, containers *container.Store, rt *ru
 	if err != nil {
 		return err
 	}
-	defer attended.Release()
-	if unread, err := e.unread(rt, r.ID); err != nil || unread {
+	unread, err := e.unread(rt, r.ID)
+	if err == nil && !unread {
+		err = e.conclude(ctx, r)
+	}
+	err = errors.Join(err, attended.Release())
+	if err == nil && unread {
+		err = e.remind(ctx, r.ID)
+	}
+	return err
+}
+
+// overdue is how late the start of a container may be before the monitor is reminded: who
+// was to tell it may have been killed.
+const overdue = time.Second
+
+// remind tells the monitor, if there is one, of a container that it may not know of. If
+// there is none, one that is started finds it by itself.
+func (e *Engine) remind(ctx context.Context, id string) error {
+	m, err := e.monitor()
+	if err != nil || !m.Running() {
 		return err
 	}
-	return e.conclude(ctx, r)
+	err = m.Adopt(ctx, id)
+	if errors.Is(err, durable.ErrLocked) {
+		return nil
+	}
+	return err
 }
 
 // unread reports whether a keeper still holds what a container that has ended wrote.

@@ -219,9 +219,11 @@ func (x *execution) detached(ctx context.Context, attended *durable.Lock) (exit 
 	if err != nil {
 		return Exit{}, false, err
 	}
-	if err := m.Ensure(ctx); err != nil {
+	announced, err := m.Announce(ctx, x.record.ID)
+	if err != nil {
 		return Exit{}, false, err
 	}
+	defer announced.Close()
 	given, err := streams.New(x.record.Config.TTY, x.record.Config.Interactive)
 	if err != nil {
 		return Exit{}, false, err

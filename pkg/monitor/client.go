@@ -54,6 +54,13 @@ func (c *Client) Adopt(ctx context.Context, id string) error {
 	return err
 }
 
+// Announce tells the monitor that a container is about to be started. When the caller
+// closes the answer, or is killed, the monitor looks after the container if nobody does.
+func (c *Client) Announce(ctx context.Context, id string) (io.Closer, error) {
+	conn, _, err := c.request(ctx, "announce "+id)
+	return conn, err
+}
+
 // Ensure starts the monitor if there is none.
 func (c *Client) Ensure(ctx context.Context) error {
 	conn, err := c.dial(ctx)

@@ -5,11 +5,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
+	"io/fs"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
 
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/logs"
 )
 
@@ -148,13 +151,29 @@ func (m *Monitor) answer(conn net.Conn) {
 	verb, id, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 	switch verb {
 	case "adopt":
-		reply(conn, m.adopt(id))
+		err := m.adopt(id)
+		m.resume(id)
+		reply(conn, err)
+	case "announce":
+		reply(conn, nil)
+		_, _ = conn.Read(make([]byte, 1)) // the end of who announced it
+		if err := m.adopt(id); err != nil && !errors.Is(err, durable.ErrLocked) && !errors.Is(err, container.ErrNotFound) && !errors.Is(err, fs.ErrNotExist) {
+			slog.Error("adopt", "container", id, "error", err)
+		}
+		m.resume(id)
 	case "attach":
 		m.attach(conn, id, true)
 	case "await":
 		m.attach(conn, id, false)
 	default:
 		reply(conn, errors.New("unknown request"))
+	}
+}
+
+// resume remembers a container that waits for its next start.
+func (m *Monitor) resume(id string) {
+	if st, err := m.containers.State(id); err == nil && st.Status == container.Restarting {
+		m.await(id, st.RestartAt)
 	}
 }
 

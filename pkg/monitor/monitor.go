@@ -21,6 +21,8 @@
 // line, and so is the answer, "ok" or "error" and a text:
 //
 //	adopt ID     look after this container
+//	announce ID  the same, when the connection has been closed: by who starts it, or by his
+//	             death
 //	attach ID    the same, and what it writes follows, in frames, see Kind
 //	await ID     what it will write once it is started follows
 package monitor
@@ -214,9 +216,7 @@ func (m *Monitor) await(id string, at time.Time) {
 // it is to be started again.
 func (m *Monitor) cleanup(id string) {
 	m.command("container", "cleanup", id)
-	if st, err := m.containers.State(id); err == nil && st.Status == container.Restarting {
-		m.await(id, st.RestartAt)
-	}
+	m.resume(id)
 }
 
 // adopt begins to look after a container. It is no error if that is done already, or if

@@ -50,6 +50,13 @@ type Placement struct {
 	NoSetgroups bool
 }
 
+// NoSetgroups reports whether the kernel refuses setgroups(2) in a user namespace with
+// this map, because an ordinary user wrote it.
+func NoSetgroups(gids []specs.LinuxIDMapping, f *host.Facts) bool {
+	single := !f.Root() && f.Capabilities&(1<<7) == 0
+	return single && len(gids) == 1 && gids[0].Size == 1
+}
+
 // PID is the register that holds the container's process id.
 const PID plan.Reg = "pid"
 
@@ -157,7 +164,7 @@ func (p *Placement) planMaps(spec *specs.Spec, f *host.Facts) error {
 	}
 	b := plan.Build(plan.Host, plan.NamespaceChapter)
 	single := !f.Root() && f.Capabilities&(1<<7) == 0
-	if p.NoSetgroups = single && len(gids) == 1 && gids[0].Size == 1; p.NoSetgroups {
+	if p.NoSetgroups = NoSetgroups(gids, f); p.NoSetgroups {
 		b.Do("an ordinary user may map groups only if the container cannot drop any", linux.WriteProc{PID: PID, File: "setgroups", Data: "deny"}).Early()
 	}
 	if err := writeMap(b, "uid_map", uids, f.Newuidmap, single); err != nil {

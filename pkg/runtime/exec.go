@@ -60,6 +60,9 @@ func CompileExec(in ExecInput) (*plan.Plan, error) {
 	spec.Process, spec.Hooks = inherited(in.Process, in.Spec.Process), nil
 	c := execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, Bundle: in.Bundle, PreserveFDs: in.PreserveFDs}, first: in.Target}, in: in}
 	c.ns = new(namespace.Placement)
+	if hasNamespace(in.Spec, specs.UserNamespace) {
+		c.ns.NoSetgroups = namespace.NoSetgroups(in.Spec.Linux.GIDMappings, in.Facts)
+	}
 	for _, chapter := range []func() error{c.open, c.runner, c.labels, c.join, c.attachExec, c.settle, c.changeRoot, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
 		if err := chapter(); err != nil {
 			return nil, err
@@ -116,13 +119,22 @@ func (c *execCompiler) open() error {
 	return nil
 }
 
+// early is the user namespace where it must be joined together with that of the process
+// ids: an ordinary user has no privileges before.
+func (c *execCompiler) early() linux.CloneFlags {
+	if c.Facts.Root() {
+		return 0
+	}
+	return linux.CloneNewuser
+}
+
 func (c *execCompiler) runner() error {
 	b := plan.Build(plan.Keeper, plan.NamespaceChapter)
 	if err := c.bequeath(b); err != nil {
 		return err
 	}
 	b.Do("nobody inside may look into this process", linux.Prctl{Option: linux.PrSetDumpable})
-	if flags := c.flags() & linux.CloneNewpid; flags != 0 {
+	if flags := c.flags() & (linux.CloneNewpid | c.early()); flags != 0 {
 		b.Do("children are born among the container's processes", linux.Setns{FD: target, Flags: flags})
 	}
 	call := linux.Clone{Flags: linux.CloneParent}
@@ -184,7 +196,7 @@ func (c *execCompiler) labels() error {
 func (c *execCompiler) join() error {
 	b := plan.Build(plan.Child, plan.NamespaceChapter)
 	flags := c.flags()
-	if rest := flags &^ linux.CloneNewpid; rest != 0 {
+	if rest := flags &^ (linux.CloneNewpid | c.early()); rest != 0 {
 		b.Do("the container's other namespaces are joined at once", linux.Setns{FD: target, Flags: rest})
 	}
 	if flags&linux.CloneNewuser != 0 {
