@@ -335,6 +335,12 @@ func (x *execution) start(ctx context.Context, given *streams.Given) error {
 	}
 	req.Made = func(s *runtime.Started) error { return x.setRunning(ctx, s.PID) }
 	s, err := x.runtime.Create(req)
+	if errors.Is(err, runtime.ErrExists) { // who began to start it was killed: its lock is ours
+		if err := x.runtime.Delete(x.record.ID, true); err != nil {
+			return err
+		}
+		s, err = x.runtime.Create(req)
+	}
 	if err != nil {
 		return err
 	}

@@ -39,6 +39,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/host"
@@ -122,10 +124,8 @@ func Run(o Options) error {
 	m.idle = time.AfterFunc(time.Hour, m.endIfIdle)
 	m.scan()
 	if o.Ready != nil {
-		if _, err := o.Ready.WriteString("ready"); err != nil {
-			return err
-		}
-		if err := o.Ready.Close(); err != nil {
+		_, err := o.Ready.WriteString("ready")
+		if err := errors.Join(err, o.Ready.Close()); err != nil && !errors.Is(err, unix.EPIPE) { // who started us may be gone
 			return err
 		}
 	}
