@@ -8,17 +8,23 @@ import (
 	"os"
 	"runtime/debug"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/containr/containr/pkg/monitor"
 )
+
+// readyFD is the descriptor on which containr waits for the monitor.
+const readyFD = 3
 
 func main() {
 	if len(os.Args) < 4 {
 		fmt.Fprintln(os.Stderr, "containr-monitor is started by containr: it looks after containers that run detached")
 		os.Exit(125)
 	}
-	debug.SetGCPercent(50) // memory counts for more than time here
+	unix.CloseOnExec(readyFD) // who waits for its end must not wait for what we execute
+	debug.SetGCPercent(50)    // memory counts for more than time here
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
-	o := monitor.Options{Root: os.Args[1], Run: os.Args[2], Command: os.Args[3:], Ready: os.NewFile(3, "ready")}
+	o := monitor.Options{Root: os.Args[1], Run: os.Args[2], Command: os.Args[3:], Ready: os.NewFile(readyFD, "ready")}
 	if err := monitor.Run(o); err != nil {
 		slog.Error("monitor", "error", err)
 		os.Exit(1)
