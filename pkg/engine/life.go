@@ -270,6 +270,9 @@ func (e *Engine) stop(ctx context.Context, record container.Record, r StopReques
 			st.Status = container.Exited
 		}
 		st.Stopped, st.Again = !again, again && running
+		if again {
+			st.Quick = 0 // the policy begins anew
+		}
 		return nil
 	})
 	if err != nil || !running {
