@@ -58,13 +58,11 @@ func (e *Engine) Diff(ctx context.Context, ref string) ([]snapshot.Change, error
 	if err != nil {
 		return nil, err
 	}
-	all, err := l.snapshots.Changes(ctx, l.chain, l.upper)
+	all, err := l.snapshots.Changes(ctx, l.chain, l.upper, l.isMountPoint)
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", l.record.Name, err)
 	}
-	return slices.DeleteFunc(all, func(c snapshot.Change) bool {
-		return c.Path == "/" || c.Kind == snapshot.Added && l.isMountPoint(c.Path)
-	}), nil
+	return slices.DeleteFunc(all, func(c snapshot.Change) bool { return c.Path == "/" }), nil
 }
 
 // isMountPoint reports whether something is mounted on a path in the container: what is there was
@@ -136,7 +134,7 @@ func (e *Engine) Commit(ctx context.Context, r CommitRequest) (*image.Image, err
 		Base: base, Name: r.Name, Config: config, Author: r.Author, Comment: r.Message,
 		CreatedBy: strings.Join(l.record.Command, " "),
 		Layer: func(w io.Writer) error {
-			return l.snapshots.Diff(ctx, w, l.chain, l.upper, snapshot.ArchiveOptions{})
+			return l.snapshots.Diff(ctx, w, l.chain, l.upper, snapshot.ArchiveOptions{MountPoint: l.isMountPoint})
 		},
 	})
 	if err := errors.Join(err, resume()); err != nil {

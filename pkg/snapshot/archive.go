@@ -22,6 +22,9 @@ type ArchiveOptions struct {
 	// Latest, if set, takes the place of later times, for archives that are the same whenever they are made
 	// (SOURCE_DATE_EPOCH).
 	Latest time.Time
+	// MountPoint, if set, says of an absolute path that what is new there was made for something to be mounted on. Diff
+	// leaves it out, as Changes does.
+	MountPoint func(path string) bool
 }
 
 // Diff writes, as the uncompressed tar archive of a layer, what became of the tree of chain since it was prepared with
@@ -40,7 +43,7 @@ func (s *Store) Diff(ctx context.Context, w io.Writer, chain ChainID, upper stri
 		if err != nil {
 			return err
 		}
-		if err := compare(ctx, before, after, a.change); err != nil {
+		if err := compare(ctx, before, after, o.MountPoint, a.change); err != nil {
 			return err
 		}
 		return a.tar.Close()

@@ -35,12 +35,15 @@ type Change struct {
 // before what is in them. A directory in which something changed counts as changed. What was removed is one change,
 // whatever was below it.
 //
+// What is new and a mount point, as the predicate says of an absolute path, is left out with what is in it: it was made for
+// something to be mounted on. The time of a directory alone is no change then, as making it changes that.
+//
 // The tree may be in use, and may be somebody's who wants harm: nothing of it is followed or executed. A container that
 // changes files meanwhile gets a list of which some is from before and some from after.
-func (s *Store) Changes(ctx context.Context, chain ChainID, upper string) ([]Change, error) {
+func (s *Store) Changes(ctx context.Context, chain ChainID, upper string, mountPoint func(path string) bool) ([]Change, error) {
 	var all []Change
 	err := s.withUpper(chain, upper, func(before, after *view) error {
-		return compare(ctx, before, after, func(c change) error {
+		return compare(ctx, before, after, mountPoint, func(c change) error {
 			all = append(all, c.public())
 			return nil
 		})
@@ -56,7 +59,7 @@ func (s *Store) Compare(ctx context.Context, before, after ChainID) ([]Change, e
 	var all []Change
 	err := s.withChain(before, func(b *view) error {
 		return s.withChain(after, func(a *view) error {
-			return compare(ctx, b, a, func(c change) error {
+			return compare(ctx, b, a, nil, func(c change) error {
 				all = append(all, c.public())
 				return nil
 			})
@@ -122,13 +125,14 @@ func (c change) public() Change { return Change{Kind: c.kind, Path: "/" + c.name
 type comparison struct {
 	ctx           context.Context
 	before, after *view
+	mountPoint    func(path string) bool // nil for none: see Changes
 	visit         func(change) error
 	pending       []change // directories on the way here that have not changed themselves
 }
 
-// compare calls visit for each difference, in the order of names, parents first.
-func compare(ctx context.Context, before, after *view, visit func(change) error) error {
-	c := comparison{ctx: ctx, before: before, after: after, visit: visit}
+// compare calls visit for each difference, in the order of names, parents first, but for mount points that are new.
+func compare(ctx context.Context, before, after *view, mountPoint func(string) bool, visit func(change) error) error {
+	c := comparison{ctx: ctx, before: before, after: after, mountPoint: mountPoint, visit: visit}
 	b, err := before.top()
 	if err != nil {
 		return err
@@ -225,6 +229,8 @@ func (c *comparison) entry(name string, b, a node, inOpaque bool) error {
 		return nil
 	case !a.exists():
 		return c.report(change{kind: Removed, name: name, before: b, hidden: inOpaque})
+	case !b.exists() && c.mountPoint != nil && c.mountPoint("/"+name):
+		return nil
 	case !b.exists():
 		return c.added(change{kind: Added, name: name, after: a})
 	case a.isDir() && b.isDir() && !inOpaque:
@@ -296,7 +302,8 @@ func (c *comparison) metaChanged(name string, b, a node) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return mb.mode != ma.mode || mb.uid != ma.uid || mb.gid != ma.gid || !mb.mtime.Equal(ma.mtime) || !maps.Equal(mb.xattrs, ma.xattrs), nil
+	timeless := a.isDir() && c.mountPoint != nil
+	return mb.mode != ma.mode || mb.uid != ma.uid || mb.gid != ma.gid || !timeless && !mb.mtime.Equal(ma.mtime) || !maps.Equal(mb.xattrs, ma.xattrs), nil
 }
 
 // fileChanged compares two files that are no directories. That one has more names now is a change: the archive is to

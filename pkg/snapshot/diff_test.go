@@ -119,7 +119,7 @@ func TestTheLayerOfAContainerMakesItsTree(t *testing.T) {
 
 func checkChanges(t *testing.T, s *Store, chain ChainID, upper string) {
 	t.Helper()
-	changes, err := s.Changes(t.Context(), chain, upper)
+	changes, err := s.Changes(t.Context(), chain, upper, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
