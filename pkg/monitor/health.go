@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"syscall"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -22,15 +23,15 @@ import (
 func (c *adopted) checkHealth(ctx context.Context, r container.Record) {
 	for {
 		st, err := c.m.containers.State(c.id)
-		if err != nil || st.Health == nil {
+		if err != nil {
+			slog.Error("read the state", "container", c.id, "error", err)
 			return
 		}
-		timer := time.NewTimer(time.Until(st.Health.Due(*r.Check, st.Started)))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if st.Health == nil {
 			return
-		case <-timer.C:
+		}
+		if !wait(ctx, time.Until(st.Health.Due(*r.Check, st.Started))) {
+			return
 		}
 		if info, err := c.m.runtime.State(c.id); err != nil || info.Status == runtime.StatePaused {
 			if !wait(ctx, r.Check.Interval) {
@@ -137,12 +138,15 @@ func (c *adopted) runCheck(ctx context.Context, check *container.Check) (code in
 	if err != nil {
 		return 0, "", err
 	}
+	program, err := os.FindProcess(s.PID) // our child, which keeps its number until we have waited for it
+	if err != nil {
+		return 0, "", err
+	}
 	limit, cancel := context.WithTimeout(ctx, check.Timeout)
 	defer cancel()
-	// Our child, which is there until we have waited for it.
-	stop := context.AfterFunc(limit, func() { _ = unix.Kill(s.PID, unix.SIGKILL) })
+	stop := context.AfterFunc(limit, func() { _ = program.Kill() }) // it may have ended
 	output, err = head(out, limit)
-	code = reap(s.PID)
+	code = reap(program)
 	stop()
 	if limit.Err() != nil && ctx.Err() == nil {
 		return -1, "", fmt.Errorf("health check exceeded timeout (%v)", check.Timeout)
@@ -163,19 +167,14 @@ func head(out *os.File, ctx context.Context) (string, error) {
 	return string(b), err
 }
 
-// reap waits for a child and returns its exit status.
-func reap(pid int) int {
-	var status unix.WaitStatus
-	for {
-		_, err := unix.Wait4(pid, &status, 0, nil)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err != nil:
-			return -1
-		case status.Signaled():
-			return 128 + int(status.Signal())
-		}
-		return status.ExitStatus()
+// reap waits for a child and returns its exit status, -1 if that cannot be known.
+func reap(program *os.Process) int {
+	state, err := program.Wait()
+	if err != nil {
+		return -1
 	}
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return 128 + int(status.Signal())
+	}
+	return state.ExitCode()
 }

@@ -15,16 +15,22 @@
 // the lock released, and `containr container cleanup` executed, which does what there is
 // to do at the end of a container: undo its plan, write down how it ended, remove it or
 // have it started again. So the monitor needs to know nothing of images and networks, and
-// stays small.
+// stays small. If the container is to be started again later, the monitor stays until then
+// and has it cleaned up once more.
 //
-// Others talk to it over the socket monitor.sock in the run directory. A request is a
-// line, and so is the answer, "ok" or "error" and a text:
+// It also runs the health checks of the containers that it has adopted. What they find is in
+// the container's state, so that the next monitor goes on from there.
+//
+// Others talk to it over the socket monitor.sock in the run directory. A request is a line:
 //
 //	adopt ID     look after this container
 //	announce ID  the same, when the connection has been closed: by who starts it, or by his
 //	             death
 //	attach ID    the same, and what it writes follows, in frames, see Kind
 //	await ID     what it will write once it is started follows
+//
+// So is the answer: "ok"; "busy", if another process attends to the container; or "error" and
+// a text.
 package monitor
 
 import (
@@ -189,7 +195,10 @@ func (m *Monitor) scan() {
 	for _, r := range records {
 		st, err := m.containers.State(r.ID)
 		switch {
+		case errors.Is(err, container.ErrNotFound): // it was removed meanwhile
+			continue
 		case err != nil:
+			slog.Error("read the state", "container", r.ID, "error", err)
 			continue
 		case st.Status == container.Restarting:
 			m.await(r.ID, st.RestartAt)
