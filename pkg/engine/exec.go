@@ -100,10 +100,11 @@ func execStreams(r ExecRequest) (*streams.Given, error) {
 // attendExec waits for a program while the caller looks after its streams.
 func (e *Engine) attendExec(ctx context.Context, record container.Record, r ExecRequest, given *streams.Given, s *runtime.Started) (exit Exit, err error) {
 	run := Running{ID: record.ID, Name: record.Name, PID: s.PID}
-	if run.pidfd, err = unix.PidfdOpen(s.PID, 0); err != nil { // our child: it is there until we have waited for it
+	if run.pidfd, err = unix.PidfdOpen(s.PID, unix.PIDFD_NONBLOCK); err != nil { // our child: it is there until we have waited for it
 		return Exit{}, fmt.Errorf("process %d: %w", s.PID, err)
 	}
-	defer unix.Close(run.pidfd)
+	process := os.NewFile(uintptr(run.pidfd), "process "+strconv.Itoa(s.PID))
+	defer process.Close()
 	if r.TTY {
 		if run.Console, err = lookAtConsole(given.Held.Socket); err != nil {
 			return Exit{}, errors.Join(err, run.Signal(unix.SIGKILL))
@@ -119,7 +120,7 @@ func (e *Engine) attendExec(ctx context.Context, record container.Record, r Exec
 			return Exit{}, errors.Join(err, run.Signal(unix.SIGKILL))
 		}
 	}
-	_, err = awaitProcess(leaving, run.pidfd, -1)
+	_, err = awaitProcess(leaving, process, -1)
 	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
 		return Exit{ID: record.ID, Left: true}, detach()
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strconv"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/registry"
@@ -307,23 +309,24 @@ func (e *Engine) endProgram(ctx context.Context, record container.Record, st con
 	if err != nil {
 		return err
 	}
-	fd, err := unix.PidfdOpen(st.PID, 0)
+	fd, err := unix.PidfdOpen(st.PID, unix.PIDFD_NONBLOCK)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("container %s: process %d: %w", record.Name, st.PID, err)
 	}
-	defer unix.Close(fd)
+	process := os.NewFile(uintptr(fd), "process "+strconv.Itoa(st.PID))
+	defer process.Close()
 	if st.Status == container.Paused && signal != unix.SIGKILL {
 		if err := rt.Resume(record.ID); err != nil && !errors.Is(err, runtime.ErrNotPaused) {
 			return err
 		}
 	}
-	if done, err := e.signalAndWait(ctx, rt, record, fd, signal, stopTimeout(record.Config, r)); done || err != nil {
+	if done, err := e.signalAndWait(ctx, rt, record, process, signal, stopTimeout(record.Config, r)); done || err != nil {
 		return err
 	}
-	_, err = e.signalAndWait(ctx, rt, record, fd, unix.SIGKILL, settlePatience)
+	_, err = e.signalAndWait(ctx, rt, record, process, unix.SIGKILL, settlePatience)
 	return err
 }
 
@@ -338,8 +341,9 @@ func stopTimeout(c container.Config, r StopRequest) time.Duration {
 	return container.DefaultStopTimeout * time.Second
 }
 
-// signalAndWait sends a signal and waits for the end of the process of a pidfd.
-func (e *Engine) signalAndWait(ctx context.Context, rt *runtime.Runtime, record container.Record, fd int, signal unix.Signal, timeout time.Duration) (done bool, err error) {
+// signalAndWait sends a signal to the program, whose process is that of a pidfd, and waits
+// for its end.
+func (e *Engine) signalAndWait(ctx context.Context, rt *runtime.Runtime, record container.Record, process *os.File, signal unix.Signal, timeout time.Duration) (done bool, err error) {
 	err = rt.Kill(record.ID, signal, false)
 	if errors.Is(err, runtime.ErrNotRunning) || errors.Is(err, runtime.ErrNotFound) {
 		return true, nil
@@ -348,31 +352,28 @@ func (e *Engine) signalAndWait(ctx context.Context, rt *runtime.Runtime, record 
 		return false, fmt.Errorf("container %s: %w", record.Name, err)
 	}
 	e.tell(events.Kill, record, "signal", strconv.Itoa(int(signal)))
-	return awaitProcess(ctx, fd, timeout)
+	return awaitProcess(ctx, process, timeout)
 }
 
-// awaitProcess waits until the process of a pidfd has ended, for a time that, if it is
-// negative, does not end.
-func awaitProcess(ctx context.Context, fd int, timeout time.Duration) (done bool, err error) {
-	deadline := time.Now().Add(timeout)
-	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	for {
-		wait := 100 * time.Millisecond // how often it is asked whether ctx has ended
-		if timeout >= 0 {
-			wait = min(wait, max(time.Until(deadline), 0))
-		}
-		n, err := unix.Poll(poll, int((wait + time.Millisecond - 1).Milliseconds()))
-		switch {
-		case err != nil && !errors.Is(err, unix.EINTR):
-			return false, fmt.Errorf("poll: %w", err)
-		case n > 0:
-			return true, nil
-		case ctx.Err() != nil:
-			return false, ctx.Err()
-		case timeout >= 0 && !time.Now().Before(deadline):
-			return false, nil
-		}
+// awaitProcess waits until the process of a pidfd that does not block has ended, for a time
+// that, if it is negative, does not end.
+func awaitProcess(ctx context.Context, process *os.File, timeout time.Duration) (done bool, err error) {
+	var deadline time.Time
+	if timeout >= 0 {
+		deadline = time.Now().Add(timeout)
 	}
+	if err := process.SetReadDeadline(deadline); err != nil {
+		return false, err
+	}
+	stop := context.AfterFunc(ctx, func() { process.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	switch err := sys.AwaitReadable(process); {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return false, ctx.Err()
+	case err != nil:
+		return false, err
+	}
+	return true, nil
 }
 
 // KillRequest asks for a signal to a container's program.

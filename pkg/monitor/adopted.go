@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/logs"
 	"github.com/containr/containr/pkg/runtime"
@@ -114,16 +115,7 @@ func (c *adopted) awaitEnd() (int, error) {
 		return 0, err
 	}
 	defer ear.Close()
-	conn, err := ear.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	err = conn.Read(func(fd uintptr) bool {
-		poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-		n, err := retry(func() (int64, error) { n, err := unix.Poll(poll, 0); return int64(n), err })
-		return err != nil || n > 0
-	})
-	if err != nil {
+	if err := sys.AwaitReadable(ear); err != nil {
 		return 0, err
 	}
 	return runtime.ReadExit(c.exitFile)
