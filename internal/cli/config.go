@@ -163,12 +163,7 @@ func (p *Program) configCommand() *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 		Long: "Look at the defaults that files and environment give to flags.\n\n" +
 			"Files are " + config.SystemFile + " and ~/.config/containr/config.toml; see containr-config(5).",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownCommand(cmd, args[0], namesOf(cmd.Commands()))
-			}
-			return cmd.Help()
-		},
+		RunE: groupOfCommands,
 	}
 	cmd.AddCommand(p.configShowCommand())
 	return cmd

@@ -264,6 +264,14 @@ func unknownCommand(cmd *cobra.Command, name string, names []string) error {
 	return e
 }
 
+// groupOfCommands is what a command does that only holds others: it lists them.
+func groupOfCommands(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return unknownCommand(cmd, args[0], namesOf(cmd.Commands()))
+	}
+	return cmd.Help()
+}
+
 // insteadOf says what to do instead of what docker has and containr has not: commands
 // of the first level, and flags of run with their dashes.
 var insteadOf = map[string]string{

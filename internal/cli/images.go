@@ -69,12 +69,7 @@ func (p *Program) imageCommand() *cobra.Command {
 		Short:   "Look at images, and what else is done with them",
 		GroupID: groupImages,
 		Args:    cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownCommand(cmd, args[0], namesOf(cmd.Commands()))
-			}
-			return cmd.Help()
-		},
+		RunE:    groupOfCommands,
 	}
 	cmd.AddCommand(p.imageInspectCommand(), p.imageTreeCommand(), p.imageDiffCommand(), p.imageExistsCommand(), p.imageCopyCommand(),
 		p.imagePackCommand(), p.imageUnpackCommand(), p.imageRepackCommand(), p.imageConfigCommand(),

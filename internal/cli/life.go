@@ -225,63 +225,36 @@ func (f *stopFlags) bind(cmd *cobra.Command) {
 
 func (p *Program) stopCommand() *cobra.Command {
 	f := new(stopFlags)
-	cmd := &cobra.Command{
-		Use:                   "stop [FLAGS] CONTAINER...",
-		Short:                 "Ask containers to end, and kill those that do not",
-		GroupID:               groupRun,
-		Args:                  minArgs(1),
-		DisableFlagsInUseLine: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.forEach(args, func(e *engine.Engine, name string) error {
-				_, err := e.Stop(cmd.Context(), engine.StopRequest{Container: name, Signal: f.signal, Timeout: f.timeout})
-				return err
-			})
-		},
-	}
+	cmd := p.eachCommand("stop [FLAGS]", "Ask containers to end, and kill those that do not", func(e *engine.Engine, ctx context.Context, name string) error {
+		_, err := e.Stop(ctx, engine.StopRequest{Container: name, Signal: f.signal, Timeout: f.timeout})
+		return err
+	})
 	f.bind(cmd)
 	return cmd
 }
 
 func (p *Program) restartCommand() *cobra.Command {
 	f := new(stopFlags)
-	cmd := &cobra.Command{
-		Use:                   "restart [FLAGS] CONTAINER...",
-		Short:                 "Stop containers and start them again",
-		GroupID:               groupRun,
-		Args:                  minArgs(1),
-		DisableFlagsInUseLine: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.forEach(args, func(e *engine.Engine, name string) error {
-				_, err := e.Restart(cmd.Context(), engine.StopRequest{Container: name, Signal: f.signal, Timeout: f.timeout})
-				return err
-			})
-		},
-	}
+	cmd := p.eachCommand("restart [FLAGS]", "Stop containers and start them again", func(e *engine.Engine, ctx context.Context, name string) error {
+		_, err := e.Restart(ctx, engine.StopRequest{Container: name, Signal: f.signal, Timeout: f.timeout})
+		return err
+	})
 	f.bind(cmd)
 	return cmd
 }
 
 func (p *Program) killCommand() *cobra.Command {
 	var signal int
-	cmd := &cobra.Command{
-		Use:                   "kill [FLAGS] CONTAINER...",
-		Short:                 "Send a signal to the programs of containers",
-		GroupID:               groupRun,
-		Args:                  minArgs(1),
-		DisableFlagsInUseLine: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.forEach(args, func(e *engine.Engine, name string) error {
-				_, err := e.Kill(cmd.Context(), engine.KillRequest{Container: name, Signal: signal})
-				return err
-			})
-		},
-	}
+	cmd := p.eachCommand("kill [FLAGS]", "Send a signal to the programs of containers", func(e *engine.Engine, ctx context.Context, name string) error {
+		_, err := e.Kill(ctx, engine.KillRequest{Container: name, Signal: signal})
+		return err
+	})
 	binder{cmd.Flags(), "Flags"}.value("signal", "s", "send `SIGNAL`, a name or a number (KILL)", put(&signal, container.ParseSignal))
 	return cmd
 }
 
-// plainCommand is a command for containers that has no flags.
-func (p *Program) plainCommand(use, short string, do func(*engine.Engine, context.Context, string) error) *cobra.Command {
+// eachCommand is a command that does one thing to each of the containers it is given.
+func (p *Program) eachCommand(use, short string, do func(*engine.Engine, context.Context, string) error) *cobra.Command {
 	return &cobra.Command{
 		Use:                   use + " CONTAINER...",
 		Short:                 short,
@@ -295,14 +268,14 @@ func (p *Program) plainCommand(use, short string, do func(*engine.Engine, contex
 }
 
 func (p *Program) pauseCommand() *cobra.Command {
-	return p.plainCommand("pause", "Stop all processes of containers where they are", func(e *engine.Engine, ctx context.Context, name string) error {
+	return p.eachCommand("pause", "Stop all processes of containers where they are", func(e *engine.Engine, ctx context.Context, name string) error {
 		_, err := e.Pause(ctx, name)
 		return err
 	})
 }
 
 func (p *Program) unpauseCommand() *cobra.Command {
-	return p.plainCommand("unpause", "Let the processes of paused containers go on", func(e *engine.Engine, ctx context.Context, name string) error {
+	return p.eachCommand("unpause", "Let the processes of paused containers go on", func(e *engine.Engine, ctx context.Context, name string) error {
 		_, err := e.Unpause(ctx, name)
 		return err
 	})
@@ -414,12 +387,7 @@ func (p *Program) containerCommand() *cobra.Command {
 		Short:   "All that is done with containers",
 		GroupID: groupRun,
 		Args:    cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownCommand(cmd, args[0], namesOf(cmd.Commands()))
-			}
-			return cmd.Help()
-		},
+		RunE:    groupOfCommands,
 	}
 	for _, c := range []struct {
 		name string

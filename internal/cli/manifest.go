@@ -20,12 +20,7 @@ func (p *Program) manifestCommand() *cobra.Command {
 		Long: "Make lists of images for several platforms: one name, of which every machine gets its image. A list is an\n" +
 			"image index of OCI; it is in the store under its name, as other images are.",
 		Args: cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownCommand(cmd, args[0], namesOf(cmd.Commands()))
-			}
-			return cmd.Help()
-		},
+		RunE: groupOfCommands,
 	}
 	push := within("push", p.pushCommand())
 	push.Short = "Send a list, with its images, to a registry"

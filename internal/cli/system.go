@@ -17,12 +17,7 @@ func (p *Program) systemCommand() *cobra.Command {
 		Short:   "Look after what containr keeps on disk",
 		GroupID: groupSystem,
 		Args:    cobra.ArbitraryArgs,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return unknownCommand(cmd, args[0], namesOf(cmd.Commands()))
-			}
-			return cmd.Help()
-		},
+		RunE:    groupOfCommands,
 	}
 	cmd.AddCommand(p.systemDFCommand(), p.systemPruneCommand(), p.systemCheckCommand(), within("info", p.infoCommand()))
 	return cmd
