@@ -18,16 +18,16 @@ const DefaultStopTimeout = 10
 type Restart struct {
 	// Policy is one of the policies; empty is RestartNo.
 	Policy string `json:"policy,omitempty"`
-	// Max is how often OnFailure tries; 0 for no limit.
+	// Max is how often RestartOnFailure tries; 0 for no limit.
 	Max int `json:"max,omitempty"`
 }
 
 // Restart policies.
 const (
-	RestartNo     = "no"             // never
-	Always        = "always"         // whenever it ends, unless a user stopped it
-	OnFailure     = "on-failure"     // if its exit status is not 0
-	UnlessStopped = "unless-stopped" // like always; they differ when the machine starts
+	RestartNo            = "no"             // never
+	RestartAlways        = "always"         // whenever it ends, unless a user stopped it
+	RestartOnFailure     = "on-failure"     // if its exit status is not 0
+	RestartUnlessStopped = "unless-stopped" // like always; they differ when the machine starts
 )
 
 // Wanted reports whether there is a policy that restarts.
@@ -47,10 +47,10 @@ func (r Restart) String() string {
 // ParseRestart reads a policy: no, always, unless-stopped, on-failure[:MAX].
 func ParseRestart(s string) (Restart, error) {
 	policy, text, hasMax := strings.Cut(s, ":")
-	policies := []string{RestartNo, Always, OnFailure, UnlessStopped}
+	policies := []string{RestartNo, RestartAlways, RestartOnFailure, RestartUnlessStopped}
 	switch policy {
-	case OnFailure:
-	case "", RestartNo, Always, UnlessStopped:
+	case RestartOnFailure:
+	case "", RestartNo, RestartAlways, RestartUnlessStopped:
 		if hasMax {
 			return Restart{}, fmt.Errorf("%q: only on-failure takes a number", s)
 		}
@@ -92,7 +92,7 @@ func (r Restart) Next(st State) (quick int, after time.Duration, again bool) {
 		return quick, 0, true
 	case st.Stopped || !r.Wanted():
 		return 0, 0, false
-	case r.Policy == OnFailure && (st.ExitCode == 0 || r.Max > 0 && st.Restarts >= r.Max):
+	case r.Policy == RestartOnFailure && (st.ExitCode == 0 || r.Max > 0 && st.Restarts >= r.Max):
 		return 0, 0, false
 	}
 	after = firstRestart

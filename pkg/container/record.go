@@ -61,11 +61,9 @@ const (
 // State is what a container is doing: small, and replaced whole each time.
 type State struct {
 	Status Status `json:"status"`
-	// PID is the first process's number on the host, 0 if there is none.
+	// PID is the first process's number on the host, 0 if there is none. Whether that
+	// process still lives is asked of the runtime.
 	PID int `json:"pid,omitempty"`
-	// StartTime is field 22 of /proc/PID/stat, in clock ticks since boot: a
-	// process with this PID and another start time is another process.
-	StartTime uint64 `json:"startTime,omitempty"`
 	// Started and Finished are zero until it happened.
 	Started  time.Time `json:"started,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`
@@ -124,9 +122,6 @@ var ErrNewer = errors.New("written by a newer containr")
 
 // SpecFile is the specification's file in the directory of a container.
 func SpecFile(dir string) string { return filepath.Join(dir, specFile) }
-
-// StateFile is the state's.
-func StateFile(dir string) string { return filepath.Join(dir, stateFile) }
 
 // ExitFile is where the keeper leaves the exit status.
 func ExitFile(dir string) string { return filepath.Join(dir, "exit") }

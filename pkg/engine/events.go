@@ -84,5 +84,5 @@ func logEvent(ev events.Event) {
 	for _, name := range slices.Sorted(maps.Keys(ev.Attributes)) {
 		attrs = append(attrs, slog.String(name, ev.Attributes[name]))
 	}
-	slog.LogAttrs(context.Background(), slog.LevelInfo, string(ev.Type)+" "+string(ev.Action), attrs...)
+	slog.LogAttrs(context.Background(), slog.LevelInfo, ev.Type+" "+ev.Action, attrs...)
 }

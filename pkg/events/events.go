@@ -2,8 +2,8 @@
 //
 // # Theory of operation
 //
-// Nothing has to run for an event to be seen. Whoever does a thing, be it a command, the
-// monitor or a daemon, appends a line about it to a file below the state root, and whoever
+// Nothing has to run for an event to be seen. Whoever does a thing, a command or the
+// monitor, appends a line about it to a file below the state root, and whoever
 // wants to know reads the files:
 //
 //	ROOT/events/NUMBER.jsonl   lines of JSON; the highest number is written to

@@ -107,7 +107,7 @@ type puller struct {
 	mu      sync.Mutex // one progress event at a time
 }
 
-// pull is the table of contents of this package.
+// pull is the table of contents of pulling.
 func (p *puller) pull(ctx context.Context) (*image.Image, error) {
 	target, err := p.fetchTarget(ctx)
 	if err != nil {

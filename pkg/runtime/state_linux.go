@@ -82,12 +82,6 @@ func loadBundle(req *CreateRequest) (*bundle, error) {
 	return b, err
 }
 
-// LoadSpec reads a bundle's config.json.
-func LoadSpec(bundle string) (*specs.Spec, error) {
-	spec, _, err := loadSpec(filepath.Join(bundle, configFile))
-	return spec, err
-}
-
 func loadSpec(path string) (*specs.Spec, []byte, error) {
 	text, err := sys.ReadFile(path, maxConfig)
 	if err != nil {

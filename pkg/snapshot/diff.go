@@ -14,15 +14,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ChangeKind says what happened to a name.
+// ChangeKind says what happened to a name. The letters are docker's.
 type ChangeKind byte
 
+// The kinds of changes.
 const (
 	Added   ChangeKind = 'A'
 	Changed ChangeKind = 'C'
 	Removed ChangeKind = 'D'
 )
 
+// String is the letter.
 func (k ChangeKind) String() string { return string(rune(k)) }
 
 // Change is one difference between two trees.
