@@ -5,10 +5,15 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/pkg/container"
 )
 
 func TestProcessIsAwaited(t *testing.T) {
@@ -52,5 +57,80 @@ func TestProcessIsAwaited(t *testing.T) {
 	}
 	if done, err := awaitProcess(t.Context(), process, time.Minute); !done || err != nil {
 		t.Errorf("it has ended: %v, %v", done, err)
+	}
+}
+
+// stopped makes a container that has not run, and takes its lock.
+func stopped(t *testing.T) (*Engine, container.Record, *durable.Lock) {
+	e := New(Options{Root: t.TempDir()})
+	containers, err := e.containers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	place, err := containers.Reserve(t.Context(), container.NewID(), "web", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record, err := place.Commit(container.Record{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	attended, err := containers.Attend(record.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { attended.Release() })
+	return e, record, attended
+}
+
+// A wait for a lock cannot be taken back, and keeps a thread: there is one, however long it
+// takes.
+func TestTurnIsAwaitedOnce(t *testing.T) {
+	e, record, attended := stopped(t)
+	containers, err := e.containers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.NumGoroutine()
+	patience, cancel := context.WithTimeout(t.Context(), 6*settleLook)
+	defer cancel()
+	if lock, err := e.awaitTurn(patience, containers, record); lock != nil || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("while another attends to it: %v, %v", lock, err)
+	}
+	if more := runtime.NumGoroutine() - before; more > 2 {
+		t.Errorf("%d goroutines still wait for the lock", more)
+	}
+	if err := attended.Release(); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := e.awaitTurn(t.Context(), containers, record)
+	if err != nil || lock == nil {
+		t.Fatalf("when nobody attends to it: %v, %v", lock, err)
+	}
+	lock.Release()
+}
+
+func TestTurnThatCannotBeAwaited(t *testing.T) {
+	e, record, _ := stopped(t)
+	containers, err := e.containers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := containers.Dir(record.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "attended")
+	if err := errors.Join(os.Remove(file), os.Symlink("attended", file)); err != nil {
+		t.Fatal(err)
+	}
+	if lock, err := e.awaitTurn(t.Context(), containers, record); lock != nil || !errors.Is(err, unix.ELOOP) {
+		t.Errorf("a lock that cannot be opened: %v, %v", lock, err)
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if lock, err := e.awaitTurn(t.Context(), containers, record); lock != nil || err != nil {
+		t.Errorf("a container that is gone: %v, %v", lock, err)
 	}
 }

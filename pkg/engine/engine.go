@@ -17,6 +17,26 @@
 //
 // The stores are opened when a verb first needs them, because most commands need
 // few of them and every command pays for what is opened.
+//
+// # The end of a container
+//
+// What is to be done when a container's program has ended must be done once, whoever is
+// killed meanwhile. So each container has a lock, and who holds it *attends* to the
+// container: the command itself while it runs in the foreground, else the monitor, which
+// has `containr container cleanup` do the work. The kernel drops the lock of a process that
+// dies; from then on any command may take it, and does:
+//
+//   - recover looks at all containers, before a verb looks for one, and finishes those
+//     that have ended and that nobody attends to;
+//   - settle does it for one container, or waits for the one who attends to it;
+//   - conclude is what both come to, with the lock held: the plan is undone, the state
+//     written, and the container removed, or noted for a restart, or kept. A command that has
+//     waited for its own container does as much in execution.foreground.
+//
+// Three orders make that safe. The state says that a container runs before its program
+// does: whoever sees it run finds it. A user's wish, to stop it or to start it again, is in
+// the state before the signal is sent: whoever concludes obeys it. And what a container wrote
+// is read before it is concluded: while its keeper holds output, it is left to the monitor.
 package engine
 
 import (

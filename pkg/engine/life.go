@@ -159,8 +159,8 @@ func (e *Engine) whenIdle(ctx context.Context, record container.Record) (*durabl
 // wrote is read, its plan undone.
 const settlePatience = 30 * time.Second
 
-// settleLook is how often settle looks whether the container runs again, so that nobody
-// lets go of it.
+// settleLook is how often endIfRunning looks whether the container runs again: then nobody
+// lets go of the lock.
 const settleLook = 100 * time.Millisecond
 
 // settle waits until everything is done that is to be done at the end of a container
@@ -178,24 +178,9 @@ func (e *Engine) settle(ctx context.Context, record container.Record) error {
 	waiting, cancel := context.WithTimeout(ctx, settlePatience)
 	defer cancel()
 	for {
-		look, cancel := context.WithTimeout(waiting, settleLook)
-		attended, err := containers.Await(look, record.ID)
-		cancel()
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, container.ErrNotFound) {
-			return nil // it is gone
-		}
-		if err != nil && look.Err() != nil && waiting.Err() == nil {
-			st, err := e.State(record)
-			if errors.Is(err, container.ErrNotFound) || err == nil && st.PID != 0 {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("container %s: wait for its end: %w", record.Name, err)
+		attended, err := e.awaitTurn(waiting, containers, record)
+		if attended == nil || err != nil {
+			return err
 		}
 		unread, err := e.unread(rt, record.ID)
 		if err == nil && !unread {
@@ -205,12 +190,52 @@ func (e *Engine) settle(ctx context.Context, record container.Record) error {
 		if err != nil || !unread {
 			return err
 		}
-		m, err := e.monitor()
+		m, err := e.monitor() // which reads what is left, and then concludes
 		if err != nil {
 			return err
 		}
 		if err := m.Adopt(waiting, record.ID); err != nil && !errors.Is(err, durable.ErrLocked) && waiting.Err() == nil {
 			return err
+		}
+	}
+}
+
+// errNoTurn ends the waiting for a container that is gone, or runs.
+var errNoTurn = errors.New("nothing is to be done for the container")
+
+// awaitTurn waits until nobody attends to a container, and takes its lock. The lock is nil
+// if there is nothing to wait for: the container is gone, or runs.
+func (e *Engine) awaitTurn(ctx context.Context, containers *container.Store, record container.Record) (*durable.Lock, error) {
+	waiting, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	go e.endIfRunning(waiting, record, end)
+	attended, err := containers.Await(waiting, record.ID)
+	switch cause := context.Cause(waiting); {
+	case err == nil:
+		return attended, nil
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, container.ErrNotFound), errors.Is(cause, errNoTurn):
+		return nil, nil
+	case cause != nil:
+		err = cause
+	}
+	return nil, fmt.Errorf("container %s: wait for its end: %w", record.Name, err)
+}
+
+// endIfRunning ends a waiting when it finds that the container runs, or is gone.
+func (e *Engine) endIfRunning(ctx context.Context, record container.Record, end context.CancelCauseFunc) {
+	ticker := time.NewTicker(settleLook)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		switch st, err := e.State(record); {
+		case errors.Is(err, container.ErrNotFound), err == nil && st.PID != 0:
+			end(errNoTurn)
+		case err != nil:
+			end(err)
 		}
 	}
 }

@@ -23,6 +23,13 @@
 // first (source.go), as the files of configuration have it (package hosts), with the
 // credentials that a login left (package credential).
 //
+// [Tags], [Search] and [Login] ask a registry without moving images.
+//
+// Each request is made with its reason (trace.go). Access.Trace is told of it, without
+// secrets, and a pull may be rehearsed: documents are fetched, as they decide what comes
+// next, and the requests for layers told and not sent. [Curl] writes what it is told as a
+// script. So what is explained is what a pull sends.
+//
 // What is in the store already is not fetched. A connection that breaks or
 // stalls is taken up again where it broke (Range), after a pause that grows with
 // each failure in a row and obeys Retry-After; also by the next process, for which the
