@@ -80,19 +80,9 @@ func (e *Engine) DiskUsage() (*DiskUsage, error) {
 		return nil, err
 	}
 	u := &DiskUsage{}
-	running := 0
-	for _, r := range records {
-		st, err := containers.State(r.ID)
-		if errors.Is(err, container.ErrNotFound) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if st.Status != container.Exited && st.Status != container.Created {
-			running++
-		}
-		u.Containers = append(u.Containers, UsedContainer{ID: r.ID, Name: r.Name, Image: r.Config.Image, Status: st.Status, Bytes: m.ids[r.ID]})
+	made, err := e.usedContainers(u, m, records)
+	if err != nil {
+		return nil, err
 	}
 	images, err := e.usedImagesOf(u, listed, records)
 	if err != nil {
@@ -102,17 +92,38 @@ func (e *Engine) DiskUsage() (*DiskUsage, error) {
 	if err != nil {
 		return nil, err
 	}
-	images.Bytes, layers.Bytes = m.parts[UsedImages], m.parts[UsedLayers]
-	u.Parts = []UsedPart{images, layers, {Type: UsedContainers, Total: len(u.Containers), Active: running, Bytes: m.parts[UsedContainers]}}
-	for _, c := range u.Containers {
-		if c.Status == container.Exited || c.Status == container.Created {
-			u.Parts[2].Reclaimable += c.Bytes
-		}
-	}
+	images.Bytes, layers.Bytes, made.Bytes = m.parts[UsedImages], m.parts[UsedLayers], m.parts[UsedContainers]
+	u.Parts = []UsedPart{images, layers, made}
 	for _, kind := range []string{UsedVolumes, UsedBuilds, UsedOther} {
 		u.Parts = append(u.Parts, UsedPart{Type: kind, Bytes: m.parts[kind]})
 	}
 	return u, nil
+}
+
+// usedContainers fills in the containers, and returns their sum but for the bytes on disk.
+func (e *Engine) usedContainers(u *DiskUsage, m *measured, records []container.Record) (UsedPart, error) {
+	part := UsedPart{Type: UsedContainers}
+	containers, err := e.containers()
+	if err != nil {
+		return part, err
+	}
+	for _, r := range records {
+		st, err := containers.State(r.ID)
+		if errors.Is(err, container.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return part, err
+		}
+		part.Total++
+		if st.Status == container.Exited || st.Status == container.Created {
+			part.Reclaimable += m.ids[r.ID]
+		} else {
+			part.Active++
+		}
+		u.Containers = append(u.Containers, UsedContainer{ID: r.ID, Name: r.Name, Image: r.Config.Image, Status: st.Status, Bytes: m.ids[r.ID]})
+	}
+	return part, nil
 }
 
 // usedImagesOf fills in the images, and returns their sum but for the bytes on disk.
@@ -130,25 +141,11 @@ func (e *Engine) usedImagesOf(u *DiskUsage, listed []image.Listed, records []con
 	for _, r := range records {
 		made[r.ConfigDigest]++
 	}
-	owners := map[digest.Digest]map[digest.Digest]bool{} // of each blob the images that have it
+	owners := ownersOf(listed)
 	var active []v1.Descriptor
 	seen := map[digest.Digest]bool{}
 	for _, l := range listed {
 		inUse := false
-		for _, i := range l.Images {
-			inUse = inUse || made[i.ConfigDigest.String()] > 0
-			for _, d := range blobsOf(i) {
-				if owners[d] == nil {
-					owners[d] = map[digest.Digest]bool{}
-				}
-				owners[d][i.ConfigDigest] = true
-			}
-		}
-		if inUse {
-			active = append(active, l.Target)
-		}
-	}
-	for _, l := range listed {
 		for _, i := range l.Images {
 			used := UsedImage{Name: l.Name, ID: i.ConfigDigest, Containers: made[i.ConfigDigest.String()]}
 			for _, d := range blobsOf(i) {
@@ -158,12 +155,15 @@ func (e *Engine) usedImagesOf(u *DiskUsage, listed []image.Listed, records []con
 				}
 			}
 			u.Images = append(u.Images, used)
-			if seen[i.ConfigDigest] {
-				continue
+			inUse = inUse || used.Containers > 0
+			if !seen[i.ConfigDigest] {
+				seen[i.ConfigDigest] = true
+				part.Total++
+				part.Active += min(used.Containers, 1)
 			}
-			seen[i.ConfigDigest] = true
-			part.Total++
-			part.Active += min(used.Containers, 1)
+		}
+		if inUse {
+			active = append(active, l.Target)
 		}
 	}
 	live, err := store.Reach(active...)
@@ -173,6 +173,22 @@ func (e *Engine) usedImagesOf(u *DiskUsage, listed []image.Listed, records []con
 		}
 	}
 	return part, err
+}
+
+// ownersOf returns the images, by id, that have each blob.
+func ownersOf(listed []image.Listed) map[digest.Digest]map[digest.Digest]bool {
+	owners := map[digest.Digest]map[digest.Digest]bool{}
+	for _, l := range listed {
+		for _, i := range l.Images {
+			for _, d := range blobsOf(i) {
+				if owners[d] == nil {
+					owners[d] = map[digest.Digest]bool{}
+				}
+				owners[d][i.ConfigDigest] = true
+			}
+		}
+	}
+	return owners
 }
 
 // blobsOf lists the blobs of an image for one platform.
@@ -298,12 +314,12 @@ func kindOf(parts []string) (kind, id string) {
 		return UsedImages, ""
 	case "snapshots":
 		return UsedLayers, at(2)
-	case "containers", "layers":
+	case "containers", "layers", "logs":
 		return UsedContainers, at(1)
 	case "names":
 		return UsedContainers, ""
 	case "run":
-		if at(1) == "containers" || at(1) == "runtime" {
+		if at(1) == "containers" || at(1) == "runtime" || at(1) == "logs" {
 			return UsedContainers, at(2)
 		}
 	case "mapped":
