@@ -36,7 +36,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/config"
+	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/engine"
 )
 
@@ -302,6 +304,15 @@ func (g *globalFlags) apply(w io.Writer) error {
 		return usageErrorf("--log-format %s: use text or json", g.logFormat)
 	}
 	return nil
+}
+
+// text is standard output for what others have a part in, such as labels of images: cleaned if it is a terminal, and as
+// it is for scripts.
+func (p *Program) text() io.Writer {
+	if tty.IsTerminal(p.Out) {
+		return present.Cleaner(p.Out)
+	}
+	return p.Out
 }
 
 // engine returns the engine that the global flags ask for, when what it begins would be

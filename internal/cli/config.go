@@ -188,7 +188,7 @@ func (p *Program) configShowCommand() *cobra.Command {
 			if changed {
 				rows = slices.DeleteFunc(rows, func(r settingRow) bool { return r.Origin == builtIn })
 			}
-			return present.Rows(p.Out, present.List{Format: format, Columns: settingColumns}, rows)
+			return present.Rows(p.text(), present.List{Format: format, Columns: settingColumns}, rows)
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "", "print as table, 'table `TEMPLATE`', json or TEMPLATE (Go's)")

@@ -62,7 +62,7 @@ func (p *Program) doctor(ctx context.Context, f doctorFlags) error {
 		err = writeFindings(p.Out, shown, colours(p.Out))
 	} else {
 		columns := []present.Column{{Field: "Group", Title: "GROUP"}, {Field: "Check", Title: "CHECK"}, {Field: "State", Title: "STATE"}, {Field: "Why", Title: "WHY"}}
-		err = present.Rows(p.Out, present.List{Format: f.format, Columns: columns}, shown)
+		err = present.Rows(p.text(), present.List{Format: f.format, Columns: columns}, shown)
 	}
 	if err != nil {
 		return err

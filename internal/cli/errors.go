@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -88,6 +87,8 @@ func (p *Program) print(err error) {
 	if near := p.nearestName(err); near != "" {
 		r.Hint = "did you mean " + near + "?"
 	}
+	// Errors quote what images, registries and containers have written.
+	r.Message, r.Hint = present.Clean(r.Message), present.CleanLine(r.Hint)
 	switch {
 	case p.global.errorFormat == "json":
 		p.printJSON(r)
@@ -116,9 +117,7 @@ type errorReport struct {
 }
 
 func (p *Program) printJSON(r errorReport) {
-	e := json.NewEncoder(p.Err)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(r) // as with the other forms, there is nobody left to tell
+	_ = present.EncodeJSON(p.Err, r, "") // as with the other forms, there is nobody left to tell
 }
 
 // codeOf is the error's code. What it stands for counts more than that a command line was to blame.

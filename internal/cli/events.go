@@ -111,7 +111,7 @@ type actor struct {
 
 func (p *Program) printEvent(format string, e events.Event) error {
 	if format == "" {
-		_, err := fmt.Fprintln(p.Out, e)
+		_, err := fmt.Fprintln(p.Out, present.CleanLine(e.String()))
 		return err
 	}
 	shown := shownEvent{Status: e.Status(), ID: e.ID, Type: e.Type, Action: e.Status(),
@@ -120,5 +120,5 @@ func (p *Program) printEvent(format string, e events.Event) error {
 	if e.Type == events.Container {
 		shown.From = e.Attributes["image"]
 	}
-	return present.Rows(p.Out, present.List{Format: format}, []shownEvent{shown})
+	return present.Rows(p.text(), present.List{Format: format}, []shownEvent{shown})
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/image"
@@ -237,7 +238,7 @@ func (p *Program) imageDiffCommand() *cobra.Command {
 				return err
 			}
 			for _, c := range changes {
-				if _, err := fmt.Fprintln(p.Out, c.Kind, c.Path); err != nil {
+				if _, err := fmt.Fprintln(p.Out, c.Kind, present.CleanLine(c.Path)); err != nil {
 					return err
 				}
 			}

@@ -132,7 +132,7 @@ func (p *Program) inspectImages(ctx context.Context, e *engine.Engine, req engin
 		}
 		found = append(found, inspect(img, imageNames))
 	}
-	failures = append(failures, present.Documents(p.Out, format, found))
+	failures = append(failures, present.Documents(p.text(), format, found))
 	return errors.Join(failures...)
 }
 
@@ -183,7 +183,7 @@ func (p *Program) historyCommand() *cobra.Command {
 			if quiet {
 				format = "{{.ID}}"
 			}
-			return present.Rows(p.Out, present.List{Format: format, Columns: historyColumns, Titles: []present.Column{{Field: "CreatedAt", Title: "CREATED AT"}}}, rows)
+			return present.Rows(p.text(), present.List{Format: format, Columns: historyColumns, Titles: []present.Column{{Field: "CreatedAt", Title: "CREATED AT"}}}, rows)
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "", "print as table, 'table `TEMPLATE`', json or TEMPLATE (Go's)")

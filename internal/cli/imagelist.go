@@ -226,7 +226,7 @@ func (p *Program) printImages(listed []image.Listed, f listFlags) error {
 	if f.digests {
 		l.Columns = slices.Insert(slices.Clone(imageColumns), 2, present.Column{Field: "Digest", Title: "DIGEST"})
 	}
-	return present.Rows(p.Out, l, rows(listed, f.full))
+	return present.Rows(p.text(), l, rows(listed, f.full))
 }
 
 // treeRow is a line of `images --tree`.
@@ -256,5 +256,5 @@ func (p *Program) printTree(listed []image.Listed, full bool) error {
 			out = append(out, treeRow{branch + img.Platform().String(), present.ID(img.ConfigDigest.String(), full), present.Size(img.Size())})
 		}
 	}
-	return present.Rows(p.Out, present.List{Columns: []present.Column{{Field: "Image", Title: "IMAGE"}, {Field: "ID", Title: "ID"}, {Field: "Size", Title: "SIZE"}}}, out)
+	return present.Rows(p.text(), present.List{Columns: []present.Column{{Field: "Image", Title: "IMAGE"}, {Field: "ID", Title: "ID"}, {Field: "Size", Title: "SIZE"}}}, out)
 }

@@ -64,7 +64,7 @@ func (p *Program) listMounts(e *engine.Engine, format string) error {
 		}
 		rows = append(rows, row)
 	}
-	return present.Rows(p.Out, present.List{Format: format, Columns: []present.Column{
+	return present.Rows(p.text(), present.List{Format: format, Columns: []present.Column{
 		{Field: "ID", Title: "IMAGE ID"}, {Field: "Repository", Title: "REPOSITORY"}, {Field: "State", Title: "STATE"}, {Field: "Path", Title: "PATH"},
 	}}, rows)
 }

@@ -52,7 +52,7 @@ func (p *Program) infoCommand() *cobra.Command {
 				return err
 			}
 			if format != "" {
-				return present.Documents(p.Out, format, []infoDocument{d})
+				return present.Documents(p.text(), format, []infoDocument{d})
 			}
 			return writeInfo(p.Out, d)
 		},

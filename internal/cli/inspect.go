@@ -35,7 +35,7 @@ func (p *Program) inspectCommand() *cobra.Command {
 				}
 				found = append(found, i)
 			}
-			if err := present.Documents(p.Out, format, found); err != nil {
+			if err := present.Documents(p.text(), format, found); err != nil {
 				return err
 			}
 			return errors.Join(failures...)
@@ -76,6 +76,8 @@ func (p *Program) printTable(rows [][]string) error {
 	var width []int
 	for _, row := range rows {
 		for i, cell := range row {
+			cell = present.CleanLine(cell) // a process calls itself what it likes
+			row[i] = cell
 			if i == len(width) {
 				width = append(width, 0)
 			}

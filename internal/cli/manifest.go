@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/pkg/engine"
 )
 
@@ -135,7 +136,7 @@ func (p *Program) manifestInspectCommand() *cobra.Command {
 				return err
 			}
 			out.WriteByte('\n')
-			_, err = out.WriteTo(p.Out)
+			_, err = p.Out.Write(present.EscapeJSON(out.Bytes()))
 			return err
 		},
 	}

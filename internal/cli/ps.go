@@ -105,7 +105,7 @@ func (p *Program) printContainers(e *engine.Engine, list []engine.Container, f *
 	if f.size {
 		l.Columns = append(slices.Clone(containerColumns), present.Column{Field: "Size", Title: "SIZE"})
 	}
-	return present.Rows(p.Out, l, rows)
+	return present.Rows(p.text(), l, rows)
 }
 
 // choose leaves those that the flags ask for.

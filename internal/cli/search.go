@@ -96,7 +96,7 @@ func (p *Program) search(cmd *cobra.Command, term string, f searchFlags) error {
 		}
 		rows = append(rows, r)
 	}
-	return present.Rows(p.Out, present.List{Format: f.format, Columns: []present.Column{
+	return present.Rows(p.text(), present.List{Format: f.format, Columns: []present.Column{
 		{Field: "Name", Title: "NAME"}, {Field: "Description", Title: "DESCRIPTION"}, {Field: "StarCount", Title: "STARS"}, {Field: "IsOfficial", Title: "OFFICIAL"},
 	}}, rows)
 }
@@ -140,5 +140,5 @@ func (p *Program) listTags(cmd *cobra.Command, repository string, f searchFlags)
 	for _, tag := range tags {
 		rows = append(rows, tagRow{Name: repository, Tag: tag})
 	}
-	return present.Rows(p.Out, present.List{Format: f.format, Columns: []present.Column{{Field: "Name", Title: "NAME"}, {Field: "Tag", Title: "TAG"}}}, rows)
+	return present.Rows(p.text(), present.List{Format: f.format, Columns: []present.Column{{Field: "Name", Title: "NAME"}, {Field: "Tag", Title: "TAG"}}}, rows)
 }

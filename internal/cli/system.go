@@ -63,7 +63,7 @@ func (p *Program) systemDFCommand() *cobra.Command {
 			if verbose {
 				return p.printUsage(u, size)
 			}
-			return present.Rows(p.Out, present.List{Format: format, Columns: partColumns}, partRows(u, size))
+			return present.Rows(p.text(), present.List{Format: format, Columns: partColumns}, partRows(u, size))
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "", "print as table, 'table `TEMPLATE`', json or TEMPLATE (Go's)")
@@ -102,11 +102,11 @@ func (p *Program) printUsage(u *engine.DiskUsage, size func(int64) string) error
 	for _, c := range u.Containers {
 		containers = append(containers, usedContainerRow{present.ID(c.ID, false), c.Name, c.Image, string(c.Status), size(c.Bytes)})
 	}
-	if err := present.Rows(p.Out, present.List{Columns: partColumns}, partRows(u, size)); err != nil {
+	if err := present.Rows(p.text(), present.List{Columns: partColumns}, partRows(u, size)); err != nil {
 		return err
 	}
 	fmt.Fprintln(p.Out)
-	err := present.Rows(p.Out, present.List{Columns: []present.Column{
+	err := present.Rows(p.text(), present.List{Columns: []present.Column{
 		{Field: "Repository", Title: "IMAGE"}, {Field: "ID", Title: "IMAGE ID"}, {Field: "Size", Title: "SIZE"},
 		{Field: "Shared", Title: "SHARED SIZE"}, {Field: "Unique", Title: "UNIQUE SIZE"}, {Field: "Containers", Title: "CONTAINERS"},
 	}}, images)
@@ -114,7 +114,7 @@ func (p *Program) printUsage(u *engine.DiskUsage, size func(int64) string) error
 		return err
 	}
 	fmt.Fprintln(p.Out)
-	return present.Rows(p.Out, present.List{Columns: []present.Column{
+	return present.Rows(p.text(), present.List{Columns: []present.Column{
 		{Field: "ID", Title: "CONTAINER ID"}, {Field: "Name", Title: "NAME"}, {Field: "Image", Title: "IMAGE"},
 		{Field: "Status", Title: "STATUS"}, {Field: "Size", Title: "SIZE"},
 	}}, containers)
@@ -224,7 +224,7 @@ func (p *Program) printProblems(problems []engine.Problem, format string) error 
 		if format != "" {
 			continue
 		}
-		fmt.Fprintf(p.Out, "%s: %s\n", x.Where, x.Text)
+		fmt.Fprintf(p.Out, "%s: %s\n", present.CleanLine(x.Where), present.CleanLine(x.Text))
 		switch {
 		case x.Repaired:
 			fmt.Fprintf(p.Out, "  done: %s\n", x.Remedy)
@@ -233,7 +233,7 @@ func (p *Program) printProblems(problems []engine.Problem, format string) error 
 		}
 	}
 	if format != "" {
-		if err := present.Rows(p.Out, present.List{Format: format}, problems); err != nil {
+		if err := present.Rows(p.text(), present.List{Format: format}, problems); err != nil {
 			return err
 		}
 	}

@@ -55,9 +55,9 @@ func (p *Program) versionCommand() *cobra.Command {
 			case components && format != "":
 				return &usageError{text: "version: --components does not go with --format", hint: "--format '{{json .Server.Components}}' prints them"}
 			case components:
-				return present.Rows(p.Out, present.List{Columns: []present.Column{{Field: "Name", Title: "MODULE"}, {Field: "Version", Title: "VERSION"}}}, linkedModules())
+				return present.Rows(p.text(), present.List{Columns: []present.Column{{Field: "Name", Title: "MODULE"}, {Field: "Version", Title: "VERSION"}}}, linkedModules())
 			case format != "":
-				return present.Documents(p.Out, format, []versionDocument{newVersionDocument()})
+				return present.Documents(p.text(), format, []versionDocument{newVersionDocument()})
 			}
 			return writeVersion(p.Out, newVersionDocument())
 		},

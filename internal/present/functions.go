@@ -2,7 +2,6 @@ package present
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"text/template"
@@ -39,9 +38,7 @@ var headingFunctions = template.FuncMap{
 
 func toJSON(v any) (string, error) {
 	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
+	err := EncodeJSON(&b, v, "")
 	return strings.TrimSuffix(b.String(), "\n"), err
 }
 

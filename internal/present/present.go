@@ -20,6 +20,9 @@
 // The heading of "table TEMPLATE" is the template again, executed with the titles of the columns in place of the cells,
 // and with functions that change nothing. Thus the two always have the same columns.
 //
+// Cells of a table are made fit for a terminal, and JSON is spelled so that it is; what a template prints is the caller's to
+// clean, see [Cleaner].
+//
 // Everything is printed to a buffer first. A template that fails at the third row prints nothing.
 package present
 
@@ -105,7 +108,7 @@ func table[T any](out *bytes.Buffer, text string, l List, rows []T) error {
 			return err
 		}
 	}
-	if err := each(tw, text, rows); err != nil {
+	if err := each(Cleaner(tw), text, cleanCells(rows)); err != nil {
 		return err
 	}
 	if err := tw.Flush(); err != nil {
@@ -171,17 +174,25 @@ func indented[T any](out *bytes.Buffer, documents []T) error {
 	if documents == nil {
 		documents = []T{}
 	}
-	e := json.NewEncoder(out)
+	return EncodeJSON(out, documents, "    ")
+}
+
+// EncodeJSON writes a value as JSON, indented unless indent is empty, that no terminal obeys.
+func EncodeJSON(w io.Writer, v any, indent string) error {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	e.SetIndent("", "    ")
-	return e.Encode(documents)
+	e.SetIndent("", indent)
+	if err := e.Encode(v); err != nil {
+		return err
+	}
+	_, err := w.Write(EscapeJSON(b.Bytes()))
+	return err
 }
 
 func jsonLines[T any](out *bytes.Buffer, values []T) error {
-	e := json.NewEncoder(out)
-	e.SetEscapeHTML(false)
 	for _, v := range values {
-		if err := e.Encode(v); err != nil {
+		if err := EncodeJSON(out, v, ""); err != nil {
 			return err
 		}
 	}

@@ -263,10 +263,5 @@ func (s *Store) Blobs() (map[digest.Digest]int64, error) {
 // Reach returns the digests of all that the targets lead to, whether it is present or not.
 func (s *Store) Reach(targets ...v1.Descriptor) (map[digest.Digest]bool, error) {
 	live := map[digest.Digest]bool{}
-	for _, t := range targets {
-		if err := s.mark(t, live); err != nil {
-			return nil, err
-		}
-	}
-	return live, nil
+	return live, s.mark(live, targets...)
 }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -240,15 +241,23 @@ func (s *Store) loadLayout(ctx context.Context, dir string, o LoadOptions) ([]Li
 	}
 	defer root.Close()
 	return s.load(ctx, "load", o, func(lease *Lease) ([]named, error) {
-		l := layout{lease: lease, root: root}
+		l := layout{lease: lease, root: root, copied: map[content]bool{}}
 		return l.copy(ctx)
 	})
 }
 
 // layout is an OCI image layout in somebody else's directory.
 type layout struct {
-	lease *Lease
-	root  *os.Root
+	lease  *Lease
+	root   *os.Root
+	copied map[content]bool
+}
+
+// content is what tells blobs apart: their digest, and what is said of them.
+type content struct {
+	digest    digest.Digest
+	size      int64
+	mediaType string
 }
 
 func (l *layout) copy(ctx context.Context) ([]named, error) {
@@ -269,10 +278,12 @@ func (l *layout) copy(ctx context.Context) ([]named, error) {
 	if err != nil {
 		return nil, err
 	}
+	var todo []v1.Descriptor
 	for _, i := range images {
-		if err := l.copyBlob(ctx, i.target); err != nil {
-			return nil, err
-		}
+		todo = append(todo, i.target)
+	}
+	if err := l.copyBlobs(ctx, todo); err != nil {
+		return nil, err
 	}
 	return images, nil
 }
@@ -294,39 +305,57 @@ func layoutImages(data []byte) ([]named, error) {
 	return images, nil
 }
 
-// copyBlob copies a blob and, depth first, what it leads to. Of an index some
-// manifests may be missing; whether enough is there is checked later.
-func (l *layout) copyBlob(ctx context.Context, d v1.Descriptor) error {
+// copyBlobs copies blobs and what they lead to, each once however many list it. Of
+// an index some manifests may be missing; whether enough is there is checked later.
+func (l *layout) copyBlobs(ctx context.Context, todo []v1.Descriptor) error {
+	for len(todo) > 0 {
+		d := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		is := content{d.Digest, d.Size, d.MediaType}
+		if l.copied[is] {
+			continue
+		}
+		l.copied[is] = true
+		found, err := l.copyBlob(ctx, d)
+		if err != nil {
+			return err
+		}
+		todo = append(todo, found...)
+	}
+	return nil
+}
+
+// copyBlob copies a blob, and returns what it leads to.
+func (l *layout) copyBlob(ctx context.Context, d v1.Descriptor) ([]v1.Descriptor, error) {
 	f, err := l.open(path.Join(blobsDir, d.Digest.Algorithm().String(), d.Digest.Encoded()))
 	if errors.Is(err, os.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer f.Close()
 	if err := l.lease.Copy(ctx, d, contextReader{ctx, f}); err != nil {
-		return err
+		return nil, err
 	}
 	if !IsIndex(d.MediaType) && !IsManifest(d.MediaType) {
-		return nil
+		return nil, nil
 	}
 	data, err := l.lease.store.ReadBlob(d, MaxManifestSize)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	var found []v1.Descriptor
 	for _, child := range children(data) {
 		if child.Digest == "" {
 			continue // an index has no config
 		}
 		if err := checkDescriptor(child); err != nil {
-			return err
+			return nil, err
 		}
-		if err := l.copyBlob(ctx, child); err != nil {
-			return err
-		}
+		found = append(found, child)
 	}
-	return nil
+	return found, nil
 }
 
 func (l *layout) readFile(name string, limit int64) ([]byte, error) {

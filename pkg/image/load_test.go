@@ -346,3 +346,56 @@ func TestUmociLayoutLoads(t *testing.T) {
 }
 
 func mkfifo(path string) error { return exec.Command("mkfifo", path).Run() }
+
+// nest makes an image, and so many indexes around it, each of which lists the one below it twice.
+func nest(depth int) (*testimage.Image, []testimage.Blob) {
+	img := simple("nested")
+	below := img.Manifest.Descriptor
+	below.Platform = &v1.Platform{OS: "linux", Architecture: "amd64"}
+	own := below
+	var all []testimage.Blob
+	for range depth {
+		index := v1.Index{MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{own, below, below}}
+		index.SchemaVersion = 2
+		data, err := json.Marshal(index)
+		if err != nil {
+			panic(err)
+		}
+		b := testimage.NewBlob(v1.MediaTypeImageIndex, data)
+		all, below = append(all, b), b.Descriptor
+	}
+	return img, all
+}
+
+// Indexes that list each other twice have a number of ways through them that doubles with each: they are read once. This
+// would otherwise last for ever, and so would all that looks for garbage afterwards.
+func TestIndexesInIndexesAreReadOnce(t *testing.T) {
+	const deep = 60
+	img, indexes := nest(deep)
+	top := indexes[deep-1]
+	files := testimage.Layout("nested:1", top, img)
+	for _, b := range indexes {
+		files["blobs/sha256/"+b.Digest.Encoded()] = b.Data
+	}
+	for name, load := range map[string]func(*Store) ([]Listed, error){
+		"directory": func(s *Store) ([]Listed, error) { return s.LoadPath(t.Context(), writeTree(t, files), LoadOptions{}) },
+		"archive": func(s *Store) ([]Listed, error) {
+			return s.Load(t.Context(), bytes.NewReader(tarOf(files)), LoadOptions{})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newStore(t)
+			if _, err := load(s); err != nil {
+				t.Logf("refused: %v", err)
+				expectBlobs(t, s)
+				return
+			}
+			if removed := gc(t, s); len(removed.Deleted) != 0 {
+				t.Errorf("what the indexes lead to is garbage: %v", removed.Deleted)
+			}
+			if live, err := s.Reach(top.Descriptor); err != nil || len(live) < deep+1 {
+				t.Errorf("%d blobs are reached, error %v", len(live), err)
+			}
+		})
+	}
+}

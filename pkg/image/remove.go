@@ -162,32 +162,30 @@ func (s *Store) live(index *v1.Index) (map[digest.Digest]bool, error) {
 	for _, d := range protected {
 		live[d] = true
 	}
-	for _, e := range index.Manifests {
-		if err := s.mark(e, live); err != nil {
-			return nil, err
-		}
-	}
-	return live, nil
+	return live, s.mark(live, index.Manifests...)
 }
 
-// mark adds a descriptor and what it leads to. What is absent, or damaged so
-// that it leads nowhere, has no children.
-func (s *Store) mark(d v1.Descriptor, live map[digest.Digest]bool) error {
-	live[d.Digest] = true
-	if !IsIndex(d.MediaType) && !IsManifest(d.MediaType) {
-		return nil
-	}
-	data, err := s.ReadBlob(d, MaxManifestSize)
-	if isContentError(err) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, child := range children(data) {
-		if err := s.mark(child, live); err != nil {
+// mark adds descriptors and what they lead to. What is absent, or damaged so
+// that it leads nowhere, has no children. Each document is read once, however many
+// list it: of indexes that list the next one twice, forty make a million million ways.
+func (s *Store) mark(live map[digest.Digest]bool, todo ...v1.Descriptor) error {
+	read := map[digest.Digest]bool{}
+	for todo = slices.Clone(todo); len(todo) > 0; {
+		d := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		live[d.Digest] = true
+		if read[d.Digest] || !IsIndex(d.MediaType) && !IsManifest(d.MediaType) {
+			continue
+		}
+		data, err := s.ReadBlob(d, MaxManifestSize)
+		if isContentError(err) {
+			continue // of this length: another entry may have the right one
+		}
+		if err != nil {
 			return err
 		}
+		read[d.Digest] = true
+		todo = append(todo, children(data)...)
 	}
 	return nil
 }

@@ -138,6 +138,7 @@ func (c *adopted) copy(o *streams.Output) {
 		slog.Error("read the output", "container", c.id, "error", err)
 		return
 	}
+	left := -1 // bytes, once the container has ended
 	for {
 		var moved int
 		var failed error
@@ -146,8 +147,14 @@ func (c *adopted) copy(o *streams.Output) {
 			return !errors.Is(failed, unix.EAGAIN)
 		})
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			moved, failed = move(int(o.From.Fd()), o, c.chunk)
-			err = nil
+			if left < 0 {
+				left = c.leftIn(o.From)
+			}
+			moved, err = 0, nil
+			if left > 0 {
+				moved, failed = move(int(o.From.Fd()), o, min(c.chunk, left))
+				left -= moved
+			}
 		}
 		switch {
 		case err == nil && failed == nil && moved > 0:
@@ -162,6 +169,22 @@ func (c *adopted) copy(o *streams.Output) {
 			return
 		}
 	}
+}
+
+// leftIn is how much of what a container that has ended wrote can still be in a stream, in
+// bytes. More is not the container's: it may have passed its end of the stream on, or
+// somebody may have taken it from /proc, and who writes to it without end would keep the
+// container from ever being cleaned up. A terminal does not say how much it holds, and
+// holds less than a pipe.
+func (c *adopted) leftIn(from *os.File) int {
+	if c.ends.Terminal != nil {
+		return chunk
+	}
+	n, err := unix.IoctlGetInt(int(from.Fd()), unix.TIOCINQ)
+	if err != nil {
+		return chunk
+	}
+	return n
 }
 
 // chunk is how much is moved at once at most, in bytes: what a pipe holds.

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"github.com/containr/containr/pkg/registry/hosts"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -229,5 +230,48 @@ func TestDockerHubIsReachedByItsOtherName(t *testing.T) {
 	clients, err := (&Access{}).pullClients(ref, 1)
 	if err != nil || len(clients) != 1 || clients[0].registry != "registry-1.docker.io" || clients[0].repository != "library/debian" {
 		t.Errorf("clients %v, %v", clients, err)
+	}
+}
+
+// A registry that speaks HTTPS does not get the password sent to its token service without.
+func TestTokenServiceWithoutTLSGetsNothing(t *testing.T) {
+	plain, authorized := other(t, func(w http.ResponseWriter, req *http.Request) { fmt.Fprint(w, `{"token":"x"}`) })
+	registry := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="`+plain.URL+`/token",service="x"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	t.Cleanup(registry.Close)
+	host := strings.TrimPrefix(registry.URL, "https://")
+	a := Access{TLS: registry.Client().Transport.(*http.Transport).TLSClientConfig, Retry: quick, Credential: &Credential{Username: "u", Password: "p"}}
+	_, err := Login(t.Context(), a, host)
+	if err == nil {
+		t.Error("the login succeeded")
+	}
+	if n := authorized.Load(); n > 0 {
+		t.Errorf("%d requests took the password in plain", n)
+	}
+}
+
+// The credential that a caller gives is for the registry of the name: a mirror of it that asks gets none.
+func TestGivenCredentialIsNotForMirrors(t *testing.T) {
+	s := newScene(t, fakeregistry.Options{Basic: true, Username: "u", Password: "p"})
+	mirror, authorized := other(t, func(w http.ResponseWriter, req *http.Request) {
+		w.Header().Set("WWW-Authenticate", `Basic realm="mirror"`)
+		w.WriteHeader(http.StatusUnauthorized)
+	})
+	file := filepath.Join(t.TempDir(), "registries.toml")
+	text := fmt.Sprintf("[[registry]]\nprefix = %q\n[[registry.mirror]]\nlocation = %q\n", s.Host(), strings.TrimPrefix(mirror.URL, "http://"))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := s.request(t)
+	var err error
+	if r.Hosts, err = hosts.Load(hosts.Options{Own: []string{file}}); err != nil {
+		t.Fatal(err)
+	}
+	r.Credential = &Credential{Username: "u", Password: "p"}
+	s.mustPull(t, r)
+	if n := authorized.Load(); n > 0 {
+		t.Errorf("%d requests brought the mirror the registry's password", n)
 	}
 }

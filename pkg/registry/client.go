@@ -71,12 +71,16 @@ func (a *Access) newClient(e hosts.Endpoint, parallel int, actions ...string) (*
 	stranger := config.Clone() // the same authorities, but nothing that is between us and the registry
 	stranger.Certificates, stranger.GetClientCertificate, stranger.InsecureSkipVerify = nil, nil, a.TLS != nil && a.TLS.InsecureSkipVerify
 	c.transport = &byHost{host: e.Host, own: newTransport(config, parallel), others: newTransport(stranger, parallel), header: e.Header, offline: a.Offline}
+	given := a.Credential
+	if e.Mirror { // it is the registry's: for a mirror there is what a login left
+		given = nil
+	}
 	c.auth = &auth.Client{
 		Client:     &http.Client{Transport: &realms{next: traced(c.transport, a.Trace), host: e.Host}, CheckRedirect: checkRedirect},
 		Header:     http.Header{"User-Agent": {userAgent}},
 		Cache:      auth.NewCache(),
 		ClientID:   userAgent,
-		Credential: credentialFunc(a.Credential, e.Host),
+		Credential: credentialFunc(given, e.Host),
 	}
 	return c, nil
 }

@@ -76,12 +76,13 @@ type converter struct {
 	store *image.Store
 	lease *image.Lease
 	done  map[digest.Digest]v1.Descriptor // layers, by their digest before
+	nodes map[*node]*node                 // indexes and manifests, likewise
 }
 
 // convert returns the tree with its layers compressed anew, all of it in the store and
 // kept by the lease. Manifests become OCI's, as docker's know no zstd.
 func (c Compression) convert(ctx context.Context, s *image.Store, lease *image.Lease, tree *node) (*node, error) {
-	x := &converter{Compression: c, store: s, lease: lease, done: map[digest.Digest]v1.Descriptor{}}
+	x := &converter{Compression: c, store: s, lease: lease, done: map[digest.Digest]v1.Descriptor{}, nodes: map[*node]*node{}}
 	return x.node(ctx, tree)
 }
 
@@ -123,9 +124,13 @@ func (x *converter) index(ctx context.Context, n *node) (*node, error) {
 	renamed := map[digest.Digest]digest.Digest{}
 	var entries []v1.Descriptor
 	for _, child := range n.children {
-		c, err := x.node(ctx, child)
-		if err != nil {
-			return nil, err
+		c := x.nodes[child]
+		if c == nil {
+			var err error
+			if c, err = x.node(ctx, child); err != nil {
+				return nil, err
+			}
+			x.nodes[child] = c
 		}
 		renamed[child.Digest] = c.Digest
 		d := child.Descriptor

@@ -87,7 +87,7 @@ func push(ctx context.Context, r *PushRequest) (*Pushed, error) {
 		return nil, err
 	}
 	defer c.close()
-	p := &pusher{request: r, client: c}
+	p := &pusher{request: r, client: c, sent: map[*node]bool{}}
 	if err := p.pushBlobs(ctx, tree.allBlobs()); err != nil {
 		return nil, err
 	}
@@ -105,7 +105,43 @@ type node struct {
 
 // readNode reads what a descriptor leads to. missing lists what the store has not got, of
 // which an index may lack some and still be of use.
+//
+// Each document is read once, however many list it, and is the same node then. Indexes may
+// lie in each other maxNesting deep.
 func readNode(s *image.Store, d v1.Descriptor) (n *node, missing []v1.Descriptor, err error) {
+	return (&nodeReader{s, map[digest.Digest]readResult{}}).read(d, 0)
+}
+
+// maxNesting is how deep indexes may lie in each other. Real ones do not.
+const maxNesting = 16
+
+// nodeReader remembers what it has read.
+type nodeReader struct {
+	store *image.Store
+	known map[digest.Digest]readResult
+}
+
+type readResult struct {
+	node    *node
+	missing []v1.Descriptor
+}
+
+func (r *nodeReader) read(d v1.Descriptor, depth int) (*node, []v1.Descriptor, error) {
+	if depth > maxNesting {
+		return nil, nil, fmt.Errorf("index %s: more than %d lie in each other: %w", d.Digest, maxNesting, image.ErrLimit)
+	}
+	if known, ok := r.known[d.Digest]; ok && (known.node == nil || known.node.MediaType == d.MediaType && known.node.Size == d.Size) {
+		return known.node, known.missing, nil
+	}
+	n, missing, err := r.readOnce(d, depth)
+	if err == nil {
+		r.known[d.Digest] = readResult{n, missing}
+	}
+	return n, missing, err
+}
+
+func (r *nodeReader) readOnce(d v1.Descriptor, depth int) (n *node, missing []v1.Descriptor, err error) {
+	s := r.store
 	data, err := s.ReadBlob(d, image.MaxManifestSize)
 	if errors.Is(err, image.ErrNotFound) {
 		return nil, []v1.Descriptor{d}, nil
@@ -120,7 +156,7 @@ func readNode(s *image.Store, d v1.Descriptor) (n *node, missing []v1.Descriptor
 			return nil, nil, err
 		}
 		for _, entry := range index.Manifests {
-			child, lacks, err := readNode(s, entry)
+			child, lacks, err := r.read(entry, depth+1)
 			if err != nil {
 				return nil, nil, err
 			}
@@ -152,9 +188,13 @@ func readNode(s *image.Store, d v1.Descriptor) (n *node, missing []v1.Descriptor
 // allBlobs lists the blobs of a tree, each once.
 func (n *node) allBlobs() []v1.Descriptor {
 	var all []v1.Descriptor
-	seen := map[digest.Digest]bool{}
+	seen, visited := map[digest.Digest]bool{}, map[*node]bool{nil: true}
 	var visit func(*node)
 	visit = func(n *node) {
+		if visited[n] {
+			return
+		}
+		visited[n] = true
 		for _, c := range n.children {
 			visit(c)
 		}
@@ -256,6 +296,7 @@ type pusher struct {
 	mounts  map[digest.Digest][]string // repositories of this registry that had a blob
 	once    sync.Once
 	mu      sync.Mutex // one progress event at a time
+	sent    map[*node]bool
 }
 
 func (p *pusher) report(e Progress) {
@@ -376,8 +417,12 @@ func (p *pusher) pushManifests(ctx context.Context, tree *node) (v1.Descriptor, 
 	return target, p.client.putManifest(ctx, selector, tree)
 }
 
-// pushChild sends a manifest, or a nested index, by its digest.
+// pushChild sends a manifest, or a nested index, by its digest, once.
 func (p *pusher) pushChild(ctx context.Context, n *node) error {
+	if p.sent[n] {
+		return nil
+	}
+	p.sent[n] = true
 	for _, child := range n.children {
 		if err := p.pushChild(ctx, child); err != nil {
 			return err

@@ -404,3 +404,49 @@ func (s *scene) throughSkopeo(t *testing.T, ref image.Reference) {
 	}
 	s.expectPulled(t, copied)
 }
+
+// TestIndexesInIndexesArePushedOnce, though the ways that lead to them double with each; and those that lie too deep are
+// refused.
+func TestIndexesInIndexesArePushedOnce(t *testing.T) {
+	d := newDelivery(t, fakeregistry.Options{})
+	below := d.image.Manifest.Descriptor
+	below.Platform = &v1.Platform{OS: "linux", Architecture: "amd64"}
+	own := below
+	lease, err := d.store.Lease(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Close()
+	r := d.push(t)
+	for depth := 1; depth <= maxNesting+1; depth++ {
+		index := v1.Index{MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{own, below, below}}
+		index.SchemaVersion = 2
+		data, err := json.Marshal(index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := testimage.NewBlob(v1.MediaTypeImageIndex, data)
+		if err := lease.Put(t.Context(), b.Descriptor, b.Data); err != nil {
+			t.Fatal(err)
+		}
+		below = b.Descriptor
+		if depth < maxNesting {
+			continue
+		}
+		if err := d.store.Tag(t.Context(), r.Source, below); err != nil {
+			t.Fatal(err)
+		}
+		if depth > maxNesting {
+			if _, err := Push(t.Context(), r); !errors.Is(err, image.ErrLimit) {
+				t.Errorf("%d deep: %v", depth, err)
+			}
+			return
+		}
+		if pushed := d.mustPush(t, r); pushed.Target.Digest != below.Digest {
+			t.Errorf("%d deep: %+v", depth, pushed)
+		}
+		anew := r
+		anew.Compression = Compression{Format: "zstd"}
+		d.mustPush(t, anew)
+	}
+}
