@@ -15,6 +15,10 @@
 //   - a journal ([Journal]): records are only ever appended, each as a line with
 //     its checksum. A crash can only damage the end, which reading ignores.
 //
+// A full disk must not keep anybody from making room: whoever removes a container
+// writes first that it is to end. [Reserve] keeps room for one more content of a
+// small file, and WriteFile takes it when there is no other.
+//
 // Flushing to the disk is the default, as forgetting it is found out too late.
 // [Options].Volatile turns it off for what need not outlive a boot.
 package durable
@@ -55,6 +59,19 @@ func (o Options) mode() fs.FileMode {
 //
 // Errors are those of the file system, as *fs.PathError.
 func WriteFile(path string, data []byte, o Options) error {
+	err := replace(path, data, o)
+	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		return err
+	}
+	spare := useSpare(path, data, o)
+	if errors.Is(spare, fs.ErrNotExist) {
+		return err
+	}
+	return spare
+}
+
+// replace writes data to a new file, and renames that to path.
+func replace(path string, data []byte, o Options) error {
 	f, err := createTemporary(path, o.mode())
 	if err != nil {
 		return err
@@ -67,6 +84,10 @@ func WriteFile(path string, data []byte, o Options) error {
 		os.Remove(f.Name())
 		return err
 	}
+	return syncDirOf(path, o)
+}
+
+func syncDirOf(path string, o Options) error {
 	if o.Volatile {
 		return nil
 	}
@@ -77,6 +98,19 @@ func WriteFile(path string, data []byte, o Options) error {
 // before the data that it publishes.
 func fill(f *os.File, data []byte, o Options) error {
 	_, err := f.Write(data)
+	if err == nil && !o.Volatile {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// overwrite is fill for a file that has content. The rest of that is cut off once the data is
+// there: the other way around, its room would be anybody's for a moment.
+func overwrite(f *os.File, data []byte, o Options) error {
+	_, err := f.Write(data)
+	if err == nil {
+		err = f.Truncate(int64(len(data)))
+	}
 	if err == nil && !o.Volatile {
 		err = f.Sync()
 	}
@@ -94,6 +128,48 @@ func createTemporary(path string, mode fs.FileMode) (*os.File, error) {
 		}
 		return f, err
 	}
+}
+
+// spareSize is the room that Reserve keeps, in bytes: a block of common file systems.
+const spareSize = 4096
+
+// spareOf names the file that keeps room for the one at path.
+func spareOf(path string) string { return path + ".spare" }
+
+// Reserve keeps room on the disk for one content of the file at path, of up to 4096 bytes,
+// in a file beside it whose name ends in ".spare". WriteFile uses it when the disk is full,
+// time and again. Those who write a file with a reserve do so one after another, under a lock
+// of theirs. A file system that never writes where it wrote before (btrfs) keeps no promise.
+func Reserve(path string, o Options) error {
+	f, err := os.OpenFile(spareOf(path), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, o.mode())
+	if err != nil {
+		return err
+	}
+	// Zeros that are written, as a hole would have no room behind it. They need no flush:
+	// a reserve that a power failure takes is missed only on a disk that is full.
+	return fill(f, make([]byte, spareSize), Options{Volatile: true})
+}
+
+// useSpare writes data over the reserve of path, where there is room already, and swaps the
+// two. The previous content becomes the reserve. The error wraps fs.ErrNotExist if there is
+// none.
+func useSpare(path string, data []byte, o Options) error {
+	spare := spareOf(path)
+	f, err := os.OpenFile(spare, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	if err := overwrite(f, data, o); err != nil {
+		return err
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, spare, unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
+	if errors.Is(err, unix.EINVAL) { // a file system that swaps nothing: the reserve is used up
+		err = unix.Rename(spare, path)
+	}
+	if err != nil {
+		return &os.LinkError{Op: "rename", Old: spare, New: path, Err: err}
+	}
+	return syncDirOf(path, o)
 }
 
 const temporaryInfix = ".tmp-"

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 )
 
@@ -79,6 +80,34 @@ func TestWriteFileLeavesNothingOnFailure(t *testing.T) {
 	if err := WriteFile(filepath.Join(dir, "absent", "f"), nil, Options{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("missing directory: %v", err)
 	}
+}
+
+// What the reserve of a file is for: a disk without room takes new contents all the same, and
+// again and again, in the room that is kept.
+func TestReserveTakesNewContents(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state.json")
+	if err := useSpare(path, []byte("x"), Options{}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a reserve: %v", err)
+	}
+	if err := WriteFile(path, []byte("at first"), Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if err := Reserve(path, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(spareOf(path)); err != nil || info.Sys().(*syscall.Stat_t).Blocks*512 < spareSize {
+		t.Errorf("the reserve is a hole, or none: %v", err)
+	}
+	for _, want := range []string{"second, which is longer", "third", "fourth, longer again"} {
+		if err := useSpare(path, []byte(want), Options{}); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(path); err != nil || string(got) != want {
+			t.Fatalf("read back %q, %v; want %q", got, err, want)
+		}
+	}
+	expectNames(t, dir, "state.json", "state.json.spare")
 }
 
 func TestIsTemporary(t *testing.T) {

@@ -150,6 +150,11 @@ func writeRecord(dir string, r Record, o durable.Options) error {
 	if err := writeJSON(filepath.Join(dir, stateFile), State{Status: Created}, o); err != nil {
 		return err
 	}
+	if !o.Volatile { // so that a container that filled the disk can be stopped and removed
+		if err := durable.Reserve(filepath.Join(dir, stateFile), o); err != nil {
+			return err
+		}
+	}
 	return writeJSON(filepath.Join(dir, recordFile), r, o)
 }
 

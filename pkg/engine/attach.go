@@ -236,10 +236,11 @@ func (e *Engine) Logs(ctx context.Context, r LogsRequest, each func(logs.Record)
 		return err
 	}
 	o := logs.ReadOptions{Since: r.Since, Until: r.Until, Last: r.Last, Tail: r.Tail, Follow: r.Follow, Watch: []string{dir}}
-	if st, err := e.State(record); err == nil && st.PID == 0 {
-		o.Follow = true // to the end of what it wrote last, which may be under way
-	}
 	o.Ended = func() (bool, error) { return e.silent(record) }
+	if st, err := e.State(record); err == nil && st.PID == 0 && !r.Follow {
+		o.Follow = true // to the end of what it wrote last, which may be under way
+		o.Ended = func() (bool, error) { return e.pauses(record) }
+	}
 	logDir := monitor.LogDir(e.root, record.ID)
 	if o.Follow {
 		if err := os.MkdirAll(logDir, 0o700); err != nil {
@@ -247,6 +248,22 @@ func (e *Engine) Logs(ctx context.Context, r LogsRequest, each func(logs.Record)
 		}
 	}
 	return logs.Read(ctx, logDir, o, each)
+}
+
+// pauses reports whether all is read of what a container wrote before it ended last: it is
+// silent, waits to be started again, or runs again already.
+func (e *Engine) pauses(record container.Record) (bool, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return false, err
+	}
+	if st, err := containers.State(record.ID); err == nil && st.Status == container.Restarting {
+		return true, nil
+	}
+	if st, err := e.State(record); err == nil && st.PID != 0 {
+		return true, nil
+	}
+	return e.silent(record)
 }
 
 // silent reports whether a container writes nothing any more, and what it wrote is in its
