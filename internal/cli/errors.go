@@ -202,6 +202,7 @@ var hints = []struct {
 	{baseimage.ErrMissing, "or pull an image from a registry"},
 	{host.ErrOldKernel, "Debian 11, Ubuntu 22.04 and RHEL 9 have newer ones"},
 	{unix.ENOSPC, "make room: `containr system df` says what is there, `containr system prune` removes what nobody needs; or choose another disk with --root"},
+	{unix.EROFS, "choose a directory on another file system; --root does so for what containr keeps"},
 	{fs.ErrPermission, "run as root, or choose a directory of your own with --root"},
 }
 
@@ -255,10 +256,10 @@ func unknownCommand(cmd *cobra.Command, name string, names []string) error {
 	e := &usageError{text: fmt.Sprintf("unknown command %q", strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), "containr")+" "+name))}
 	e.hint = fmt.Sprintf("`%s --help` lists the commands", cmd.CommandPath())
 	switch near := spelling.Nearest(name, names); {
+	case cmd.Parent() == nil && insteadOf[name] != "": // a word of docker's is no typing error
+		e.hint = insteadOf[name]
 	case near != "":
 		e.hint = "did you mean " + near + "?"
-	case cmd.Parent() == nil && insteadOf[name] != "":
-		e.hint = insteadOf[name]
 	}
 	return e
 }
@@ -276,6 +277,8 @@ func groupOfCommands(cmd *cobra.Command, args []string) error {
 var insteadOf = map[string]string{
 	"build":         "build the image elsewhere, and take it in with `containr load` or `containr pull`",
 	"compose":       "start each container with `containr run`",
+	"list":          "`containr ps` lists containers, `containr images` images",
+	"ls":            "`containr ps` lists containers, `containr images` images",
 	"network":       "containers have no network, or the host's with `containr run --network host`",
 	"volume":        "show a directory of the host with `containr run -v /path:/path`",
 	"--publish":     "--network host gives the program the host's ports",

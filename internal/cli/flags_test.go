@@ -199,6 +199,7 @@ func TestUsageErrors(t *testing.T) {
 	}{
 		{"imges", `unknown command "imges"`, "did you mean images?"},
 		{"xyzzy", `unknown command "xyzzy"`, "lists the commands"},
+		{"ls", `unknown command "ls"`, "`containr ps` lists containers"},
 		{"image inspct x", `unknown command "image inspct"`, "did you mean inspect?"},
 		{"run", "run: no image is named", "usage: containr run"},
 		{"run --memry 5m base", "run: unknown flag --memry", "did you mean --memory?"},

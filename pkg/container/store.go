@@ -268,6 +268,9 @@ func (s *Store) Rename(ctx context.Context, id, name string) error {
 	if err != nil {
 		return err
 	}
+	if name == r.Name {
+		return fmt.Errorf("container %s: this is its name already", name)
+	}
 	if err := s.link(name, id); err != nil {
 		return err
 	}

@@ -71,6 +71,9 @@ func TestStoreLife(t *testing.T) {
 			if st, _ := s.State(rec.ID); st.Status != Running || st.PID != 42 {
 				t.Errorf("state %+v after the update", st)
 			}
+			if err := s.Rename(t.Context(), rec.ID, "web"); err == nil || errors.Is(err, ErrNameInUse) {
+				t.Errorf("its own name again: %v", err)
+			}
 			if err := s.Remove(t.Context(), rec.ID); err != nil {
 				t.Fatal(err)
 			}

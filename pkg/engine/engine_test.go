@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -139,5 +140,18 @@ func TestHomes(t *testing.T) {
 		if info, err := os.Stat(dir); err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: mode %v, error %v; want %v", dir, info.Mode(), err, want)
 		}
+	}
+}
+
+// What ps finds wrong with its options is what a user of top has to know.
+func TestPsSaysWhatIsWrong(t *testing.T) {
+	if _, err := exec.LookPath("ps"); err != nil {
+		t.Skip("there is no ps here")
+	}
+	if _, err := askPs(t.Context(), []string{"-o", "nonsense"}); err == nil || !strings.Contains(strings.TrimPrefix(err.Error(), "ps -o nonsense: "), "nonsense") {
+		t.Errorf("ps -o nonsense: %v", err)
+	}
+	if out, err := askPs(t.Context(), []string{"-o", "pid"}); err != nil || !strings.Contains(out, "PID") {
+		t.Errorf("ps -o pid: %q, %v", out, err)
 	}
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -308,11 +309,26 @@ func (e *Engine) Top(ctx context.Context, r TopRequest) ([][]string, error) {
 	if len(r.Options) == 0 {
 		return processTable(pids), nil
 	}
-	out, err := exec.CommandContext(ctx, "ps", r.Options...).Output()
+	out, err := askPs(ctx, r.Options)
 	if err != nil {
-		return nil, fmt.Errorf("ps %s: %w", strings.Join(r.Options, " "), err)
+		return nil, err
 	}
-	return choosePIDs(string(out), pids)
+	return choosePIDs(out, pids)
+}
+
+// askPs runs ps(1) of the host. If it fails, the first line of what it says is in the error.
+func askPs(ctx context.Context, options []string) (string, error) {
+	out, err := exec.CommandContext(ctx, "ps", options...).Output()
+	if err == nil {
+		return string(out), nil
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		if said, _, _ := strings.Cut(strings.TrimSpace(string(exit.Stderr)), "\n"); said != "" {
+			return "", fmt.Errorf("ps %s: %s: %w", strings.Join(options, " "), said, err)
+		}
+	}
+	return "", fmt.Errorf("ps %s: %w", strings.Join(options, " "), err)
 }
 
 // choosePIDs leaves the lines of ps that are about some processes.

@@ -83,6 +83,7 @@ var hints = [...]struct {
 	{"CTR-5065", "echo", plan.EBUSY, "", "a control group in use refuses the new limit"},
 	{"CTR-5066", "echo", plan.EINVAL, "", "the kernel refuses this value"},
 	{"CTR-5067", "attach", plan.ENOSPC, "", "the cpuset of this control group has no CPUs or memory nodes"},
+	{"CTR-5068", "openat2", plan.ENOENT, "the working directory", "the container has no such directory, and exec makes none: make it first, or choose another with --workdir"},
 }
 
 // HintEntry is a kind of failed step, and what is known about it.
