@@ -300,7 +300,7 @@ func (g *Group) Freeze(ctx context.Context) error {
 	return nil
 }
 
-// Thaw lets the processes go on. It returns before they all do.
+// Thaw lets the processes go on. It returns before they all do. A group that is gone meanwhile has none.
 func (g *Group) Thaw() error {
 	dir, ok := g.path("freezer")
 	if !ok {
@@ -310,7 +310,7 @@ func (g *Group) Thaw() error {
 	if g.mode == host.CgroupV2 {
 		file, data = "/cgroup.freeze", "0"
 	}
-	if err := g.write(dir+file, data); err != nil {
+	if err := g.write(dir+file, data); err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("thaw: %w", err)
 	}
 	return nil

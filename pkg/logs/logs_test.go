@@ -178,9 +178,9 @@ func TestFollow(t *testing.T) {
 	if err := os.MkdirAll(x.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	ended := make(chan struct{})
+	watched := t.TempDir()
+	ended := filepath.Join(watched, "ended")
 	go func() {
-		defer close(ended)
 		defer w.Close()
 		for i := range 1000 {
 			if err := w.Write(Stdout, []byte(strconv.Itoa(i)+"\n"), time.Now()); err != nil {
@@ -190,18 +190,18 @@ func TestFollow(t *testing.T) {
 				t.Error(err)
 			}
 		}
+		if err := os.WriteFile(ended, nil, 0o600); err != nil {
+			t.Error(err)
+		}
 	}()
 	next := 0
 	isEnded := func() (bool, error) {
-		if next < 1000 {
-			return false, nil
-		}
-		<-ended
-		return true, nil
+		_, err := os.Stat(ended)
+		return err == nil, nil
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
-	err := Read(ctx, x.dir, ReadOptions{Follow: true, Ended: isEnded}, func(r Record) error {
+	err := Read(ctx, x.dir, ReadOptions{Follow: true, Ended: isEnded, Watch: []string{watched}}, func(r Record) error {
 		if string(r.Data) != strconv.Itoa(next)+"\n" {
 			return fmt.Errorf("%q in the place of %d", r.Data, next)
 		}

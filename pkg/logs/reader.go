@@ -89,10 +89,27 @@ func (r *reader) close() {
 }
 
 // open opens all files. The newest come first, so that one that is renamed meanwhile is
-// found twice and not missed.
+// found twice and not missed. If a new file has begun meanwhile, the numbers mean others
+// now, and all are opened again.
 func (r *reader) open() error {
-	misses := 0
-	for n := 0; misses < 2; n++ {
+	for {
+		if err := r.openAll(); err != nil {
+			return err
+		}
+		var st unix.Stat_t
+		if len(r.files) == 0 || unix.Stat(filepath.Join(r.dir, FileName), &st) != nil || st.Ino == r.files[len(r.files)-1].inode {
+			return nil // the last of them is the newest, or the newest is just being made
+		}
+		for _, s := range r.files {
+			s.file.Close()
+		}
+		r.files = nil
+	}
+}
+
+// openAll opens all files once. One number is missing while files are renamed.
+func (r *reader) openAll() error {
+	for n, misses := 0, 0; misses < 2; n++ {
 		s, err := r.openFile(n)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -101,6 +118,7 @@ func (r *reader) open() error {
 		case err != nil:
 			return fmt.Errorf("log: %w", err)
 		}
+		misses = 0
 		if len(r.files) > 0 && r.files[0].inode == s.inode {
 			s.file.Close()
 			continue
@@ -212,13 +230,6 @@ func countLines(s *source) (int, error) {
 
 // read reads all files, and then, if it is to follow, waits for more.
 func (r *reader) read(ctx context.Context) error {
-	for len(r.files) > 1 {
-		if err := r.readFile(r.files[0]); err != nil {
-			return err
-		}
-		r.files[0].file.Close()
-		r.files = r.files[1:]
-	}
 	for {
 		ended := true
 		if r.o.Follow {
@@ -226,6 +237,9 @@ func (r *reader) read(ctx context.Context) error {
 			if ended, err = r.o.Ended(); err != nil {
 				return err
 			}
+		}
+		if err := r.readOlder(); err != nil {
+			return err
 		}
 		moved, err := r.readNewest()
 		switch {
@@ -242,18 +256,25 @@ func (r *reader) read(ctx context.Context) error {
 	}
 }
 
+// readOlder reads all files but the newest.
+func (r *reader) readOlder() error {
+	for len(r.files) > 1 {
+		if err := r.readFile(r.files[0]); err != nil {
+			return err
+		}
+		r.files[0].file.Close()
+		r.files = r.files[1:]
+	}
+	return nil
+}
+
 // readNewest reads the file that grows, or that did when it was opened. If it has been
-// renamed, the next one is opened, and moved is true.
+// renamed, the next one is opened, and moved is true; also if there are files now where there
+// was none.
 func (r *reader) readNewest() (moved bool, err error) {
 	if len(r.files) == 0 {
-		s, err := r.openFile(0)
-		if errors.Is(err, fs.ErrNotExist) {
-			return false, nil
-		}
-		if err != nil {
-			return false, fmt.Errorf("log: %w", err)
-		}
-		r.files = []*source{s}
+		err := r.open()
+		return len(r.files) > 0, err
 	}
 	s := r.files[0]
 	next := r.after(s)
@@ -268,7 +289,7 @@ func (r *reader) readNewest() (moved bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("log: %w", err)
 	}
-	if n.inode == s.inode { // renamed again
+	if n.inode == s.inode || r.after(s) != next { // renamed again: what was opened may be a later one
 		n.file.Close()
 		return true, nil
 	}
@@ -277,24 +298,25 @@ func (r *reader) readNewest() (moved bool, err error) {
 	return true, nil
 }
 
-// after finds the number of the file that follows another, -1 if that one still grows.
+// after finds the number of the file that follows another, -1 if that one still grows. While
+// files are renamed, one number is missing, and a file moves on before the one that follows it.
 func (r *reader) after(s *source) int {
-	for n := 0; ; n++ {
+	for n, misses := 0, 0; misses < 2; n++ {
 		path := filepath.Join(r.dir, FileName)
 		if n > 0 {
 			path = filepath.Join(r.dir, older(n))
 		}
 		var st unix.Stat_t
-		if err := unix.Stat(path, &st); err != nil {
-			if n == 0 {
-				continue // between two files
-			}
-			return 0 // it is compressed, or has fallen off the end
-		}
-		if st.Ino == s.inode {
+		switch err := unix.Stat(path, &st); {
+		case err != nil:
+			misses++
+		case st.Ino == s.inode:
 			return n - 1
+		default:
+			misses = 0
 		}
 	}
+	return 0 // it is compressed, or has fallen off the end
 }
 
 // readFile reads the lines that are there.
