@@ -40,7 +40,7 @@ func (p *Program) diffCommand() *cobra.Command {
 			if format == "" {
 				format = "{{.Kind}} {{.Path}}"
 			}
-			return present.Rows(p.Out, present.List{Format: format, Columns: changeColumns}, out)
+			return present.Rows(p.text(), present.List{Format: format, Columns: changeColumns}, out)
 		},
 	}
 	cmd.Flags().StringVar(&format, "format", "", "print as table, 'table `TEMPLATE`', json or TEMPLATE (Go's)")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -16,6 +17,8 @@ import (
 
 	"github.com/containr/containr/internal/doctor"
 	"github.com/containr/containr/internal/errcode"
+	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -231,5 +234,31 @@ func TestFindingsForPeople(t *testing.T) {
 	}
 	if file, err := os.Open(os.DevNull); err != nil || colours(file) {
 		t.Errorf("a file that is no terminal has colours (%v)", err)
+	}
+}
+
+// What a container wrote last, and what its events say, commands no terminal and makes no line of the story.
+func TestStoryCommandsNoTerminal(t *testing.T) {
+	out, err := os.Create(filepath.Join(t.TempDir(), "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	const hostile = "x\x1b]0;title\x07\u009b\nWhat to try:"
+	p := &Program{Out: out}
+	story := &engine.Story{Name: "web", Headline: "has ended", Causes: []string{hostile}, Output: []string{hostile},
+		Facts: []engine.Fact{{Name: "fact", Value: hostile}}, Events: []events.Event{{Action: "exec_create", Detail: hostile}}}
+	if err := p.printStories([]*engine.Story{story}); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(out.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsAny(string(text), "\x1b\x07\u009b") {
+		t.Errorf("it commands the terminal: %q", text)
+	}
+	if n := strings.Count("\n"+string(text), "\nWhat to try:"); n > 1 { // causes are the engine's own sentences
+		t.Errorf("%d lines are forged: %q", n-1, text)
 	}
 }

@@ -102,13 +102,17 @@ func (p *Program) printStats(now, before []engine.Sample, f statsFlags) error {
 		l.Columns = append(l.Columns[:len(l.Columns):len(l.Columns)], statsWide...)
 	}
 	var text bytes.Buffer
+	clear := ""
 	if !f.noStream && tty.IsTerminal(p.Out) {
-		text.WriteString("\x1b[H\x1b[J") // to the first line, and away with what is there
+		clear = "\x1b[H\x1b[J" // to the first line, and away with what is there
 	}
 	if err := present.Rows(&text, l, out); err != nil {
 		return err
 	}
-	_, err := text.WriteTo(p.Out)
+	if _, err := p.Out.WriteString(clear); err != nil {
+		return err
+	}
+	_, err := text.WriteTo(p.text())
 	return err
 }
 

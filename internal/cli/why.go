@@ -41,7 +41,7 @@ func (p *Program) whyCommand() *cobra.Command {
 				stories = append(stories, story)
 			}
 			if format != "" {
-				return present.Documents(p.Out, format, stories)
+				return present.Documents(p.text(), format, stories)
 			}
 			return p.printStories(stories)
 		},
@@ -59,7 +59,7 @@ func (p *Program) printStories(stories []*engine.Story) error {
 		}
 		writeStory(&b, s)
 	}
-	_, err := b.WriteTo(p.Out)
+	_, err := p.Out.WriteString(present.Clean(b.String()))
 	return err
 }
 
@@ -73,19 +73,19 @@ func writeStory(b *bytes.Buffer, s *engine.Story) {
 		b.WriteString("\n")
 	}
 	for _, f := range s.Facts {
-		fmt.Fprintf(b, "  %-22s%s\n", f.Name, f.Value)
+		fmt.Fprintf(b, "  %-22s%s\n", f.Name, present.CleanLine(f.Value))
 	}
 	if len(s.Output) > 0 {
 		b.WriteString("\nIt wrote last:\n")
 	}
 	for _, line := range s.Output {
-		fmt.Fprintf(b, "  | %s\n", line)
+		fmt.Fprintf(b, "  | %s\n", present.CleanLine(line))
 	}
 	if len(s.Events) > 0 {
 		b.WriteString("\nWhat happened:\n")
 	}
 	for _, e := range s.Events {
-		fmt.Fprintf(b, "  %s  %s%s\n", e.Time.Local().Format("2006-01-02 15:04:05"), e.Status(), detail(e.Attributes))
+		fmt.Fprintf(b, "  %s  %s%s\n", e.Time.Local().Format("2006-01-02 15:04:05"), present.CleanLine(e.Status()), detail(e.Attributes))
 	}
 	if len(s.Advice) > 0 {
 		b.WriteString("\nWhat to try:\n")

@@ -74,7 +74,7 @@ var attacks = []attack{
 		map[string][]string{inRuntime: {"TestLabelsNeedTheirModule", "TestAppArmorProfileConfines", "TestAppArmorProfileConfinesExec", "TestAppArmorProfileThatIsNotLoaded",
 			"TestSELinuxLabelConfines", "TestSELinuxLabelConfinesExec", "TestSELinuxLabelThatIsUnknown"}}},
 	{"escape sequences, in what images, programs and registries say", "Errors, hints, tables and JSON hold nothing that commands a terminal; a cell makes no line of its own.",
-		map[string][]string{"internal/present": {"TestNothingCommandsTheTerminal", "TestClean"}, "pkg/registry": {"TestServerTextIsMadePrintable"}, "test/cli": {"TestScripts"}}},
+		map[string][]string{"internal/present": {"TestNothingCommandsTheTerminal", "TestClean"}, "internal/cli": {"TestStoryCommandsNoTerminal"}, "pkg/registry": {"TestServerTextIsMadePrintable"}, "test/cli": {"TestScripts"}}},
 	{"indexes in indexes, listed twice each", "Loading, looking for garbage and pushing read each document once, however many ways lead to it.",
 		map[string][]string{"pkg/image": {"TestIndexesInIndexesAreReadOnce"}, "pkg/registry": {"TestIndexesInIndexesArePushedOnce"}}},
 	{"output of a container in the hands of another", "Who writes without end to the output of a container that has ended does not hold its end up: it is cleaned up, its own last words are kept.",
