@@ -46,10 +46,7 @@ func (u *unpacking) unpack(ctx context.Context, r io.Reader) error {
 		}
 	}
 	for i := len(u.dirs) - 1; i >= 0; i-- {
-		d, base, err := u.root.Parent(u.dirs[i].Name)
-		if err == nil {
-			err = u.dress(d, base, u.dirs[i])
-		}
+		err := u.dressDir(u.dirs[i])
 		if err != nil {
 			return fmt.Errorf("copy: %w", err)
 		}
@@ -82,9 +79,7 @@ func (u *unpacking) entry(h *tar.Header, content io.Reader) error {
 		u.dirs = append(u.dirs, h)
 		return d.Mkdir(base, 0o700)
 	case tar.TypeReg:
-		if err := fill(d, base, content, mounted); err != nil || mounted {
-			return err
-		}
+		return u.fill(d, base, content, h, mounted)
 	case tar.TypeSymlink:
 		err = d.Symlink(h.Linkname, base)
 	case tar.TypeLink:
@@ -128,8 +123,8 @@ func clear(d *safepath.Dir, base string, isDir bool) (there, mounted bool, err e
 	return false, false, err
 }
 
-// fill makes a regular file, or fills one that is there, with the content.
-func fill(d *safepath.Dir, base string, content io.Reader, there bool) error {
+// fill makes a regular file with the content, or fills one that is there, and stays as it is otherwise.
+func (u *unpacking) fill(d *safepath.Dir, base string, content io.Reader, h *tar.Header, there bool) error {
 	var fd int
 	var err error
 	if there {
@@ -140,8 +135,11 @@ func fill(d *safepath.Dir, base string, content io.Reader, there bool) error {
 	if err != nil {
 		return err
 	}
-	f := os.NewFile(uintptr(fd), base)
+	f := os.NewFile(uintptr(fd), h.Name)
 	_, err = io.Copy(f, content)
+	if err == nil && !there {
+		err = u.dressOpen(f, h)
+	}
 	return errors.Join(err, f.Close())
 }
 
@@ -161,33 +159,65 @@ func (u *unpacking) link(h *tar.Header, d *safepath.Dir, base string) error {
 	return d.Link(old, oldBase, base)
 }
 
-// dress gives an entry its owner, mode and times.
-func (u *unpacking) dress(d *safepath.Dir, base string, h *tar.Header) error {
-	uid, gid, mode := u.uid, u.gid, uint32(h.Mode)&0o7777
+// owner is whose an entry becomes, and mode its mode.
+func (u *unpacking) owner(h *tar.Header) (uid, gid int, mode uint32) {
+	mode = uint32(h.Mode) & 0o7777
 	if u.archive {
-		uid, gid = h.Uid, h.Gid
-	} else if u.host { // a program of a container's must not get the rights of who copies it
+		return h.Uid, h.Gid, mode
+	}
+	if u.host { // a program of a container's must not get the rights of who copies it
 		mode &^= unix.S_ISUID | unix.S_ISGID
 	}
+	return u.uid, u.gid, mode
+}
+
+// dress gives a symbolic link or a fifo its owner, mode and times. By now something else can have its name, if others may
+// write to the directory: so no set-user-ID bit is given by name.
+func (u *unpacking) dress(d *safepath.Dir, base string, h *tar.Header) error {
+	uid, gid, mode := u.owner(h)
 	if err := d.Chown(base, uid, gid); err != nil {
 		return err
 	}
-	if h.Typeflag == tar.TypeSymlink {
-		return d.Chtimes(base, h.ModTime, h.ModTime)
-	}
-	if u.archive {
-		for key, value := range h.PAXRecords {
-			attr, ok := strings.CutPrefix(key, "SCHILY.xattr.")
-			if !ok {
-				continue
-			}
-			if err := d.Setxattr(base, attr, []byte(value)); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
-				return err
-			}
+	if h.Typeflag != tar.TypeSymlink {
+		if err := d.Chmod(base, mode&0o777); err != nil {
+			return err
 		}
 	}
-	if err := d.Chmod(base, mode); err != nil {
+	return d.Chtimes(base, h.ModTime, h.ModTime)
+}
+
+// dressDir is dressOpen for a directory that was made.
+func (u *unpacking) dressDir(h *tar.Header) error {
+	f, err := u.root.OpenFile(h.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
 		return err
 	}
-	return d.Chtimes(base, h.ModTime, h.ModTime)
+	return errors.Join(u.dressOpen(f, h), f.Close())
+}
+
+// dressOpen gives a file or directory its owner, attributes, mode and times: the one that was made, and not what has its
+// name by now. A program in a container may put a file of its own there, which would become root's.
+func (u *unpacking) dressOpen(f *os.File, h *tar.Header) error {
+	fd := int(f.Fd())
+	uid, gid, mode := u.owner(h)
+	if err := unix.Fchown(fd, uid, gid); err != nil {
+		return &fs.PathError{Op: "chown", Path: h.Name, Err: err}
+	}
+	for key, value := range h.PAXRecords {
+		attr, ok := strings.CutPrefix(key, "SCHILY.xattr.")
+		if !ok || !u.archive {
+			continue
+		}
+		if err := unix.Fsetxattr(fd, attr, []byte(value), 0); err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+			return &fs.PathError{Op: "set " + attr + " of", Path: h.Name, Err: err}
+		}
+	}
+	if err := unix.Fchmod(fd, mode); err != nil {
+		return &fs.PathError{Op: "chmod", Path: h.Name, Err: err}
+	}
+	times := []unix.Timespec{safepath.Timespec(h.ModTime), safepath.Timespec(h.ModTime)}
+	if err := unix.UtimesNanoAt(fd, "", times, unix.AT_EMPTY_PATH); err != nil {
+		return &fs.PathError{Op: "set times", Path: h.Name, Err: err}
+	}
+	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -119,5 +120,70 @@ func TestADirectoryIsNotReplaced(t *testing.T) {
 	}
 	if err := copyIn(t, dir, tar.Header{Typeflag: tar.TypeDir, Name: "f"}); !errors.Is(err, ErrNotDirectory) {
 		t.Error(err)
+	}
+}
+
+// swapper is an archive during whose reading, once, something happens.
+type swapper struct {
+	r     io.Reader
+	after int // bytes
+	swap  func()
+}
+
+func (s *swapper) Read(p []byte) (int, error) {
+	if s.after <= 0 && s.swap != nil {
+		s.swap()
+		s.swap = nil
+	}
+	n, err := s.r.Read(p[:min(len(p), 512)])
+	s.after -= n
+	return n, err
+}
+
+// TestACopyDressesWhatItMade: a program that puts its own file in the place of the copy, while that is written, does not have
+// it made root's, and executable with root's rights.
+func TestACopyDressesWhatItMade(t *testing.T) {
+	for name, entries := range map[string][]tar.Header{
+		"file":      {{Typeflag: tar.TypeReg, Name: "new", Mode: 0o6755, Size: 512}},
+		"directory": {{Typeflag: tar.TypeDir, Name: "new", Mode: 0o6755}, {Typeflag: tar.TypeReg, Name: "other", Mode: 0o600, Size: 512}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			theirs, place := filepath.Join(dir, "theirs"), filepath.Join(dir, "new")
+			if err := os.WriteFile(theirs, []byte("program"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			var b bytes.Buffer
+			w := tar.NewWriter(&b)
+			for _, h := range entries {
+				if err := w.WriteHeader(&h); err != nil {
+					t.Fatal(err)
+				}
+				w.Write(make([]byte, h.Size))
+			}
+			w.Close()
+			root, err := safepath.OpenRoot(dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer root.Close()
+			swap := func() {
+				if err := os.Rename(place, filepath.Join(dir, "away")); err != nil {
+					t.Error(err)
+				}
+				if err := os.Rename(theirs, place); err != nil {
+					t.Error(err)
+				}
+			}
+			u := &unpacking{root: root, uid: os.Geteuid(), gid: os.Getegid()}
+			err = u.unpack(t.Context(), &swapper{&b, 512 * len(entries), swap})
+			info, statErr := os.Stat(place)
+			if statErr != nil {
+				t.Fatal(statErr)
+			}
+			if info.Mode() != 0o700 {
+				t.Errorf("the stranger's file has mode %v now (the copy: error %v)", info.Mode(), err)
+			}
+		})
 	}
 }

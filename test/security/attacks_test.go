@@ -79,6 +79,8 @@ var attacks = []attack{
 		map[string][]string{"pkg/image": {"TestIndexesInIndexesAreReadOnce"}, "pkg/registry": {"TestIndexesInIndexesArePushedOnce"}}},
 	{"output of a container in the hands of another", "Who writes without end to the output of a container that has ended does not hold its end up: it is cleaned up, its own last words are kept.",
 		map[string][]string{"pkg/monitor": {"TestOutputOfAnotherDoesNotHoldTheEndUp"}}},
+	{"CVE-2019-14271, CVE-2026-41568, CVE-2026-42306", "A copy into a container or out of it stays in its directory, and gives owner and set-user-ID bits to the file that it made, not to one that was put in its place.",
+		map[string][]string{"pkg/engine": {"TestAnArchiveStaysInItsDirectory", "TestACopyDressesWhatItMade"}}},
 	{"mirrors and token services that ask for a password", "A credential that was given goes to the registry of the name: to no mirror, and to no token service without TLS if the registry has it.",
 		map[string][]string{"pkg/registry": {"TestGivenCredentialIsNotForMirrors", "TestTokenServiceWithoutTLSGetsNothing", "TestChallengeAfterRedirectIsNotAnswered"}}},
 	{"programs of the host that are bound into containers", "What `--init` puts in is the container's own copy: a container that may mount, and makes it writable, changes nobody else's.",
