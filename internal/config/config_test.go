@@ -146,3 +146,20 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestAnotherUsersFileIsRefused: root may have the HOME of another in its environment.
+func TestAnotherUsersFileIsRefused(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	path := filepath.Join(t.TempDir(), "config.toml")
+	if err := os.WriteFile(path, []byte(example), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(path, 1000, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ReadFile(path); err == nil || !strings.Contains(err.Error(), "it belongs to another user") {
+		t.Errorf("error %v", err)
+	}
+}

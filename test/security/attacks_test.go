@@ -81,6 +81,8 @@ var attacks = []attack{
 		map[string][]string{"pkg/monitor": {"TestOutputOfAnotherDoesNotHoldTheEndUp"}}},
 	{"CVE-2019-14271, CVE-2026-41568, CVE-2026-42306", "A copy into a container or out of it stays in its directory, and gives owner and set-user-ID bits to the file that it made, not to one that was put in its place.",
 		map[string][]string{"pkg/engine": {"TestAnArchiveStaysInItsDirectory", "TestACopyDressesWhatItMade"}}},
+	{"defaults of another user", "A file of defaults that everybody may write, or that belongs to another user but root, is refused: root may have another's home in its environment.",
+		map[string][]string{"internal/config": {"TestAnotherUsersFileIsRefused", "TestReadFile"}}},
 	{"mirrors and token services that ask for a password", "A credential that was given goes to the registry of the name: to no mirror, and to no token service without TLS if the registry has it.",
 		map[string][]string{"pkg/registry": {"TestGivenCredentialIsNotForMirrors", "TestTokenServiceWithoutTLSGetsNothing", "TestChallengeAfterRedirectIsNotAnswered"}}},
 	{"programs of the host that are bound into containers", "What `--init` puts in is the container's own copy: a container that may mount, and makes it writable, changes nobody else's.",
