@@ -42,10 +42,12 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
 	"sync"
+	"syscall"
 
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/host"
@@ -121,8 +123,33 @@ func store[T any](e *Engine, open func() (T, error)) func() (T, error) {
 			var none T
 			return none, ErrNoRoot
 		}
-		return open()
+		if err := checkOwner(e.root); err != nil {
+			var none T
+			return none, err
+		}
+		t, err := open()
+		if err == nil {
+			err = checkOwner(e.root) // somebody may have made it in the meantime
+		}
+		return t, err
 	})
+}
+
+// checkOwner refuses a state root that another user can change, such as a directory in /tmp that he made before we did: what is
+// in it says which programs run with which rights. One that is not there is fine.
+func checkOwner(root string) error {
+	info, err := os.Stat(root)
+	if err != nil {
+		return nil // whoever opens it says what is wrong
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case !ok || st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("state root %s: it belongs to another user, who can change what is in it: %w", root, fs.ErrPermission)
+	case info.Mode().Perm()&0o002 != 0:
+		return fmt.Errorf("state root %s: everybody may write it: %w", root, fs.ErrPermission)
+	}
+	return nil
 }
 
 // Root returns the directory for what outlives a boot.

@@ -83,6 +83,8 @@ var attacks = []attack{
 		map[string][]string{"pkg/engine": {"TestAnArchiveStaysInItsDirectory", "TestACopyDressesWhatItMade"}}},
 	{"defaults of another user", "A file of defaults that everybody may write, or that belongs to another user but root, is refused: root may have another's home in its environment.",
 		map[string][]string{"internal/config": {"TestAnotherUsersFileIsRefused", "TestReadFile"}}},
+	{"state of another user, such as a directory in /tmp that he made first", "A state root that another user owns or everybody may write is refused before anything in it is read or made.",
+		map[string][]string{"pkg/engine": {"TestAnotherUsersStateRootIsRefused"}}},
 	{"mirrors and token services that ask for a password", "A credential that was given goes to the registry of the name: to no mirror, and to no token service without TLS if the registry has it.",
 		map[string][]string{"pkg/registry": {"TestGivenCredentialIsNotForMirrors", "TestTokenServiceWithoutTLSGetsNothing", "TestChallengeAfterRedirectIsNotAnswered"}}},
 	{"programs of the host that are bound into containers", "What `--init` puts in is the container's own copy: a container that may mount, and makes it writable, changes nobody else's.",

@@ -36,7 +36,7 @@ var configIntroduction = []string{
 	"A file is TOML. It has a table for each command, and one, global, for the flags of all commands; keys are the names of flags without their dashes. A value is a text in quotes, a number, true or false; for flags that may be given several times also a list of them.",
 	"A flag on the command line is above the environment, that is above the user's file, that is above the system's file, and that is above what is built in. What is above replaces all of what is below: a flag that may be given several times, given once, replaces a list.",
 	"A variable of the environment is called CONTAINR and the name of the key, in capitals and with _ for -; with the name of the command between, but for the table global: CONTAINR_LOG_LEVEL, CONTAINR_RUN_MEMORY. An empty one is as none.",
-	"A table that is no command, a key that is no flag, and a value that the flag does not take are errors, which name the line. So is a file that everybody may write. A file that is not there costs one system call.",
+	"A table that is no command, a key that is no flag, and a value that the flag does not take are errors, which name the line. So is a file that everybody may write, or that belongs to another user but root. A file that is not there costs one system call.",
 	"`containr config show` prints each default with its origin.",
 }
 
