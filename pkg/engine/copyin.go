@@ -116,11 +116,34 @@ func clear(d *safepath.Dir, base string, isDir bool) (there, mounted bool, err e
 	case isDir:
 		return false, false, &fs.PathError{Op: "replace", Path: base, Err: ErrNotDirectory}
 	}
-	err = d.Remove(base)
-	if errors.Is(err, unix.EBUSY) && st.Mode&unix.S_IFMT == unix.S_IFREG {
-		return false, true, nil
+	// Asked before: the mount of another namespace does not keep the file beneath from being removed, and goes with it.
+	if mounted, err = isMounted(d, base); err != nil {
+		return false, false, err
 	}
-	return false, false, err
+	if !mounted {
+		return false, false, d.Remove(base)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return false, false, &fs.PathError{Op: "replace", Path: base, Err: unix.EBUSY}
+	}
+	return false, true, nil
+}
+
+// isMounted reports whether something is mounted on an entry that is no directory.
+func isMounted(d *safepath.Dir, base string) (bool, error) {
+	fd, err := d.Open(base, unix.O_PATH)
+	if errors.Is(err, unix.ELOOP) {
+		return false, nil // a symbolic link
+	}
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	var st unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_INO, &st); err != nil {
+		return false, &fs.PathError{Op: "statx", Path: base, Err: err}
+	}
+	return st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, nil
 }
 
 // fill makes a regular file with the content, or fills one that is there, and stays as it is otherwise.
