@@ -38,6 +38,19 @@ type FilePlace struct {
 // isStream says whether the place is the user's own archive.
 func (p FilePlace) isStream() bool { return p.In != nil || p.Out != nil }
 
+// failed names the place as the user knows it in an error that has the path below an open directory.
+func (p FilePlace) failed(op string, err error) error {
+	var at *fs.PathError
+	if !errors.As(err, &at) {
+		return err
+	}
+	name := p.Path
+	if p.Container != "" {
+		name = p.Container + ":" + name
+	}
+	return &fs.PathError{Op: op, Path: name, Err: at.Err}
+}
+
 // CopyFilesRequest asks for files to be copied from one place to the other.
 type CopyFilesRequest struct {
 	From, To FilePlace
@@ -112,7 +125,7 @@ func copyBetween(ctx context.Context, r CopyFilesRequest, source, target *side) 
 	if source != nil {
 		var err error
 		if what, err = source.find(r.From.Path, r.Follow); err != nil {
-			return 0, err
+			return 0, r.From.failed("copy", err)
 		}
 		defer what.parent.Close()
 	}
@@ -122,7 +135,7 @@ func copyBetween(ctx context.Context, r CopyFilesRequest, source, target *side) 
 	}
 	root, name, err := target.destination(r.To.Path, what)
 	if err != nil {
-		return 0, err
+		return 0, r.To.failed("copy to", err)
 	}
 	defer root.Close()
 	if what != nil {
