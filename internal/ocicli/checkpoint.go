@@ -125,7 +125,7 @@ func checkpoint(a *app, args []string) error {
 		if err != nil {
 			return err
 		}
-		req := &runtime.CheckpointRequest{ID: id, Program: a.criu, Dump: d, Trace: a.tracer()}
+		req := &runtime.CheckpointRequest{ID: id, Program: a.criu, Dump: d, Traced: a.tracer()}
 		if !*explain {
 			return r.Checkpoint(req)
 		}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"math"
 	"net"
 	"strings"
 	"sync"
@@ -45,15 +46,19 @@ type hub struct {
 	clients map[*client]bool
 }
 
-// client is somebody who is attached. What he does not take in time he misses: a
-// container waits for nobody.
+// client is somebody who is attached. What he does not take in time he misses, and is told
+// how much it was: a container waits for nobody.
 type client struct {
 	frames chan []byte
 	missed uint32
 }
 
-// waiting is how many frames may wait for a client.
+// waiting is how many frames of output may wait for a client.
 const waiting = 256
+
+// newClient returns one whose frames have room for two more, which are last and never
+// missed: how much he missed, and the end.
+func newClient() *client { return &client{frames: make(chan []byte, waiting+2)} }
 
 // hub returns the container's, with a further client if c is not nil.
 func (m *Monitor) hub(id string, c *client) *hub {
@@ -100,19 +105,23 @@ func (h *hub) send(kind Kind, data []byte) {
 	}
 }
 
+// put passes a frame of output on, if the client keeps up. The hub's lock is held, so the
+// client alone changes the number of frames meanwhile, and it only becomes smaller.
 func (c *client) put(f []byte, size int) {
-	if c.missed > 0 {
-		select {
-		case c.frames <- encode(MissedFrame, number(c.missed)):
-			c.missed = 0
-		default:
-		}
+	if c.missed > 0 && len(c.frames) < waiting {
+		c.tellMissed()
 	}
-	select {
-	case c.frames <- f:
-	default:
-		c.missed += uint32(size)
+	if len(c.frames) >= waiting {
+		c.missed += uint32(min(uint64(size), math.MaxUint32-uint64(c.missed)))
+		return
 	}
+	c.frames <- f
+}
+
+// tellMissed tells what the client missed, for which there is room.
+func (c *client) tellMissed() {
+	c.frames <- encode(MissedFrame, number(c.missed))
+	c.missed = 0
 }
 
 // end tells everybody that the container has ended.
@@ -120,7 +129,10 @@ func (h *hub) end(code int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for c := range h.clients {
-		c.put(encode(EndFrame, number(uint32(code))), 0)
+		if c.missed > 0 {
+			c.tellMissed()
+		}
+		c.frames <- encode(EndFrame, number(uint32(code)))
 		close(c.frames)
 		delete(h.clients, c)
 	}
@@ -193,7 +205,7 @@ var errNotAdopted = errors.New("the container does not run")
 
 // attach sends what a container writes until it ends or the client goes.
 func (m *Monitor) attach(conn net.Conn, id string, runs bool) {
-	c := &client{frames: make(chan []byte, waiting)}
+	c := newClient()
 	h := m.hub(id, c)
 	defer h.leave(c)
 	if runs {

@@ -27,8 +27,8 @@ type CheckpointRequest struct {
 	// Dump is the command line as far as the user has a say in it. Without a WorkDir it
 	// is the ImageDir; both are made if they are not there.
 	Dump criu.Dump
-	// Trace, if set, is told what the steps did.
-	Trace func(p *plan.Plan, trace []child.Record)
+	// Traced, if set, is told what the steps did.
+	Traced func(p *plan.Plan, trace []child.Record)
 }
 
 // criuOutput is the file of a container's directory that a plan has as Output.
@@ -53,12 +53,12 @@ func (r *Runtime) Checkpoint(req *CheckpointRequest) error {
 		return err
 	}
 	defer os.Remove(in.Output) // quoted by then
-	s, err := Start(p, StartOptions{Trace: req.Trace != nil, PreserveFDs: max(0, in.Dump.StatusFD-2)})
+	s, err := Start(p, StartOptions{Trace: req.Traced != nil, PreserveFDs: max(0, in.Dump.StatusFD-2)})
 	if err != nil {
 		return err
 	}
-	if req.Trace != nil {
-		req.Trace(p, s.Trace)
+	if req.Traced != nil {
+		req.Traced(p, s.Trace)
 	}
 	if err := waitCRIU(s.PID, "dump", filepath.Join(in.Dump.WorkDir, criu.DumpLog), in.Output); err != nil {
 		return fmt.Errorf("container %q: %w", req.ID, err)
