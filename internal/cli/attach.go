@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -22,18 +23,21 @@ import (
 // attachOptions say how a container that runs is attached to.
 type attachOptions struct {
 	noInput, sigProxy bool
-	keys              []byte
+	// visit says that the container is not ours to end: if our terminal goes away, it is left, as with the detach keys.
+	visit bool
+	keys  []byte
 }
 
 func (p *Program) attachCommand() *cobra.Command {
-	o := attachOptions{}
+	o := attachOptions{visit: true}
 	o.keys, _ = tty.ParseKeys(tty.DefaultDetachKeys)
 	cmd := &cobra.Command{
 		Use:     "attach [FLAGS] CONTAINER",
 		Short:   "Connect with a container that runs in the background",
 		GroupID: groupRun,
 		Long: "Connect with a container that runs in the background: what it writes from now on comes here, and\n" +
-			"what is typed goes to it if it was made with -i. Its terminal is left with the detach keys.\n" +
+			"what is typed goes to it if it was made with -i. Its terminal is left with the detach keys,\n" +
+			"and when the terminal here is closed.\n" +
 			"The exit status is the program's.",
 		Args:                  exactArgs(1),
 		DisableFlagsInUseLine: true,
@@ -98,14 +102,20 @@ func (p *Program) attachedTerminal(ctx context.Context, a *engine.Attached, o at
 	defer screen.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	left := false
-	s := &tty.Session{Out: p.Out, Master: a.Terminal, Screen: screen, Keys: o.keys, Ready: p.stopInterrupts}
-	s.Detach = func() { left = true; cancel() }
+	var left atomic.Bool
+	leave := func() { left.Store(true); cancel() }
+	s := &tty.Session{Out: p.Out, Master: a.Terminal, Screen: screen, Keys: o.keys, Ready: p.stopInterrupts, Detach: leave}
 	if !o.noInput && tty.IsTerminal(p.In) {
 		s.In = p.In
 	}
 	if o.sigProxy {
-		s.Signal = func(sig os.Signal) { a.Signal(int(sig.(syscall.Signal))) } // it may have ended
+		s.Signal = func(sig os.Signal) {
+			if o.visit && sig == unix.SIGHUP {
+				leave()
+				return
+			}
+			a.Signal(int(sig.(syscall.Signal))) // it may have ended
+		}
 	}
 	copied := make(chan error, 1)
 	go func() {
@@ -114,7 +124,7 @@ func (p *Program) attachedTerminal(ctx context.Context, a *engine.Attached, o at
 		copied <- err
 	}()
 	err = s.Run(ctx)
-	if left {
+	if left.Load() {
 		a.Close()
 		<-copied
 		return false, err

@@ -361,6 +361,26 @@ func TestHangup(t *testing.T) {
 	x.ends(9)
 }
 
+// Who only looks in does not end a container in the background by closing the window.
+func TestHangupOfAVisitor(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "-dit", "--name", "host", "base", "sh", "-c", `trap 'exit 9' HUP; echo ready; read x; exit 3`)
+	x.ends(0)
+	x.containr("attach", "host")
+	x.isTaken()
+	if err := x.cmd.Process.Signal(unix.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	x.ends(0)
+	x.containr("attach", "host")
+	x.isTaken()
+	x.types("on\r")
+	x.ends(3)
+	x.containr("rm", "host")
+	x.expect("host")
+	x.ends(0)
+}
+
 // A shell that somebody types at ends with its terminal, and by nothing less.
 func TestHangupAtThePrompt(t *testing.T) {
 	x := newTerminal(t)
