@@ -231,8 +231,6 @@ func (c *comparison) entry(name string, b, a node, inOpaque bool) error {
 		return nil
 	case !a.exists():
 		return c.report(change{kind: Removed, name: name, before: b, hidden: inOpaque})
-	case !b.exists() && c.mountPoint != nil && c.mountPoint("/"+name):
-		return nil
 	case !b.exists():
 		return c.added(change{kind: Added, name: name, after: a})
 	case a.isDir() && b.isDir() && !inOpaque:
@@ -247,10 +245,13 @@ func (c *comparison) entry(name string, b, a node, inOpaque bool) error {
 	return c.report(change{kind: Changed, name: name, before: b, after: a})
 }
 
-// added reports what is new, with all that is in it.
+// added reports what is new, with all that is in it, but for mount points.
 func (c *comparison) added(x change) error {
 	if err := context.Cause(c.ctx); err != nil {
 		return err
+	}
+	if x.kind == Added && c.mountPoint != nil && c.mountPoint("/"+x.name) {
+		return nil
 	}
 	if err := c.report(x); err != nil || !x.after.isDir() {
 		return err
