@@ -140,7 +140,7 @@ func (m machine) mount(t *testing.T, name string) string {
 	r := m.containr(t, "image", "inspect", name)
 	var inspected []struct {
 		RootFS struct {
-			DiffIDs []string `json:"diff_ids"`
+			Layers []string
 		}
 	}
 	if err := json.Unmarshal([]byte(r.stdout), &inspected); err != nil || len(inspected) != 1 {
@@ -148,7 +148,7 @@ func (m machine) mount(t *testing.T, name string) string {
 	}
 	// "Layer ChainID" of the image specification.
 	var chain string
-	for _, d := range inspected[0].RootFS.DiffIDs {
+	for _, d := range inspected[0].RootFS.Layers {
 		if chain != "" {
 			d = fmt.Sprintf("sha256:%x", sha256.Sum256([]byte(chain+" "+d)))
 		}
@@ -216,7 +216,7 @@ func (m machine) users(t *testing.T, name string) {
 func (m machine) memory(t *testing.T, name string) {
 	m.prints(t, "20\n", "run", "--rm", "-m", "64m", name, "./hog.pl", "20")
 	r := m.containr(t, "run", "--rm", "-m", "64m", "--memory-swap", "64m", name, "./hog.pl", "200")
-	want := "containr: the program reached the container's memory limit and was killed\nhint: raise it with -m\n"
+	want := "containr: the program reached the container's memory limit and was killed\nhint: raise it with -m\nmore: containr explain CTR-1051\n"
 	if r.status != 137 || r.stdout != "" || r.stderr != want {
 		t.Errorf("200 MiB with -m 64m: status %d, printed %q and\n%s", r.status, r.stdout, r.stderr)
 	}
