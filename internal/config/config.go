@@ -31,10 +31,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 
 	"github.com/BurntSushi/toml"
 	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/sys"
 )
 
 // Value is one setting.
@@ -106,7 +107,7 @@ func ReadFile(path string) ([]Value, error) {
 	switch {
 	case !info.Mode().IsRegular():
 		return nil, &Error{File: path, Text: "not a regular file"}
-	case !trusted(info):
+	case !sys.Trusted(info):
 		return nil, &Error{File: path, Text: "it belongs to another user", Hint: "chown it, or leave HOME and XDG_CONFIG_HOME to their user: sudo -H"}
 	case info.Mode().Perm()&0o002 != 0:
 		return nil, &Error{File: path, Text: "everybody may write it", Hint: "chmod o-w " + path}
@@ -118,17 +119,6 @@ func ReadFile(path string) ([]Value, error) {
 		return nil, err
 	}
 	return Parse(path, string(text))
-}
-
-// unknownOwner is who owns files of users whom a user namespace does not know (/proc/sys/kernel/overflowuid): there, the
-// system's files are such.
-const unknownOwner = 65534
-
-// trusted reports whether a file belongs to the user or to root. Root may have another's HOME or XDG_CONFIG_HOME in its
-// environment, after su or sudo.
-func trusted(info fs.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && (st.Uid == 0 || int(st.Uid) == os.Geteuid() || st.Uid == unknownOwner)
 }
 
 // Parse reads the values in the text of a file.

@@ -269,16 +269,13 @@ func fileSystemOf(table, path string) string {
 		if !ok || len(f) < 5 || len(kind) == 0 {
 			continue
 		}
-		point := unescape.Replace(f[4])
+		point := sys.UnescapeMount(f[4])
 		if (point == "/" || path == point || strings.HasPrefix(path, point+"/")) && len(point) >= len(best) {
 			best, found = point, kind[0]
 		}
 	}
 	return found
 }
-
-// unescape undoes what the kernel does to names in mountinfo.
-var unescape = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 
 func (m *Machine) probeTime() {
 	const unsynchronized = 0x0040 // STA_UNSYNC of adjtimex(2)

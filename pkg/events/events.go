@@ -43,8 +43,6 @@ const (
 const (
 	Create       = "create"
 	Start        = "start"
-	Attach       = "attach"
-	Detach       = "detach"
 	ExecCreate   = "exec_create"   // execID; and the command, see Event.Detail
 	ExecStart    = "exec_start"    // the same
 	ExecDie      = "exec_die"      // execID, exitCode

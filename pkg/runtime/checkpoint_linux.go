@@ -167,28 +167,9 @@ func readMounts(path string) ([]criu.Mount, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		list = append(list, criu.Mount{ID: id, Root: unescape(f[3]), Point: unescape(f[4]), Type: fstype[0]})
+		list = append(list, criu.Mount{ID: id, Root: sys.UnescapeMount(f[3]), Point: sys.UnescapeMount(f[4]), Type: fstype[0]})
 	}
 	return list, nil
-}
-
-// unescape reads what the kernel writes for white space and backslashes: \040.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // mountsOf tells on which mount each path of a container is, whose root is root. Links

@@ -13,6 +13,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/containr/containr/internal/spelling"
+	"github.com/containr/containr/internal/sys"
 )
 
 // Environment variables that name a file to read in the place of the usual ones: of
@@ -145,11 +146,14 @@ func Load(o Options) (*Config, error) {
 // maxConfig bounds a file, in bytes.
 const maxConfig = 4 << 20
 
-// readFile reads a file of sensible size.
+// readFile reads a file of sensible size, which must be the user's or root's unless it was named.
 func readFile(file string) ([]byte, error) {
 	info, err := os.Stat(file)
 	if err != nil {
 		return nil, err
+	}
+	if named := file == os.Getenv(Variable) || file == os.Getenv(othersVariable); !named && !sys.Trusted(info) {
+		return nil, fmt.Errorf("%w: %s belongs to another user: leave HOME and XDG_CONFIG_HOME to their user (sudo -H), or name the file in %s", ErrConfig, file, Variable)
 	}
 	if info.Size() > maxConfig {
 		return nil, fmt.Errorf("%w: %s is larger than %d bytes", ErrConfig, file, maxConfig)
