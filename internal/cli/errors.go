@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -225,6 +226,10 @@ func hintFor(err error) string {
 	}
 	if hint := runtime.Hint(err); hint != "" {
 		return hint
+	}
+	var file *fs.PathError
+	if errors.As(err, &file) && file.Path == os.Stdout.Name() && errors.Is(err, unix.ENOSPC) {
+		return "what standard output goes to is full" // the state root need not be
 	}
 	for _, h := range hints {
 		if errors.Is(err, h.err) {
