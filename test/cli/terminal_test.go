@@ -254,11 +254,11 @@ func TestKeysReachTheProgram(t *testing.T) {
 		`trap 'echo got INT' INT; trap 'echo got QUIT' QUIT; trap 'echo got TSTP; cat; exit 5' TSTP; echo ready; while true; do sleep 0.01; done`)
 	x.expect("ready\r\n")
 	x.types("\x03") // Ctrl-C
-	x.expect("got INT")
+	x.expect("got INT\r\n")
 	x.types("\x1c") // Ctrl-\
-	x.expect("got QUIT")
-	x.types("\x1a") // Ctrl-Z
-	x.expect("got TSTP")
+	x.expect("got QUIT\r\n")
+	x.types("\x1a")          // Ctrl-Z
+	x.expect("got TSTP\r\n") // the whole line: a shell may write its end apart, amid our echo
 	x.types("a line\r")
 	x.expect("a line\r\na line\r\n") // echoed, and then copied by cat
 	x.types("\x04")                  // Ctrl-D
