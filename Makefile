@@ -3,7 +3,7 @@
 # make test       every test: unit tests, and as root the kernel tests and guests (PKG=./pkg/plan for one package)
 # make race       the same with the race detector, which needs a C compiler
 # make cover      coverage over all packages, by unit and kernel tests together; it must not fall
-# make install    copy programs, manual pages and completions below PREFIX (/usr/local)
+# make install    copy programs, manual pages, completions and the systemd unit below PREFIX (/usr/local)
 # make lint       gofmt, go vet, staticcheck, and the layering of the packages
 # make golden     write the golden files of the tests anew; look at the diff before you commit it
 # make bench      the figures of docs/performance.md (as root)
@@ -72,6 +72,8 @@ install: all
 	install -D -t '$(DESTDIR)$(PREFIX)/bin' $(PROGRAMS)
 	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man1' man/*.1
 	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man5' man/*.5
+	sed 's|/usr/local/bin|$(PREFIX)/bin|' init/containr-boot.service > .cache/containr-boot.service
+	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/lib/systemd/system' .cache/containr-boot.service
 	@cd .cache && for shell in bash zsh fish; do GOARCH= CGO_ENABLED=0 $(GO) run ../cmd/containr completion $$shell > completion.$$shell || exit 1; done
 	install -D -m 644 .cache/completion.bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/containr'
 	install -D -m 644 .cache/completion.zsh '$(DESTDIR)$(PREFIX)/share/zsh/site-functions/_containr'

@@ -19,8 +19,30 @@ func (p *Program) systemCommand() *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 		RunE:    groupOfCommands,
 	}
-	cmd.AddCommand(p.systemDFCommand(), p.systemPruneCommand(), p.systemCheckCommand(), within("info", p.infoCommand()))
+	cmd.AddCommand(p.systemDFCommand(), p.systemPruneCommand(), p.systemCheckCommand(), p.systemBootCommand(), within("info", p.infoCommand()))
 	return cmd
+}
+
+func (p *Program) systemBootCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "boot",
+		Short: "Start the containers that should run after the machine was started",
+		Long: "Start the containers whose restart policy is `always` or `unless-stopped` and that ran when the machine went down.\n" +
+			"With `always` those that were stopped by hand are started too, with `on-failure` none is, as docker has it. The\n" +
+			"others are noted as ended, and of those with --rm everything is removed. The names of those that were started\n" +
+			"are printed.\n\n" +
+			"The unit containr-boot.service, which `make install` installs, does this once for each boot:\n\n" +
+			"    systemctl enable containr-boot.service\n\n" +
+			"In the same boot it does nothing a second time.",
+		Args: exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			return e.Boot(cmd.Context(), func(r container.Record) { fmt.Fprintln(p.Out, r.Name) })
+		},
+	}
 }
 
 // partRow is a line of `system df`, and what a template may name: docker's names.

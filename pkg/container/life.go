@@ -33,6 +33,9 @@ const (
 // Wanted reports whether there is a policy that restarts.
 func (r Restart) Wanted() bool { return r.Policy != "" && r.Policy != RestartNo }
 
+// AtBoot reports whether a container that ran when the machine went down is started when it comes up.
+func (r Restart) AtBoot() bool { return r.Policy == RestartAlways || r.Policy == RestartUnlessStopped }
+
 // String is the policy as the user writes it.
 func (r Restart) String() string {
 	switch {

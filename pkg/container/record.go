@@ -67,6 +67,8 @@ type State struct {
 	// Started and Finished are zero until it happened.
 	Started  time.Time `json:"started,omitzero"`
 	Finished time.Time `json:"finished,omitzero"`
+	// Boot is the boot of the machine, see sys.BootID, in which it ran last; empty if it has not run.
+	Boot string `json:"boot,omitempty"`
 	// ExitCode is the program's, or 128 and the signal's number, or 126 or
 	// 127 if it could not be started.
 	ExitCode int `json:"exitCode,omitempty"`

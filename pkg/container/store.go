@@ -526,6 +526,23 @@ func (s *Store) Sweep(ctx context.Context) ([]string, error) {
 	return swept, nil
 }
 
+// SweepNames removes names that lead to no container: to those of --rm that were gone after a restart of the machine.
+func (s *Store) SweepNames(ctx context.Context) error {
+	names, err := s.lockNames(ctx)
+	if err != nil {
+		return err
+	}
+	defer names.Release()
+	entries, err := os.ReadDir(s.name(""))
+	for _, e := range entries {
+		owner, linkErr := os.Readlink(s.name(e.Name()))
+		if linkErr == nil && !s.alive(owner) {
+			err = errors.Join(err, os.Remove(s.name(e.Name())))
+		}
+	}
+	return err
+}
+
 // nameOf finds the name that leads to id, for a container without a record.
 func (s *Store) nameOf(id string) string {
 	entries, _ := os.ReadDir(s.name(""))

@@ -111,6 +111,9 @@ func New(o Options) *Engine {
 		return snapshot.Open(filepath.Join(e.root, "snapshots"), snapshot.Options{Rootless: !facts.Root()})
 	})
 	e.containers = store(e, func() (*container.Store, error) {
+		if err := forgetFormerBoot(e.run); err != nil {
+			return nil, err
+		}
 		return container.OpenStore(e.root, e.run)
 	})
 	return e

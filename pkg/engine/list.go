@@ -209,7 +209,7 @@ func (e *Engine) ended(containers *container.Store, r container.Record, st conta
 	st.Status, st.PID, st.Finished = container.Exited, 0, exitTime(dir)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			st.Error = "nobody saw its end: the container's keeper was killed"
+			st.Error = whyNobodySaw(st)
 		}
 		st.ExitCode = exitLost
 	}

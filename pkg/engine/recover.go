@@ -65,6 +65,9 @@ func (e *Engine) finish(ctx context.Context, containers *container.Store, rt *ru
 		return err
 	}
 	if st.Status == container.Restarting {
+		if formerBoot(st) && !r.Config.Restart.AtBoot() {
+			return e.stayEnded(ctx, r)
+		}
 		if time.Since(st.RestartAt) < overdue {
 			return nil
 		}
@@ -149,6 +152,9 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) error {
 	}
 	code, exitErr := runtime.ReadExit(container.ExitFile(dir))
 	finished := exitTime(dir)
+	if formerBoot(st) && exitErr == nil && finished.Before(st.Started) {
+		exitErr = errFormerExit
+	}
 	oom := exitErr == nil && e.oomKilled(r, code)
 	used := e.countUsed(r)
 	if err := rt.Delete(r.ID, true); err != nil {
@@ -161,7 +167,7 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) error {
 	last.Status, last.PID, last.Finished, last.ExitCode, last.OOMKilled = container.Exited, 0, finished, code, oom
 	last.Used = used
 	if exitErr != nil {
-		last.Error = "nobody saw its end: containr and the container's keeper were killed"
+		last.Finished, last.Error = time.Now().UTC(), whyNobodySaw(st)
 	}
 	e.tellEnd(r, last)
 	if r.Config.AutoRemove {
@@ -171,6 +177,9 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) error {
 		last.Stopped, last.Again = st.Stopped, st.Again // a user may have decided meanwhile
 		*st = last
 		quick, after, again := r.Config.Restart.Next(*st)
+		if formerBoot(*st) { // it is no fault of the program's
+			quick, after, again = 0, 0, st.Again || again && r.Config.Restart.AtBoot()
+		}
 		st.Quick = quick
 		if again {
 			st.Status, st.RestartAt = container.Restarting, time.Now().UTC().Add(after)
@@ -209,10 +218,34 @@ func (e *Engine) Cleanup(ctx context.Context, ref string) error {
 	if err == nil {
 		err = e.restartIfDue(ctx, r)
 	}
+	if err == nil {
+		err = e.seeToRestart(ctx, r.ID)
+	}
 	if errors.Is(err, container.ErrNotFound) {
 		return nil
 	}
 	return err
+}
+
+// seeToRestart tells the monitor of a container that is to be started again later. The one that had it cleaned up may have
+// been killed meanwhile, or have made room for a newer one.
+func (e *Engine) seeToRestart(ctx context.Context, id string) error {
+	containers, err := e.containers()
+	if err != nil {
+		return err
+	}
+	st, err := containers.State(id)
+	if err != nil || st.Status != container.Restarting {
+		return err
+	}
+	m, err := e.monitor()
+	if err != nil {
+		return err
+	}
+	if err := m.Adopt(ctx, id); err != nil && !errors.Is(err, durable.ErrLocked) {
+		return err
+	}
+	return nil
 }
 
 // restartIfDue starts a container again whose restart policy wants that by now.

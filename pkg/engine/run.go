@@ -391,7 +391,7 @@ func (x *execution) compile(req *runtime.CreateRequest) (*plan.Plan, error) {
 // setRunning writes down that the program runs.
 func (x *execution) setRunning(ctx context.Context, pid int) error {
 	return x.containers.Update(context.WithoutCancel(ctx), x.record.ID, func(st *container.State) error {
-		*st = container.State{Status: container.Running, PID: pid, Started: time.Now().UTC(),
+		*st = container.State{Status: container.Running, PID: pid, Started: time.Now().UTC(), Boot: sys.BootID(),
 			Restarts: st.Restarts, Quick: st.Quick}
 		if x.record.Check != nil {
 			st.Health = &container.HealthState{Status: container.Starting}

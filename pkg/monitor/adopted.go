@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +32,9 @@ type adopted struct {
 	hub      *hub
 	// chunk is how much is moved at once, in bytes.
 	chunk int
+
+	// leaves says that the copying is to stop where it is.
+	leaves atomic.Bool
 
 	mu  sync.Mutex // for log
 	log *logs.Writer
@@ -68,11 +72,10 @@ func (c *adopted) close() {
 	}
 }
 
-// look copies until the container has ended and all is copied, and then has it cleaned up.
+// look copies until the container has ended and all is copied, and then has it cleaned up; or until the monitor leaves.
 func (c *adopted) look(r container.Record) {
-	defer c.m.released(c.id)
 	var copying, checking sync.WaitGroup
-	alive, ended := context.WithCancel(background)
+	alive, ended := context.WithCancel(c.m.stays)
 	defer ended()
 	if r.Check != nil {
 		checking.Go(func() { c.checkHealth(alive, r) })
@@ -81,16 +84,30 @@ func (c *adopted) look(r container.Record) {
 		copying.Go(func() { c.copy(&c.ends.Outputs[i]) })
 	}
 	code, err := c.awaitEnd()
-	if err != nil {
+	left := errors.Is(err, os.ErrDeadlineExceeded)
+	if err != nil && !left {
 		slog.Error("wait for the end", "container", c.id, "error", err)
 	}
 	ended()
 	checking.Wait()
+	c.leaves.Store(left)
 	for _, o := range c.ends.Outputs {
 		// What can be read now is read; nothing more comes, and nobody waits for it.
 		o.From.SetReadDeadline(time.Now())
 	}
 	copying.Wait()
+	if left {
+		c.close()
+		c.lock.Release()
+		c.m.done()
+		return
+	}
+	c.conclude(code)
+	c.m.released(c.id)
+}
+
+// conclude ends what is done for a container that has ended.
+func (c *adopted) conclude(code int) {
 	c.report(c.log.End(time.Now()))
 	c.hub.end(code)
 	if err := c.keeper.End(); err != nil {
@@ -105,7 +122,7 @@ func (c *adopted) look(r container.Record) {
 
 // awaitEnd waits for the exit status. It is the keeper's AwaitExit without a thread that
 // waits: Go's poller does, for all containers together. An ear whose keeper was killed can
-// be read too: it is at its end.
+// be read too: it is at its end. If the monitor leaves, the error is os.ErrDeadlineExceeded.
 func (c *adopted) awaitEnd() (int, error) {
 	ear, err := c.keeper.Ear()
 	if errors.Is(err, runtime.ErrNoKeeper) {
@@ -115,6 +132,7 @@ func (c *adopted) awaitEnd() (int, error) {
 		return 0, err
 	}
 	defer ear.Close()
+	defer context.AfterFunc(c.m.stays, func() { ear.SetReadDeadline(time.Unix(1, 0)) })()
 	if err := sys.AwaitReadable(ear); err != nil {
 		return 0, err
 	}
@@ -147,6 +165,9 @@ func (c *adopted) copy(o *streams.Output) {
 			return !errors.Is(failed, unix.EAGAIN)
 		})
 		if errors.Is(err, os.ErrDeadlineExceeded) {
+			if c.leaves.Load() {
+				return
+			}
 			if left < 0 {
 				left = c.leftIn(o.From)
 			}

@@ -117,7 +117,7 @@ func Number(data []byte) int { return int(binary.LittleEndian.Uint32(data)) }
 // Close ends the attachment; the container goes on.
 func (a *Attachment) Close() error { return a.conn.Close() }
 
-// request sends a request and reads the answer.
+// request sends a request and reads the answer. A monitor that leaves is waited for, and another one started.
 func (c *Client) request(ctx context.Context, line string) (net.Conn, *bufio.Reader, error) {
 	var last error
 	for range attempts {
@@ -126,26 +126,57 @@ func (c *Client) request(ctx context.Context, line string) (net.Conn, *bufio.Rea
 			return nil, nil, err
 		}
 		in := bufio.NewReaderSize(conn, 64<<10)
-		_, err = io.WriteString(conn, line+"\n")
-		var answer string
-		if err == nil {
-			answer, err = in.ReadString('\n')
-		}
-		if err != nil { // it has just ended
-			conn.Close()
-			last = err
-			continue
-		}
-		if answer == "ok\n" {
+		answer, err := c.ask(ctx, conn, in, line)
+		if err == nil && answer == "ok" {
 			return conn, in, nil
 		}
 		conn.Close()
-		if answer == "busy\n" {
+		switch text, failed := strings.CutPrefix(answer, "error "); {
+		case errors.Is(err, errLeft):
+			last = err // it has just ended
+		case err != nil:
+			return nil, nil, err
+		case answer == "busy":
 			return nil, nil, fmt.Errorf("monitor: %s: %w", line, durable.ErrLocked)
+		case failed:
+			return nil, nil, fmt.Errorf("monitor: %s: %s", line, text)
+		default:
+			return nil, nil, fmt.Errorf("monitor: %s: it answers %q", line, answer)
 		}
-		return nil, nil, fmt.Errorf("monitor: %s: %s", line, strings.TrimPrefix(strings.TrimSuffix(answer, "\n"), "error "))
 	}
 	return nil, nil, fmt.Errorf("monitor: %s: it ends each time: %w", line, last)
+}
+
+// errLeft means that the monitor has ended instead of answering.
+var errLeft = errors.New("it has ended")
+
+// ask sends one request over a connection and returns the answer, which the monitor that gave it is new enough for.
+func (c *Client) ask(ctx context.Context, conn net.Conn, in *bufio.Reader, line string) (answer string, err error) {
+	process, err := peer(conn)
+	if errors.Is(err, unix.ESRCH) {
+		return "", errLeft
+	}
+	if err != nil {
+		return "", fmt.Errorf("monitor: %w", err)
+	}
+	if process != nil {
+		defer process.Close()
+	}
+	if _, err := fmt.Fprintf(conn, "%s %s\n", protocol, line); err != nil {
+		return "", fmt.Errorf("%w: %w", errLeft, err)
+	}
+	text, err := in.ReadString('\n')
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", errLeft, err)
+	}
+	version, answer := parseVersion(strings.TrimSuffix(text, "\n"))
+	if version == 0 || answer == answerLeaves {
+		if c.Program == "" {
+			return "", ErrNoProgram // nobody would take its place
+		}
+		return "", errors.Join(awaitLeft(ctx, process, version > 0), errLeft)
+	}
+	return answer, nil
 }
 
 // dial connects, and starts the monitor if nobody answers.

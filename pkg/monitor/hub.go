@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/pkg/container"
@@ -69,7 +71,11 @@ func (m *Monitor) hub(id string, c *client) *hub {
 		h = &hub{clients: map[*client]bool{}}
 		m.hubs[id] = h
 	}
-	if c != nil {
+	switch {
+	case c == nil:
+	case m.dropped:
+		close(c.frames)
+	default:
 		h.mu.Lock()
 		h.clients[c] = true
 		h.mu.Unlock()
@@ -138,6 +144,19 @@ func (h *hub) end(code int) {
 	}
 }
 
+// drop lets go of all clients: the monitor leaves, and they will find the next one.
+func (h *hub) drop() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.clients {
+		if c.missed > 0 {
+			c.tellMissed()
+		}
+		close(c.frames)
+		delete(h.clients, c)
+	}
+}
+
 func (h *hub) leave(c *client) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -160,7 +179,13 @@ func (m *Monitor) answer(conn net.Conn) {
 	if err != nil {
 		return
 	}
-	verb, id, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
+	asked, request := parseVersion(strings.TrimSuffix(line, "\n"))
+	if m.leaving() || outlived(asked) {
+		say(conn, answerLeaves)
+		m.leave()
+		return
+	}
+	verb, id, _ := strings.Cut(request, " ")
 	switch verb {
 	case "adopt":
 		err := m.adopt(id)
@@ -168,8 +193,8 @@ func (m *Monitor) answer(conn net.Conn) {
 		reply(conn, err)
 	case "announce":
 		reply(conn, nil)
-		_, _ = conn.Read(make([]byte, 1)) // the end of who announced it
-		if err := m.adopt(id); err != nil && !errors.Is(err, durable.ErrLocked) && !errors.Is(err, container.ErrNotFound) && !errors.Is(err, fs.ErrNotExist) {
+		m.awaitEndOf(conn)
+		if err := m.adopt(id); err != nil && !errors.Is(err, durable.ErrLocked) && !errors.Is(err, container.ErrNotFound) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errLeaving) {
 			slog.Error("adopt", "container", id, "error", err)
 		}
 		m.resume(id)
@@ -182,6 +207,12 @@ func (m *Monitor) answer(conn net.Conn) {
 	}
 }
 
+// awaitEndOf waits until a client has gone, or the monitor leaves.
+func (m *Monitor) awaitEndOf(conn net.Conn) {
+	defer context.AfterFunc(m.stays, func() { conn.SetReadDeadline(time.Now()) })()
+	_, _ = conn.Read(make([]byte, 1))
+}
+
 // resume remembers a container that waits for its next start.
 func (m *Monitor) resume(id string) {
 	if st, err := m.containers.State(id); err == nil && st.Status == container.Restarting {
@@ -190,21 +221,57 @@ func (m *Monitor) resume(id string) {
 }
 
 func reply(conn net.Conn, err error) {
-	text := "ok\n"
+	text := "ok"
 	switch {
+	case errors.Is(err, errLeaving):
+		text = answerLeaves
 	case errors.Is(err, durable.ErrLocked):
-		text = "busy\n"
+		text = "busy"
 	case err != nil:
-		text = "error " + strings.ReplaceAll(err.Error(), "\n", "; ") + "\n"
+		text = "error " + strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
-	_, _ = io.WriteString(conn, text) // who has gone need not be told
+	say(conn, text)
+}
+
+func say(conn net.Conn, text string) {
+	_, _ = io.WriteString(conn, protocol+" "+text+"\n") // who has gone need not be told
 }
 
 // errNotAdopted is the answer for a container that has ended.
 var errNotAdopted = errors.New("the container does not run")
 
+// lastWords is how long a client may take for what waits for him when the monitor leaves.
+const lastWords = time.Second
+
+// talk says that a client is served, until talks.Done; it is false if the monitor leaves.
+func (m *Monitor) talk() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.leaving() {
+		return false
+	}
+	m.talks.Add(1)
+	return true
+}
+
+// dropClients lets go of all who are attached.
+func (m *Monitor) dropClients() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dropped = true
+	for _, h := range m.hubs {
+		h.drop()
+	}
+}
+
 // attach sends what a container writes until it ends or the client goes.
 func (m *Monitor) attach(conn net.Conn, id string, runs bool) {
+	if !m.talk() {
+		say(conn, answerLeaves)
+		return
+	}
+	defer m.talks.Done()
+	defer context.AfterFunc(m.stays, func() { conn.SetWriteDeadline(time.Now().Add(lastWords)) })()
 	c := newClient()
 	h := m.hub(id, c)
 	defer h.leave(c)

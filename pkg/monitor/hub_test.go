@@ -58,14 +58,14 @@ func TestWhoCatchesUpIsToldWhatHeMissed(t *testing.T) {
 // What the monitor sends is what a client reads, to the end.
 func TestFramesOverTheSocket(t *testing.T) {
 	const id, code = "c1", 3
-	m := &Monitor{adopted: map[string]bool{}, hubs: map[string]*hub{}}
+	m := &Monitor{adopted: map[string]bool{}, hubs: map[string]*hub{}, stays: t.Context()}
 	ours, theirs := net.Pipe()
 	go func() {
 		m.attach(theirs, id, false)
 		theirs.Close()
 	}()
 	in := bufio.NewReader(ours)
-	if answer, err := in.ReadString('\n'); answer != "ok\n" || err != nil {
+	if answer, err := in.ReadString('\n'); answer != protocol+" ok\n" || err != nil {
 		t.Fatalf("%q, %v", answer, err)
 	}
 	a := &Attachment{ours, in}

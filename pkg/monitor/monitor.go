@@ -21,16 +21,25 @@
 // It also runs the health checks of the containers that it has adopted. What they find is in
 // the container's state, so that the next monitor goes on from there.
 //
-// Others talk to it over the socket monitor.sock in the run directory. A request is a line:
+// Others talk to it over the socket monitor.sock in the run directory. A request is a line, which begins with the version
+// that the client speaks:
 //
-//	adopt ID     look after this container
-//	announce ID  the same, when the connection has been closed: by who starts it, or by his
-//	             death
-//	attach ID    the same, and what it writes follows, in frames, see Kind
-//	await ID     what it will write once it is started follows
+//	1 adopt ID     look after this container
+//	1 announce ID  the same, when the connection has been closed: by who starts it, or by his
+//	               death
+//	1 attach ID    the same, and what it writes follows, in frames, see Kind
+//	1 await ID     what it will write once it is started follows
 //
-// So is the answer: "ok"; "busy", if another process attends to the container; or "error" and
-// a text.
+// So is the answer, with the version of the monitor: "1 ok"; "1 busy", if another process attends to the container; "1 error"
+// and a text; or "1 leaves".
+//
+// # Upgrades
+//
+// A newer containr must not find an older monitor that does not do what it is asked for. So a monitor that hears from a client
+// of a newer version, or whose program has been replaced, leaves instead of answering: it stops between two chunks of output,
+// lets go of all locks, and ends. The client waits for that, starts the monitor that it came with, and asks again; that
+// one finds everything where the other has left it, as it would if the other had been killed. A newer monitor serves
+// older clients.
 package monitor
 
 import (
@@ -99,6 +108,17 @@ type Monitor struct {
 	busy   int
 	idle   *time.Timer
 	listen net.Listener
+
+	// restarts says when containers are to be started again.
+	restarts map[string]time.Time
+
+	// stays ends, by stop, when the monitor leaves. Before it ends, those who look after containers have to stop, and then
+	// those who talk to clients. All change with mu held.
+	stays        context.Context
+	stop         context.CancelFunc
+	looks, talks sync.WaitGroup
+	// dropped says that clients are not served any more.
+	dropped bool
 }
 
 // Run looks after the containers of a state root until there are none. If there is a
@@ -116,8 +136,10 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
-	m := &Monitor{o: o, adopted: map[string]bool{}, hubs: map[string]*hub{}, busy: 1,
+	m := &Monitor{o: o, adopted: map[string]bool{}, hubs: map[string]*hub{}, restarts: map[string]time.Time{}, busy: 1,
 		runtime: &runtime.Runtime{Root: filepath.Join(o.Run, "runtime"), Facts: facts}}
+	m.stays, m.stop = context.WithCancel(background)
+	defer m.stop()
 	if m.containers, err = container.OpenStore(o.Root, o.Run); err != nil {
 		return err
 	}
@@ -136,7 +158,12 @@ func Run(o Options) error {
 		}
 	}
 	m.done()
-	return m.serve()
+	err = m.serve()
+	m.leave()
+	m.looks.Wait()
+	m.dropClients()
+	m.talks.Wait()
+	return err
 }
 
 // listen makes the socket. One that is there is of a monitor that was killed.
@@ -214,9 +241,20 @@ func (m *Monitor) scan() {
 
 // await has a container cleaned up, which starts it again, at a time.
 func (m *Monitor) await(id string, at time.Time) {
-	m.keep()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.restarts[id].Equal(at) {
+		return
+	}
+	m.restarts[id] = at
+	m.busy++
 	time.AfterFunc(time.Until(at), func() {
 		defer m.done()
+		m.mu.Lock()
+		if m.restarts[id].Equal(at) {
+			delete(m.restarts, id)
+		}
+		m.mu.Unlock()
 		m.cleanup(id)
 	})
 }
@@ -252,12 +290,19 @@ func (m *Monitor) adopt(id string) error {
 	}
 	c.lock = lock
 	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.leaving() {
+		c.close()
+		return errors.Join(lock.Release(), errLeaving)
+	}
 	m.adopted[id] = true
 	m.busy++
-	m.mu.Unlock()
-	go c.look(record)
+	m.looks.Go(func() { c.look(record) })
 	return nil
 }
+
+// errLeaving means that the monitor takes nothing on any more.
+var errLeaving = errors.New("the monitor ends, as a newer one is to take its place")
 
 // open prepares to look after a container, whose lock is held; nil if nothing of it is
 // there to be looked after.
@@ -282,7 +327,8 @@ func (m *Monitor) open(id string) (container.Record, *adopted, error) {
 	return record, c, nil
 }
 
-// released ends the looking after a container.
+// released ends the looking after a container that has ended. What is to be done then is done by another process, for
+// which nobody waits who leaves.
 func (m *Monitor) released(id string) {
 	m.mu.Lock()
 	delete(m.adopted, id)
@@ -290,8 +336,10 @@ func (m *Monitor) released(id string) {
 		delete(m.hubs, id)
 	}
 	m.mu.Unlock()
-	defer m.done()
-	m.cleanup(id)
+	go func() {
+		defer m.done()
+		m.cleanup(id)
+	}()
 }
 
 // serve answers requests until the monitor ends.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/safepath"
+	"github.com/containr/containr/internal/sys"
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
@@ -223,7 +224,7 @@ func (s *Store) publish(st *Staged, parent, chain ChainID) error {
 		OpaqueRoot:   st.layer.opaqueRoot,
 		Created:      time.Now().UTC(),
 		Short:        short,
-		UnsyncedBoot: bootID(),
+		UnsyncedBoot: sys.BootID(),
 	}
 	layer := filepath.Join(st.work.dir, layerDir)
 	if err := writeInfo(layer, info, durable.Options{Volatile: true}); err != nil {

@@ -96,13 +96,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	_ "crypto/sha256" // the digests of layers and chains
 	_ "crypto/sha512"
 
 	"github.com/opencontainers/go-digest"
+
+	"github.com/containr/containr/internal/sys"
 )
 
 var (
@@ -269,18 +270,8 @@ func readInfo(dir string) (Info, error) {
 // doubtful reports whether the machine was restarted before the snapshot was
 // flushed.
 func (i Info) doubtful() bool {
-	return i.UnsyncedBoot != "" && i.UnsyncedBoot != bootID()
+	return i.UnsyncedBoot != "" && i.UnsyncedBoot != sys.BootID()
 }
-
-// bootID names this boot of the machine (random(4)); all boots are one where
-// it cannot be read.
-var bootID = sync.OnceValue(func() string {
-	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "unknown"
-	}
-	return strings.TrimSpace(string(id))
-})
 
 // chain describes chain and all those it builds on, the base last.
 func (s *Store) chain(chain ChainID) ([]Info, error) {
