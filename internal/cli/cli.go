@@ -40,6 +40,7 @@ import (
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/host"
 )
 
 //go:generate go run ./gendocs ../../docs/cli ../../man
@@ -74,6 +75,7 @@ type globalFlags struct {
 	logFormat   string
 	errorFormat string
 	offline     bool
+	snapshotter string
 }
 
 // Main runs the command line and returns the exit status. args do not hold the
@@ -277,6 +279,7 @@ func (g *globalFlags) bind(root *cobra.Command) {
 	f.Lookup("root-dir").Hidden = true
 	f.BoolVarP(&g.debug, "debug", "D", false, "print what is done, step by step")
 	f.BoolVar(&g.offline, "offline", false, "ask no registry, as with CONTAINR_OFFLINE=1 in the environment")
+	f.StringVar(&g.snapshotter, "snapshotter", host.AutoSnapshotter, "give new containers their root file systems by `NAME`: auto, overlay, btrfs, native (copies)")
 	f.StringVar(&g.logLevel, "log-level", "warn", "print messages from `LEVEL` on: debug, info (what happens to containers and images), warn, error")
 	f.StringVar(&g.logFormat, "log-format", "text", "print messages as `FORMAT`: text or json")
 	f.StringVar(&g.errorFormat, "error-format", "text", "print the error that ends the command as `FORMAT`: text or json, which has its code")
@@ -287,6 +290,9 @@ func (g *globalFlags) apply(w io.Writer) error {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(g.logLevel)); err != nil {
 		return usageErrorf("--log-level %s: use debug, info, warn or error", g.logLevel)
+	}
+	if !slices.Contains(host.SnapshotterNames(), g.snapshotter) {
+		return usageErrorf("--snapshotter %s: use %s", g.snapshotter, strings.Join(host.SnapshotterNames(), ", "))
 	}
 	if g.errorFormat != "text" && g.errorFormat != "json" {
 		return usageErrorf("--error-format %s: use text or json", g.errorFormat)
@@ -322,5 +328,5 @@ func (p *Program) engine() (*engine.Engine, error) {
 		<-p.caught
 	}
 	root, err := absolute(p.global.root)
-	return engine.New(engine.Options{Root: root, Offline: p.global.offline}), err
+	return engine.New(engine.Options{Root: root, Offline: p.global.offline, Snapshotter: p.global.snapshotter}), err
 }

@@ -76,7 +76,7 @@ func (p *Program) doctor(ctx context.Context, f doctorFlags) error {
 // lookAt looks at this machine, for an engine.
 func (p *Program) lookAt(ctx context.Context, e *engine.Engine, registries []string) *doctor.Machine {
 	_, missing := baseimage.Archive()
-	return doctor.Probe(ctx, doctor.Options{Root: e.Root(), Init: e.InitProgram(), Monitor: e.MonitorProgram(), BaseImage: missing == nil, Registries: registries})
+	return doctor.Probe(ctx, doctor.Options{Root: e.Root(), Snapshotter: p.global.snapshotter, Init: e.InitProgram(), Monitor: e.MonitorProgram(), BaseImage: missing == nil, Registries: registries})
 }
 
 func notOK(findings []doctor.Finding) []doctor.Finding {

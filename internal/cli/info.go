@@ -23,14 +23,16 @@ type infoDocument struct {
 	Containers, ContainersRunning, ContainersPaused, ContainersStopped int
 	Images                                                             int
 	Driver, BackingFilesystem                                          string
-	CgroupDriver, CgroupVersion                                        string
-	Controllers                                                        []string
-	KernelVersion, OperatingSystem, OSType, Architecture               string
-	NCPU                                                               int
-	MemTotal                                                           uint64 // bytes
-	SecurityOptions                                                    []string
-	Rootless                                                           bool
-	DockerRootDir, RunDir                                              string
+	// DriverReason says why it is that driver, where it is not the best.
+	DriverReason                                         string `json:",omitempty"`
+	CgroupDriver, CgroupVersion                          string
+	Controllers                                          []string
+	KernelVersion, OperatingSystem, OSType, Architecture string
+	NCPU                                                 int
+	MemTotal                                             uint64 // bytes
+	SecurityOptions                                      []string
+	Rootless                                             bool
+	DockerRootDir, RunDir                                string
 	// Warnings say what is missing, as `doctor` finds it.
 	Warnings []string
 }
@@ -70,10 +72,14 @@ func (p *Program) info(ctx context.Context) (infoDocument, error) {
 	if err != nil {
 		return infoDocument{}, err
 	}
+	snapshotter, err := e.Snapshotter()
+	if err != nil {
+		return infoDocument{}, err
+	}
 	m := p.lookAt(ctx, e, nil)
 	d := infoDocument{
 		ServerVersion: Version, Containers: i.Containers(), ContainersRunning: i.Running, ContainersPaused: i.Paused, ContainersStopped: i.Stopped,
-		Images: i.Images, Driver: "overlay", BackingFilesystem: m.Storage.FileSystem, CgroupDriver: "cgroupfs",
+		Images: i.Images, Driver: snapshotter.Name, DriverReason: snapshotter.Why, BackingFilesystem: m.Storage.FileSystem, CgroupDriver: "cgroupfs",
 		CgroupVersion: strings.TrimPrefix(i.Facts.CgroupMode.String(), "v"), Controllers: controllersOf(i),
 		KernelVersion: m.Release, OperatingSystem: m.Distribution.Name, OSType: runtime.GOOS, Architecture: i.Facts.Arch,
 		NCPU: runtime.NumCPU(), SecurityOptions: securityOptions(m), Rootless: !i.Facts.Root(), DockerRootDir: i.Root, RunDir: i.Run,
@@ -131,6 +137,9 @@ func writeInfo(w io.Writer, d infoDocument) error {
 	line(" Stopped", "%d", d.ContainersStopped)
 	line("Images", "%d", d.Images)
 	line("Storage Driver", "%s", d.Driver)
+	if d.DriverReason != "" {
+		line(" Reason", "%s", d.DriverReason)
+	}
 	line(" Backing Filesystem", "%s", d.BackingFilesystem)
 	line("Cgroup Driver", "%s", d.CgroupDriver)
 	line("Cgroup Version", "%s", d.CgroupVersion)

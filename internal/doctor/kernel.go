@@ -14,8 +14,8 @@ var kernelChecks = []check{
 	{group: "Kernel", name: "proc", needed: true, ask: procMounted},
 	{group: "Kernel", name: "namespaces", needed: true, ask: namespaces},
 	{group: "Kernel", name: "file-systems", needed: true, ask: fileSystems},
-	{group: "Kernel", name: "overlay", needed: true, ask: overlay},
-	{group: "Kernel", name: "overlay-in-user-namespaces", concerns: ordinary, needed: true, ask: overlayForUsers},
+	{group: "Kernel", name: "overlay", ask: overlay},
+	{group: "Kernel", name: "overlay-in-user-namespaces", concerns: ordinary, ask: overlayForUsers},
 	{group: "Kernel", name: "time-namespaces", ask: timeNamespaces},
 	{group: "Kernel", name: "network-namespaces", ask: networkNamespaces},
 	{group: "Kernel", name: "recursive-read-only", ask: since(5, 12, "mount_setattr(2): read-only binds are read-only all the way down", "what is mounted below a read-only bind stays writable")},
@@ -76,7 +76,7 @@ func fileSystems(m *Machine) (State, string, string) {
 
 func overlay(m *Machine) (State, string, string) {
 	if !slices.Contains(m.FileSystems, "overlay") {
-		return Missing, "the kernel has no overlay file system: images cannot be used, only --rootfs", "sudo modprobe overlay"
+		return Limited, "the kernel has no overlay file system: see snapshotter", "sudo modprobe overlay"
 	}
 	if m.Facts.HasOverlayLowerAppend() {
 		return OK, "overlay, with as many layers as images have", ""
@@ -88,7 +88,7 @@ func overlayForUsers(m *Machine) (State, string, string) {
 	if m.Facts.Kernel.AtLeast(5, 11) {
 		return OK, "overlay can be mounted in a user namespace", ""
 	}
-	return Missing, fmt.Sprintf("Linux %s lets only root mount an overlay (5.11 lets everybody)", m.Facts.Kernel), newerKernel
+	return Limited, fmt.Sprintf("Linux %s lets only root mount an overlay (5.11 lets everybody): see snapshotter", m.Facts.Kernel), newerKernel
 }
 
 func timeNamespaces(m *Machine) (State, string, string) {

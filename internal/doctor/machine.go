@@ -51,6 +51,8 @@ type Machine struct {
 	Tunnel bool
 
 	Storage Storage
+	// Snapshotter is the one that was asked for, empty for the best.
+	Snapshotter string
 	// OpenFiles is the soft limit of open files that programs here begin with.
 	OpenFiles uint64
 

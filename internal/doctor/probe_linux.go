@@ -27,6 +27,8 @@ import (
 type Options struct {
 	// Root is the state root, Init and Monitor the paths of containr-init and -monitor, empty if there is none.
 	Root, Init, Monitor string
+	// Snapshotter is the one that was asked for, empty for the best.
+	Snapshotter string
 	// BaseImage says that the built-in image is there.
 	BaseImage bool
 	// Registries are to be asked, by HTTPS. Nothing else here uses a network.
@@ -35,7 +37,7 @@ type Options struct {
 
 // Probe looks at this machine. What cannot be found out is left out: Examine says so. It changes nothing.
 func Probe(ctx context.Context, o Options) *Machine {
-	m := &Machine{Init: o.Init, Monitor: o.Monitor, BaseImage: o.BaseImage, Now: time.Now()}
+	m := &Machine{Snapshotter: o.Snapshotter, Init: o.Init, Monitor: o.Monitor, BaseImage: o.BaseImage, Now: time.Now()}
 	m.OpenFiles, _ = filelimit.Original()
 	m.probeFacts()
 	m.probeKernel()

@@ -2,13 +2,17 @@ package doctor
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/docker/go-units"
+
+	"github.com/containr/containr/pkg/host"
 )
 
 var storageChecks = []check{
 	{group: "Storage", name: "state-root", needed: true, ask: stateRoot},
 	{group: "Storage", name: "file-system", needed: true, ask: stateFileSystem},
+	{group: "Storage", name: "snapshotter", needed: true, ask: snapshotter},
 	{group: "Storage", name: "space", ask: space},
 	{group: "Storage", name: "inodes", ask: inodes},
 	{group: "Storage", name: "open-files", ask: openFiles},
@@ -36,11 +40,27 @@ func stateFileSystem(m *Machine) (State, string, string) {
 	case "":
 		return Limited, "its type is not known", ""
 	case "overlay", "overlayfs":
-		return Missing, "overlay: one overlay cannot have its writable layer on another", another
+		return Limited, "overlay: one overlay cannot have its writable layer on another; see snapshotter", another
 	case "proc", "sysfs", "nfs", "nfs4", "cifs", "smb3", "9p", "virtiofs", "fuseblk", "vfat", "exfat", "ecryptfs":
 		return Missing, m.Storage.FileSystem + ": an overlay cannot have its writable layer there", another
 	}
 	return OK, m.Storage.FileSystem, ""
+}
+
+// snapshotter says in which way containers get their root file systems.
+func snapshotter(m *Machine) (State, string, string) {
+	on := host.Storage{FileSystem: m.Storage.FileSystem, Overlay: slices.Contains(m.FileSystems, "overlay")}
+	ways := m.Facts.Snapshotters(on, !m.Facts.Root())
+	s, why, err := host.ChooseSnapshotter(ways, m.Snapshotter)
+	switch {
+	case err != nil:
+		return Missing, err.Error(), "leave --snapshotter out; " + s.Mend
+	case s.Cost == "":
+		return OK, s.Name + ": layers are stacked, and cost nothing for each container", ""
+	case ways[0].Problem == "":
+		return OK, fmt.Sprintf("%s, as %s: %s", s.Name, why, s.Cost), ""
+	}
+	return Limited, fmt.Sprintf("%s, as %s: %s", s.Name, why, s.Cost), ways[0].Mend
 }
 
 // Below these a pull or a container soon fails.

@@ -295,6 +295,10 @@ var table = []Entry{
 
 	{Code: "CTR-3013", Sentinel: host.ErrNoCRIU, Name: "pkg/host.ErrNoCRIU", Title: "CRIU is not installed",
 		Cause: "Saving a container to files while it runs, and restoring it, is the work of the program criu, which is not in PATH.", Do: []string{"Install it: `containr doctor` prints the line."}},
+	{Code: "CTR-3014", Sentinel: host.ErrSnapshotter, Name: "pkg/host.ErrSnapshotter", Title: "snapshotter cannot be used here",
+		Cause:   "The way that was asked for to give containers their root file systems does not work on this machine or in this directory.",
+		Reasons: []string{"btrfs needs the state root on a btrfs", "an overlay needs a kernel that has it, and a file system below it that is no overlay itself", "Linux 5.10 lets only root mount overlays"},
+		Do:      []string{"Leave --snapshotter out; `containr doctor` says what can be used and what mends the rest."}},
 
 	{Code: "CTR-3901", Sentinel: unix.ENOSPC, Title: "the disk is full",
 		Cause:   "The kernel had no room for more, or no inode.",

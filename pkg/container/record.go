@@ -32,6 +32,8 @@ type Record struct {
 	// Chain names the snapshot that its root file system lies on, empty with
 	// --rootfs.
 	Chain string `json:"chain,omitempty"`
+	// Snapshotter is the driver that presents the chain, as pkg/snapshot calls it; empty is overlay.
+	Snapshotter string `json:"snapshotter,omitempty"`
 	// Config is what the user asked for, with the defaults filled in.
 	Config Config `json:"config"`
 	// Command is what runs, without the init of --init.

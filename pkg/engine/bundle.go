@@ -159,15 +159,11 @@ func (e *Engine) RepackImage(ctx context.Context, r RepackRequest) (*image.Image
 	if _, _, err := e.unpackNamed(ctx, InspectRequest{Name: record.Manifest.String(), Platform: record.Platform}); err != nil {
 		return nil, err
 	}
-	facts, err := e.facts()
+	snapshots, err := e.snapshots()
 	if err != nil {
 		return nil, err
 	}
-	// rootfs is a whole tree, as native snapshots are.
-	native, err := snapshot.Open(filepath.Join(e.root, "snapshots"), snapshot.Options{Rootless: !facts.Root(), Native: true})
-	if err != nil {
-		return nil, err
-	}
+	native := snapshots.With(snapshot.Native) // rootfs is a whole tree
 	images, err := e.images()
 	if err != nil {
 		return nil, err

@@ -48,7 +48,7 @@ func (e *Engine) layersOf(ctx context.Context, ref string) (*layers, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &layers{record, snapshots, snapshot.ChainID(record.Chain), filepath.Join(home.layer(record.ID), "upper")}, nil
+	return &layers{record, snapshots.With(snapshot.Driver(record.Snapshotter)), snapshot.ChainID(record.Chain), filepath.Join(home.layer(record.ID), "upper")}, nil
 }
 
 // Diff lists what a container has changed of its image's tree. Files and directories that were made for

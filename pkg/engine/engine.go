@@ -70,6 +70,9 @@ type Options struct {
 	Init string
 	// Offline forbids to ask registries.
 	Offline bool
+	// Snapshotter is the way in which new containers get their root file systems, one of host.SnapshotterNames; empty is
+	// the best that can be used.
+	Snapshotter string
 	// Monitor is the program that looks after detached containers. Empty looks for
 	// containr-monitor in the same places.
 	Monitor string

@@ -108,7 +108,11 @@ func (e *Engine) mountTree(ctx context.Context, img *image.Image, dir string) er
 	if err != nil {
 		return err
 	}
-	mounts, err := snapshots.View(ctx, chain)
+	chosen, err := e.Snapshotter()
+	if err != nil {
+		return err
+	}
+	mounts, err := snapshots.With(snapshot.Driver(chosen.Name)).View(ctx, chain)
 	if err != nil {
 		return err
 	}

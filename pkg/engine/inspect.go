@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/logs"
 	"github.com/containr/containr/pkg/monitor"
 )
@@ -197,7 +199,7 @@ func timeText(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 func inspection(r container.Record, st container.State) *Inspection {
 	i := &Inspection{ID: r.ID, Created: timeText(r.Created), Image: r.ConfigDigest, Name: "/" + r.Name, RestartCount: st.Restarts,
-		Driver: "overlay", Platform: "linux", Mounts: []InspectedMount{}, Args: []string{}}
+		Driver: cmp.Or(r.Snapshotter, host.OverlaySnapshotter), Platform: "linux", Mounts: []InspectedMount{}, Args: []string{}}
 	if len(r.Command) > 0 {
 		i.Path, i.Args = r.Command[0], r.Command[1:]
 	}

@@ -34,6 +34,7 @@ type prepared struct {
 	// imageConfig is the image's configuration as it is in the store.
 	imageConfig []byte
 	chain       snapshot.ChainID
+	driver      snapshot.Driver // "" with --rootfs
 	home        *home
 	place       *container.Reservation
 	spec        *specs.Spec
@@ -185,10 +186,11 @@ func (e *Engine) rootFS(ctx context.Context, p *prepared) (container.Root, error
 		}
 		return container.Root{Path: p.config.Rootfs}, nil
 	}
-	snapshots, err := p.home.snapshots(e)
+	snapshots, err := p.home.presented(e)
 	if err != nil {
 		return container.Root{}, err
 	}
+	p.driver = snapshots.Driver()
 	layer := p.home.layer(p.place.ID)
 	root := container.Root{Path: filepath.Join(p.home.files(p.place), "rootfs")}
 	for _, d := range []string{filepath.Dir(layer), layer, root.Path} {
@@ -199,6 +201,10 @@ func (e *Engine) rootFS(ctx context.Context, p *prepared) (container.Root, error
 	mounts, err := snapshots.Prepare(ctx, p.chain, filepath.Join(layer, "upper"), filepath.Join(layer, "work"))
 	if err != nil {
 		return container.Root{}, err
+	}
+	if len(mounts) == 1 && mounts[0].Type == "bind" {
+		root.Path = mounts[0].Source // a directory of the container's own: the runtime binds it
+		return root, nil
 	}
 	for _, m := range mounts {
 		root.Mounts = append(root.Mounts, specMount(m))
@@ -342,7 +348,7 @@ func (e *Engine) seccomp(file string) (func([]string) (*specs.LinuxSeccomp, erro
 
 // record is what is kept about the container.
 func (p *prepared) record() (container.Record, error) {
-	r := container.Record{Created: time.Now().UTC(), Config: p.config, Chain: string(p.chain), Spec: p.spec}
+	r := container.Record{Created: time.Now().UTC(), Config: p.config, Chain: string(p.chain), Snapshotter: string(p.driver), Spec: p.spec}
 	var img v1.ImageConfig
 	if p.image != nil {
 		img, r.ConfigDigest = p.image.Config.Config, p.image.ConfigDigest.String()

@@ -152,3 +152,16 @@ func TestLook(t *testing.T) {
 		t.Errorf("what is not there is mounted with %v", got)
 	}
 }
+
+// A state root that is not there yet will be on the file system of the directory that it will be made in.
+func TestProbeStorage(t *testing.T) {
+	for dir, want := range map[string]string{"/proc/self": "proc", "/sys/none/such": "sysfs"} {
+		s, err := ProbeStorage(dir)
+		if err != nil || s.FileSystem != want {
+			t.Errorf("%s: %+v, error %v, want %s", dir, s, err, want)
+		}
+	}
+	if !hasFileSystem("proc") || hasFileSystem("nosuchfs") {
+		t.Error("the kernel has proc, and no nosuchfs")
+	}
+}

@@ -19,6 +19,7 @@ type layer struct {
 	// placeholder of hard links, lest its inode number be used again.
 	held  *safepath.Root
 	maker maker
+	marks marks
 	// dirs has the metadata of all directories, which is applied last.
 	dirs map[string]*dirNote
 	// assumed has the directories that were made because files were put into
@@ -54,8 +55,7 @@ type linkNote struct {
 type applier struct {
 	*layer
 	limits  Limits
-	opaque  string // attribute of opaque directories
-	lower   *view  // with the layer itself as its top; nil: not known yet
+	lower   *view // with the layer itself as its top; nil: not known yet
 	buf     []byte
 	bytes   int64
 	noted   int64
@@ -202,8 +202,12 @@ func (a *applier) missing(d *safepath.Dir, base string) (string, error) {
 		return a.imply(d, base, name)
 	case err != nil:
 		return "", err
-	case isWhiteout(st):
-		// The lower directory is gone; this is a new one.
+	}
+	gone, err := a.marks.isWhiteout(d, base, st)
+	switch {
+	case err != nil:
+		return "", err
+	case gone: // the lower directory; this is a new one
 		if err := a.replaceByOpaque(d, base); err != nil {
 			return "", err
 		}
@@ -283,7 +287,7 @@ func (a *applier) replaceByOpaque(d *safepath.Dir, base string) error {
 	if err := d.Mkdir(base, 0o700); err != nil {
 		return err
 	}
-	return d.Setxattr(base, a.opaque, []byte("y"))
+	return d.Setxattr(base, a.marks.opaque, []byte("y"))
 }
 
 // device makes a device node, which is data to us and means something only to

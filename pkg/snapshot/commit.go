@@ -163,7 +163,10 @@ func (l *layer) settleWhiteouts(v *view) error {
 
 func (l *layer) settleWhiteout(v *view, d *safepath.Dir, base, name string) error {
 	here, err := d.Lstat(base)
-	if err != nil || !isWhiteout(here) {
+	if err != nil {
+		return err
+	}
+	if gone, err := l.marks.isWhiteout(d, base, here); err != nil || !gone {
 		return err
 	}
 	n, err := v.below(name)

@@ -87,7 +87,7 @@ func (s *Store) withChain(chain ChainID, f func(*view) error) error {
 	return f(v)
 }
 
-// withUpper opens the views of a chain, and of what became of it in the directory upper, for f. A native store has
+// withUpper opens the views of a chain, and of what became of it in the directory upper, for f. Some drivers have
 // all of the tree in upper.
 func (s *Store) withUpper(chain ChainID, upper string, f func(before, after *view) error) error {
 	root, err := safepath.OpenRoot(upper)
@@ -99,7 +99,7 @@ func (s *Store) withUpper(chain ChainID, upper string, f func(before, after *vie
 	if err != nil {
 		return err
 	}
-	v, err := s.openView(&layerTree{root: root, opaqueRoot: s.opts.Native, place: upper}, all)
+	v, err := s.openView(&layerTree{root: root, opaqueRoot: s.opts.Driver.whole(), place: upper}, all)
 	if err != nil {
 		return err
 	}

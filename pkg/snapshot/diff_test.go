@@ -196,12 +196,11 @@ func TestLayersWrittenDownAgainAreTheSame(t *testing.T) {
 		}
 		checked++
 		last := len(archives) - 1
-		native, copied := *s, s.dir+"/copied"
-		native.opts.Native = true
+		native, copied := s.With(Native), s.dir+"/copied"
 		if err := native.Copy(t.Context(), chain, copied); err != nil {
 			rt.Fatal(err)
 		}
-		for way, layer := range map[string][]byte{"overlay": diffOf(t, s, info.Parent, s.fs(info)), "native": diffOf(t, &native, info.Parent, copied)} {
+		for way, layer := range map[string][]byte{"overlay": diffOf(t, s, info.Parent, s.fs(info)), "native": diffOf(t, native, info.Parent, copied)} {
 			again := open(t, Options{})
 			got := mounted(t, again, unpack(t, again, append(slices.Clone(archives[:last]), layer)...))
 			if d := diff(wholeSeconds(m.fingerprint()), wholeSeconds(got)); d != "" {
@@ -265,7 +264,7 @@ func TestOwnersAreThoseOfTheContainer(t *testing.T) {
 
 // Times can be bounded, so that the same content is the same layer tomorrow.
 func TestTimesAreBounded(t *testing.T) {
-	s := open(t, Options{Rootless: os.Geteuid() != 0, Native: true})
+	s := open(t, Options{Rootless: os.Geteuid() != 0, Driver: Native})
 	chain := unpack(t, s, archive(t, own(reg("old", "x"))))
 	upper := t.TempDir() + "/upper"
 	if _, err := s.Prepare(t.Context(), chain, upper, ""); err != nil {

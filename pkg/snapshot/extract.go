@@ -105,6 +105,7 @@ func (s *Store) stage(ctx context.Context) (*Staged, error) {
 			root:    root,
 			held:    held,
 			maker:   mk,
+			marks:   s.marks,
 			dirs:    map[string]*dirNote{"": {meta: mk.implied(), implicit: true}},
 			assumed: map[string]bool{},
 			holders: map[string]string{},
@@ -167,7 +168,6 @@ func (st *Staged) applyArchive(in io.Reader, limits Limits, parent ChainID) erro
 	a := &applier{
 		layer:  st.layer,
 		limits: limits,
-		opaque: st.store.opaqueXattr(),
 	}
 	if parent != "" {
 		chain, err := st.store.chain(parent)

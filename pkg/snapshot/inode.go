@@ -76,11 +76,12 @@ func xattrs(records map[string]string) map[string]string {
 }
 
 // foreign tells the attributes that an archive has no say in: those by which
-// overlayfs would take a directory for opaque or moved to a place outside the
+// overlayfs or we would take a directory for opaque or moved to a place outside the
 // layer, and the SELinux label, which the host gives to the whole mount.
 func foreign(xattr string) bool {
 	return strings.HasPrefix(xattr, "trusted.overlay.") ||
 		strings.HasPrefix(xattr, "user.overlay.") ||
+		strings.HasPrefix(xattr, plainPrefix) ||
 		xattr == "security.selinux"
 }
 

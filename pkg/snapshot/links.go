@@ -50,10 +50,13 @@ func (a *applier) linkTarget(target string) (old *safepath.Dir, base string, st 
 	if err == nil {
 		st, err = old.Lstat(base)
 	}
-	if err != nil && unlessGone(err) == nil || err == nil && isWhiteout(st) {
-		return nil, "", st, nil
+	if err != nil {
+		return nil, "", st, unlessGone(err)
 	}
-	return old, base, st, err
+	if gone, err := a.marks.isWhiteout(old, base, st); err != nil || gone {
+		return nil, "", st, err
+	}
+	return old, base, st, nil
 }
 
 // unlessGone returns err, but nil if it says that there is no such name.

@@ -50,11 +50,10 @@ func (s *Store) prepare(ctx context.Context, chain ChainID, upper, work string) 
 		return Mount{}, err
 	}
 	switch {
-	case s.opts.Native:
-		if err := s.copyOnce(ctx, all, upper); err != nil {
-			return Mount{}, err
-		}
-		return bind(upper, "rw"), nil
+	case s.opts.Driver == Native:
+		return bind(upper, "rw"), s.copyOnce(ctx, all, upper)
+	case s.opts.Driver == Btrfs:
+		return bind(upper, "rw"), s.snapshotOnce(ctx, all, upper)
 	case len(all) == 0:
 		if err := os.MkdirAll(upper, 0o755); err != nil {
 			return Mount{}, err
@@ -136,9 +135,9 @@ func (s *Store) view(ctx context.Context, chain ChainID) (Mount, error) {
 		return Mount{}, err
 	case len(all) == 0:
 		return Mount{Type: "tmpfs", Source: "tmpfs", Options: []string{"ro", "mode=755"}}, nil
-	case len(lowers(all)) == 1:
+	case len(lowers(all)) == 1 && !s.marks.plain():
 		return bind(s.fs(all[0]), "ro"), nil
-	case s.opts.Native:
+	case s.opts.Driver.whole():
 		flat, err := s.flat(ctx, all)
 		return bind(flat, "ro"), err
 	}

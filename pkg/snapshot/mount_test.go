@@ -16,7 +16,7 @@ import (
 // file.
 var drivers = map[string]Options{
 	"overlay": {Rootless: os.Geteuid() != 0},
-	"native":  {Rootless: os.Geteuid() != 0, Native: true},
+	"native":  {Rootless: os.Geteuid() != 0, Driver: Native},
 }
 
 // Prepare gives each container a tree of its own; what one changes, no other

@@ -15,7 +15,7 @@ import (
 )
 
 // flatDir, in the directory of a snapshot, is the tree of its whole chain,
-// made when a native store is first asked for it.
+// made when a driver that copies is first asked for it.
 const flatDir = "flat"
 
 // flat returns the directory with the tree of the chain all, top first.
@@ -67,7 +67,7 @@ func (s *Store) copyTree(ctx context.Context, all []Info, dir string) error {
 	if err != nil {
 		return err
 	}
-	root, err := makeRoot(dir, mk)
+	root, err := s.makeTree(dir, mk)
 	if err != nil {
 		return err
 	}

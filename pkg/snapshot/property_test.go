@@ -119,7 +119,11 @@ func compareModel(t *testing.T, all [][]entry, m *model, refusal error) string {
 	for _, entries := range all {
 		archives = append(archives, archive(t, entries...))
 	}
-	s := open(t, Options{Rootless: os.Geteuid() != 0, Native: os.Geteuid() != 0})
+	o := Options{}
+	if os.Geteuid() != 0 {
+		o = Options{Rootless: true, Driver: Native}
+	}
+	s := open(t, o)
 	defer safepath.RemoveAll(s.dir) // which copes with directories closed to their owner
 	chain, err := s.Unpack(t.Context(), layers(archives...), nil)
 	if (err != nil) != (refusal != nil) {
@@ -189,8 +193,7 @@ func TestAssumptionsAreChecked(t *testing.T) {
 
 // allWays looks at chain in every way that this user can.
 func allWays(t *testing.T, s *Store, chain ChainID) map[string]map[string]string {
-	native := *s
-	native.opts.Native = true
+	native := s.With(Native)
 	copied := t.TempDir() + "/copy"
 	mounts, err := native.Prepare(t.Context(), chain, copied, "")
 	if err != nil {

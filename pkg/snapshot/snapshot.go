@@ -79,6 +79,12 @@
 // never flushed ([Store.Sync]) counts as missing, because a power failure may
 // have emptied its files.
 //
+// # On an overlay
+//
+// An overlay, such as the root of a container that containr runs in, cannot have the layers of another: it takes the marks
+// of removed files and opaque directories for its own. A store there has marks that mean nothing to the kernel, an
+// attribute each, and can only be used with drivers that copy the layers ([Native]).
+//
 // # Without root
 //
 // With [Options].Rootless, overlayfs keeps its attributes as user.overlay.*;
@@ -157,9 +163,8 @@ type Options struct {
 	// ids for them. An archive with another owner is refused. A store must always
 	// be opened with the same maps.
 	UIDMap, GIDMap []IDMap
-	// Native makes Prepare and View copy the layers instead of stacking them,
-	// for hosts without overlayfs.
-	Native bool
+	// Driver is the way to present chains; empty is Overlay.
+	Driver Driver
 	// Limits bounds each layer.
 	Limits Limits
 }
@@ -167,8 +172,9 @@ type Options struct {
 // Store is a directory of snapshots. Its methods may be called by many
 // goroutines and processes at once.
 type Store struct {
-	dir  string
-	opts Options
+	dir   string
+	opts  Options
+	marks marks
 }
 
 // Open opens the store at dir, which is made (mode 0700: the files in it have
@@ -183,7 +189,11 @@ func Open(dir string, o Options) (*Store, error) {
 			return nil, fmt.Errorf("open snapshots: %w", err)
 		}
 	}
-	return &Store{dir: dir, opts: o}, nil
+	marks, err := marksIn(dir, o.Rootless)
+	if err != nil {
+		return nil, fmt.Errorf("open snapshots: %w", err)
+	}
+	return &Store{dir: dir, opts: o, marks: marks}, nil
 }
 
 const (

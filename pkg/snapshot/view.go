@@ -16,8 +16,8 @@ import (
 // they say otherwise.
 type view struct {
 	layers []layerTree
-	lent   int    // how many layers belong to somebody else
-	opaque string // name of the attribute that marks opaque directories
+	lent   int // how many layers belong to somebody else
+	marks  marks
 }
 
 type layerTree struct {
@@ -37,15 +37,10 @@ func (n node) exists() bool { return n.st.Mode != 0 }
 func (n node) isDir() bool  { return n.st.Mode&unix.S_IFMT == unix.S_IFDIR }
 func (n node) isLink() bool { return n.st.Mode&unix.S_IFMT == unix.S_IFLNK }
 
-// isWhiteout tells the mark of a removed file.
-func isWhiteout(st unix.Stat_t) bool {
-	return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0
-}
-
 // openView opens the snapshots in chain, top first, below the tree over, if
 // that is not nil. It must be closed, which leaves over open.
 func (s *Store) openView(over *layerTree, chain []Info) (*view, error) {
-	v := &view{opaque: s.opaqueXattr()}
+	v := &view{marks: s.marks}
 	if over != nil {
 		v.layers = append(v.layers, *over)
 		v.lent = 1
@@ -70,7 +65,7 @@ func (v *view) close() {
 
 // under is the view without its top layer; it needs no closing.
 func (v *view) under() *view {
-	return &view{layers: v.layers[1:], opaque: v.opaque}
+	return &view{layers: v.layers[1:], marks: v.marks}
 }
 
 // top is the root of the view.
@@ -96,14 +91,14 @@ func (v *view) top() (node, error) {
 func (v *view) child(dirs []int, name string) (node, error) {
 	var n node
 	for _, i := range dirs {
-		st, opaque, err := v.lstat(i, name)
+		st, what, err := v.lstat(i, name)
 		if errors.Is(err, unix.ENOENT) {
 			continue
 		}
 		if err != nil {
 			return node{}, err
 		}
-		if isWhiteout(st) {
+		if what == markWhiteout {
 			break
 		}
 		isDir := st.Mode&unix.S_IFMT == unix.S_IFDIR
@@ -116,27 +111,34 @@ func (v *view) child(dirs []int, name string) (node, error) {
 		if isDir {
 			n.dirs = append(n.dirs, i)
 		}
-		if !isDir || opaque {
+		if !isDir || what == markOpaque {
 			break
 		}
 	}
 	return n, nil
 }
 
-// lstat looks at name in one layer.
-func (v *view) lstat(layer int, name string) (st unix.Stat_t, opaque bool, err error) {
+// lstat looks at name in one layer, and whether it is marked.
+func (v *view) lstat(layer int, name string) (st unix.Stat_t, what mark, err error) {
 	d, base, err := v.layers[layer].root.Parent(name)
 	if err != nil {
-		return st, false, err
+		return st, markNone, err
 	}
-	if st, err = d.Lstat(base); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return st, false, err
+	if st, err = d.Lstat(base); err != nil {
+		return st, markNone, err
 	}
-	value, err := d.Getxattr(base, v.opaque)
-	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
-		return st, false, nil
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		opaque, err := hasMark(d, base, v.marks.opaque)
+		if opaque {
+			what = markOpaque
+		}
+		return st, what, err
 	}
-	return st, string(value) == "y", err
+	gone, err := v.marks.isWhiteout(d, base, st)
+	if gone {
+		what = markWhiteout
+	}
+	return st, what, err
 }
 
 // lookup finds name.

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"github.com/containr/containr/internal/safepath"
@@ -65,14 +66,71 @@ func markOfBase(base string) (mark, error) {
 	return markWhiteout, nil
 }
 
-// opaqueXattr is the attribute by which overlayfs knows a directory that hides
-// what is below it; mounted with "userxattr" it takes one that needs no
-// privilege.
-func (s *Store) opaqueXattr() string {
-	if s.opts.Rootless {
-		return "user.overlay.opaque"
+// marks is how a store marks removed files and opaque directories.
+type marks struct {
+	// opaque is the attribute, with the value "y", of a directory that hides what is below it.
+	opaque string
+	// whiteout is the attribute of an empty file of mode plainMode that stands for a removed one; empty where that is
+	// a character device 0:0.
+	whiteout string
+}
+
+// plainMode lets its owner, who may be an ordinary user, read the attribute of a whiteout.
+const plainMode = 0o400
+
+// plainPrefix begins the names of attributes that are marks for us alone.
+const plainPrefix = "user.containr."
+
+// marksIn says how the store in dir marks things: by the attribute that overlayfs knows (mounted with "userxattr" it
+// takes one that needs no privilege), unless dir is itself on an overlay.
+func marksIn(dir string, rootless bool) (marks, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return marks{}, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	return "trusted.overlay.opaque"
+	switch {
+	case st.Type == unix.OVERLAYFS_SUPER_MAGIC:
+		return marks{opaque: plainPrefix + "opaque", whiteout: plainPrefix + "whiteout"}, nil
+	case rootless:
+		return marks{opaque: "user.overlay.opaque"}, nil
+	}
+	return marks{opaque: "trusted.overlay.opaque"}, nil
+}
+
+// plain reports whether the marks mean nothing to the kernel.
+func (m marks) plain() bool { return m.whiteout != "" }
+
+// makeWhiteout marks name, which must not exist, as removed.
+func (m marks) makeWhiteout(d *safepath.Dir, name string) error {
+	if !m.plain() {
+		return d.Mknod(name, unix.S_IFCHR, 0)
+	}
+	fd, err := d.Create(name, 0o600)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return errors.Join(openInode(fd).setxattr(m.whiteout, "y"), openInode(fd).chmod(plainMode))
+}
+
+// isWhiteout tells the mark of a removed file.
+func (m marks) isWhiteout(d *safepath.Dir, base string, st unix.Stat_t) (bool, error) {
+	switch {
+	case !m.plain():
+		return st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0, nil
+	case st.Mode != unix.S_IFREG|plainMode || st.Size != 0:
+		return false, nil
+	}
+	return hasMark(d, base, m.whiteout)
+}
+
+// hasMark reports whether the attribute says yes.
+func hasMark(d *safepath.Dir, base, xattr string) (bool, error) {
+	value, err := d.Getxattr(base, xattr)
+	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
+		return false, nil
+	}
+	return string(value) == "y", err
 }
 
 // makeOpaque makes d hide the content of the lower directory, of which it
@@ -85,12 +143,12 @@ func (a *applier) makeOpaque(d *safepath.Dir) error {
 		}
 		return nil
 	}
-	return d.Setxattr("", a.opaque, []byte("y"))
+	return d.Setxattr("", a.marks.opaque, []byte("y"))
 }
 
 // whiteout hides name of the lower view.
 func (a *applier) whiteout(d *safepath.Dir, name string) error {
-	err := d.Mknod(name, unix.S_IFCHR, 0)
+	err := a.marks.makeWhiteout(d, name)
 	if err == nil {
 		a.usage.Inodes++
 		a.whiteouts = append(a.whiteouts, join(d.Path(), name))
@@ -103,7 +161,7 @@ func (a *applier) whiteout(d *safepath.Dir, name string) error {
 	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return err // any file hides what has its name
 	}
-	if err := d.Setxattr(name, a.opaque, []byte("y")); err != nil {
+	if err := d.Setxattr(name, a.marks.opaque, []byte("y")); err != nil {
 		return err
 	}
 	if note := a.dirs[join(d.Path(), name)]; note.implicit {
@@ -114,7 +172,7 @@ func (a *applier) whiteout(d *safepath.Dir, name string) error {
 
 // hide is a whiteout that takes the place of what the layer itself has there.
 func (a *applier) hide(d *safepath.Dir, name string) error {
-	err := a.place(d, name, func() error { return d.Mknod(name, unix.S_IFCHR, 0) })
+	err := a.place(d, name, func() error { return a.marks.makeWhiteout(d, name) })
 	if err == nil {
 		a.whiteouts = append(a.whiteouts, join(d.Path(), name))
 	}

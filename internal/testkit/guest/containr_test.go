@@ -2,10 +2,12 @@ package guest
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/containr/containr/internal/baseimage"
@@ -75,5 +77,38 @@ func TestContainrInsideShowsTheMachine(t *testing.T) {
 	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
 	if err != nil || stdout != string(release) || code != 0 {
 		t.Errorf("exit code %d, printed %q, want %q (%v); %s", code, stdout, release, err, stderr)
+	}
+}
+
+// An ordinary user has his containers copied where he may not mount an overlay, and stacked where he may.
+func TestContainrInsideForUsers(t *testing.T) {
+	inside(t)
+	want := "overlay"
+	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err != nil || strings.HasPrefix(string(release), "5.10.") {
+		want = "native"
+	}
+	home := t.TempDir()
+	for _, dir := range []string{home, filepath.Dir(home)} {
+		if err := os.Chown(dir, 1000, 1000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, c := range []struct{ args, want string }{
+		{"info --format {{.Driver}}", want + "\n"},
+		{"run --name kept base sh -c 'echo mine >/mine; rm /etc/group; id -u'", "0\n"},
+		{"diff kept", "C /etc\nD /etc/group\nA /mine\n"},
+		{"rm kept", "kept\n"},
+	} {
+		cmd := exec.Command("sh", "-c", "containr "+c.args)
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + home}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 1000, Gid: 1000}}
+		out, err := cmd.Output()
+		var failed *exec.ExitError
+		if errors.As(err, &failed) {
+			err = errors.New(err.Error() + ": " + string(failed.Stderr))
+		}
+		if string(out) != c.want || err != nil {
+			t.Errorf("containr %s: printed %q, want %q, error %v", c.args, out, c.want, err)
+		}
 	}
 }

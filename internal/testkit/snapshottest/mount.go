@@ -1,0 +1,70 @@
+package snapshottest
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/pkg/snapshot"
+)
+
+// within makes mounts on an empty directory, in a mount namespace of a thread that ends with f, and has f look at it.
+func within(t testing.TB, mounts []snapshot.Mount, f func(dir string) error) {
+	t.Helper()
+	target := t.TempDir()
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+		done <- alone(mounts, target, f)
+	}()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
+func alone(mounts []snapshot.Mount, target string, f func(dir string) error) (err error) {
+	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	for _, m := range mounts {
+		if err := mount(m, target); err != nil {
+			return fmt.Errorf("mount %+v: %w", m, err)
+		}
+	}
+	return f(target)
+}
+
+// mount does what a Mount says.
+func mount(m snapshot.Mount, target string) error {
+	var flags uintptr
+	var data []string
+	for _, o := range m.Options {
+		switch o {
+		case "bind":
+			flags |= unix.MS_BIND
+		case "ro":
+			flags |= unix.MS_RDONLY
+		case "rw":
+		default:
+			data = append(data, o)
+		}
+	}
+	if m.Dir != "" {
+		if err := unix.Chdir(m.Dir); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount(m.Source, target, m.Type, flags, strings.Join(data, ",")); err != nil {
+		return err
+	}
+	if flags&unix.MS_BIND != 0 && flags&unix.MS_RDONLY != 0 {
+		return unix.Mount("", target, "", flags|unix.MS_REMOUNT, "")
+	}
+	return nil
+}

@@ -1,0 +1,104 @@
+package host
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Storage is what a directory can hold of root file systems.
+type Storage struct {
+	// FileSystem is the type of its file system, "" if it is none of those that matter here.
+	FileSystem string
+	// Overlay says that the kernel has overlayfs, or can load it.
+	Overlay bool
+}
+
+// Snapshotter is one way to give containers their root file systems.
+type Snapshotter struct {
+	// Name is that of the driver, as pkg/snapshot calls it.
+	Name string
+	// Problem says why it cannot be used here, empty if it can; Mend what would help.
+	Problem, Mend string
+	// Cost is what it takes that better ones do not; empty for the best.
+	Cost string
+}
+
+// ErrSnapshotter means that a snapshotter that was asked for cannot be used.
+var ErrSnapshotter = errors.New("snapshotter cannot be used here")
+
+// Names of snapshotters, and what asks for the best that can be used.
+const (
+	AutoSnapshotter    = "auto"
+	OverlaySnapshotter = "overlay"
+	BtrfsSnapshotter   = "btrfs"
+	NativeSnapshotter  = "native"
+)
+
+// SnapshotterNames are what can be asked for.
+func SnapshotterNames() []string {
+	return []string{AutoSnapshotter, OverlaySnapshotter, BtrfsSnapshotter, NativeSnapshotter}
+}
+
+// Snapshotters lists all ways, the best first. inUserNamespace says that the container, not the host, would mount.
+func (f *Facts) Snapshotters(on Storage, inUserNamespace bool) []Snapshotter {
+	overlay := Snapshotter{Name: OverlaySnapshotter}
+	overlay.Problem, overlay.Mend = f.noOverlay(on, inUserNamespace)
+	btrfs := Snapshotter{Name: BtrfsSnapshotter, Cost: "each image's tree is made once more, sharing its blocks; a container's is a snapshot of it"}
+	if on.FileSystem != "btrfs" {
+		btrfs.Problem, btrfs.Mend = "the state root is not on a btrfs", "name a directory on one with --root"
+	}
+	return []Snapshotter{overlay, btrfs, {Name: NativeSnapshotter, Cost: "each container has a copy of its image's files, which takes time and room"}}
+}
+
+// noUpper are file systems on which an overlay cannot have its writable layer, as the kernel calls them.
+var noUpper = []string{"overlay", "overlayfs", "proc", "sysfs", "nfs", "nfs4", "cifs", "smb3", "9p", "fuse", "fuseblk", "virtiofs", "vfat", "exfat", "ecryptfs"}
+
+func (f *Facts) noOverlay(on Storage, inUserNamespace bool) (problem, mend string) {
+	switch {
+	case !on.Overlay:
+		return "the kernel has no overlay file system", "sudo modprobe overlay"
+	case inUserNamespace && !f.Kernel.AtLeast(5, 11):
+		return fmt.Sprintf("Linux %s lets only root mount an overlay (5.11 lets everybody)", f.Kernel), "boot a newer kernel"
+	case slices.Contains(noUpper, on.FileSystem):
+		return "the state root is on " + on.FileSystem + ", where an overlay cannot have its writable layer", "name a directory on ext4, xfs, btrfs or tmpfs with --root"
+	}
+	return "", ""
+}
+
+// ChooseSnapshotter finds the way that was asked for, by its name, or for "" and auto the first that can be used. why says
+// what is wrong with a better one, empty if there is none. If what was asked for cannot be used, the error wraps
+// ErrSnapshotter.
+func ChooseSnapshotter(ways []Snapshotter, asked string) (s Snapshotter, why string, err error) {
+	if asked == "" || asked == AutoSnapshotter {
+		for _, w := range ways {
+			if w.Problem == "" {
+				return w, why, nil
+			}
+			if why == "" {
+				why = w.Name + ": " + w.Problem
+			}
+		}
+		return s, why, fmt.Errorf("%w: %s", ErrSnapshotter, why)
+	}
+	for _, w := range ways {
+		switch {
+		case w.Name != asked:
+		case w.Problem != "":
+			return w, "", &SnapshotterError{w}
+		default:
+			return w, "it was asked for", nil
+		}
+	}
+	return s, "", fmt.Errorf("snapshotter %q: %w: use %s", asked, ErrSnapshotter, strings.Join(SnapshotterNames(), ", "))
+}
+
+// SnapshotterError says why a snapshotter that was asked for cannot be used.
+type SnapshotterError struct{ Snapshotter }
+
+func (e *SnapshotterError) Error() string {
+	return fmt.Sprintf("snapshotter %s: %v: %s", e.Name, ErrSnapshotter, e.Problem)
+}
+
+func (e *SnapshotterError) Unwrap() error { return ErrSnapshotter }
