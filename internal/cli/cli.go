@@ -182,6 +182,7 @@ var commands = []struct {
 	{"tag", (*Program).tagCommand},
 	{"untag", (*Program).untagCommand},
 	{"manifest", (*Program).manifestCommand},
+	{"registry", (*Program).registryCommand},
 	{"history", (*Program).historyCommand},
 	{"help", (*Program).helpCommand},
 	{"system", (*Program).systemCommand},

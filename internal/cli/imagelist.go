@@ -181,7 +181,7 @@ func rows(listed []image.Listed, full bool) []imageRow {
 	for _, l := range listed {
 		row := imageRow{Repository: "<none>", Tag: "<none>", Digest: l.Target.Digest.String(), CreatedSince: "-", CreatedAt: "-", Size: "-"}
 		if ref, err := image.ParseReference(l.Name); err == nil {
-			row.Repository = strings.TrimSuffix(ref.Familiar(), ":"+ref.Tag)
+			row.Repository = strings.TrimSuffix(strings.TrimSuffix(ref.Familiar(), ":"+ref.Tag), "@"+ref.Digest.String())
 			if ref.Tag != "" {
 				row.Tag = ref.Tag
 			}

@@ -214,6 +214,26 @@ func (w *Writer) Commit(ctx context.Context) error {
 	return nil
 }
 
+// CommitAs is Commit of a blob from [Lease.IngestNew] of which the digest is known by now. It may be
+// of another algorithm than sha256: then the content is read once more.
+func (w *Writer) CommitAs(ctx context.Context, d digest.Digest) error {
+	if _, err := ParseDigest(d.String()); err != nil {
+		return err
+	}
+	if d.Algorithm() != digest.SHA256 {
+		h := d.Algorithm().Hash()
+		if _, err := io.Copy(h, io.NewSectionReader(w.file, 0, w.written)); err != nil {
+			return fmt.Errorf("commit blob %s: %w", d, err)
+		}
+		w.hash = h
+	}
+	w.want = v1.Descriptor{Digest: d, Size: w.written}
+	if err := w.lease.protect(ctx, d); err != nil {
+		return err
+	}
+	return w.Commit(ctx)
+}
+
 // Descriptor returns digest and size of a committed blob.
 func (w *Writer) Descriptor() v1.Descriptor { return w.want }
 

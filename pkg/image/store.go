@@ -187,19 +187,27 @@ func (s *Store) Fits(what string, blobs ...v1.Descriptor) error {
 		}
 		counted[d.Digest] = true
 	}
+	free, err := s.Free()
+	if err != nil {
+		return err
+	}
+	if need > free {
+		return &SpaceError{What: what, Dir: s.dir, Need: need, Free: free}
+	}
+	return nil
+}
+
+// Free returns how many bytes the disk of the store has left for us.
+func (s *Store) Free() (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.dir, &st); err != nil {
-		return &os.PathError{Op: "statfs", Path: s.dir, Err: err}
+		return 0, &os.PathError{Op: "statfs", Path: s.dir, Err: err}
 	}
 	free := int64(st.Bavail)
 	if os.Geteuid() == 0 {
 		free = int64(st.Bfree) // what is reserved is for root
 	}
-	free *= int64(st.Bsize)
-	if need > free {
-		return &SpaceError{What: what, Dir: s.dir, Need: need, Free: free}
-	}
-	return nil
+	return free * int64(st.Bsize), nil
 }
 
 // begun returns how many bytes of a blob are there already, of a download that was cut off.

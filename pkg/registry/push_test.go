@@ -333,10 +333,11 @@ func TestParseCompression(t *testing.T) {
 	}
 }
 
-// What we push the CNCF registry serves, to skopeo too; what skopeo pushes we pull. The
+// What we push real registries serve, to skopeo too; what skopeo pushes we pull. The
 // digests are the same both ways.
-func TestRoundTripWithRealRegistryAndSkopeo(t *testing.T) {
-	real := realregistry.Start(t)
+func TestRoundTripWithRealRegistriesAndSkopeo(t *testing.T) { registries(t, roundTrip) }
+
+func roundTrip(t *testing.T, real *realregistry.Registry) {
 	for name, o := range map[string]testimage.Options{
 		"oci": {}, "docker": {Docker: true}, "zstd": {Compress: "zstd"},
 	} {

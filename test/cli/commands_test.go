@@ -23,6 +23,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"await":       await,
 	"registry":    serveRegistry,
 	"private":     servePrivate,
+	"serve":       serveStore,
 	"requested":   requested,
 	"archive":     writeArchive,
 	"awaits":      awaitStatus,

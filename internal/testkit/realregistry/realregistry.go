@@ -39,6 +39,9 @@ type Registry struct {
 	host string
 }
 
+// At is a registry that a test has started otherwise, to push images to.
+func At(host string) *Registry { return &Registry{host: host} }
+
 // Start runs a registry on a free port of the loopback interface until the end of
 // the test. If there is no program the test is skipped, with the reason.
 func Start(t testing.TB) *Registry {
