@@ -98,7 +98,7 @@ func TestKilledRegistryKeepsWhatItConfirmed(t *testing.T) {
 		}
 		return out
 	}
-	const seed, rounds = 20261129, 8
+	const seed, rounds = 20261129, 5
 	random := rand.New(rand.NewPCG(seed, seed))
 	confirmed := map[string]bool{}
 	var mu sync.Mutex
@@ -114,7 +114,7 @@ func TestKilledRegistryKeepsWhatItConfirmed(t *testing.T) {
 			if err := os.MkdirAll(file, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			noise := make([]byte, 2<<20)
+			noise := make([]byte, 1<<20)
 			for i := range noise {
 				noise[i] = byte(random.Uint32())
 			}
@@ -123,7 +123,7 @@ func TestKilledRegistryKeepsWhatItConfirmed(t *testing.T) {
 			}
 			must(here, "import", file, name)
 			pushers.Go(func() {
-				if _, err := run(here, "push", "-q", "--chunk-size", "1m", name, s.host+"/"+name); err == nil {
+				if _, err := run(here, "push", "-q", "--chunk-size", "256k", name, s.host+"/"+name); err == nil {
 					mu.Lock()
 					defer mu.Unlock()
 					confirmed[name] = true

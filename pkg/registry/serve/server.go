@@ -3,6 +3,7 @@ package serve
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -96,8 +97,8 @@ type Server struct {
 
 // New makes a registry. Nothing is listened to yet.
 func New(ctx context.Context, o Options) (*Server, error) {
-	if _, err := image.ParseReference(o.Domain + "/x"); err != nil {
-		return nil, err
+	if ref, err := image.ParseReference(o.Domain + "/x"); err != nil || ref.Domain != o.Domain {
+		return nil, fmt.Errorf("%q is not the name of a registry, with a dot or a port as in lab.example or localhost:5000: %w", o.Domain, image.ErrReference)
 	}
 	s := &Server{options: o, limits: o.Limits.orDefault(), sweep: make(chan struct{}, 1)}
 	s.views = views{store: o.Store, domain: o.Domain}
