@@ -2,6 +2,36 @@
 
 // func entry()
 TEXT ·entry(SB), NOSPLIT|NOFRAME, $0
+	MOVD $261, R8              // prlimit64(0, RLIMIT_NOFILE, NULL, &lowered)
+	MOVD $0, R0
+	MOVD $7, R1
+	MOVD $0, R2
+	MOVD $github·com∕containr∕containr∕internal∕filelimit·lowered(SB), R3
+	SVC
+	CBNZ R0, slack
+	MOVD 8(R3), R5
+	MOVD $3, R4
+	SUB  $16, RSP
+	STP  (R4, R5), (RSP)
+	MOVD $0, R0                // prlimit64(0, RLIMIT_NOFILE, {3, hard}, NULL)
+	MOVD RSP, R2
+	MOVD $0, R3
+	SVC
+	ADD  $16, RSP
+
+slack:
+	MOVD $167, R8              // prctl(PR_GET_TIMERSLACK)
+	MOVD $30, R0
+	SVC
+	CMP  $0, R0
+	BLE  variable
+	MOVD $github·com∕containr∕containr∕internal∕timerslack·original(SB), R4
+	MOVD R0, (R4)
+	MOVD $29, R0               // prctl(PR_SET_TIMERSLACK, 1 ms)
+	MOVD $1000000, R1
+	SVC
+
+variable:
 	MOVD 0(RSP), R2
 	ADD  $2, R2                // words: the number, the arguments, the zero
 	MOVD RSP, R3

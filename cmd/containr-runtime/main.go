@@ -6,8 +6,10 @@ import (
 	"os"
 
 	"github.com/containr/containr/internal/ocicli"
+	"github.com/containr/containr/internal/timerslack"
 )
 
 func main() {
+	timerslack.Restore()
 	os.Exit(ocicli.Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

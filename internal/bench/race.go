@@ -19,6 +19,14 @@ type sample struct {
 	// cpu is user and system time of the process and of the children that it
 	// waited for. What a daemon does for it does not count.
 	cpu time.Duration
+	// faults counts page faults that needed no disk.
+	faults int64
+}
+
+// count takes over what the kernel has counted.
+func (s *sample) count(usage *unix.Rusage) {
+	s.cpu = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	s.faults = usage.Minflt
 }
 
 // contestant is one program in a race.
@@ -136,7 +144,7 @@ func (c command) measure() (sample, error) {
 	if err != nil {
 		return s, err
 	}
-	s.cpu = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
+	s.count(&usage)
 	if status != c.status {
 		said, _ := os.ReadFile(log.Name()) // only for the message
 		return s, fmt.Errorf("%s: exit status %d, want %d: %s", strings.Join(c.argv, " "), status, c.status, said)

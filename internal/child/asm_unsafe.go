@@ -22,7 +22,7 @@ func interpreter()
 //lint:ignore U1000 it marks the end of interpreter
 func interpreterEnd()
 func interpreterBounds() (begin *byte, size uintptr)
-func launch(args *cloneArgs, pc, status uintptr, all, old *uint64) int
+func launch(args *cloneArgs, pc, status uintptr, all, old *uint64, slack uint64) int
 func clock() uint64
 
 // Interpreter returns this architecture's interpreter.

@@ -138,20 +138,28 @@ TEXT ·interpreterBounds(SB),NOSPLIT,$0-16
 	MOVQ	CX, size+8(FP)
 	RET
 
-// func launch(args *cloneArgs, pc, status uintptr, all, old *uint64) int
+// func launch(args *cloneArgs, pc, status uintptr, all, old *uint64, slack uint64) int
 //
-// Blocks all signals, clones, and in the new process jumps to the interpreter; in
-// the old one restores the signals and returns the process id or a negative errno.
+// Blocks all signals, sets this thread's timer slack unless it is 0, clones, and in the
+// new process jumps to the interpreter; in the old one restores the signals and returns
+// the process id or a negative errno.
 // With CLONE_VFORK the old process sleeps until the new one has executed its
 // program, so that the two never use this stack at the same time; the new one
 // does not use it at all.
-TEXT ·launch(SB),NOSPLIT|NOFRAME,$0-48
+TEXT ·launch(SB),NOSPLIT|NOFRAME,$0-56
 	MOVL	$2, DI           // rt_sigprocmask(SIG_SETMASK, all, old, 8)
 	MOVQ	all+24(FP), SI
 	MOVQ	old+32(FP), DX
 	MOVL	$8, R10
 	MOVL	$14, AX
 	SYSCALL
+	MOVQ	slack+40(FP), SI // prctl(PR_SET_TIMERSLACK, slack)
+	TESTQ	SI, SI
+	JZ	clone
+	MOVL	$29, DI
+	MOVL	$157, AX
+	SYSCALL
+clone:
 	MOVQ	args+0(FP), DI   // clone3(args, 88)
 	MOVL	$88, SI
 	MOVQ	pc+8(FP), BX
@@ -167,7 +175,7 @@ TEXT ·launch(SB),NOSPLIT|NOFRAME,$0-48
 	MOVL	$8, R10
 	MOVL	$14, AX
 	SYSCALL
-	MOVQ	R12, ret+40(FP)
+	MOVQ	R12, ret+48(FP)
 	RET
 born:
 	JMP	·interpreter(SB)

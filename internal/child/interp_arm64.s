@@ -112,14 +112,20 @@ TEXT ·interpreterBounds(SB),NOSPLIT,$0-16
 	MOVD	R1, size+8(FP)
 	RET
 
-// func launch(args *cloneArgs, pc, status uintptr, all, old *uint64) int
-TEXT ·launch(SB),NOSPLIT|NOFRAME,$0-48
+// func launch(args *cloneArgs, pc, status uintptr, all, old *uint64, slack uint64) int
+TEXT ·launch(SB),NOSPLIT|NOFRAME,$0-56
 	MOVD	$2, R0
 	MOVD	all+24(FP), R1
 	MOVD	old+32(FP), R2
 	MOVD	$8, R3
 	MOVD	$135, R8
 	SVC
+	MOVD	slack+40(FP), R1
+	CBZ	R1, clone
+	MOVD	$29, R0
+	MOVD	$167, R8
+	SVC
+clone:
 	MOVD	args+0(FP), R0
 	MOVD	$88, R1
 	MOVD	pc+8(FP), R19
@@ -134,7 +140,7 @@ TEXT ·launch(SB),NOSPLIT|NOFRAME,$0-48
 	MOVD	$8, R3
 	MOVD	$135, R8
 	SVC
-	MOVD	R21, ret+40(FP)
+	MOVD	R21, ret+48(FP)
 	RET
 born:
 	B	·interpreter(SB)

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/timerslack"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -133,7 +134,7 @@ func (proc *Process) vfork(clone *linux.Clone, pre *preambleCode, files map[plan
 		}
 	}
 	all, old := ^uint64(0), uint64(0)
-	pid := launch(args, base+uintptr(pre.entry), base+uintptr(pre.status), &all, &old)
+	pid := launch(args, base+uintptr(pre.entry), base+uintptr(pre.status), &all, &old, timerslack.Original())
 	if pid < 0 {
 		return fmt.Errorf("clone3: %w", unix.Errno(-pid))
 	}

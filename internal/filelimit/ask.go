@@ -2,8 +2,8 @@
 
 package filelimit
 
-// getrlimit asks the kernel for RLIMIT_NOFILE of this process. The result is its answer,
-// 0 or a negative error number. It is in ask_*.s.
+// prlimit sets RLIMIT_NOFILE of this process, if set is not nil, and asks for it, if limit
+// is not nil. The result is the kernel's, 0 or a negative error number. It is in ask_*.s.
 //
 //go:noescape
-func getrlimit(limit *[2]uint64) int
+func prlimit(set, limit *[2]uint64) int

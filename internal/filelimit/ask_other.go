@@ -2,4 +2,4 @@
 
 package filelimit
 
-func getrlimit(*[2]uint64) int { return -1 }
+func prlimit(_, _ *[2]uint64) int { return -1 }

@@ -13,13 +13,25 @@
 // import paths, each as soon as what it imports is ready. This one imports nothing, and
 // its path comes before those that syscall needs; so it is early enough, and cannot use
 // syscall to ask. A test checks that the answer is the original one.
+//
+// containr-runtime lowers the limit before Go begins, so that Go does not read files that
+// it can do without, see its entry. There the original is found in lowered, and the limit
+// given back at the same early moment.
 package filelimit
 
 var soft, hard = read()
 
+// lowered is the limit that this process was started with, soft and hard, if a program's
+// own entry has lowered it until now.
+var lowered [2]uint64
+
 func read() (uint64, uint64) {
+	if lowered[1] != 0 {
+		prlimit(&lowered, nil)
+		return lowered[0], lowered[1]
+	}
 	var limit [2]uint64
-	if getrlimit(&limit) != 0 {
+	if prlimit(nil, &limit) != 0 {
 		return 0, 0
 	}
 	return limit[0], limit[1]

@@ -15,6 +15,7 @@ import (
 
 	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/internal/timerslack"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -194,8 +195,12 @@ func innerPID(pid int) (int, error) {
 
 // startOutside starts a hook as a child of ours, in a process group of its own.
 func startOutside(h linux.RunHook, f *hookFiles) (int, error) {
-	p, err := os.StartProcess(h.Path, h.Args, &os.ProcAttr{Dir: h.Dir, Env: append([]string{}, h.Env...),
-		Files: []*os.File{f.stdin, f.stdout, f.stderr}, Sys: &unix.SysProcAttr{Setpgid: true}})
+	var p *os.Process
+	err := timerslack.Do(func() (err error) {
+		p, err = os.StartProcess(h.Path, h.Args, &os.ProcAttr{Dir: h.Dir, Env: append([]string{}, h.Env...),
+			Files: []*os.File{f.stdin, f.stdout, f.stderr}, Sys: &unix.SysProcAttr{Setpgid: true}})
+		return err
+	})
 	if err != nil {
 		var failed *os.PathError
 		if errors.As(err, &failed) {
