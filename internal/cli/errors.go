@@ -201,6 +201,8 @@ var hints = []struct {
 	{image.ErrNotFound, "`containr images` lists what there is; `containr pull` fetches more"},
 	{image.ErrReference, "a name looks like registry.example/path/name:tag, all in small letters"},
 	{baseimage.ErrMissing, "or pull an image from a registry"},
+	{engine.ErrDockerDaemon, "check with `docker images`; DOCKER_HOST=unix:///PATH names another socket"},
+	{engine.ErrNoSkopeo, "install it, or use `podman save` and `containr load`, and back `containr save` and `podman load`"},
 	{host.ErrSnapshotter, "leave --snapshotter out: the best one that can be used here is taken, and `containr doctor` says which and why"},
 	{host.ErrOldKernel, "Debian 11, Ubuntu 22.04 and RHEL 9 have newer ones"},
 	{unix.ENOSPC, "make room: `containr system df` says what is there, `containr system prune` removes what nobody needs; or choose another disk with --root"},

@@ -15,13 +15,16 @@ func (p *Program) imageCopyCommand() *cobra.Command {
 		Use:     "copy [FLAGS] SOURCE TARGET",
 		Aliases: []string{"cp"},
 		Short:   "Copy an image between the store, registries, archives and directories",
-		Long: "Copy an image byte by byte, so that its digest stays. SOURCE and TARGET are\n\n" +
+		Long: "Copy an image byte by byte, so that its digest stays (docker keeps no manifests: a new one is made of what it has).\n" +
+			"SOURCE and TARGET are\n\n" +
 			"  NAME, containr:NAME        an image in the store\n" +
 			"  docker://NAME              an image in a registry\n" +
 			"  oci:DIR[:NAME]             an OCI image layout in a directory\n" +
 			"  oci-archive:FILE[:NAME]    one in a tar archive\n" +
 			"  docker-archive:FILE[:NAME] an archive for docker, which is an OCI archive too\n" +
-			"  dir:DIR                    the files of an image for one platform, as skopeo has them\n\n" +
+			"  dir:DIR                    the files of an image for one platform, as skopeo has them\n" +
+			"  docker-daemon:NAME         an image of docker's daemon, by its socket (DOCKER_HOST)\n" +
+			"  containers-storage:NAME    an image of podman and buildah, by skopeo, which must be here\n\n" +
 			"NAME may be a tag alone in archives and directories; it can be left out where there is one image only.\n" +
 			"The digest of what was copied is printed.",
 		Args:                  exactArgs(2),

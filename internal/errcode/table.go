@@ -300,6 +300,13 @@ var table = []Entry{
 		Reasons: []string{"btrfs needs the state root on a btrfs", "an overlay needs a kernel that has it, and a file system below it that is no overlay itself", "Linux 5.10 lets only root mount overlays"},
 		Do:      []string{"Leave --snapshotter out; `containr doctor` says what can be used and what mends the rest."}},
 
+	{Code: "CTR-3015", Sentinel: engine.ErrDockerDaemon, Name: "pkg/engine.ErrDockerDaemon", Title: "docker's daemon does not do it",
+		Cause:   "An image was to be copied from or to docker's daemon, which cannot be reached or refused.",
+		Reasons: []string{"the daemon does not run", "you may not open its socket", "it has no image of that name"},
+		Do:      []string{"Check with `docker images`; DOCKER_HOST names another socket."}},
+	{Code: "CTR-3016", Sentinel: engine.ErrNoSkopeo, Name: "pkg/engine.ErrNoSkopeo", Title: "skopeo is not installed",
+		Cause: "The store of podman and buildah has a form of its own, which skopeo reads and writes.", Do: []string{"Install skopeo, or use `podman save` and `containr load`, and back `containr save` and `podman load`."}},
+
 	{Code: "CTR-3901", Sentinel: unix.ENOSPC, Title: "the disk is full",
 		Cause:   "The kernel had no room for more, or no inode.",
 		Reasons: []string{"images and containers that nobody needs", "a log or a volume grew"},

@@ -34,6 +34,9 @@ const (
 	InOCIArchive    = "oci-archive"
 	InDockerArchive = "docker-archive"
 	InDirectory     = "dir"
+
+	InDockerDaemon      = "docker-daemon"
+	InContainersStorage = "containers-storage"
 )
 
 // ErrPlace says that a place of images is none that can be reached.
@@ -52,8 +55,11 @@ func ParsePlace(s string) (Place, error) {
 	case ok && (kind == InLayout || kind == InOCIArchive || kind == InDockerArchive):
 		path, name, _ := strings.Cut(rest, ":")
 		return Place{Kind: kind, Path: path, Name: name}, checkPath(s, path)
-	case kind == "containers-storage" || kind == "docker-daemon":
-		return Place{}, fmt.Errorf("%s: %w: the stores of podman and docker are reached by their own tools, `podman save` or `docker save` and `containr load`, and back by `containr save`", s, ErrPlace)
+	case ok && (kind == InContainersStorage || kind == InDockerDaemon):
+		if rest == "" {
+			return Place{}, fmt.Errorf("%s: %w: no name follows the colon", s, ErrPlace)
+		}
+		return Place{Kind: kind, Name: rest}, nil
 	}
 	return Place{Kind: InStore, Name: s}, nil
 }
@@ -120,7 +126,7 @@ func (e *Engine) bring(ctx context.Context, images *image.Store, r CopyRequest) 
 	if err != nil {
 		return v1.Descriptor{}, "", nothing, err
 	}
-	listed, err := images.LoadPath(ctx, r.From.Path, o)
+	listed, err := fetchFrom(ctx, images, r.From, o)
 	if err != nil {
 		return v1.Descriptor{}, "", nothing, err
 	}
@@ -172,6 +178,8 @@ func (e *Engine) deliver(ctx context.Context, images *image.Store, r CopyRequest
 		return images.SaveDir(ctx, r.To.Path, o, id)
 	case InDirectory:
 		return images.SaveFlat(ctx, r.To.Path, id, platform)
+	case InDockerDaemon, InContainersStorage:
+		return sendTo(ctx, images, r.To, o, id)
 	case InOCIArchive:
 		o.Format = image.OCIArchive
 	}

@@ -3,6 +3,7 @@ package callers
 import (
 	"fmt"
 	"path/filepath"
+	"runtime"
 	"testing"
 
 	"github.com/containr/containr/internal/testkit"
@@ -37,6 +38,26 @@ func TestDocker(t *testing.T) {
 	t.Run("health", d.health)
 	t.Run("terminal", d.terminals)
 	t.Run("build", d.build)
+	t.Run("images", d.images)
+}
+
+// images: containr puts an image into the daemon's store, whose layers this daemon cannot inflate by itself, and takes it out
+// again as the same image.
+func (c caller) images(t *testing.T) {
+	program, err := testkit.Build("github.com/containr/containr/cmd/containr", runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := caller{argv: []string{program, "--root", filepath.Join(t.TempDir(), "root")}, env: []string{"DOCKER_HOST=" + c.argv[2]}}
+	x.must(t, "pull", "-q", "base")
+	x.must(t, "image", "copy", "base", "docker-daemon:copied:1")
+	id := c.must(t, "image", "inspect", "--format", "{{.Id}}", "copied:1")
+	x.must(t, "image", "copy", "docker-daemon:copied:1", "back:1")
+	if back := x.must(t, "image", "inspect", "--format", "{{.ID}}", "back:1"); back != id {
+		t.Errorf("image %s came back as %s", id, back)
+	}
+	c.wants(t, 0, "it runs\n", "run", "--rm", "--network", "none", "copied:1", "echo", "it runs")
+	c.must(t, "rmi", "copied:1")
 }
 
 // network: a container has a link of its own, unless it wants none.
