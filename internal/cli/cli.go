@@ -182,6 +182,8 @@ var commands = []struct {
 	{"tag", (*Program).tagCommand},
 	{"untag", (*Program).untagCommand},
 	{"manifest", (*Program).manifestCommand},
+	{"artifact", (*Program).artifactCommand},
+	{"sbom", (*Program).sbomCommand},
 	{"registry", (*Program).registryCommand},
 	{"history", (*Program).historyCommand},
 	{"help", (*Program).helpCommand},

@@ -197,6 +197,7 @@ var hints = []struct {
 	{image.ErrPlatform, "choose another one with --platform"},
 	{image.ErrInUse, "`containr rmi -f` removes the image's name all the same"},
 	{image.ErrOnlyPlatform, "`containr rmi` without --platform removes the whole image"},
+	{image.ErrNotArtifact, "`containr artifact ls` lists artifacts; images have `containr pull`, `images` and `rmi`"},
 	{engine.ErrNotMounted, "`containr image mount` lists what is mounted"},
 	{image.ErrNotFound, "`containr images` lists what there is; `containr pull` fetches more"},
 	{image.ErrReference, "a name looks like registry.example/path/name:tag, all in small letters"},
@@ -222,6 +223,10 @@ func hintFor(err error) string {
 	var program *engine.ProgramError
 	if errors.As(err, &program) {
 		return program.Hint()
+	}
+	var several *engine.AmbiguousError
+	if errors.As(err, &several) {
+		return "choose one with --type spdx or cyclonedx; `containr image referrers` lists all, and `containr artifact pull` fetches one by its digest"
 	}
 	var missing *engine.NotFoundError
 	if errors.As(err, &missing) && missing.Near != "" {

@@ -236,7 +236,7 @@ func (p *Program) imageTreeCommand() *cobra.Command {
 	var req engine.InspectRequest
 	cmd := &cobra.Command{
 		Use:                   "tree [FLAGS] IMAGE",
-		Short:                 "Print the layers of an image, and who shares them",
+		Short:                 "Print the layers of an image, who shares them, and what refers to it",
 		Args:                  exactArgs(1),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -253,7 +253,19 @@ func (p *Program) imageTreeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.printLayers(img, listed)
+			referrers, err := e.Referrers(cmd.Context(), engine.ReferrersRequest{Name: args[0], Here: true})
+			if err != nil {
+				return err
+			}
+			if err := p.printLayers(img, listed); err != nil {
+				return err
+			}
+			for _, d := range referrers {
+				if _, err := fmt.Fprintf(p.text(), "Referred to by %s, %s\n", present.ID(d.Digest.String(), false), d.ArtifactType); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&req.Platform, "platform", "", "the image for `OS/ARCH[/VARIANT]`")

@@ -149,7 +149,7 @@ func (p *Program) systemPruneCommand() *cobra.Command {
 		Use:   "prune [FLAGS]",
 		Short: "Remove all that nobody needs",
 		Long: "Remove containers that do not run, images without a name of which no container was made, unpacked layers\n" +
-			"without an image, and what crashes have left.\n\n" +
+			"without an image, what crashes have left, and the parts of layers that pulls were cut off in.\n\n" +
 			"Filters are until=TIME (made before), label=NAME[=VALUE] and label!=NAME[=VALUE].",
 		Args:                  exactArgs(0),
 		DisableFlagsInUseLine: true,

@@ -199,6 +199,8 @@ var table = []Entry{
 		Cause:   "The manifest is of something else that registries and layouts hold: a signature, a chart, a bill of materials.",
 		Reasons: []string{"the name or tag is that of the image's signature"},
 		Do:      []string{"Check the name. `containr images --all` lists artifacts too."}},
+	{Code: "CTR-2046", Sentinel: image.ErrNotArtifact, Name: "pkg/image.ErrNotArtifact", Title: "this is no artifact",
+		Cause: "The name is of a container image, or of an index of several.", Do: []string{"`containr artifact ls` lists artifacts. Images have `containr pull`, `images` and `rmi`."}},
 	{Code: "CTR-2041", Sentinel: image.ErrOnlyPlatform, Name: "pkg/image.ErrOnlyPlatform", Title: "an image would lose its last platform",
 		Cause: "`rmi --platform` takes one platform of several away, and there are no others here.",
 		Do:    []string{"`containr rmi` without --platform removes the whole image."}},

@@ -161,6 +161,7 @@ func (e *Engine) Load(ctx context.Context, r LoadRequest) ([]image.Listed, error
 	for _, l := range loaded {
 		e.tellImage(events.Load, nameOr(l.Name, l.Target.Digest))
 	}
+	warnOfSpace(images)
 	return loaded, err
 }
 

@@ -25,13 +25,21 @@ type Pruned struct {
 }
 
 // Prune removes containers that do not run, then images that no container was made of, and all that is then needed by
-// nothing.
+// nothing; also the parts of blobs that pulls were cut off in, however young they are.
 func (e *Engine) Prune(ctx context.Context, r PruneRequest) (*Pruned, error) {
 	before, err := measure(e.root)
 	if err != nil {
 		return nil, err
 	}
 	if err := e.recover(ctx); err != nil {
+		return nil, err
+	}
+	images, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	// Who wants all the room there is does not want to go on with a pull.
+	if err := images.DropPartials(ctx); err != nil {
 		return nil, err
 	}
 	p := &Pruned{}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 
+	"github.com/docker/go-units"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/containr/containr/pkg/events"
@@ -87,7 +88,20 @@ func (e *Engine) Pull(ctx context.Context, r PullRequest) (*image.Image, error) 
 	}
 	e.tellImage(events.Pull, ref.Familiar())
 	_, err = unpacker.unpack(ctx, images, img)
+	warnOfSpace(images)
 	return img, err
+}
+
+// littleSpace is the part of a disk, in percent, below which there is a warning whenever content came.
+const littleSpace = 5
+
+// warnOfSpace says that the disk of the store is nearly full, while there is still room to do something about it.
+func warnOfSpace(images *image.Store) {
+	free, size, err := images.Space()
+	if err == nil && free < size/100*littleSpace {
+		slog.Warn("the disk is nearly full", "store", images.Dir(), "free", units.HumanSize(float64(free)), "of", units.HumanSize(float64(size)),
+			"hint", "`containr system df` says what is there, `containr system prune` removes what nobody needs")
+	}
 }
 
 // ExplainPull does of a pull what it takes to know its requests, and writes those as a

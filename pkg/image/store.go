@@ -187,7 +187,7 @@ func (s *Store) Fits(what string, blobs ...v1.Descriptor) error {
 		}
 		counted[d.Digest] = true
 	}
-	free, err := s.Free()
+	free, _, err := s.Space()
 	if err != nil {
 		return err
 	}
@@ -197,18 +197,21 @@ func (s *Store) Fits(what string, blobs ...v1.Descriptor) error {
 	return nil
 }
 
-// Free returns how many bytes the disk of the store has left for us.
-func (s *Store) Free() (int64, error) {
+// Space returns how many bytes the disk of the store has left for us, of how many.
+func (s *Store) Space() (free, size int64, err error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(s.dir, &st); err != nil {
-		return 0, &os.PathError{Op: "statfs", Path: s.dir, Err: err}
+		return 0, 0, &os.PathError{Op: "statfs", Path: s.dir, Err: err}
 	}
-	free := int64(st.Bavail)
+	free = int64(st.Bavail)
 	if os.Geteuid() == 0 {
 		free = int64(st.Bfree) // what is reserved is for root
 	}
-	return free * int64(st.Bsize), nil
+	return free * int64(st.Bsize), int64(st.Blocks) * int64(st.Bsize), nil
 }
+
+// Dir returns the directory of the store.
+func (s *Store) Dir() string { return s.dir }
 
 // begun returns how many bytes of a blob are there already, of a download that was cut off.
 func (s *Store) begun(d v1.Descriptor) int64 {

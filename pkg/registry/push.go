@@ -101,6 +101,7 @@ type node struct {
 	data     []byte
 	children []*node         // of an index
 	blobs    []v1.Descriptor // of a manifest: configuration and layers
+	subject  digest.Digest   // of a manifest: what it refers to; empty if it refers to nothing
 }
 
 // readNode reads what a descriptor leads to. missing lists what the store has not got, of
@@ -168,11 +169,17 @@ func (r *nodeReader) readOnce(d v1.Descriptor, depth int) (n *node, missing []v1
 		return n, missing, nil
 	}
 	var m struct { // also of what is no container image, such as a signature
-		Config v1.Descriptor   `json:"config"`
-		Layers []v1.Descriptor `json:"layers"`
+		Config  v1.Descriptor   `json:"config"`
+		Layers  []v1.Descriptor `json:"layers"`
+		Subject *v1.Descriptor  `json:"subject"`
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
 		return nil, nil, fmt.Errorf("manifest %s: %w: %w", d.Digest, image.ErrInvalid, err)
+	}
+	if m.Subject != nil {
+		if n.subject, err = image.ParseDigest(m.Subject.Digest.String()); err != nil {
+			return nil, nil, fmt.Errorf("manifest %s: subject: %w", d.Digest, err)
+		}
 	}
 	for _, b := range append(m.Layers, m.Config) {
 		switch {
@@ -216,6 +223,10 @@ func chooseTree(r *PushRequest) (tree *node, omitted []image.Platform, err error
 		platform = image.AnyPlatform
 	}
 	img, err := r.Store.Resolve(r.Source, platform)
+	if errors.Is(err, image.ErrArtifact) {
+		tree, err = chooseArtifact(r)
+		return tree, nil, err
+	}
 	if err != nil {
 		return nil, nil, err
 	}
@@ -251,6 +262,19 @@ func chooseTree(r *PushRequest) (tree *node, omitted []image.Platform, err error
 		omitted = platformsOf(missing)
 	}
 	return one, omitted, nil
+}
+
+// chooseArtifact reads what is pushed if it is no container image.
+func chooseArtifact(r *PushRequest) (*node, error) {
+	a, err := r.Store.Artifact(r.Source)
+	if err != nil {
+		return nil, err
+	}
+	n, missing, err := readNode(r.Store, a.Target)
+	if err == nil && len(missing) > 0 {
+		err = fmt.Errorf("artifact %s %w: there is no %s", r.Source, ErrIncomplete, describe(missing))
+	}
+	return n, err
 }
 
 // describe names what is missing, for people.

@@ -42,10 +42,12 @@ func (c *client) exists(ctx context.Context, what, path string, header http.Head
 	return found, err
 }
 
-// putManifest sends a manifest or index, under a tag or its digest.
+// putManifest sends a manifest or index, under a tag or its digest. If it refers to another one, and the registry does not
+// say that it knows what that means, the list of what refers to that one is kept for it.
 func (c *client) putManifest(ctx context.Context, selector string, n *node) error {
 	what := "manifest " + c.repository + separator(selector) + selector
-	return c.try(ctx, what, func() (int64, error) {
+	known := false
+	err := c.try(ctx, what, func() (int64, error) {
 		ctx, watch := c.watch(ctx)
 		defer watch.stop()
 		body := &payload{size: int64(len(n.data)), open: func() (io.ReadCloser, error) {
@@ -60,8 +62,13 @@ func (c *client) putManifest(ctx context.Context, selector string, n *node) erro
 		if got := resp.Header.Get("Docker-Content-Digest"); got != "" && got != n.Digest.String() {
 			return 0, &Error{Fault: ErrDigest, Detail: fmt.Sprintf("sent %s, the registry has %s", n.Digest, printable(got))}
 		}
+		known = resp.Header.Get("Oci-Subject") != ""
 		return 0, nil
 	})
+	if err != nil || n.subject == "" || known {
+		return err
+	}
+	return c.addReferrer(ctx, n.subject, n)
 }
 
 // refused makes a client error that is neither about who we are nor about patience one

@@ -280,7 +280,7 @@ const spaceInterval = 64 << 20
 
 // checkSpace refuses an upload that would fill the disk.
 func (s *Server) checkSpace(coming int64) error {
-	free, err := s.options.Store.Free()
+	free, _, err := s.options.Store.Space()
 	if err != nil {
 		return err
 	}
