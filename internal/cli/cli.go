@@ -148,6 +148,7 @@ var commands = []struct {
 	{"logs", (*Program).logsCommand},
 	{"exec", (*Program).execCommand},
 	{"attach", (*Program).attachCommand},
+	{"debug", (*Program).debugCommand},
 	{"stop", (*Program).stopCommand},
 	{"restart", (*Program).restartCommand},
 	{"kill", (*Program).killCommand},

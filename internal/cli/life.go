@@ -398,7 +398,7 @@ func (p *Program) containerCommand() *cobra.Command {
 		{"port", p.portCommand()}, {"rename", p.renameCommand()}, {"restart", p.restartCommand()}, {"rm", p.removeCommand()},
 		{"run", p.runCommand()}, {"start", p.startCommand()}, {"stop", p.stopCommand()}, {"top", p.topCommand()},
 		{"unpause", p.unpauseCommand()}, {"wait", p.waitCommand()},
-		{"stats", p.statsCommand()}, {"cp", p.copyFilesCommand()}, {"diff", p.diffCommand()}, {"export", p.exportCommand()}, {"commit", p.commitCommand()}, {"update", p.updateCommand()},
+		{"stats", p.statsCommand()}, {"cp", p.copyFilesCommand()}, {"diff", p.diffCommand()}, {"export", p.exportCommand()}, {"commit", p.commitCommand()}, {"debug", p.debugCommand()}, {"update", p.updateCommand()},
 	} {
 		cmd.AddCommand(within(c.name, c.cmd))
 	}

@@ -265,13 +265,13 @@ func (r *runFlags) security() {
 func (r *runFlags) namespaces() {
 	b, c := binder{r.set, "Namespaces"}, &r.config
 	n := &c.Namespaces
-	b.string(&n.Network, "network", "", "the container's `NETWORK`: none or host")
+	b.string(&n.Network, "network", "", "the container's `NETWORK`: none, host or container:NAME")
 	b.alias("net", "network")
-	b.string(&n.PID, "pid", "", "`WHOSE` processes it sees: private or host")
-	b.string(&n.IPC, "ipc", "", "`WHOSE` shared memory it sees: private, host, shareable or none")
-	b.string(&n.UTS, "uts", "", "`WHOSE` host name it has: private or host")
-	b.string(&n.Cgroup, "cgroupns", "", "`WHOSE` cgroup names it sees: private or host")
-	b.string(&n.User, "userns", "", "`WHOSE` users it has: private or host")
+	b.string(&n.PID, "pid", "", "`WHOSE` processes it sees: private, host or container:NAME")
+	b.string(&n.IPC, "ipc", "", "`WHOSE` shared memory it sees: private, host, shareable, none or container:NAME")
+	b.string(&n.UTS, "uts", "", "`WHOSE` host name it has: private, host or container:NAME")
+	b.string(&n.Cgroup, "cgroupns", "", "`WHOSE` cgroup names it sees: private, host or container:NAME")
+	b.string(&n.User, "userns", "", "`WHOSE` users it has: private, host or container:NAME")
 	b.value("uidmap", "", "map user ids: `CONTAINER:HOST[:SIZE]`", add(&c.UIDMap, container.ParseIDMap))
 	b.value("gidmap", "", "map group ids: `CONTAINER:HOST[:SIZE]`", add(&c.GIDMap, container.ParseIDMap))
 	b.value("sysctl", "", "set a kernel parameter of its namespaces: `NAME=VALUE`", enter(c.Sysctls, container.ParseSysctl))

@@ -69,7 +69,7 @@ func defaultUserNamespace(c Config, m Machine) string {
 // low ports and send pings, as docker does since 20.10: neither is a privilege
 // in a network that belongs to the container. What the user set wins.
 func defaultSysctls(c Config) map[string]string {
-	if c.Namespaces.Network == HostNamespace {
+	if _, joined := Joined(c.Namespaces.Network); joined || c.Namespaces.Network == HostNamespace {
 		return c.Sysctls
 	}
 	out := map[string]string{

@@ -76,14 +76,14 @@ func sysctlNamespace(name string) string {
 // validateSysctls refuses parameters of a namespace that the container shares
 // with the host.
 func validateSysctls(sysctls map[string]string, n Namespaces) error {
-	shared := map[string]bool{
-		"--network": n.Network == HostNamespace,
-		"--ipc":     n.IPC == HostNamespace,
-		"--uts":     n.UTS == HostNamespace,
-	}
+	words := map[string]string{"--network": n.Network, "--ipc": n.IPC, "--uts": n.UTS}
 	for name := range sysctls {
-		if flag := sysctlNamespace(name); flag == "" || shared[flag] {
+		flag := sysctlNamespace(name)
+		if flag == "" || words[flag] == HostNamespace {
 			return fmt.Errorf("--sysctl %s: not allowed with %s host: it would change the host", name, flag)
+		}
+		if _, joined := Joined(words[flag]); joined {
+			return fmt.Errorf("--sysctl %s: not allowed with %s %s: it would change that container", name, flag, words[flag])
 		}
 	}
 	return nil

@@ -2,9 +2,12 @@ package container
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/pkg/rootfs"
 )
 
 // Words that say where a namespace comes from.
@@ -19,7 +22,40 @@ const (
 	IPCShareable = "shareable"
 	// IPCNone is Private without /dev/shm.
 	IPCNone = "none"
+	// joinPrefix stands before the container whose namespace it is to share.
+	joinPrefix = "container:"
 )
+
+// Joined returns the container whose namespace a word asks for: container:NAME.
+func Joined(word string) (name string, ok bool) { return strings.CutPrefix(word, joinPrefix) }
+
+// Join is the word for the namespace of a container.
+func Join(name string) string { return joinPrefix + name }
+
+// Joinable are the namespaces that can be another container's: the flag that says so, the kind, and the word in n.
+func (n *Namespaces) Joinable() []JoinableNamespace {
+	return []JoinableNamespace{
+		{"--userns", specs.UserNamespace, &n.User},
+		{"--pid", specs.PIDNamespace, &n.PID},
+		{"--network", specs.NetworkNamespace, &n.Network},
+		{"--ipc", specs.IPCNamespace, &n.IPC},
+		{"--uts", specs.UTSNamespace, &n.UTS},
+		{"--cgroupns", specs.CgroupNamespace, &n.Cgroup},
+	}
+}
+
+// TreeOf is a mount that shows the directory dir of a container as that sees it, once the
+// engine has put the container's process into its source, as into the paths of namespaces.
+func TreeOf(id, dir, target string, options ...string) specs.Mount {
+	return specs.Mount{Destination: target, Type: rootfs.TreeType, Source: Join(id) + ":" + dir, Options: options}
+}
+
+// JoinableNamespace is one of them.
+type JoinableNamespace struct {
+	Flag string
+	Kind specs.LinuxNamespaceType
+	Word *string
+}
 
 // namespaceWords lists for each flag the words it takes. The order of a list is
 // the order in which an error names them.
@@ -39,7 +75,13 @@ var namespaceWords = []struct {
 // validateNamespaces refuses a word that its flag does not know.
 func validateNamespaces(n Namespaces) error {
 	for _, ns := range namespaceWords {
-		if err := oneOf(ns.flag, ns.value(&n), ns.words); err != nil {
+		if name, ok := Joined(ns.value(&n)); ok {
+			if name == "" {
+				return fmt.Errorf("%s container: name the container whose it is to be", ns.flag)
+			}
+			continue
+		}
+		if err := oneOf(ns.flag, ns.value(&n), append(slices.Clone(ns.words), joinPrefix+"NAME")); err != nil {
 			return err
 		}
 	}
@@ -52,10 +94,6 @@ func oneOf(flag, value string, words []string) error {
 			return nil
 		}
 	}
-	if owner, ok := strings.CutPrefix(value, "container:"); ok {
-		return fmt.Errorf("%s %s: joining the namespace of container %q is not available: use %s",
-			flag, value, owner, strings.Join(words, " or "))
-	}
 	return fmt.Errorf("%s %s: unknown value: use %s", flag, value, strings.Join(words, " or "))
 }
 
@@ -63,22 +101,29 @@ func oneOf(flag, value string, words []string) error {
 // that is not listed stays the host's.
 func specNamespaces(c Config, m Machine) []specs.LinuxNamespace {
 	var out []specs.LinuxNamespace
-	add := func(own bool, kind specs.LinuxNamespaceType) {
-		if own {
-			out = append(out, specs.LinuxNamespace{Type: kind})
+	add := func(word string, kind specs.LinuxNamespaceType) {
+		if word == HostNamespace {
+			return
 		}
+		ns := specs.LinuxNamespace{Type: kind}
+		if _, joined := Joined(word); joined {
+			ns.Path = word // the engine puts the path here when the container is started
+		}
+		out = append(out, ns)
 	}
 	n := c.Namespaces
-	add(n.User != HostNamespace, specs.UserNamespace)
-	add(true, specs.MountNamespace)
-	add(n.Network != HostNamespace, specs.NetworkNamespace)
-	add(n.UTS != HostNamespace, specs.UTSNamespace)
-	add(n.PID != HostNamespace, specs.PIDNamespace)
-	add(n.IPC != HostNamespace, specs.IPCNamespace)
-	add(n.Cgroup != HostNamespace, specs.CgroupNamespace)
+	add(n.User, specs.UserNamespace)
+	add(Private, specs.MountNamespace)
+	add(n.Network, specs.NetworkNamespace)
+	add(n.UTS, specs.UTSNamespace)
+	add(n.PID, specs.PIDNamespace)
+	add(n.IPC, specs.IPCNamespace)
+	add(n.Cgroup, specs.CgroupNamespace)
 	// docker 29 gives every container its own clock offsets. They start at
 	// zero, so nothing is to be seen of it; privileged containers keep the
 	// host's clocks, which they may set.
-	add(m.TimeNamespace && !c.Privileged, specs.TimeNamespace)
+	if m.TimeNamespace && !c.Privileged {
+		add(Private, specs.TimeNamespace)
+	}
 	return out
 }

@@ -50,7 +50,7 @@ func Spec(c Config, img v1.ImageConfig, in Inputs) (*specs.Spec, error) {
 		Annotations: c.Annotations,
 		Linux:       linux,
 	}
-	if c.Namespaces.UTS != HostNamespace {
+	if c.Namespaces.UTS == Private {
 		spec.Hostname, spec.Domainname = hostname, c.Domainname
 	}
 	if err := inUserNamespace(spec, c, in.Machine); err != nil {

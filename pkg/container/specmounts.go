@@ -22,9 +22,12 @@ func systemMounts(c Config) []specs.Mount {
 		{Destination: "/sys/fs/cgroup", Type: "cgroup", Source: "cgroup", Options: []string{"nosuid", "noexec", "nodev", access(c)}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
 	}
-	switch c.Namespaces.IPC {
-	case IPCNone:
-	case HostNamespace:
+	owner, joined := Joined(c.Namespaces.IPC)
+	switch {
+	case c.Namespaces.IPC == IPCNone:
+	case joined:
+		mounts = append(mounts, TreeOf(owner, "/dev/shm", "/dev/shm", "rprivate"))
+	case c.Namespaces.IPC == HostNamespace:
 		mounts = append(mounts, specs.Mount{
 			Destination: "/dev/shm", Type: "bind", Source: "/dev/shm", Options: []string{"rbind", "rprivate", "rw"},
 		})

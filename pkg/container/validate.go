@@ -57,11 +57,13 @@ func validateNames(c Config) error {
 			return err
 		}
 	}
-	if c.Hostname != "" && c.Namespaces.UTS == HostNamespace {
-		return errors.New("--hostname cannot be used with --uts host: it would rename the host")
-	}
-	if c.Domainname != "" && c.Namespaces.UTS == HostNamespace {
-		return errors.New("--domainname cannot be used with --uts host: it would rename the host")
+	for flag, name := range map[string]string{"--hostname": c.Hostname, "--domainname": c.Domainname} {
+		if name != "" && c.Namespaces.UTS == HostNamespace {
+			return fmt.Errorf("%s cannot be used with --uts host: it would rename the host", flag)
+		}
+		if _, joined := Joined(c.Namespaces.UTS); name != "" && joined {
+			return fmt.Errorf("%s cannot be used with --uts %s: it would rename that container", flag, c.Namespaces.UTS)
+		}
 	}
 	for flag, name := range map[string]string{"--hostname": c.Hostname, "--domainname": c.Domainname} {
 		if len(name) > maxHostname {

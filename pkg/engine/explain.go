@@ -55,11 +55,18 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (*Explanation, e
 	if id == "" {
 		id = container.NewID()
 	}
-	p, err := e.prepare(ctx, r.Config, id, prepareOptions{r.Progress, r.ConsoleSize})
+	p, err := e.prepare(ctx, r.Config, id, prepareOptions{progress: r.Progress, consoleSize: r.ConsoleSize})
 	if err != nil {
 		return nil, err
 	}
-	in, err := rt.Input(p.request())
+	req := p.request()
+	spec, joins, err := e.join(ctx, p.spec)
+	if err != nil {
+		return nil, errors.Join(err, e.discard(ctx, p))
+	}
+	defer joins.close()
+	req.Spec = spec
+	in, err := rt.Input(req)
 	if err != nil {
 		return nil, errors.Join(err, e.discard(ctx, p))
 	}

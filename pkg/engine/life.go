@@ -43,7 +43,7 @@ type CreateRequest struct {
 
 // Create makes a container without running it.
 func (e *Engine) Create(ctx context.Context, r CreateRequest) (container.Record, error) {
-	record, attended, err := e.create(ctx, r.Config, prepareOptions{r.Progress, r.ConsoleSize})
+	record, attended, err := e.create(ctx, r.Config, prepareOptions{progress: r.Progress, consoleSize: r.ConsoleSize})
 	if err != nil {
 		return container.Record{}, err
 	}

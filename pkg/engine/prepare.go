@@ -47,6 +47,11 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 	if err != nil {
 		return nil, err
 	}
+	if !o.joined {
+		if err := e.findJoins(ctx, &c); err != nil {
+			return nil, err
+		}
+	}
 	p := &prepared{config: container.Defaults(c, machine)}
 	if err := container.Validate(p.config, machine); err != nil {
 		return nil, err
@@ -86,6 +91,9 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 type prepareOptions struct {
 	progress    func(registry.Progress)
 	consoleSize *specs.Box
+	// mounts and joined: see RunRequest.
+	mounts []specs.Mount
+	joined bool
 }
 
 func (e *Engine) findAndUnpack(ctx context.Context, p *prepared, progress func(registry.Progress)) (err error) {
@@ -155,7 +163,7 @@ func (e *Engine) specify(ctx context.Context, p *prepared, machine container.Mac
 			return nil, err
 		}
 	}
-	if in.Files, err = e.writeFiles(p, machine); err != nil {
+	if in.Files, err = e.writeFiles(ctx, p, machine); err != nil {
 		return nil, err
 	}
 	if in.Seccomp, err = e.seccomp(p.config.Security.Seccomp); err != nil {
@@ -170,7 +178,11 @@ func (e *Engine) specify(ctx context.Context, p *prepared, machine container.Mac
 	if p.image != nil {
 		img = p.image.Config.Config
 	}
-	return container.Spec(p.config, img, in)
+	spec, err := container.Spec(p.config, img, in)
+	if err == nil {
+		spec.Mounts = append(spec.Mounts, o.mounts...)
+	}
+	return spec, err
 }
 
 // rootFS says where the root file system comes from: a directory of the user's, or
@@ -260,7 +272,7 @@ func (e *Engine) userDatabase(p *prepared) (passwd, group []byte, err error) {
 }
 
 // writeFiles makes the files of /etc that tell a container about its network.
-func (e *Engine) writeFiles(p *prepared, machine container.Machine) (container.Files, error) {
+func (e *Engine) writeFiles(ctx context.Context, p *prepared, machine container.Machine) (container.Files, error) {
 	c := p.config
 	ownNetwork := c.Namespaces.Network != container.HostNamespace
 	dir := p.home.files(p.place)
@@ -279,11 +291,20 @@ func (e *Engine) writeFiles(p *prepared, machine container.Machine) (container.F
 	if !ownNetwork {
 		base = readIfThere("/etc/hosts")
 	}
+	resolv := readIfThere("/etc/resolv.conf")
+	if owner, joined := container.Joined(c.Namespaces.Network); joined {
+		// Who has the network has the names in it.
+		var err error
+		if base, resolv, err = e.namesOf(ctx, owner); err != nil {
+			return container.Files{}, err
+		}
+		ownNetwork = false
+	}
 	hostname := container.Hostname(c, p.place.ID, machine)
 	for path, data := range map[string][]byte{
 		files.Hosts:      container.HostsFile(base, nil, nil, c.ExtraHosts),
 		files.Hostname:   container.HostnameFile(hostname),
-		files.ResolvConf: container.ResolvConf(readIfThere("/etc/resolv.conf"), c.DNS, ownNetwork),
+		files.ResolvConf: container.ResolvConf(resolv, c.DNS, ownNetwork),
 	} {
 		if err := errors.Join(os.WriteFile(path, data, 0o644), p.home.own(path)); err != nil {
 			return container.Files{}, err

@@ -42,6 +42,11 @@ type RunRequest struct {
 	// Traced, if set, is told what each step did, when the program runs. It
 	// makes the run slower.
 	Traced func(p *plan.Plan, records []child.Record)
+
+	// mounts come after those of the configuration. joined says that it has been decided
+	// what it means to share another container's namespaces.
+	mounts []specs.Mount
+	joined bool
 }
 
 // Streams connect a container in the foreground with its user.
@@ -123,7 +128,7 @@ type Exit struct {
 // says which exit status the error stands for. If ctx ends, a container in the
 // foreground is killed.
 func (e *Engine) Run(ctx context.Context, r RunRequest) (Exit, error) {
-	record, attended, err := e.create(ctx, r.Config, prepareOptions{r.Progress, r.ConsoleSize})
+	record, attended, err := e.create(ctx, r.Config, prepareOptions{r.Progress, r.ConsoleSize, r.mounts, r.joined})
 	if err != nil {
 		return Exit{}, err
 	}
@@ -320,11 +325,15 @@ func (e *Engine) oomKilled(record container.Record, code int) bool {
 // program runs the container's state tells its process: whoever sees that it runs, for
 // it prints something, finds it, whatever has become of us.
 func (x *execution) start(ctx context.Context, given *streams.Given) error {
-	req := createRequest(x.record.ID, x.dir, x.record.Spec)
+	spec, joins, err := x.join(ctx, x.record.Spec)
+	if err != nil {
+		return err
+	}
+	defer joins.close()
+	req := createRequest(x.record.ID, x.dir, spec)
 	req.Stdio, req.Console, req.Held = given.Stdio, given.Console, given.Held
 	req.Before, req.Trace = x.request.Before, x.request.Traced != nil
 	var p *plan.Plan
-	var err error
 	if x.request.Traced != nil {
 		if p, err = x.compile(req); err != nil {
 			return err
@@ -333,7 +342,12 @@ func (x *execution) start(ctx context.Context, given *streams.Given) error {
 	if x.request.Starting != nil {
 		x.request.Starting()
 	}
-	req.Made = func(s *runtime.Started) error { return x.setRunning(ctx, s.PID) }
+	req.Made = func(s *runtime.Started) error {
+		if err := joins.check(); err != nil {
+			return err
+		}
+		return x.setRunning(ctx, s.PID)
+	}
 	s, err := x.runtime.Create(req)
 	if errors.Is(err, runtime.ErrExists) { // who began to start it was killed: its lock is ours
 		if err := x.runtime.Delete(x.record.ID, true); err != nil {

@@ -106,7 +106,7 @@ func Plan(spec *specs.Spec, f *host.Facts) (*Placement, error) {
 	if p.New&linux.CloneNewtime != 0 && f.NoTimeNamespace {
 		return nil, errors.New("/linux/namespaces: this kernel has no time namespaces (CONFIG_TIME_NS)")
 	}
-	if err := p.planMaps(spec, f); err != nil {
+	if err := p.planMaps(spec, f, joinedUser); err != nil {
 		return nil, err
 	}
 	return p, p.planOffsets(spec)
@@ -151,11 +151,15 @@ func (p *Placement) join(flag linux.CloneFlags, what, path, pointer string, afte
 }
 
 // planMaps writes the maps of a new user namespace.
-func (p *Placement) planMaps(spec *specs.Spec, f *host.Facts) error {
+func (p *Placement) planMaps(spec *specs.Spec, f *host.Facts, joinedUser bool) error {
 	uids, gids := spec.Linux.UIDMappings, spec.Linux.GIDMappings
 	if p.New&linux.CloneNewuser == 0 {
 		if len(uids)+len(gids) > 0 && len(p.Before) == 0 {
 			return errors.New("/linux/uidMappings: ids are mapped but there is no user namespace")
+		}
+		if joinedUser {
+			p.NoSetgroups = len(gids) > 0 && NoSetgroups(gids, f) // these are then the maps that it has
+			p.Join = append(becomeRoot("is the one of the namespace now, if that has one", plan.EINVAL), p.Join...)
 		}
 		return nil
 	}
@@ -174,12 +178,18 @@ func (p *Placement) planMaps(spec *specs.Spec, f *host.Facts) error {
 		return err
 	}
 	p.Map = b.Steps
-	b = plan.Build(plan.Child, plan.NamespaceChapter)
-	b.Do("group 0 exists now", linux.Setresgid{})
-	b.Do("user 0 exists now", linux.Setresuid{})
-	b.Do("its files in /proc belong to it again, which the change of user took away", linux.Prctl{Option: linux.PrSetDumpable, Arg2: 1})
-	p.Join = append(b.Steps, p.Join...)
+	p.Join = append(becomeRoot("exists now"), p.Join...)
 	return nil
+}
+
+// becomeRoot has the child take the ids 0 of the user namespace that it is in: those that
+// it has from outside may mean nobody there, who gets nowhere.
+func becomeRoot(why string, tolerated ...plan.Errno) []plan.Step {
+	b := plan.Build(plan.Child, plan.NamespaceChapter)
+	b.Do("group 0 "+why, linux.Setresgid{}).Ok(tolerated...)
+	b.Do("user 0 "+why, linux.Setresuid{}).Ok(tolerated...)
+	b.Do("its files in /proc belong to it again, which the change of user took away", linux.Prctl{Option: linux.PrSetDumpable, Arg2: 1})
+	return b.Steps
 }
 
 // writeMap plans the writing of one map. The kernel lets an ordinary user write a

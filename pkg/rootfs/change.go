@@ -86,7 +86,7 @@ func (b *builder) configure(why string, o *options, pointer string) {
 // sends, before the tmpfs covers the other.
 func (b *builder) filled(m *specs.Mount, o *options, dest, pointer string) error {
 	if b.inFresh(dest) {
-		b.mountNew(m, o, dest, pointer) // there is nothing to copy
+		return b.mountNew(m, o, dest, pointer) // there is nothing to copy
 		return nil
 	}
 	const why = "it begins with what the image has there"

@@ -3,6 +3,7 @@ package rootfs
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,13 +41,17 @@ func (b *builder) mount(m *specs.Mount, pointer string) error {
 		return b.cgroup(o, dest, pointer)
 	case o.copyUp:
 		return b.filled(m, o, dest, pointer)
+	case m.Type == TreeType:
+		return b.tree(m, o, dest, pointer)
 	}
-	b.mountNew(m, o, dest, pointer)
-	return nil
+	return b.mountNew(m, o, dest, pointer)
 }
 
 // mountNew plans the mount of a file system that is made for it.
-func (b *builder) mountNew(m *specs.Mount, o *options, dest, pointer string) {
+func (b *builder) mountNew(m *specs.Mount, o *options, dest, pointer string) error {
+	if slices.ContainsFunc(o.data, func(d string) bool { return len(d) > maxParameter }) {
+		return b.mountLong(m, o, dest, pointer)
+	}
 	reg := b.name("mnt")
 	b.newFilesystem(m.Type, m.Source, o, plan.Reg(reg), pointer)
 	// An image that has a link in the place of /proc wants it to be somewhere else than
@@ -66,6 +71,30 @@ func (b *builder) mountNew(m *specs.Mount, o *options, dest, pointer string) {
 	case m.Type == "sysfs" && dest == "/sys":
 		b.sys = reg
 	}
+	return nil
+}
+
+// maxParameter is how long a parameter may be that fsconfig(2) takes, in bytes.
+const maxParameter = 255
+
+// mountLong plans a new file system with parameters that only mount(2) takes, such as the
+// names of many layers. It is mounted on the working directory, so that no path inside
+// the tree is walked.
+func (b *builder) mountLong(m *specs.Mount, o *options, dest, pointer string) error {
+	data := b.mountData(m.Type, o)
+	if len(data) > maxMountData {
+		return fmt.Errorf("%d bytes of mount options, the kernel takes %d", len(data), maxMountData)
+	}
+	b.cover(dest)
+	at := b.lookup(dest, true, pointer)
+	b.cwd = "" // the register at means something else each time
+	b.chdir(at)
+	b.cwd = ""
+	b.Do("a new "+m.Type+", at "+dest, linux.Mount{Source: m.Source, Target: ".", Type: m.Type, Flags: o.mountFlags(), Data: data}).For(pointer)
+	if o.propagation != 0 {
+		b.propagate(b.lookup(dest, true, pointer), o, pointer)
+	}
+	return nil
 }
 
 // late are the attributes that the kernel takes for a mount that is attached, by
