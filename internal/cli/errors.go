@@ -19,6 +19,7 @@ import (
 	"github.com/containr/containr/internal/errcode"
 	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/internal/spelling"
+	"github.com/containr/containr/pkg/cdi"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/host"
@@ -182,6 +183,8 @@ var hints = []struct {
 	{engine.ErrNotRunning, "`containr start` runs it; `containr ps -a` lists all containers"},
 	{engine.ErrPaused, "`containr unpause` lets it go on"},
 	{engine.ErrForeground, "use the terminal of that command, or `containr exec`"},
+	{engine.ErrNoGPU, "have the driver's tools describe them (`nvidia-ctk cdi generate`), or name the directory of the descriptions with --cdi-spec-dir"},
+	{cdi.ErrUnknown, "look into the vendor's files, or name their directory with --cdi-spec-dir"},
 	{engine.ErrNotShareable, "make that container with --ipc shareable"},
 	{engine.ErrOtherUsers, "leave out --uidmap, --gidmap and --userns: the users are then shared too"},
 	{engine.ErrCannotWrite, "`containr cp` puts files into it; `containr start` runs it"},

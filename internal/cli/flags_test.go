@@ -47,6 +47,7 @@ func TestRunFlags(t *testing.T) {
 		"run -m 64m --memory-swap -1 --memory-reservation 32m --cpus 1.5 -c 512 --cpuset-cpus 0-1 --cpuset-mems 0 --pids-limit 100 base",
 		"run --cpu-period 50000 --cpu-quota 25000 --ulimit nofile=1024:2048 --ulimit core=-1 --oom-score-adj -5 --cgroup-parent /team base",
 		"run -v ./data:/data:ro -v /a:/b:rshared --mount type=tmpfs,dst=/t,tmpfs-size=1m --tmpfs /run:exec --shm-size 1g --read-only base",
+		"run --device vendor.com/fpga=a --device vendor.com/fpga=b --cdi-spec-dir /specs --gpus 2 --gpus driver=amd base",
 		"run --device /dev/fuse:rw --device-cgroup-rule 'c 13:* rw' --privileged base",
 		"run --cap-add net_admin --cap-drop ALL --security-opt no-new-privileges --security-opt seccomp=profile.json base",
 		"run --security-opt seccomp=unconfined --security-opt systempaths=unconfined --security-opt apparmor=unconfined --security-opt label=disable base",

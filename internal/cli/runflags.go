@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/pflag"
 
 	"github.com/containr/containr/internal/tty"
+	"github.com/containr/containr/pkg/cdi"
 	"github.com/containr/containr/pkg/container"
 )
 
@@ -223,7 +225,9 @@ func (r *runFlags) files() {
 	b.bool(&c.ReadOnly, "read-only", "", "make the root file system read-only")
 	b.string(&c.Rootfs, "rootfs", "", "use the directory `DIR` as root file system, without an image")
 	b.value("shm-size", "", "the `SIZE` of /dev/shm (64m)", put(&c.ShmSize, container.ParseSize))
-	b.value("device", "", "show the device `HOST[:CONTAINER][:rwm]`", add(&c.Devices, container.ParseDevice))
+	b.value("device", "", "show the device `HOST[:CONTAINER][:rwm]`, or one by its name, VENDOR/CLASS=NAME", r.readDevice)
+	b.value("gpus", "", "show graphics processors: `WHICH` is all, a number, or device=NAME,...", add(&c.GPUs, container.ParseGPUs))
+	b.value("cdi-spec-dir", "", "look for descriptions of devices with names in `DIR` (/etc/cdi, /var/run/cdi)", add(&c.CDISpecDirs, absolute))
 	b.value("device-cgroup-rule", "", "allow devices by `RULE`, such as 'c 13:* rw'", add(&c.DeviceRules, container.ParseDeviceRule))
 }
 
@@ -286,6 +290,22 @@ func (r *runFlags) names() {
 	b.value("dns-search", "", "search names in `DOMAIN`; . for none", add(&c.DNS.Search, container.ParseDNSSearch))
 	b.value("dns-option", "", "put `OPTION` in /etc/resolv.conf", add(&c.DNS.Options, container.ParseDNSOption))
 	b.alias("dns-opt", "dns-option")
+}
+
+// readDevice reads a device: a path, or a name of the Container Device Interface.
+func (r *runFlags) readDevice(s string) error {
+	if !strings.HasPrefix(s, "/") && strings.Contains(s, "=") {
+		if err := cdi.CheckName(s); err != nil {
+			return err
+		}
+		r.config.CDIDevices = append(r.config.CDIDevices, s)
+		return nil
+	}
+	d, err := container.ParseDevice(s)
+	if err == nil {
+		r.config.Devices = append(r.config.Devices, d)
+	}
+	return err
 }
 
 func (r *runFlags) workingDir() string {

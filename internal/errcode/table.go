@@ -10,6 +10,7 @@ import (
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/internal/systemd"
+	"github.com/containr/containr/pkg/cdi"
 	"github.com/containr/containr/pkg/cgroup"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
@@ -140,6 +141,18 @@ var table = []Entry{
 	{Code: "CTR-1062", Sentinel: engine.ErrCannotWrite, Name: "pkg/engine.ErrCannotWrite", Title: "files of a container that does not run cannot be changed here",
 		Cause: "`containr debug --write` changes files of containers that run.",
 		Do:    []string{"`containr cp` puts files into a container that does not run; `containr start` runs it."}},
+	{Code: "CTR-1063", Sentinel: engine.ErrNoGPU, Name: "pkg/engine.ErrNoGPU", Title: "no graphics processor is described",
+		Cause:   "--gpus looks for descriptions of the kinds nvidia.com/gpu and amd.com/gpu (Container Device Interface), and there is none.",
+		Reasons: []string{"the driver's container tools are not installed", "the descriptions are in another directory than /etc/cdi and /var/run/cdi"},
+		Do:      []string{"`nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml` describes those of NVIDIA.", "--cdi-spec-dir names another directory."}},
+	{Code: "CTR-1064", Sentinel: cdi.ErrUnknown, Name: "pkg/cdi.ErrUnknown", Title: "no such device",
+		Cause:   "A device was asked for by its name, VENDOR/CLASS=NAME, and no file describes it.",
+		Reasons: []string{"the name is misspelt", "the vendor's files are in another directory, or were not understood"},
+		Do:      []string{"Look into /etc/cdi and /var/run/cdi, or name the directory with --cdi-spec-dir."}},
+	{Code: "CTR-1065", Sentinel: cdi.ErrConflict, Name: "pkg/cdi.ErrConflict", Title: "devices in conflict",
+		Cause:   "Two files of the same directory describe a device, or two devices, or a device and a flag, want different things in one place.",
+		Reasons: []string{"an old description was left behind", "a -v or --device has the same target"},
+		Do:      []string{"Remove one of the two that the message names."}},
 	{Code: "CTR-1041", Sentinel: engine.ErrSameContainer, Name: "pkg/engine.ErrSameContainer", Title: "cp from a container to itself",
 		Cause: "A directory could be copied into itself, without end.",
 		Do:    []string{"Copy inside: `containr exec CONTAINER cp -r FROM TO`."}},

@@ -85,6 +85,12 @@ type Config struct {
 	ShmSize int64 `json:"shmSize,omitempty"`
 	// Devices are host devices to show in the container.
 	Devices []Device `json:"devices,omitempty"`
+	// CDIDevices are devices by name, VENDOR/CLASS=NAME, and CDISpecDirs the directories of the
+	// files that describe them, empty for the usual ones.
+	CDIDevices  []string `json:"cdiDevices,omitempty"`
+	CDISpecDirs []string `json:"cdiSpecDirs,omitempty"`
+	// GPUs asks for graphics processors whose names are looked for when the container is made.
+	GPUs []GPURequest `json:"gpus,omitempty"`
 	// DeviceRules are added to the device cgroup after the defaults.
 	DeviceRules []specs.LinuxDeviceCgroup `json:"deviceRules,omitempty"`
 

@@ -34,9 +34,6 @@ func ParseDevice(s string) (Device, error) {
 	case len(parts) == 2:
 		d.Container = parts[1]
 	}
-	if !strings.HasPrefix(d.Host, "/") && strings.Contains(d.Host, "=") {
-		return Device{}, fmt.Errorf("device %q: names of the Container Device Interface are not available: give a path", s)
-	}
 	if !strings.HasPrefix(d.Host, "/") || !strings.HasPrefix(d.Container, "/") {
 		return Device{}, fmt.Errorf("device %q: paths must be absolute", s)
 	}

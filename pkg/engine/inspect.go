@@ -87,6 +87,12 @@ type InspectedCheck struct {
 	Output     string
 }
 
+// InspectedDevices are devices that were asked for by name.
+type InspectedDevices struct {
+	Driver    string
+	DeviceIDs []string
+}
+
 // InspectedHostConfig is what was asked for that depends on the host.
 type InspectedHostConfig struct {
 	Binds     []string
@@ -99,10 +105,12 @@ type InspectedHostConfig struct {
 		Name              string
 		MaximumRetryCount int
 	}
-	AutoRemove        bool
-	CapAdd, CapDrop   []string
-	CgroupnsMode      string
-	DNS               []string `json:"Dns"`
+	AutoRemove      bool
+	CapAdd, CapDrop []string
+	CgroupnsMode    string
+	DNS             []string `json:"Dns"`
+	// DeviceRequests are devices by name.
+	DeviceRequests    []InspectedDevices `json:",omitempty"`
 	ExtraHosts        []string
 	GroupAdd          []string
 	IpcMode           string
@@ -241,6 +249,12 @@ func inspectedHost(c container.Config) InspectedHostConfig {
 	h.LogConfig.Type, h.LogConfig.Config = c.LogDriver, c.LogOpts
 	if h.LogConfig.Type == "" {
 		h.LogConfig.Type = logs.JSONFile
+	}
+	if len(c.CDIDevices) > 0 {
+		h.DeviceRequests = []InspectedDevices{{Driver: "cdi", DeviceIDs: c.CDIDevices}}
+	}
+	for _, g := range c.GPUs {
+		h.DeviceRequests = append(h.DeviceRequests, InspectedDevices{Driver: "cdi", DeviceIDs: g.Names})
 	}
 	for _, x := range c.ExtraHosts {
 		h.ExtraHosts = append(h.ExtraHosts, x.Name+":"+x.IP)

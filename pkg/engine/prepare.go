@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containr/containr/internal/safepath"
+	"github.com/containr/containr/pkg/cdi"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/registry"
@@ -33,6 +34,7 @@ type prepared struct {
 	image  *image.Image // nil with --rootfs
 	// imageConfig is the image's configuration as it is in the store.
 	imageConfig []byte
+	devices     *cdi.Devices
 	chain       snapshot.ChainID
 	driver      snapshot.Driver // "" with --rootfs
 	home        *home
@@ -57,6 +59,9 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 		return nil, err
 	}
 	if err := checkSources(p.config.Mounts); err != nil {
+		return nil, err
+	}
+	if p.devices, err = findDevices(p.config); err != nil {
 		return nil, err
 	}
 	if p.home, err = e.homeOf(p.config); err != nil {
@@ -179,10 +184,11 @@ func (e *Engine) specify(ctx context.Context, p *prepared, machine container.Mac
 		img = p.image.Config.Config
 	}
 	spec, err := container.Spec(p.config, img, in)
-	if err == nil {
-		spec.Mounts = append(spec.Mounts, o.mounts...)
+	if err != nil {
+		return nil, err
 	}
-	return spec, err
+	spec.Mounts = append(spec.Mounts, o.mounts...)
+	return spec, p.devices.Add(spec, !machine.NoCgroups)
 }
 
 // rootFS says where the root file system comes from: a directory of the user's, or

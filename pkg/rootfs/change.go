@@ -87,7 +87,6 @@ func (b *builder) configure(why string, o *options, pointer string) {
 func (b *builder) filled(m *specs.Mount, o *options, dest, pointer string) error {
 	if b.inFresh(dest) {
 		return b.mountNew(m, o, dest, pointer) // there is nothing to copy
-		return nil
 	}
 	const why = "it begins with what the image has there"
 	reg := b.name("mnt")
