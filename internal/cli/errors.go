@@ -183,6 +183,7 @@ var hints = []struct {
 	{engine.ErrNotRunning, "`containr start` runs it; `containr ps -a` lists all containers"},
 	{engine.ErrPaused, "`containr unpause` lets it go on"},
 	{engine.ErrForeground, "use the terminal of that command, or `containr exec`"},
+	{engine.ErrNoJournal, "choose --log-driver json-file or syslog"},
 	{engine.ErrNoGPU, "have the driver's tools describe them (`nvidia-ctk cdi generate`), or name the directory of the descriptions with --cdi-spec-dir"},
 	{cdi.ErrUnknown, "look into the vendor's files, or name their directory with --cdi-spec-dir"},
 	{engine.ErrNotShareable, "make that container with --ipc shareable"},
@@ -304,7 +305,6 @@ var insteadOf = map[string]string{
 	"-p":            "--network host gives the program the host's ports",
 	"--publish-all": "--network host gives the program the host's ports",
 	"-P":            "--network host gives the program the host's ports",
-	"--gpus":        "name the devices with --device",
 }
 
 // flagError puts the errors of the flag parser into our words.

@@ -380,6 +380,25 @@ func (p *Program) cleanupCommand() *cobra.Command {
 	}
 }
 
+// forwardCommand is what the monitor executes while a container runs whose log is passed on.
+func (p *Program) forwardCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "forward CONTAINER",
+		Short: "Pass on what a container writes to its log driver's server",
+		Long: "Pass on what a container writes, with the log drivers syslog and journald, until it has ended and\n" +
+			"all is sent, or until standard input ends. This is done by itself; the command is there to be called by the monitor.",
+		Args:                  exactArgs(1),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			return e.Forward(cmd.Context(), args[0], p.In)
+		},
+	}
+}
+
 // containerCommand has all commands for containers once more, as docker has.
 func (p *Program) containerCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -404,5 +423,6 @@ func (p *Program) containerCommand() *cobra.Command {
 	}
 	cmd.AddCommand(p.containerPruneCommand())
 	cmd.AddCommand(p.cleanupCommand())
+	cmd.AddCommand(p.forwardCommand())
 	return cmd
 }

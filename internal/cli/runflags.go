@@ -174,8 +174,8 @@ func (r *runFlags) container() {
 	})
 	b.value("restart", "", "start it again when it ends: `POLICY` no, always, on-failure[:MAX], unless-stopped", put(&c.Restart, container.ParseRestart))
 	r.health(b)
-	b.string(&c.LogDriver, "log-driver", "", "keep what it writes in the background with `DRIVER`: json-file, local, none")
-	b.value("log-opt", "", "an `OPTION` of the log driver: max-size=SIZE, max-file=N, compress=BOOL", enter(c.LogOpts, container.ParseLogOption))
+	b.string(&c.LogDriver, "log-driver", "", "keep what it writes in the background with `DRIVER`: json-file, local, syslog, journald, none")
+	b.value("log-opt", "", "an `OPTION` of the log driver: max-size=SIZE, max-file=N, labels=..., syslog-address=... and others", enter(c.LogOpts, container.ParseLogOption))
 	if r.verb == "run" {
 		b.bool(&r.step, "step", "", "wait for Enter before every step")
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/logs/forward"
 	"github.com/containr/containr/pkg/monitor"
 	"github.com/containr/containr/pkg/plan/planjson"
 	"github.com/containr/containr/pkg/plan/shell"
@@ -153,6 +154,13 @@ var table = []Entry{
 		Cause:   "Two files of the same directory describe a device, or two devices, or a device and a flag, want different things in one place.",
 		Reasons: []string{"an old description was left behind", "a -v or --device has the same target"},
 		Do:      []string{"Remove one of the two that the message names."}},
+	{Code: "CTR-1066", Sentinel: engine.ErrNoJournal, Name: "pkg/engine.ErrNoJournal", Title: "there is no journal",
+		Cause:   "--log-driver journald writes to systemd's journal, whose socket is not there.",
+		Reasons: []string{"the machine does not run systemd", "this is a container without that socket"},
+		Do:      []string{"Choose --log-driver json-file or syslog."}},
+	{Code: "CTR-1067", Sentinel: forward.ErrGivenUp, Name: "pkg/logs/forward.ErrGivenUp", Title: "not all lines were passed on",
+		Cause: "The container has ended, and the server that its log is passed on to took nothing for ten seconds.",
+		Do:    []string{"Look whether the server runs; `containr logs` has what the log still holds."}},
 	{Code: "CTR-1041", Sentinel: engine.ErrSameContainer, Name: "pkg/engine.ErrSameContainer", Title: "cp from a container to itself",
 		Cause: "A directory could be copied into itself, without end.",
 		Do:    []string{"Copy inside: `containr exec CONTAINER cp -r FROM TO`."}},

@@ -61,6 +61,9 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 	if err := checkSources(p.config.Mounts); err != nil {
 		return nil, err
 	}
+	if err := checkLogTarget(p.config); err != nil {
+		return nil, err
+	}
 	if p.devices, err = findDevices(p.config); err != nil {
 		return nil, err
 	}

@@ -25,6 +25,9 @@
 // container runs on. A disk that is slow keeps the writer, and once the pipe between them is
 // full (64 kB) the container, waiting.
 //
+// What a container writes may also be passed on, to syslog or to the journal. That is done from
+// these files, by a process of its own: see package forward.
+//
 // A Reader needs no lock: files are only appended to and renamed. It follows a log
 // across renames by the files' identity.
 package logs
@@ -32,8 +35,10 @@ package logs
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/containr/containr/internal/spelling"
 )
@@ -64,6 +69,8 @@ const (
 	JSONFile = "json-file" // docker's format
 	Local    = "local"     // the same, and older files are compressed
 	None     = "none"      // nothing is kept
+	Syslog   = "syslog"    // as json-file, and passed on, see package forward
+	Journald = "journald"  // the same
 )
 
 // Options say how a log is kept. The zero value is not usable: see Parse.
@@ -75,7 +82,16 @@ type Options struct {
 	MaxFiles int
 	// Compress compresses all files but the one that grows.
 	Compress bool
+	// Labels and Env are the names of labels and variables of the container that belong to
+	// its lines, and Tag is a template for what it is called, "" for its short id.
+	Labels, Env []string
+	Tag         string
+	// Syslog says where the driver Syslog passes lines on to.
+	Syslog SyslogOptions
 }
+
+// Forwards reports whether what is logged is passed on to somebody else.
+func (o Options) Forwards() bool { return o.Driver == Syslog || o.Driver == Journald }
 
 // Chunk is how much output, in bytes, is to be written to the log at once at most: a file
 // may become longer than MaxSize by what is written at once.
@@ -96,26 +112,50 @@ func Parse(driver string, options map[string]string, size func(string) (int64, e
 	if driver == "" {
 		o.Driver = JSONFile
 	}
-	drivers := []string{JSONFile, Local, None}
+	drivers := []string{JSONFile, Local, Syslog, Journald, None}
 	if !slices.Contains(drivers, o.Driver) {
 		if near := spelling.Nearest(o.Driver, drivers); near != "" {
 			return o, fmt.Errorf("--log-driver %s: did you mean %s?", driver, near)
 		}
-		return o, fmt.Errorf("--log-driver %s: use json-file, local or none", driver)
+		return o, fmt.Errorf("--log-driver %s: use json-file, local, syslog, journald or none", driver)
 	}
-	for key, value := range options {
-		if err := o.set(key, value, size); err != nil {
+	if o.Driver == Syslog {
+		o.Syslog = defaultSyslog()
+	}
+	for _, key := range slices.Sorted(maps.Keys(options)) {
+		if err := o.set(key, options[key], size); err != nil {
 			return o, err
 		}
 	}
-	return o, nil
+	return o, o.Syslog.check()
+}
+
+// keys are the options of a driver.
+func keys(driver string) []string {
+	keys := []string{"max-size", "max-file", "labels", "env"}
+	switch driver {
+	case Syslog:
+		return slices.Concat(keys, []string{"tag"}, syslogKeys)
+	case Journald:
+		return append(keys, "tag")
+	}
+	return append(keys, "compress")
 }
 
 func (o *Options) set(key, value string, size func(string) (int64, error)) (err error) {
 	if o.Driver == None {
 		return fmt.Errorf("--log-opt %s: the log driver none has no options", key)
 	}
+	if known := keys(o.Driver); !slices.Contains(known, key) {
+		return fmt.Errorf("--log-opt %s: the log driver %s knows %s", key, o.Driver, strings.Join(known, ", "))
+	}
 	switch key {
+	case "labels":
+		o.Labels = strings.Split(value, ",")
+	case "env":
+		o.Env = strings.Split(value, ",")
+	case "tag":
+		o.Tag, err = value, CheckTag(value)
 	case "max-size":
 		if value == "-1" {
 			o.MaxSize = 1 << 62
@@ -133,7 +173,7 @@ func (o *Options) set(key, value string, size func(string) (int64, error)) (err 
 			err = errors.New("use true or false")
 		}
 	default:
-		return fmt.Errorf("--log-opt %s: the log driver %s knows max-size, max-file and compress", key, o.Driver)
+		err = o.Syslog.set(key, value)
 	}
 	if err != nil {
 		return fmt.Errorf("--log-opt %s=%s: %w", key, value, err)

@@ -29,6 +29,18 @@ type ReadOptions struct {
 	Follow bool
 	Ended  func() (bool, error)
 	Watch  []string
+	// From, if it is not zero, leaves out what is before this place. If the file has been
+	// removed meanwhile, all that is there is read.
+	From Position
+	// At, if set, is told before each record which place comes after it.
+	At *Position
+}
+
+// Position is a place in a log whose files are not compressed.
+type Position struct {
+	// Inode is that of the file, and Offset counts its bytes.
+	Inode  uint64
+	Offset int64
 }
 
 // Read calls each for the records of the log in a directory, in their order. A log that
@@ -46,6 +58,9 @@ func Read(ctx context.Context, dir string, o ReadOptions, each func(Record) erro
 		return err
 	}
 	if err := r.skip(); err != nil {
+		return err
+	}
+	if err := r.goTo(o.From); err != nil {
 		return err
 	}
 	err := r.read(ctx)
@@ -77,6 +92,8 @@ type source struct {
 	in    *bufio.Reader
 	// part is the beginning of a line that is being written.
 	part []byte
+	// at is behind the last line.
+	at int64
 }
 
 func (r *reader) close() {
@@ -178,6 +195,26 @@ func (s *source) line() ([]byte, error) {
 	whole := s.part
 	s.part = nil
 	return whole, nil
+}
+
+// goTo goes to a place, and forgets the files before it.
+func (r *reader) goTo(p Position) error {
+	for i, s := range r.files {
+		if p.Inode == 0 || s.inode != p.Inode {
+			continue
+		}
+		for _, older := range r.files[:i] {
+			older.file.Close()
+		}
+		r.files = r.files[i:]
+		if _, err := s.file.Seek(p.Offset, io.SeekStart); err != nil {
+			return fmt.Errorf("log: %w", err)
+		}
+		s.in.Reset(s.file)
+		s.at = p.Offset
+		return nil
+	}
+	return nil
 }
 
 // skip passes over all but the last records, if only they are wanted.
@@ -328,6 +365,10 @@ func (r *reader) readFile(s *source) error {
 		}
 		if err != nil {
 			return fmt.Errorf("log: %w", err)
+		}
+		s.at += int64(len(line))
+		if r.o.At != nil {
+			*r.o.At = Position{s.inode, s.at}
 		}
 		rec, err := readRecord(line)
 		if err != nil {

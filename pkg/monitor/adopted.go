@@ -32,6 +32,8 @@ type adopted struct {
 	hub      *hub
 	// chunk is how much is moved at once, in bytes.
 	chunk int
+	// forwards: the log is passed on.
+	forwards bool
 
 	// leaves says that the copying is to stop where it is.
 	leaves atomic.Bool
@@ -53,7 +55,7 @@ func (c *adopted) open(r container.Record) error {
 	if err != nil {
 		return err
 	}
-	c.chunk = o.Chunk()
+	c.chunk, c.forwards = o.Chunk(), o.Forwards()
 	c.log, err = logs.OpenWriter(LogDir(c.m.o.Root, c.id), c.position(), o)
 	return err
 }
@@ -79,6 +81,10 @@ func (c *adopted) look(r container.Record) {
 	defer ended()
 	if r.Check != nil {
 		checking.Go(func() { c.checkHealth(alive, r) })
+	}
+	if c.forwards {
+		c.m.keep()
+		go c.m.forward(alive, c.id)
 	}
 	for i := range c.ends.Outputs {
 		copying.Go(func() { c.copy(&c.ends.Outputs[i]) })

@@ -21,6 +21,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"status":      status,
 	"fifo":        makeFIFO,
 	"await":       await,
+	"collect":     collect,
+	"collected":   collected,
 	"registry":    serveRegistry,
 	"private":     servePrivate,
 	"serve":       serveStore,
