@@ -143,14 +143,34 @@ func checkLogTarget(c container.Config) error {
 	return target.Close()
 }
 
-// awaitForwarded waits a while for the last lines of a container that has ended.
-func (e *Engine) awaitForwarded(ctx context.Context, record container.Record) {
-	if o, err := record.Config.Logs(); err != nil || !o.Forwards() {
+// forwardRest passes on what is left of the log of a container that is about to be removed,
+// and gives up after a while. Who passes it on already is waited for: he is the quicker.
+func (e *Engine) forwardRest(ctx context.Context, record container.Record) {
+	o, err := record.Config.Logs()
+	if err != nil || !o.Forwards() {
 		return
 	}
 	waiting, cancel := context.WithTimeout(context.WithoutCancel(ctx), forwardPatience)
 	defer cancel()
-	if err := monitor.AwaitForwarded(waiting, e.run, record.ID); err != nil {
+	if err := e.forwardLeft(waiting, record, o); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may never have run
 		slog.Warn("not all lines were passed on before the container was removed", "container", record.Name, "error", err)
 	}
+}
+
+func (e *Engine) forwardLeft(ctx context.Context, record container.Record, o logs.Options) error {
+	if _, err := os.Stat(monitor.LogDir(e.root, record.ID)); err != nil {
+		return err
+	}
+	lock, err := durable.Acquire(ctx, monitor.ForwardLock(e.run, record.ID), durable.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	target, err := openTarget(o, record)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	return forward.Run(ctx, forward.Options{Dir: monitor.LogDir(e.root, record.ID), Position: monitor.ForwardPosition(e.root, record.ID),
+		Target: target, Ended: func() (bool, error) { return true, nil }})
 }

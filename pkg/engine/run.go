@@ -521,7 +521,7 @@ func (e *Engine) remove(ctx context.Context, record container.Record) error {
 	case err == nil:
 		e.tell(events.Destroy, record)
 	}
-	e.awaitForwarded(ctx, record)
+	e.forwardRest(ctx, record)
 	err = errors.Join(err, home.removeLayer(record.ID), monitor.RemoveLog(e.root, e.run, record.ID))
 	return err
 }

@@ -2,15 +2,11 @@ package monitor
 
 import (
 	"context"
-	"errors"
-	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"time"
-
-	"github.com/containr/containr/internal/durable"
 )
 
 // forwardPause is the time before a forwarder that has failed is started again.
@@ -50,15 +46,3 @@ func ForwardLock(run, id string) string { return filepath.Join(positionDir(run),
 
 // ForwardPosition: see ForwardLock. It lies beside the log, and outlives a boot with it.
 func ForwardPosition(root, id string) string { return filepath.Join(LogDir(root, id), "forwarded") }
-
-// AwaitForwarded waits until nobody passes on a container's log any more, or ctx ends.
-func AwaitForwarded(ctx context.Context, run, id string) error {
-	lock, err := durable.AcquireExisting(ctx, ForwardLock(run, id), durable.Exclusive)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return lock.Release()
-}

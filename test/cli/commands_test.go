@@ -156,7 +156,16 @@ func killMonitor(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) > 0 || pid == 0 {
 		ts.Fatalf("usage: killmonitor, while there is one")
 	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	ts.Check(err)
+	defer unix.Close(fd)
 	ts.Check(unix.Kill(pid, unix.SIGKILL))
+	// Until it is gone with its locks the next command would take it for one that works.
+	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+	ts.Check(err)
+	if n == 0 {
+		ts.Fatalf("the monitor does not die")
+	}
 }
 
 func psStatus(ts *testscript.TestScript, name string) string {
