@@ -7,8 +7,8 @@
 // in prctl(2). Threads and processes inherit it from the thread that makes them.
 //
 // Go's runtime has a thread, sysmon, that looks after the others. It sleeps for 20
-// microseconds at a time while a program is young, and wakes up some eighty times in the
-// few milliseconds that containr-runtime takes. So that program sets a slack of a
+// microseconds at a time while a program is young, again and again in the few
+// milliseconds that containr-runtime takes. So that program sets a slack of a
 // millisecond at its entry, before Go begins: sysmon inherits it and wakes up when the
 // kernel has something else to do anyway. The program's first thread takes the original
 // back when it gets to main (Restore). Others may come from sysmon and have its slack.
