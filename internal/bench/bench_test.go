@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 )
 
@@ -204,5 +206,66 @@ func TestPayload(t *testing.T) {
 		if err != nil || f.Machine != c.machine || f.Entry != f.Progs[0].Vaddr+64+56 {
 			t.Errorf("%s: not a program: %v, %v", arch, f, err)
 		}
+	}
+}
+
+// What a program and its children write is counted, and nothing else.
+func TestMeasureCountsWhatIsWritten(t *testing.T) {
+	for script, want := range map[string]int64{"true": 0, "head -c 300000 /dev/zero": 300000, "head -c 300000 /dev/zero | cat": 600000} {
+		s, err := cmd("/bin/sh", "-c", script+"; true").measure()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.written < want || s.written > want+10000 {
+			t.Errorf("%s: %d bytes, want %d", script, s.written, want)
+		}
+	}
+}
+
+// A daemon's account has what its children did, also those that are gone.
+func TestSpentCountsChildren(t *testing.T) {
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer in.Close()
+	d := &daemon{process: exec.Command("/bin/sh", "-c", "head -c 300000 /dev/zero >/dev/null; echo done; cat | cat")}
+	stdin, err := d.process.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.process.Stdout = out
+	if err := d.process.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer d.process.Wait()
+	defer stdin.Close()
+	if _, err := in.Read(make([]byte, 10)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := d.spent()
+	if err != nil || s.written < 300000 {
+		t.Errorf("%d bytes were written, want 300000, error %v", s.written, err)
+	}
+	if kB, err := d.peak(); err != nil || kB < 100 {
+		t.Errorf("at most %.0f kB were in memory, error %v", kB, err)
+	}
+}
+
+// The images that pulls are measured with are the same each time.
+func TestMadeLayersAreTheSame(t *testing.T) {
+	var digests []digest.Digest
+	for range 2 {
+		for _, layer := range madeLayers(2, 10, 1000) {
+			d := digest.Canonical.Digester()
+			size, err := layer(d.Hash())
+			if err != nil || size < 5000 || size > 15000 {
+				t.Fatalf("%d bytes, error %v", size, err)
+			}
+			digests = append(digests, d.Digest())
+		}
+	}
+	if digests[0] != digests[2] || digests[1] != digests[3] || digests[0] == digests[1] {
+		t.Errorf("%q", digests)
 	}
 }

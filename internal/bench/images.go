@@ -14,14 +14,10 @@ import (
 // tag names the image of Debian, in its layout and in the registry.
 const tag = "bench"
 
-// images compares pulling and unpacking. It is all done in memory: ext4 looks for a free
+// images compares pulling and unpacking, of a small Debian and of large images. It is all done in memory: ext4 looks for a free
 // inode past all those that were deleted in the last minutes, so that on a disk each
 // round would pay for the removal of the trees of the rounds before it.
 func (b *bench) images() (tables []table, err error) {
-	if b.debian == "" {
-		b.lacks("a root file system of Debian, and with it pulls")
-		return nil, nil
-	}
 	inner := *b
 	inner.dir = filepath.Join(b.dir, "images")
 	if err := errors.Join(os.Mkdir(inner.dir, 0o755), unix.Mount("images", inner.dir, "tmpfs", 0, "mode=755")); err != nil {
@@ -31,7 +27,15 @@ func (b *bench) images() (tables []table, err error) {
 		b.missing = inner.missing
 		err = errors.Join(err, unix.Unmount(inner.dir, unix.MNT_DETACH))
 	}()
-	l, err := makeLayout(filepath.Join(inner.dir, "layout"), b.debian, tag)
+	large, err := inner.large()
+	if err != nil {
+		return nil, err
+	}
+	if b.debian == "" {
+		inner.lacks("a root file system of Debian, and with it pulls of that")
+		return large, nil
+	}
+	l, err := makeLayout(filepath.Join(inner.dir, "layout"), tag, debianLayers(b.debian))
 	if err != nil {
 		return nil, err
 	}
@@ -49,7 +53,7 @@ func (b *bench) images() (tables []table, err error) {
 		return nil, err
 	}
 	pushed, err := inner.pushes(l, size)
-	return []table{unpacked, pulled, changed, pushed}, err
+	return append([]table{unpacked, pulled, changed, pushed}, large...), err
 }
 
 // settle writes out what others left to be written, so that nobody pays for them.

@@ -45,17 +45,35 @@ func layerOf(name string) int {
 	return 0
 }
 
-// makeLayout packs the root file system in a tar file as an image of three layers,
-// since pulls of real images are of several.
-func makeLayout(dir, rootfs, tag string) (*layout, error) {
+// content writes the tar stream of one layer, and returns the bytes of the files in it.
+type content func(w io.Writer) (size int64, err error)
+
+// debianLayers are the three layers that the root file system in a tar file is packed as, since pulls of real images are
+// of several.
+func debianLayers(rootfs string) (all []content) {
+	for layer := range 3 {
+		all = append(all, func(w io.Writer) (int64, error) {
+			in, err := os.Open(rootfs)
+			if err != nil {
+				return 0, err
+			}
+			defer in.Close()
+			return copyPart(w, in, layer)
+		})
+	}
+	return all
+}
+
+// makeLayout packs layers as an image.
+func makeLayout(dir, tag string, layers []content) (*layout, error) {
 	l := &layout{dir: dir}
 	if err := os.MkdirAll(filepath.Join(dir, "blobs", "sha256"), 0o755); err != nil {
 		return nil, err
 	}
 	manifest := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest}
 	config := v1.Image{Platform: v1.Platform{OS: "linux", Architecture: runtime.GOARCH}, RootFS: v1.RootFS{Type: "layers"}}
-	for layer := range 3 {
-		d, diffID, err := l.writeLayer(rootfs, layer)
+	for _, layer := range layers {
+		d, diffID, err := l.writeLayer(layer)
 		if err != nil {
 			return nil, err
 		}
@@ -79,13 +97,8 @@ func makeLayout(dir, rootfs, tag string) (*layout, error) {
 		os.WriteFile(filepath.Join(dir, v1.ImageLayoutFile), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o644))
 }
 
-// writeLayer writes one part of the root file system as a compressed layer.
-func (l *layout) writeLayer(rootfs string, layer int) (d v1.Descriptor, diffID digest.Digest, err error) {
-	in, err := os.Open(rootfs)
-	if err != nil {
-		return d, "", err
-	}
-	defer in.Close()
+// writeLayer writes a compressed layer.
+func (l *layout) writeLayer(layer content) (d v1.Descriptor, diffID digest.Digest, err error) {
 	out, err := os.Create(filepath.Join(l.dir, "layer"))
 	if err != nil {
 		return d, "", err
@@ -93,7 +106,7 @@ func (l *layout) writeLayer(rootfs string, layer int) (d v1.Descriptor, diffID d
 	defer out.Close()
 	stored, plain := digest.Canonical.Digester(), digest.Canonical.Digester()
 	zip := gzip.NewWriter(io.MultiWriter(out, stored.Hash()))
-	size, err := copyPart(io.MultiWriter(zip, plain.Hash()), in, layer)
+	size, err := layer(io.MultiWriter(zip, plain.Hash()))
 	if err := errors.Join(err, zip.Close()); err != nil {
 		return d, "", err
 	}

@@ -21,6 +21,8 @@ type sample struct {
 	cpu time.Duration
 	// faults counts page faults that needed no disk.
 	faults int64
+	// written is how many bytes it gave to write(2) and its like, to files, pipes and sockets.
+	written int64
 }
 
 // count takes over what the kernel has counted.
@@ -35,7 +37,9 @@ type contestant struct {
 	// turn does the work once and returns what was measured of it.
 	turn func(round int) (sample, error)
 	// mend, if set, clears away what a turn that failed has left.
-	mend    func() error
+	mend func() error
+	// peak, if set, returns the most that it has in memory, in kB.
+	peak    func() (float64, error)
 	samples []sample
 	// failed counts the turns that failed, and failure is the first one's error.
 	failed  int
@@ -139,8 +143,13 @@ func (c command) measure() (sample, error) {
 	if err != nil {
 		return sample{}, fmt.Errorf("%s: %w", c.argv[0], err)
 	}
-	status, usage, err := wait(pid)
+	err = ended(pid)
 	s := sample{wall: time.Since(begin)}
+	if err != nil {
+		return s, err
+	}
+	s.written = writtenBy(pid)
+	status, usage, err := wait(pid)
 	if err != nil {
 		return s, err
 	}
@@ -159,7 +168,7 @@ func all(commands ...command) (sum sample, err error) {
 		if err != nil {
 			return sum, err
 		}
-		sum.wall, sum.cpu = sum.wall+s.wall, sum.cpu+s.cpu
+		sum.wall, sum.cpu, sum.written = sum.wall+s.wall, sum.cpu+s.cpu, sum.written+s.written
 	}
 	return sum, nil
 }
@@ -179,6 +188,16 @@ func atOnce(commands []command) (sum sample, err error) {
 		sum.cpu += s.cpu
 	}
 	return sum, errors.Join(errs...)
+}
+
+// ended waits until a child has ended, and leaves its process there to be asked.
+func ended(pid int) error {
+	for {
+		err := unix.Waitid(unix.P_PID, pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		if !errors.Is(err, unix.EINTR) {
+			return os.NewSyscallError("waitid", err)
+		}
+	}
 }
 
 // wait waits for a child and returns its exit status, 128 and the signal if one ended it.

@@ -92,6 +92,7 @@ func newKiller(t *testing.T) *killer {
 		{"import", tree, "mine:2"}, {"tag", "mine:1", "mine:3"}, {"tag", "base", "other"}, {"untag", "mine:1"},
 		{"rmi", "mine:1"}, {"rmi", "-f", "base"}, {"rmi", "mine:2", "mine:3", "other"},
 		{"image", "prune", "-af"}, {"system", "prune", "-af"}, {"pull", "-q", registry + "/base"}, {"rmi", registry + "/base"},
+		{"push", "-q", "mine:1", registry + "/pushed:1"}, {"push", "-q", "base", registry + "/pushed:base"},
 		{"save", "-o", filepath.Join(dir, "out.tar"), "mine:1"}, {"image", "diff", "base", "mine:1"},
 	}
 	return k

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/gzip"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+)
+
+// large compares pulls of images that take their time: one of few large files in several layers, one of very many small ones.
+func (b *bench) large() (tables []table, err error) {
+	for _, image := range []struct {
+		name, text string
+		layers     []content
+	}{
+		{"large", "six layers of large files", madeLayers(6, b.rounds(50), 1<<20)},
+		{"small-files", "three layers of small files", madeLayers(3, b.rounds(20_000), 1<<10)},
+	} {
+		l, err := makeLayout(filepath.Join(b.dir, image.name), tag, image.layers)
+		if err != nil {
+			return nil, err
+		}
+		text := fmt.Sprintf("%s, %.0f MB, %.0f MB compressed with gzip", image.text, float64(l.plain)/1e6, float64(l.compressed)/1e6)
+		t, err := b.largePulls(l, image.name, text)
+		if err = errors.Join(err, os.RemoveAll(l.dir)); err != nil {
+			return nil, err
+		}
+		tables = append(tables, t)
+	}
+	return tables, nil
+}
+
+// madeLayers are layers of n files with about size bytes of which gzip saves half. They are the same each time.
+func madeLayers(layers, n, size int) (all []content) {
+	for layer := range layers {
+		all = append(all, func(w io.Writer) (sum int64, err error) {
+			random := rand.New(rand.NewPCG(uint64(layer), uint64(size)))
+			out := tar.NewWriter(w)
+			data := make([]byte, 2*size)
+			for i := range n {
+				file := data[:size/2+random.IntN(size)]
+				for k := range file {
+					file[k] = byte(random.IntN(16)) // half of its bits
+				}
+				h := &tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("layer%d/dir%d/file%d", layer, i/100, i), Mode: 0o644, Size: int64(len(file)), ModTime: time.Unix(1e9, 0)}
+				if err := out.WriteHeader(h); err != nil {
+					return 0, err
+				}
+				if _, err := out.Write(file); err != nil {
+					return 0, err
+				}
+				sum += int64(len(file))
+			}
+			return sum, out.Close()
+		})
+	}
+	return all
+}
+
+// largePulls races from a registry to a root file system, against peers and against the parts of the work.
+func (b *bench) largePulls(l *layout, repository, text string) (t table, err error) {
+	host, stop, err := serveLayout(l, repository, tag)
+	if err != nil {
+		return t, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	name := host + "/" + repository + ":" + tag
+	var manifest v1.Manifest
+	if err := l.readJSON(l.manifest, &manifest); err != nil {
+		return t, err
+	}
+	c := []*contestant{
+		{name: "`containr pull`", turn: func(round int) (sample, error) { return b.pull(name, round) }, peak: func() (float64, error) { return b.pullPeak(name) }},
+		{name: "the network alone", turn: func(int) (sample, error) {
+			return fetchAll("http://"+host+"/v2/"+repository+"/blobs/", manifest.Layers)
+		}},
+		{name: "inflating alone", turn: func(int) (sample, error) { return l.inflateAll(manifest.Layers) }},
+	}
+	more, end, err := b.largePeers(name)
+	defer func() { err = errors.Join(err, end()) }()
+	if err != nil {
+		return t, err
+	}
+	c = append(c, more...)
+	if err := race(b.ctx, options{rounds: b.rounds(4), warmUp: 1, before: settle}, c); err != nil {
+		return t, err
+	}
+	return costTable("Pull: "+text, "From a registry on the loopback interface that only sends files, to a root file system in memory. Processor time, memory and "+
+		"what was written are those of the command and of the daemon that works for it; what was written counts bytes given to write(2), pipes included. "+
+		"What the network takes alone, and inflating all layers on all processors alone, were measured in the same rounds.", c)
+}
+
+// largePeers are those who pull too, and what ends their daemons.
+func (b *bench) largePeers(name string) (c []*contestant, end func() error, err error) {
+	var ends []func() error
+	end = func() (err error) {
+		for _, stop := range ends {
+			err = errors.Join(err, stop())
+		}
+		return err
+	}
+	if b.found("dockerd", "docker") {
+		d, err := b.startDocker()
+		if err != nil {
+			return nil, end, err
+		}
+		ends = append(ends, d.stop)
+		c = append(c, d.contestant("`docker pull`", d.docker("pull", "--quiet", name), func() error {
+			_, err := cmd(d.docker("rmi", name)...).measure()
+			return err
+		}))
+	}
+	if b.found("containerd", "ctr") {
+		d, err := b.startContainerd()
+		if err != nil {
+			return nil, end, err
+		}
+		ends = append(ends, d.stop)
+		c = append(c, d.contestant("`ctr images pull`", d.ctr("images", "pull", "--plain-http", name), d.dropImages))
+	}
+	if b.found("skopeo", "umoci") {
+		c = append(c, &contestant{name: "`skopeo copy`, `umoci unpack`", turn: func(int) (s sample, err error) {
+			err = b.copyAndUnpack(name, func(c ...command) (err error) {
+				s, err = all(c...)
+				return err
+			})
+			return s, err
+		}, peak: func() (kB float64, err error) {
+			err = b.copyAndUnpack(name, func(commands ...command) error {
+				for _, c := range commands {
+					most, err := c.peakMemory()
+					if err != nil {
+						return err
+					}
+					kB = max(kB, most)
+				}
+				return nil
+			})
+			return kB, err
+		}})
+	}
+	return c, end, nil
+}
+
+// contestant is a command that has a daemon work; undo removes what it has made.
+func (d *daemon) contestant(name string, argv []string, undo func() error) *contestant {
+	return &contestant{name: name, turn: func(int) (sample, error) {
+		before, err := d.spent()
+		if err != nil {
+			return sample{}, err
+		}
+		s, err := cmd(argv...).measure()
+		if err != nil {
+			return s, err
+		}
+		after, err := d.spent()
+		s.cpu, s.written = s.cpu+after.cpu-before.cpu, s.written+after.written-before.written
+		return s, errors.Join(err, undo())
+	}, peak: d.peak}
+}
+
+// copyAndUnpack lets do fetch an image with skopeo and unpack it with umoci.
+func (b *bench) copyAndUnpack(name string, do func(...command) error) error {
+	dir := filepath.Join(b.dir, "skopeo")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	skopeo, err := exec.LookPath("skopeo")
+	if err != nil {
+		return err
+	}
+	umoci, err := exec.LookPath("umoci")
+	if err != nil {
+		return err
+	}
+	err = do(cmd(skopeo, "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", "docker://"+name, "oci:"+dir+"/layout:x"),
+		cmd(umoci, "unpack", "--image", dir+"/layout:x", dir+"/bundle"))
+	return errors.Join(err, os.RemoveAll(dir))
+}
+
+// pullPeak is the most that a pull has in memory, in kB.
+func (b *bench) pullPeak(name string) (kB float64, err error) {
+	e, err := b.newEngine("peak")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, e.remove()) }()
+	return e.command("pull", "--plain-http", "--quiet", name).peakMemory()
+}
+
+// fetchAll fetches blobs at the same time and drops them.
+func fetchAll(base string, blobs []v1.Descriptor) (sample, error) {
+	begin := time.Now()
+	var group errgroup.Group
+	for _, d := range blobs {
+		group.Go(func() error {
+			resp, err := http.Get(base + d.Digest.String())
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			_, err = io.Copy(io.Discard, resp.Body)
+			return err
+		})
+	}
+	err := group.Wait()
+	return sample{wall: time.Since(begin)}, err
+}
+
+// inflateAll inflates layers on all processors and drops what comes.
+func (l *layout) inflateAll(layers []v1.Descriptor) (sample, error) {
+	begin := time.Now()
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, d := range layers {
+		group.Go(func() error {
+			f, err := os.Open(l.blob(d.Digest.String()))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			z, err := gzip.NewReader(f)
+			if err != nil {
+				return err
+			}
+			_, err = io.Copy(io.Discard, z)
+			return err
+		})
+	}
+	err := group.Wait()
+	return sample{wall: time.Since(begin)}, err
+}
+
+// costTable is a race's times with what else was spent.
+func costTable(title, text string, contestants []*contestant) (table, error) {
+	t := raceTable(title, text, contestants)
+	t.head = []string{"", "n", "median ms", "CPU ms", "peak MB", "written MB", "ours / this"}
+	for i, c := range contestants {
+		var written []float64
+		for _, s := range c.samples {
+			written = append(written, float64(s.written)/1e6)
+		}
+		row := t.rows[i]
+		cpu, wrote, peak := row[5], number(summarize(written).median), ""
+		if strings.HasSuffix(c.name, "alone") {
+			cpu, wrote = "", ""
+		}
+		if c.peak != nil {
+			kB, err := c.peak()
+			if err != nil {
+				return t, fmt.Errorf("%s: %w", c.name, err)
+			}
+			peak = number(kB / 1e3)
+		}
+		t.rows[i] = []string{row[0], row[1], row[2], cpu, peak, wrote, row[6]}
+	}
+	return t, nil
+}
