@@ -32,6 +32,7 @@ endif
 # What the tests use, in versions that were tried.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 REGISTRY    := github.com/distribution/distribution/v3/cmd/registry@v3.1.2
+CRANE       := github.com/google/go-containerregistry/cmd/crane@v0.20.6
 
 SOURCES := $(shell find cmd internal pkg -type f ! -name '*_test.go' ! -path '*/testdata/*' ! -name 'base.oci.tar*') go.mod go.sum
 BASE_SOURCES := $(shell find cmd/base cmd/mkbase internal/userland internal/baseimage -name '*.go' ! -name '*_test.go') go.mod go.sum
@@ -105,10 +106,16 @@ bench: all
 
 tools: bin/tools/registry
 	@scripts/install-deps
+	@$(MAKE) -s bin/tools/crane
 
 bin/tools/registry: Makefile
 	@mkdir -p bin/tools
 	GOBIN='$(CURDIR)/bin/tools' $(GO) install -trimpath -ldflags '-s -w' $(REGISTRY)
+	@touch $@
+
+bin/tools/crane: Makefile
+	@mkdir -p bin/tools
+	GOBIN='$(CURDIR)/bin/tools' $(GO) install -trimpath -ldflags '-s -w' $(CRANE)
 	@touch $@
 
 clean:
