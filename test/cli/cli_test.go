@@ -16,7 +16,9 @@
 package cli_test
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -35,9 +37,20 @@ func TestScripts(t *testing.T) {
 		Dir:                 "testdata",
 		Setup:               setUp,
 		Cmds:                commands,
+		Condition:           condition,
 		RequireUniqueNames:  true,
 		RequireExplicitExec: false,
 	})
+}
+
+// condition knows those that testscript does not: [btrfs] holds where one can be made and mounted.
+func condition(name string) (bool, error) {
+	if name != "btrfs" {
+		return false, fmt.Errorf("unknown condition %q", name)
+	}
+	known, err := os.ReadFile("/proc/filesystems")
+	_, missing := exec.LookPath("mkfs.btrfs")
+	return missing == nil && strings.Contains(string(known), "\tbtrfs\n"), err
 }
 
 // serial runs the scripts one after the other, each with a watch over what it leaves behind.
