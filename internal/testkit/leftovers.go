@@ -224,7 +224,8 @@ func (s *state) addProcesses(mark string) error {
 	descendants := procfs.Descendants(procs, os.Getpid())
 	others := otherTests(procs)
 	for pid, st := range procs {
-		if pid == os.Getpid() || st.State == "Z" && st.PPID == 1 { // it has ended, and init will hear of it in its own time
+		// One that has ended: init will hear of it in its own time. Threads of the kernel are nobody's.
+		if pid == os.Getpid() || st.State == "Z" && st.PPID == 1 || st.Kernel {
 			continue
 		}
 		ns, _ := procfs.Namespaces(pid) // nil for a zombie
@@ -246,7 +247,10 @@ func (s *state) addProcesses(mark string) error {
 // time: those without Leftovers do not wait for the lock, and may make namespaces of their own.
 func otherTests(procs map[int]procfs.Stat) map[int]bool {
 	others := map[int]bool{}
-	for pid := range procs {
+	for pid, st := range procs {
+		if st.Kernel {
+			continue // there are a hundred of them, and they have no program
+		}
 		exe, err := os.Readlink(procfs.Path(pid, "exe"))
 		if err != nil || pid == os.Getpid() || !strings.HasSuffix(exe, ".test") {
 			continue

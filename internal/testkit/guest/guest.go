@@ -60,7 +60,7 @@ import (
 )
 
 // Var is set in the environment of every program in a guest, to the kernel's name.
-const Var = "CONTAINR_GUEST"
+const Var = testkit.GuestVar
 
 // CoverVar names the environment variable that makes Run collect coverage data, in the directory that it names.
 const CoverVar = "CONTAINR_TEST_COVERDIR"

@@ -134,6 +134,11 @@ func (m machine) launch(more ...string) (*vm, error) {
 
 func (v *vm) kill() { v.cmd.Process.Kill() }
 
+// processorTime is what emulating the machine took, once it has ended.
+func (v *vm) processorTime() time.Duration {
+	return v.cmd.ProcessState.UserTime() + v.cmd.ProcessState.SystemTime()
+}
+
 // end ends the machine. Its console is complete afterwards.
 func (v *vm) end() {
 	v.kill()
@@ -169,10 +174,12 @@ const bootTime = 4 * time.Minute
 // run brings the machine up, lets it do the job, passes on what the program prints, and ends the machine. With fresh
 // it boots, even if it has been saved.
 func (m machine) run(ctx context.Context, o Options, j job, fresh bool) (Result, error) {
+	began := time.Now()
 	v, err := m.up(ctx, fresh, o.Log)
 	if err != nil {
 		return Result{}, fmt.Errorf("guest %s: %w", m.kernel.Name, err)
 	}
+	resumed := time.Now()
 	for _, w := range v.greeting.Warnings {
 		fmt.Fprintf(o.Log, "guest %s: %s\n", o.Kernel, w)
 	}
@@ -187,6 +194,8 @@ func (m machine) run(ctx context.Context, o Options, j job, fresh bool) (Result,
 	}
 	stop()
 	v.end()
+	fmt.Fprintf(o.Log, "guest %s: up in %.1f s, ran for %.1f s, which took %.1f s of a processor\n", m.kernel.Name,
+		resumed.Sub(began).Seconds(), time.Since(resumed).Seconds(), v.processorTime().Seconds())
 	result.Console = v.console.String()
 	switch {
 	case err == nil:

@@ -83,6 +83,8 @@ type Stat struct {
 	TTY int
 	// TPGID is the foreground process group of that terminal, -1 for none.
 	TPGID int
+	// Kernel is true for a thread of the kernel's own.
+	Kernel bool
 	// Start is when the process began, in clock ticks since boot: with PID it names a process for good.
 	Start uint64
 }
@@ -117,10 +119,17 @@ func ParseStat(text string) (Stat, error) {
 		}
 		*x.dst = n
 	}
-	var err error
+	flags, err := strconv.ParseUint(f[6], 10, 64)
+	if err != nil {
+		return Stat{}, fmt.Errorf("stat %q: %w", text, err)
+	}
+	s.Kernel = flags&kernelThread != 0
 	s.Start, err = strconv.ParseUint(f[19], 10, 64)
 	return s, err
 }
+
+// kernelThread is the flag PF_KTHREAD of Linux's include/linux/sched.h, the same in all versions.
+const kernelThread = 0x00200000
 
 // Processes reads the stat of every process that /proc shows, by pid. One that ends meanwhile is left out.
 func Processes() (map[int]Stat, error) {

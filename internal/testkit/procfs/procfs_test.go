@@ -107,6 +107,9 @@ func TestParseStat(t *testing.T) {
 	if s != want {
 		t.Errorf("got %+v, want %+v", s, want)
 	}
+	if s, err := ParseStat("2 (kthreadd) S 0 0 0 0 -1 2129984 0 0 0 0 0 0 0 0 20 0 1 0 7 0 0\n"); err != nil || !s.Kernel {
+		t.Errorf("a thread of the kernel: %+v, %v", s, err)
+	}
 	for _, bad := range []string{"", "1 (x) S 1", "1 (x) S a 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1"} {
 		if _, err := ParseStat(bad); err == nil {
 			t.Errorf("%q: no error", bad)
