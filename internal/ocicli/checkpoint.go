@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,7 @@ import (
 type freezing struct {
 	criu.Options
 	emptyNS []string
+	timeout time.Duration
 }
 
 func (m *freezing) add(fs *flag.FlagSet) {
@@ -33,6 +35,7 @@ func (m *freezing) add(fs *flag.FlagSet) {
 	fs.BoolVar(&m.AutoDedup, "auto-dedup", false, "remove pages of older checkpoints that newer ones replace")
 	fs.BoolVar(&m.LazyPages, "lazy-pages", false, "leave memory behind, to be fetched when it is used: checkpoint needs --page-server, restore a running criu lazy-pages")
 	fs.StringVar(&m.CgroupsMode, "manage-cgroups-mode", "", "what CRIU does about control groups below the container's: soft, full, strict or ignore (default soft)")
+	fs.DurationVar(&m.timeout, "criu-timeout", runtime.CRIUPatience, "kill CRIU when it takes longer; 0 waits for ever. Memory that is left behind by checkpoint --lazy-pages is waited for without a limit, unless this flag says one")
 	fs.Func("empty-ns", "kind of `namespace` that is not in the checkpoint: network, which never is", func(s string) error {
 		m.emptyNS = append(m.emptyNS, s)
 		return nil
@@ -49,8 +52,11 @@ func (m *freezing) check() error {
 			return fmt.Errorf("--empty-ns %q: only the network namespace can be left out, and always is", ns)
 		}
 	}
-	if m.ImageDir == "" {
+	switch {
+	case m.ImageDir == "":
 		return errors.New("--image-path is empty")
+	case m.timeout < 0:
+		return fmt.Errorf("--criu-timeout %v: must not be negative", m.timeout)
 	}
 	return nil
 }
@@ -125,7 +131,10 @@ func checkpoint(a *app, args []string) error {
 		if err != nil {
 			return err
 		}
-		req := &runtime.CheckpointRequest{ID: id, Program: a.criu, Dump: d, Traced: a.tracer()}
+		req := &runtime.CheckpointRequest{ID: id, Program: a.criu, Dump: d, Timeout: m.timeout, Traced: a.tracer()}
+		if d.LazyPages && !isSet(fs, "criu-timeout") {
+			req.Timeout = 0 // it ends when the other side has fetched all, which is when the memory is used
+		}
 		if !*explain {
 			return r.Checkpoint(req)
 		}
@@ -135,6 +144,12 @@ func checkpoint(a *app, args []string) error {
 		}
 		return p.Write(a.stdout, plan.Steps)
 	})
+}
+
+// isSet reports whether a flag was given.
+func isSet(fs *flag.FlagSet, name string) (set bool) {
+	fs.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
 }
 
 // tracer logs the steps of a plan that has been executed, for --debug; nil without.
@@ -187,7 +202,7 @@ func (m *restoring) request(a *app, id string) (*runtime.RestoreRequest, error) 
 	return &runtime.RestoreRequest{
 		CreateRequest: runtime.CreateRequest{ID: id, Bundle: m.bundle,
 			Systemd: a.manager == "systemd", NoCgroups: a.manager == "disabled", Rootless: a.rootless},
-		Program: a.criu, Traced: a.tracer(),
+		Program: a.criu, Timeout: m.timeout, Traced: a.tracer(),
 		Restore: criu.Restore{Options: m.Options, LSMProfile: m.profile, LSMMountContext: m.context},
 	}, nil
 }

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -32,6 +33,10 @@ const criuConfig = "org.criu.config"
 // defaultConfig is the file with further options for all containers, which runc reads
 // too.
 const defaultConfig = "/etc/criu/runc.conf"
+
+// CRIUPatience is how long criu may take unless told otherwise: longer than any memory
+// takes that a disk is quick enough for.
+const CRIUPatience = 10 * time.Minute
 
 // criuFD is the first of the descriptors that criu gives to the container. They are
 // above those that the child has.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -27,6 +28,9 @@ type CheckpointRequest struct {
 	// Dump is the command line as far as the user has a say in it. Without a WorkDir it
 	// is the ImageDir; both are made if they are not there.
 	Dump criu.Dump
+	// Timeout is how long criu may take before it is killed, and the container goes on; 0 is
+	// for ever.
+	Timeout time.Duration
 	// Traced, if set, is told what the steps did.
 	Traced func(p *plan.Plan, trace []child.Record)
 }
@@ -52,6 +56,10 @@ func (r *Runtime) Checkpoint(req *CheckpointRequest) error {
 	if err := writeDescriptors(in.Dump.ImageDir, in.Descriptors); err != nil {
 		return err
 	}
+	before, err := r.present(st)
+	if err != nil {
+		return err
+	}
 	defer os.Remove(in.Output) // quoted by then
 	s, err := Start(p, StartOptions{Trace: req.Traced != nil, PreserveFDs: max(0, in.Dump.StatusFD-2)})
 	if err != nil {
@@ -60,13 +68,22 @@ func (r *Runtime) Checkpoint(req *CheckpointRequest) error {
 	if req.Traced != nil {
 		req.Traced(p, s.Trace)
 	}
-	if err := waitCRIU(s.PID, "dump", filepath.Join(in.Dump.WorkDir, criu.DumpLog), in.Output); err != nil {
-		return fmt.Errorf("container %q: %w", req.ID, err)
+	if err := waitCRIU(s.PID, "dump", filepath.Join(in.Dump.WorkDir, criu.DumpLog), in.Output, req.Timeout); err != nil {
+		return fmt.Errorf("container %q: %w", req.ID, errors.Join(err, r.goOn(st, before)))
 	}
 	if in.Dump.Pre || in.Dump.LeaveRunning {
 		return nil
 	}
 	return r.remove(req.ID, true)
+}
+
+// goOn lets the container go on, unless it was paused before: a criu that was killed has
+// left it frozen.
+func (r *Runtime) goOn(st *state, before specs.ContainerState) error {
+	if before == StatePaused || !st.ownGroup() {
+		return nil
+	}
+	return r.group(st).Thaw()
 }
 
 // PlanCheckpoint returns the plan that Checkpoint would execute, without changing

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -124,9 +125,13 @@ func checkImages(dir string) (parent string, err error) {
 	return parent, nil
 }
 
-// waitCRIU waits for criu's end. output is the file with what it said before it had its
-// log.
-func waitCRIU(pid int, action, log, output string) error {
+// waitCRIU waits for criu's end, for the time of limit if it is not zero, and kills it
+// then. output is the file with what it said before it had its log.
+func waitCRIU(pid int, action, log, output string, limit time.Duration) error {
+	late, err := killLate(pid, limit)
+	if err != nil {
+		return err
+	}
 	var ws unix.WaitStatus
 	for {
 		_, err := unix.Wait4(pid, &ws, 0, nil)
@@ -140,8 +145,11 @@ func waitCRIU(pid int, action, log, output string) error {
 	if ws.Exited() && ws.ExitStatus() == 0 {
 		return nil
 	}
-	e := &CRIUError{Action: action, Reason: "exit status " + strconv.Itoa(ws.ExitStatus())}
-	if ws.Signaled() {
+	e := &CRIUError{Action: action, Reason: "exit status " + strconv.Itoa(ws.ExitStatus()), Late: late}
+	switch {
+	case late:
+		e.Reason = "it had not come to its end after " + limit.String() + ", and was killed"
+	case ws.Signaled():
 		e.Reason = "killed by signal " + strconv.Itoa(int(ws.Signal()))
 	}
 	if e.Said = criuErrors(log); len(e.Said) > 0 {
@@ -149,6 +157,27 @@ func waitCRIU(pid int, action, log, output string) error {
 	}
 	e.Said = append(criuErrors(output), e.Said...)
 	return e
+}
+
+// killLate kills a child, by a pidfd, if it has not ended within the time. A limit of zero
+// is none.
+func killLate(pid int, limit time.Duration) (late bool, err error) {
+	if limit == 0 {
+		return false, nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return false, fmt.Errorf("pidfd_open %d: %w", pid, err)
+	}
+	defer unix.Close(fd)
+	ended, err := pollEnd(fd, pid, time.Now().Add(limit))
+	if ended || err != nil {
+		return false, err
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil {
+		return false, fmt.Errorf("kill criu, process %d: %w", pid, err)
+	}
+	return true, awaitEnd(fd, pid)
 }
 
 // maxLog bounds the part of a log that is read, in bytes, and maxSaid the errors that

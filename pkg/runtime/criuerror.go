@@ -19,6 +19,8 @@ var (
 type CRIUError struct {
 	// Action is "dump" or "restore", and Reason how it ended.
 	Action, Reason string
+	// Late tells that it had not ended in the time that it was given, and was killed.
+	Late bool
 	// Said are the last errors that it wrote, and Log is the file with all it wrote,
 	// empty if it is gone.
 	Said []string
@@ -57,11 +59,16 @@ var criuHints = [...]struct{ words, text string }{
 	{"link-remap", "the container has deleted files open: --link-remap gives them a name for the time being"},
 	{"No mapping for", "the bundle's config.json has not the mounts that the container had: restore with the same bundle"},
 	{"mapping for", "the bundle's config.json has not the mounts that the container had: restore with the same bundle"},
+	{"has bad mode", "standard input, output and error of restore have to be of the kind that the container had: a file for a file"},
 	{"inventory", "that is no complete checkpoint: make it anew"},
 	{"Unexpected EOF", "the checkpoint is damaged: make it anew"},
 	{"agic doesn't match", "the checkpoint is damaged: make it anew"},
 	{"unpack", "the checkpoint is damaged: make it anew"},
 }
+
+// lateHint is about a criu that was killed.
+const lateHint = "if it only needs more time, as for much memory and a slow disk, give it more with --criu-timeout; a container that was " +
+	"to be frozen goes on, but a network that CRIU had locked may stay so"
 
 // criuHint says what to do about an error on the way to criu, and of it, or "".
 func criuHint(err error) string {
@@ -76,6 +83,9 @@ func criuHint(err error) string {
 	var e *CRIUError
 	if !errors.As(err, &e) {
 		return ""
+	}
+	if e.Late {
+		return lateHint
 	}
 	for _, h := range criuHints {
 		if slices.ContainsFunc(e.Said, func(s string) bool { return strings.Contains(s, h.words) }) {

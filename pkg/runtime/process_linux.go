@@ -126,9 +126,9 @@ func awaitEnd(fd, pid int) error {
 func pollEnd(fd, pid int, deadline time.Time) (ended bool, err error) {
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
-		left := max(time.Until(deadline), 0)
+		left := min(max(time.Until(deadline), 0), time.Hour) // poll counts in an int of milliseconds
 		n, err := unix.Poll(poll, int((left + time.Millisecond - 1).Milliseconds()))
-		if errors.Is(err, unix.EINTR) {
+		if errors.Is(err, unix.EINTR) || err == nil && n == 0 && left == time.Hour {
 			continue
 		}
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -30,6 +31,9 @@ type RestoreRequest struct {
 	// Restore is the command line as far as the user has a say in it. Without a WorkDir
 	// it is the ImageDir.
 	Restore criu.Restore
+	// Timeout is how long criu may take before it is killed, and all that it has made is
+	// removed; 0 is for ever.
+	Timeout time.Duration
 	// Traced, if set, is told what the steps did.
 	Traced func(p *plan.Plan, trace []child.Record)
 }
@@ -87,7 +91,7 @@ func (r *Runtime) Restore(req *RestoreRequest) (*Started, error) {
 
 // restored waits for criu, and makes a container of what it has brought back.
 func (r *Runtime) restored(req *RestoreRequest, b *bundle, in *RestoreInput, p *plan.Plan, s *Started) error {
-	if err := waitCRIU(s.PID, "restore", filepath.Join(in.Restore.WorkDir, criu.RestoreLog), in.Output); err != nil {
+	if err := waitCRIU(s.PID, "restore", filepath.Join(in.Restore.WorkDir, criu.RestoreLog), in.Output, req.Timeout); err != nil {
 		return err
 	}
 	text, err := sys.ReadFile(in.Restore.PIDFile, maxConfig)

@@ -68,7 +68,7 @@ func (c caller) network(t *testing.T) {
 
 // health: a check that fails, and then succeeds.
 func (c caller) health(t *testing.T) {
-	c.must(t, "run", "-d", "--name", "health", "--health-cmd", "test -e /well", "--health-interval", "100ms", "--health-retries", "1",
+	c.must(t, "run", "-d", "--name", "health", "--network", "none", "--health-cmd", "test -e /well", "--health-interval", "1s", "--health-retries", "1",
 		"base", "sleep", "1000")
 	status := []string{"inspect", "--format", "{{.State.Health.Status}}", "health"}
 	c.eventually(t, is("unhealthy"), status...)

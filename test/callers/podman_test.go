@@ -88,7 +88,7 @@ func TestPodmanCheckpoint(t *testing.T) {
 
 // checks: a health check that is made when asked for.
 func (c caller) checks(t *testing.T) {
-	c.must(t, "run", "-d", "--name", "health", "--health-cmd", "test -e /well", "--health-interval", "disable", "base", "sleep", "1000")
+	c.must(t, "run", "-d", "--name", "health", "--network", "none", "--health-cmd", "test -e /well", "--health-interval", "disable", "base", "sleep", "1000")
 	if a := c.call(t, "healthcheck", "run", "health"); a.code != 1 {
 		t.Errorf("a check that fails: exit code %d: %s", a.code, a.stderr)
 	}

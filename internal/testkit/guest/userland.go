@@ -38,9 +38,10 @@ func (u Userland) check() error {
 // disk tells whether the userland is on a disk.
 func (u Userland) disk() bool { return u == Systemd }
 
-// systemdPackages are installed in the userland Systemd.
+// systemdPackages are installed in the userland Systemd. criu is among them for one test: an image and a saved machine of
+// its own would take a minute.
 var systemdPackages = []string{"systemd", "systemd-sysv", "dbus", "udev", "libpam-systemd", "kmod", "procps", "iproute2",
-	"nftables", "iptables", "uidmap", "ca-certificates", "strace", "apparmor", "apparmor-utils"}
+	"nftables", "iptables", "uidmap", "ca-certificates", "strace", "apparmor", "apparmor-utils", "criu"}
 
 // packages returns what is installed, in order.
 func (u Userland) packages(more []string) []string {

@@ -30,7 +30,7 @@ func TestCallers(t *testing.T) {
 				Kernel: cmp.Or(c.kernel, "debian-6.12"), Package: "github.com/containr/containr/test/callers", Run: "^(" + c.tests + ")$",
 				Programs: map[string]string{runtime: "github.com/containr/containr/cmd/containr-runtime"},
 				Env:      []string{"CONTAINR_TEST_RUNTIME=" + runtime},
-				Packages: c.packages, Memory: 3072, Timeout: 15 * time.Minute,
+				Packages: c.packages, Timeout: 15 * time.Minute,
 			})
 		})
 	}

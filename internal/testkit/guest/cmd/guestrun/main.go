@@ -40,7 +40,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) (int, err
 	fs.SetOutput(stderr)
 	fs.StringVar(&o.Kernel, "kernel", o.Kernel, "`name` of the kernel; -list prints them")
 	fs.StringVar((*string)(&o.Userland), "userland", "", "`name` of what there is besides the kernel: nothing for busybox; systemd; selinux")
-	fs.IntVar(&o.Memory, "memory", 0, "memory in `MiB` (default 1024, with a disk 2048)")
+	fs.IntVar(&o.Memory, "memory", 0, "memory in `MiB` (default 3072)")
 	fs.IntVar(&o.CPUs, "cpus", 0, "`number` of cpus (default 2)")
 	fs.DurationVar(&o.Timeout, "timeout", 0, "limit of the run (default 2m)")
 	fs.Func("file", "put the host's file or directory there: `guest=host`", pair(o.Files))
