@@ -83,16 +83,27 @@ func update(a *app, args []string) error {
 	fs, u := a.flags("update"), updating{}
 	u.add(fs)
 	return a.withFlags(fs, args, func(r *runtime.Runtime, id string) error {
-		if u.l3Cache != "" || u.memory != "" {
-			return errors.New("update: Intel RDT schemata of a living container are not changed by this runtime")
-		}
 		res, err := u.limits(a)
 		if err != nil {
 			return err
 		}
+		if u.l3Cache != "" || u.memory != "" {
+			if err := r.UpdateClass(id, u.l3Cache, u.memory); err != nil || !u.others(fs) {
+				return err
+			}
+		}
 		return r.Update(id, res)
 	})
 }
+
+// others reports whether there is more to change than the class of service.
+func (u *updating) others(fs *flag.FlagSet) (more bool) {
+	fs.Visit(func(f *flag.Flag) { more = more || f.Name != l3Flag && f.Name != bandwidthFlag })
+	return more
+}
+
+// The flags about the class of service.
+const l3Flag, bandwidthFlag = "l3-cache-schema", "mem-bw-schema"
 
 func (u *updating) add(fs *flag.FlagSet) {
 	fs.StringVar(&u.resources, "resources", "", "file with the limits as JSON, as in /linux/resources of config.json, in the place of the other flags; - is standard input")
@@ -115,8 +126,8 @@ func (u *updating) add(fs *flag.FlagSet) {
 	number(fs, "pids-limit", "limit of processes and threads; -1 for no limit", &u.asked.Pids.Limit, parseInt)
 	fs.Func("kernel-memory", "ignored: the kernel has given it up", ignored)
 	fs.Func("kernel-memory-tcp", "ignored: the kernel has given it up", ignored)
-	fs.StringVar(&u.l3Cache, "l3-cache-schema", "", "refused: Intel RDT is set when the container is made")
-	fs.StringVar(&u.memory, "mem-bw-schema", "", "refused: Intel RDT is set when the container is made")
+	fs.StringVar(&u.l3Cache, l3Flag, "", "share of the cache that the container's class of service gets, and all that are in it: L3:0=7f0;1=1f")
+	fs.StringVar(&u.memory, bandwidthFlag, "", "memory bandwidth that this class gets: MB:0=20;1=70")
 }
 
 func ignored(string) error { return nil }

@@ -265,6 +265,19 @@ func TestSocketActivation(t *testing.T) {
 	}
 }
 
+// A container without a class of service has none that could change, and its limits stay.
+func TestUpdateWithoutClass(t *testing.T) {
+	s := newSite(t, nil)
+	s.must("create", "c")
+	defer s.run("delete", "--force", "c")
+	for _, flag := range []string{"--l3-cache-schema=L3:0=f", "--mem-bw-schema=MB:0=20"} {
+		s.refused("has no class of service", "update", flag, "--pids-limit", "7", "c")
+	}
+	if out := s.must("events", "--stats", "c"); strings.Contains(out, `"limit":7`) {
+		t.Errorf("a limit has changed: %s", out)
+	}
+}
+
 // Verbs on one container at the same time end, each with success or words, and what is
 // left afterwards can be deleted.
 func TestVerbsAtOnce(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/namespace"
 	"github.com/containr/containr/pkg/plan"
@@ -115,6 +117,24 @@ func schemataOf(l3, bandwidth string, more []string) ([]string, error) {
 		}
 	}
 	return lines, nil
+}
+
+// changeClass plans other shares for the class of a container that lives.
+func changeClass(root, id string, spec *specs.Spec, l3, bandwidth string) ([]plan.Step, error) {
+	if spec.Linux == nil || spec.Linux.IntelRdt == nil {
+		return nil, errors.New("it has no class of service: /linux/intelRdt of its configuration would have made one")
+	}
+	if root == "" {
+		return nil, errors.New("no file system resctrl is mounted any more")
+	}
+	lines, err := schemataOf(l3, bandwidth, nil)
+	if err != nil {
+		return nil, err
+	}
+	b := plan.Build(plan.Host, plan.ResctrlChapter)
+	path := classDir(root, spec.Linux.IntelRdt.ClosID, id) + "/schemata"
+	b.Do("another share of cache and memory bandwidth", linux.WriteFile{Path: path, Data: strings.Join(lines, "\n") + "\n"}).For("/linux/intelRdt")
+	return b.Steps, nil
 }
 
 // matches checks that an existing class gives what is asked for.

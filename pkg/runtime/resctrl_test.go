@@ -115,3 +115,49 @@ func TestProcessesJoinTheirClass(t *testing.T) {
 		t.Errorf("exec begins with %v", e.Steps[0])
 	}
 }
+
+// A living container's class gets other shares: the file is that of its class, the lines
+// are checked, and what the kernel has against them is quoted. A directory with the files
+// of resctrl stands for it.
+func TestClassOfALivingContainerChanges(t *testing.T) {
+	root := t.TempDir()
+	withClass := func(name string) *specs.Spec {
+		return &specs.Spec{Linux: &specs.Linux{IntelRdt: &specs.LinuxIntelRdt{ClosID: name}}}
+	}
+	for name, dir := range map[string]string{"": "id", "gold": "gold", "/": ""} {
+		file := filepath.Join(root, dir, "schemata")
+		testkit.WriteFile(t, file, "L3:0=fff\n", 0o644)
+		steps, err := changeClass(root, "id", withClass(name), "L3:0=f", "MB:0=20")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := carryOutClass(root, steps); err != nil {
+			t.Error(err)
+		}
+		if text, err := os.ReadFile(file); string(text) != "L3:0=f\nMB:0=20\n" {
+			t.Errorf("class %q: its file holds %q, %v", name, text, err)
+		}
+	}
+	for want, c := range map[string]struct {
+		root      string
+		spec      *specs.Spec
+		bandwidth string
+	}{
+		"no class of service":        {root, &specs.Spec{Linux: &specs.Linux{}}, "MB:0=20"},
+		"mounted any more":           {"", withClass(""), "MB:0=20"},
+		`does not begin with "MB:"`:  {root, withClass(""), "0=20"},
+		"is not one line of a schem": {root, withClass(""), "MB:0=20\nMB:1=20"},
+	} {
+		if _, err := changeClass(c.root, "id", c.spec, "", c.bandwidth); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v: want %q", err, want)
+		}
+	}
+	testkit.WriteFile(t, filepath.Join(root, "info", "last_cmd_status"), "Mask f0f0 has non-consecutive 1-bits\n", 0o644)
+	steps, err := changeClass(root, "gone", withClass(""), "L3:0=f0f0", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := carryOutClass(root, steps); err == nil || !strings.Contains(err.Error(), "(the kernel says: Mask f0f0 has non-consecutive 1-bits)") {
+		t.Errorf("error %v", err)
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/cgroup"
+	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 )
 
@@ -40,6 +41,50 @@ func (r *Runtime) Update(id string, change *specs.LinuxResources) error {
 	}
 	st.Limits = merged
 	return r.replaceState(st)
+}
+
+// UpdateClass changes what the class of service of a created or running container gets, and
+// with it all that are in the class: the lines of a file schemata, empty for no change.
+func (r *Runtime) UpdateClass(id, l3, bandwidth string) error {
+	st, l, err := r.loadLocked(id)
+	if err != nil {
+		return err
+	}
+	defer l.release()
+	if r.status(st) == specs.StateStopped {
+		return fmt.Errorf("container %q: %w", id, ErrNotRunning)
+	}
+	spec, _, err := loadSpec(st.Config)
+	if err != nil {
+		return err
+	}
+	root, err := host.FindResctrl()
+	if err != nil {
+		return err
+	}
+	steps, err := changeClass(root, id, spec, l3, bandwidth)
+	if err != nil {
+		return fmt.Errorf("container %q: %w", id, err)
+	}
+	return carryOutClass(root, steps)
+}
+
+// carryOutClass executes steps of changeClass. The kernel says in a file of its own what it
+// had against a line.
+func carryOutClass(root string, steps []plan.Step) error {
+	e := &execution{plan: &plan.Plan{Steps: steps}, regs: map[plan.Reg]int{}}
+	defer e.closeFiles()
+	for i := range steps {
+		err := e.hostStep(i)
+		if err == nil {
+			continue
+		}
+		if said, readErr := sys.ReadFile(root+"/info/last_cmd_status", maxConfig); readErr == nil {
+			err = fmt.Errorf("%w (the kernel says: %s)", err, quotable(string(said)))
+		}
+		return err
+	}
+	return nil
 }
 
 // PlanUpdate returns what Update would do.
