@@ -28,6 +28,7 @@ import (
 	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/registry/credential"
 	"github.com/containr/containr/pkg/registry/hosts"
+	"github.com/containr/containr/pkg/registry/trust"
 	"github.com/containr/containr/pkg/runtime"
 )
 
@@ -204,6 +205,8 @@ var hints = []struct {
 	{image.ErrPlatform, "choose another one with --platform"},
 	{image.ErrInUse, "`containr rmi -f` removes the image's name all the same"},
 	{image.ErrOnlyPlatform, "`containr rmi` without --platform removes the whole image"},
+	{trust.ErrPolicy, "the message names the file of the policy; the book's chapter on images says what is in it"},
+	{trust.ErrPolicyFile, "see containers-policy.json(5); a word that is unknown is refused, as it may be a condition"},
 	{image.ErrNotArtifact, "`containr artifact ls` lists artifacts; images have `containr pull`, `images` and `rmi`"},
 	{engine.ErrNotMounted, "`containr image mount` lists what is mounted"},
 	{image.ErrNotFound, "`containr images` lists what there is; `containr pull` fetches more"},

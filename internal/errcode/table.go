@@ -23,6 +23,7 @@ import (
 	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/registry/credential"
 	"github.com/containr/containr/pkg/registry/hosts"
+	"github.com/containr/containr/pkg/registry/trust"
 	"github.com/containr/containr/pkg/rootfs"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/snapshot"
@@ -231,6 +232,12 @@ var table = []Entry{
 		Do:      []string{"Check the name. `containr images --all` lists artifacts too."}},
 	{Code: "CTR-2046", Sentinel: image.ErrNotArtifact, Name: "pkg/image.ErrNotArtifact", Title: "this is no artifact",
 		Cause: "The name is of a container image, or of an index of several.", Do: []string{"`containr artifact ls` lists artifacts. Images have `containr pull`, `images` and `rmi`."}},
+	{Code: "CTR-2047", Sentinel: trust.ErrPolicy, Name: "pkg/registry/trust.ErrPolicy", Title: "the policy does not allow the image",
+		Cause:   "A file policy.json wants images of this name to be signed, or wants none of them.",
+		Reasons: []string{"the image is not signed, or by another key", "it was signed under another name", "what the policy wants cannot be checked by containr: GnuPG, certificates, logs of signatures"},
+		Do:      []string{"Pull an image that is signed, or change the policy: /etc/containers/policy.json, or ~/.config/containers/policy.json if there is one."}},
+	{Code: "CTR-2048", Sentinel: trust.ErrPolicyFile, Name: "pkg/registry/trust.ErrPolicyFile", Title: "the policy of signatures cannot be used",
+		Cause: "A file policy.json, or a key that it names, cannot be read. Without it nothing is pulled.", Do: []string{"Mend the file that the message names; see containers-policy.json(5)."}},
 	{Code: "CTR-2041", Sentinel: image.ErrOnlyPlatform, Name: "pkg/image.ErrOnlyPlatform", Title: "an image would lose its last platform",
 		Cause: "`rmi --platform` takes one platform of several away, and there are no others here.",
 		Do:    []string{"`containr rmi` without --platform removes the whole image."}},

@@ -15,6 +15,7 @@ import (
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/registry/hosts"
+	"github.com/containr/containr/pkg/registry/trust"
 )
 
 // RegistryAccess says how a verb may speak with registries. The zero value does as the
@@ -36,7 +37,10 @@ func (e *Engine) access(r RegistryAccess) (registry.Access, error) {
 		}
 	}
 	var err error
-	a.Hosts, err = hosts.Load(hosts.Usual())
+	if a.Hosts, err = hosts.Load(hosts.Usual()); err != nil {
+		return a, err
+	}
+	a.Policy, err = trust.Load(trust.Usual())
 	return a, err
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -194,6 +195,9 @@ func checkManifest(m *v1.Manifest) error {
 	for i, d := range m.Layers {
 		if err := checkDescriptor(d); err != nil {
 			return fmt.Errorf("manifest: layer %d: %w", i+1, err)
+		}
+		if strings.HasSuffix(d.MediaType, "+encrypted") {
+			return fmt.Errorf("manifest: layer %d is encrypted (%q), which containr cannot undo: use an image that is not, or decrypt it with skopeo first: %w", i+1, cut(d.MediaType), ErrInvalid)
 		}
 		if !isLayer(d.MediaType) {
 			return fmt.Errorf("manifest: layer %d: media type %q is not one of a layer: %w", i+1, cut(d.MediaType), ErrInvalid)

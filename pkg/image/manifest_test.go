@@ -58,7 +58,7 @@ func TestDecodeManifestChecksDescriptors(t *testing.T) {
 	}{
 		{configRef, strings.Replace(blobJSON, someDigest, "sha256:../../x", 1), `manifest: layer 1: digest "sha256:../../x" has 7 digits, not 64: invalid image`, ErrInvalid},
 		{configRef, strings.Replace(blobJSON, ":5}", ":-5}", 1), `manifest: layer 1: size -5 is negative: invalid image`, ErrInvalid},
-		{configRef, strings.Replace(blobJSON, "v1.tar", "v1.tar+encrypted", 1), `manifest: layer 1: media type "application/vnd.oci.image.layer.v1.tar+encrypted" is not one of a layer: invalid image`, ErrInvalid},
+		{configRef, strings.Replace(blobJSON, "v1.tar", "v1.tar+encrypted", 1), `manifest: layer 1 is encrypted ("application/vnd.oci.image.layer.v1.tar+encrypted"), which containr cannot undo: use an image that is not, or decrypt it with skopeo first: invalid image`, ErrInvalid},
 		{strings.Replace(configRef, "oci.image.config", "cncf.helm.config", 1), "", `manifest: config of type "application/vnd.cncf.helm.config.v1+json": not a container image but another kind of artifact: invalid image`, ErrInvalid},
 		{strings.Replace(configRef, ":5}", ":9999999}", 1), "", `manifest: config of 9999999 bytes, more than 8388608: limit exceeded`, ErrLimit},
 		{configRef, strings.Repeat(blobJSON+",", 500) + blobJSON, `manifest has 501 layers, more than 500: limit exceeded`, ErrLimit},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/registry/hosts"
+	"github.com/containr/containr/pkg/registry/trust"
 )
 
 // Access says how registries are reached. The zero value asks the registry that a name
@@ -27,6 +28,8 @@ type Access struct {
 	TLS *tls.Config
 	// Credential is used instead of what a login left.
 	Credential *Credential
+	// Policy says by whose signature images may be pulled; nil wants none.
+	Policy *trust.Policy
 	// Offline makes every request fail with ErrOffline before it is sent.
 	Offline bool
 	// Trace, if set, is told of each request, in the order in which they end; of several

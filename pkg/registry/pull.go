@@ -58,10 +58,16 @@ func concurrency(asked int) int {
 // what was fetched and verified is kept for another attempt if the fault may be
 // temporary or ctx ended, else collected.
 //
+// What the policy of Access does not allow is refused with an error that wraps trust.ErrPolicy: a name of which it allows
+// nothing before anything is asked, else when its signatures are here, and then nothing of it stays.
+//
 // The error is an *[Error] if the registry is at fault, a *[image.PlatformError]
 // if the image is for others, and wraps image.ErrInvalid or image.ErrLimit if its
 // documents are unfit.
 func Pull(ctx context.Context, r PullRequest) (*image.Image, error) {
+	if err := r.mayAsk(r.Ref); err != nil {
+		return nil, fmt.Errorf("pull %s: %w", r.Ref.Familiar(), err)
+	}
 	lease, err := r.Store.Lease(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("pull %s: %w", r.Ref.Familiar(), err)
@@ -115,6 +121,9 @@ func (p *puller) pull(ctx context.Context) (*image.Image, error) {
 	}
 	platform := p.request.Platform
 	if p.request.AllPlatforms && image.IsIndex(target.MediaType) {
+		if err := p.admit(ctx, target.Digest); err != nil {
+			return nil, err
+		}
 		if err := p.fetchAll(ctx, target); err != nil {
 			return nil, err
 		}
@@ -125,6 +134,9 @@ func (p *puller) pull(ctx context.Context) (*image.Image, error) {
 	}
 	manifest, err := p.chooseManifest(ctx, target)
 	if err != nil {
+		return nil, err
+	}
+	if err := p.admit(ctx, target.Digest, manifest.Digest); err != nil {
 		return nil, err
 	}
 	layers, err := p.fetchConfig(ctx, target, manifest)

@@ -145,6 +145,9 @@ func PullArtifact(ctx context.Context, r PullRequest) (v1.Descriptor, error) {
 }
 
 func pullArtifact(ctx context.Context, r *PullRequest) (v1.Descriptor, error) {
+	if err := r.mayAsk(r.Ref); err != nil {
+		return v1.Descriptor{}, err
+	}
 	lease, err := r.Store.Lease(ctx)
 	if err != nil {
 		return v1.Descriptor{}, err
@@ -162,6 +165,9 @@ func pullArtifact(ctx context.Context, r *PullRequest) (v1.Descriptor, error) {
 	}
 	if !image.IsManifest(target.MediaType) {
 		return v1.Descriptor{}, image.ErrNotArtifact
+	}
+	if err := p.admit(ctx, target.Digest); err != nil {
+		return v1.Descriptor{}, err
 	}
 	blobs := blobsOf(target.data)
 	if len(blobs) > image.MaxArtifactFiles+1 {
