@@ -1,39 +1,69 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
 
 	"github.com/containr/containr/internal/present"
+	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 )
 
+// Kinds of things that inspect looks for.
+const (
+	inspectContainer = "container"
+	inspectImage     = "image"
+)
+
 func (p *Program) inspectCommand() *cobra.Command {
+	cmd, kind := p.newInspectCommand("")
+	cmd.Flags().StringVar(kind, "type", "", "look for `KIND` alone: container or image")
+	return cmd
+}
+
+// inspectContainerCommand is the one below container.
+func (p *Program) inspectContainerCommand() *cobra.Command {
+	cmd, _ := p.newInspectCommand(inspectContainer)
+	cmd.Use, cmd.Short = "inspect [FLAGS] CONTAINER...", "Print all that is known of containers"
+	cmd.Long = "Print all that is known of containers, as JSON in docker's form."
+	return cmd
+}
+
+// newInspectCommand makes the command that looks for things of a kind, which may be changed until it runs.
+func (p *Program) newInspectCommand(kind string) (*cobra.Command, *string) {
 	var format string
 	var size bool
 	cmd := &cobra.Command{
-		Use:                   "inspect [FLAGS] CONTAINER...",
-		Short:                 "Print all that is known of containers",
-		GroupID:               groupRun,
-		Long:                  "Print all that is known of containers, as JSON in docker's form. `containr image inspect` is for images.",
+		Use:     "inspect [FLAGS] NAME...",
+		Short:   "Print all that is known of containers, or of images",
+		GroupID: groupRun,
+		Long: "Print all that is known of containers, as JSON in docker's form. What is the name of no container may be that\n" +
+			"of an image; --type says which of the two is meant.",
 		Args:                  minArgs(1),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if kind != "" && kind != inspectContainer && kind != inspectImage {
+				return &usageError{text: "inspect: --type " + kind + ": use container or image", hint: "there are no volumes, networks, services and plugins to inspect here"}
+			}
+			if size && kind == inspectImage {
+				return usageErrorf("inspect: --size counts what a container has written: it does not go with --type image")
+			}
 			e, err := p.engine()
 			if err != nil {
 				return err
 			}
-			found := []*engine.Inspection{}
+			var found []any
 			var failures []error
 			for _, name := range args {
-				i, err := e.InspectContainer(cmd.Context(), engine.InspectContainerRequest{Container: name, Size: size})
+				thing, err := inspectOne(cmd.Context(), e, name, kind, size)
 				if err != nil {
 					failures = append(failures, err)
 					continue
 				}
-				found = append(found, i)
+				found = append(found, thing)
 			}
 			if err := present.Documents(p.text(), format, found); err != nil {
 				return err
@@ -43,7 +73,29 @@ func (p *Program) inspectCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "print as json, or by a `TEMPLATE` (Go's)")
 	cmd.Flags().BoolVarP(&size, "size", "s", false, "count what they have written")
-	return cmd
+	return cmd, &kind
+}
+
+// inspectOne looks for a container, and then for an image, unless kind says which. If there is neither, the
+// error is about a container.
+func inspectOne(ctx context.Context, e *engine.Engine, name, kind string, size bool) (any, error) {
+	var failure error
+	if kind != inspectImage {
+		i, err := e.InspectContainer(ctx, engine.InspectContainerRequest{Container: name, Size: size})
+		if err == nil || kind == inspectContainer || !errors.Is(err, container.ErrNotFound) {
+			return i, err
+		}
+		failure = err
+	}
+	img, err := e.InspectImage(ctx, engine.InspectRequest{Name: name})
+	if err == nil {
+		names, err := e.NamesOfImage(img)
+		return inspect(img, names), err
+	}
+	if failure == nil {
+		failure = err
+	}
+	return nil, failure
 }
 
 func (p *Program) topCommand() *cobra.Command {

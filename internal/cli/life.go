@@ -51,7 +51,7 @@ func (p *Program) createCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		progress := p.newProgress(true)
+		progress := p.newProgress(flags.quiet)
 		defer progress.close()
 		record, err := e.Create(cmd.Context(), engine.CreateRequest{Config: config, ConsoleSize: p.consoleSize(), Progress: progress.event})
 		if err != nil {
@@ -103,7 +103,7 @@ func (p *Program) startDetached(ctx context.Context, config container.Config, fl
 	if err != nil {
 		return "", err
 	}
-	progress := p.newProgress(true)
+	progress := p.newProgress(flags.quiet)
 	defer progress.close()
 	req := engine.RunRequest{Config: config, Detach: true, Progress: progress.event}
 	req.ConsoleSize = p.consoleSize()
@@ -412,7 +412,7 @@ func (p *Program) containerCommand() *cobra.Command {
 		name string
 		cmd  *cobra.Command
 	}{
-		{"attach", p.attachCommand()}, {"create", p.createCommand()}, {"exec", p.execCommand()}, {"inspect", p.inspectCommand()},
+		{"attach", p.attachCommand()}, {"create", p.createCommand()}, {"exec", p.execCommand()}, {"inspect", p.inspectContainerCommand()},
 		{"kill", p.killCommand()}, {"logs", p.logsCommand()}, {"ls", p.psCommand()}, {"pause", p.pauseCommand()},
 		{"port", p.portCommand()}, {"rename", p.renameCommand()}, {"restart", p.restartCommand()}, {"rm", p.removeCommand()},
 		{"run", p.runCommand()}, {"start", p.startCommand()}, {"stop", p.stopCommand()}, {"top", p.topCommand()},

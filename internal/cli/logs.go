@@ -15,7 +15,7 @@ import (
 
 func (p *Program) logsCommand() *cobra.Command {
 	var r engine.LogsRequest
-	var timestamps bool
+	var timestamps, details bool
 	cmd := &cobra.Command{
 		Use:     "logs [FLAGS] CONTAINER",
 		Short:   "Print what a container has written",
@@ -31,7 +31,13 @@ func (p *Program) logsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := &logPrinter{out: bufio.NewWriter(p.Out), err: bufio.NewWriter(p.Err), timestamps: timestamps, eager: r.Follow}
+			prefix := ""
+			if details {
+				if prefix, err = e.LogDetails(cmd.Context(), args[0]); err != nil {
+					return err
+				}
+			}
+			out := &logPrinter{details: prefix, out: bufio.NewWriter(p.Out), err: bufio.NewWriter(p.Err), timestamps: timestamps, eager: r.Follow}
 			if err := e.Logs(cmd.Context(), r, out.print); err != nil {
 				return err
 			}
@@ -39,6 +45,7 @@ func (p *Program) logsCommand() *cobra.Command {
 		},
 	}
 	b := binder{cmd.Flags(), "Flags"}
+	b.bool(&details, "details", "", "begin each line with the labels and variables that the log options labels and env name")
 	b.bool(&r.Follow, "follow", "f", "go on until the container has ended")
 	at := func(s string) (time.Time, error) { return present.ParseTime(s, time.Now()) }
 	b.value("since", "", "only from `TIME` on: 2026-01-31T12:00:00, or 10m before now", put(&r.Since, at))
@@ -70,8 +77,10 @@ func strconvError(s string) error {
 type logPrinter struct {
 	out, err   *bufio.Writer
 	timestamps bool
-	eager      bool
-	last       *bufio.Writer
+	// details comes before each line, behind its time.
+	details string
+	eager   bool
+	last    *bufio.Writer
 	// part says that the last record of each stream was not the end of its line.
 	part [2]bool
 }
@@ -90,6 +99,11 @@ func (l *logPrinter) print(r logs.Record) error {
 	part := &l.part[r.Stream-1]
 	if l.timestamps && !*part {
 		if _, err := io.WriteString(w, r.Time.UTC().Format("2006-01-02T15:04:05.000000000Z07:00")+" "); err != nil {
+			return err
+		}
+	}
+	if l.details != "" && !*part {
+		if _, err := io.WriteString(w, l.details+" "); err != nil {
 			return err
 		}
 	}

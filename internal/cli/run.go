@@ -98,7 +98,7 @@ func (p *Program) run(ctx context.Context, config container.Config, flags *runFl
 	signal.Notify(broken, unix.SIGPIPE)
 	defer func() { go signal.Stop(broken) }() // it takes Go's runtime a while
 	req := engine.RunRequest{Config: config, Created: writeID(flags.cidFile)}
-	progress := p.newProgress(false)
+	progress := p.newProgress(flags.quiet)
 	defer progress.close()
 	req.Progress = progress.event
 	if config.TTY {

@@ -25,6 +25,7 @@ type runFlags struct {
 	detach     bool
 	cidFile    string
 	sigProxy   bool
+	quiet      bool
 
 	set  *pflag.FlagSet
 	verb string // run or create
@@ -161,6 +162,7 @@ func (r *runFlags) container() {
 	b.string(&r.cidFile, "cidfile", "", "write the container's id to `FILE`, which must not be there")
 	b.bool(&c.Init, "init", "", "put a small init in front of the program, which reaps orphans and passes signals on")
 	b.string(&c.Pull, "pull", "", "fetch the image `WHEN`: always, missing, never")
+	b.bool(&r.quiet, "quiet", "q", "say nothing while the image is fetched")
 	b.string(&c.Platform, "platform", "", "run the image for `OS/ARCH[/VARIANT]`")
 	b.value("label", "l", "note `KEY[=VALUE]` on the container", enter(c.Labels, container.ParseLabel))
 	b.value("label-file", "", "read labels from `FILE`", r.readLabels)

@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
+	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -173,4 +176,23 @@ func (e *Engine) forwardLeft(ctx context.Context, record container.Record, o log
 	defer target.Close()
 	return forward.Run(ctx, forward.Options{Dir: monitor.LogDir(e.root, record.ID), Position: monitor.ForwardPosition(e.root, record.ID),
 		Target: target, Ended: func() (bool, error) { return true, nil }})
+}
+
+// LogDetails are the labels and variables that the log options of a container name, as docker
+// prints them before each line: KEY=VALUE,KEY=VALUE.
+func (e *Engine) LogDetails(ctx context.Context, ref string) (string, error) {
+	record, err := e.Get(ctx, ref)
+	if err != nil {
+		return "", err
+	}
+	o, err := record.Config.Logs()
+	if err != nil {
+		return "", err
+	}
+	attributes := LogAttributes(record, o)
+	var out []string
+	for _, key := range slices.Sorted(maps.Keys(attributes)) {
+		out = append(out, url.QueryEscape(key)+"="+url.QueryEscape(attributes[key]))
+	}
+	return strings.Join(out, ","), nil
 }
