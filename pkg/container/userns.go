@@ -28,6 +28,7 @@ func inUserNamespace(spec *specs.Spec, c Config, m Machine) error {
 	if err := mapUser(&spec.Process.User, c, m); err != nil {
 		return err
 	}
+	mapDevices(spec, c)
 	mapTerminals(spec, c)
 	mapKernelMounts(spec, c, m)
 	mapPingGroups(spec, c)
@@ -71,6 +72,24 @@ func describeMaps(maps []specs.LinuxIDMapping) string {
 		out = append(out, fmt.Sprintf("%d-%d", m.ContainerID, last))
 	}
 	return strings.Join(out, ", ")
+}
+
+// mapDevices shows devices that are to have another name inside by binds: no node can be
+// made in a user namespace, and one of the same name may mean something else on the host.
+func mapDevices(spec *specs.Spec, c Config) {
+	for _, d := range c.Devices {
+		if d.Host == d.Container {
+			continue
+		}
+		spec.Linux.Devices = slices.DeleteFunc(spec.Linux.Devices, func(node specs.LinuxDevice) bool {
+			rest, ok := strings.CutPrefix(node.Path, d.Container)
+			if !ok || rest != "" && rest[0] != '/' {
+				return false
+			}
+			spec.Mounts = append(spec.Mounts, specs.Mount{Destination: node.Path, Type: "bind", Source: d.Host + rest, Options: []string{"bind", "rprivate"}})
+			return true
+		})
+	}
 }
 
 // ttyGroup is the group that devpts gives new terminals.
