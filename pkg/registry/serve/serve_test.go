@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -177,7 +178,7 @@ func TestPathsAreNames(t *testing.T) {
 	s := newScene(t, Options{})
 	s.Push(t, "app", "1", testimage.Build(testimage.Options{}))
 	hex := strings.Repeat("a", 64)
-	for _, path := range []string{
+	for _, bad := range []string{
 		"/v2/../etc/passwd", "/v2/app/../../x/manifests/1", "/v2/app/%2e%2e/%2e%2e/manifests/1", "/v2//app/manifests/1",
 		"/v2/APP/manifests/1", "/v2/app:1/manifests/1", "/v2/app@sha256:" + hex + "/manifests/1", "/v2/" + strings.Repeat("a", 300) + "/manifests/1",
 		"/v2/app/manifests/..", "/v2/app/manifests/%2e%2e%2fx", "/v2/app/manifests/-1", "/v2/app/manifests/sha256:..%2f" + hex,
@@ -185,8 +186,8 @@ func TestPathsAreNames(t *testing.T) {
 		"/v2/app/blobs/uploads/..%2f..%2flock", "/v2/app/referrers/latest", "/v2/app", "/v2/app/nonsense/1", "/v1/search", "/", "/v2/app/blobs/uploads/x/y",
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodPost} {
-			if a := s.ask(t, method, path, strings.NewReader("x")); a.status < 400 || a.status >= 500 {
-				t.Errorf("%s %s: %d %s", method, path, a.status, a.body)
+			if a := s.ask(t, method, bad, strings.NewReader("x")); a.status < 400 || a.status >= 500 {
+				t.Errorf("%s %s: %d %s", method, bad, a.status, a.body)
 			}
 		}
 	}
@@ -223,6 +224,13 @@ func (s *scene) wantNoParts(t *testing.T) {
 	}
 }
 
+// arrived is how many bytes of an upload have come.
+func (s *scene) arrived(session string) int64 {
+	s.server.sessions.mu.Lock()
+	defer s.server.sessions.mu.Unlock()
+	return s.server.sessions.open[session].writer.Written()
+}
+
 // An upload whose connection breaks goes on where it broke.
 func TestUploadGoesOnWhereItBroke(t *testing.T) {
 	s := newScene(t, Options{})
@@ -238,12 +246,17 @@ func TestUploadGoesOnWhereItBroke(t *testing.T) {
 		t.Fatal(err)
 	}
 	conn.Close()
-	// The server finds out in its own time.
+	// The server takes what has come, and finds out about the end, in its own time.
 	deadline := time.Now().Add(30 * time.Second)
+	for s.arrived(path.Base(at)) < sent {
+		if time.Now().After(deadline) {
+			t.Fatal("what was sent does not arrive")
+		}
+	}
 	has := answer{}
 	for has = s.ask(t, http.MethodGet, at, nil); has.status == http.StatusConflict; has = s.ask(t, http.MethodGet, at, nil) {
 		if time.Now().After(deadline) {
-			t.Fatal("the upload does not end")
+			t.Fatal("the request does not end")
 		}
 	}
 	if want := fmt.Sprintf("0-%d", sent-1); has.status != http.StatusNoContent || has.header.Get("Range") != want {
