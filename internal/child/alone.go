@@ -141,7 +141,7 @@ func (a *aloneness) hostStep(s *plan.Step) error {
 		a.gone[s.Result] = true
 	}
 	switch s.Chapter {
-	case plan.CgroupChapter, plan.ResctrlChapter, plan.RootfsChapter:
+	case plan.CgroupChapter, plan.ResctrlChapter, plan.RootfsChapter, plan.NetworkChapter:
 		a.omitted = append(a.omitted, *s)
 	}
 	return nil

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -206,6 +208,39 @@ func (p *Program) runWatched(ctx context.Context, config container.Config, flags
 	return p.attached(ctx, a, attachOptions{sigProxy: flags.sigProxy, keys: flags.detachKeys})
 }
 
+// hostAddresses are where a published port is reached on the host, as ADDRESS:PORT.
+func hostAddresses(p container.Port) []string {
+	addresses := []string{p.HostIP}
+	if p.HostIP == "" {
+		addresses = []string{"0.0.0.0", "::"}
+	}
+	for i, a := range addresses {
+		addresses[i] = net.JoinHostPort(a, strconv.Itoa(int(p.HostPort)))
+	}
+	return addresses
+}
+
+// printPort prints where one port of a container is reached.
+func (p *Program) printPort(name string, published []container.Port, wanted string) error {
+	if !strings.Contains(wanted, "/") {
+		wanted += "/tcp"
+	}
+	found := false
+	for _, port := range published {
+		if fmt.Sprintf("%d/%s", port.Port, port.Protocol) != wanted {
+			continue
+		}
+		found = true
+		for _, host := range hostAddresses(port) {
+			fmt.Fprintln(p.Out, host)
+		}
+	}
+	if !found {
+		return fmt.Errorf("container %s: no public port %s is published", name, wanted)
+	}
+	return nil
+}
+
 func (p *Program) portCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:                   "port CONTAINER [PORT[/PROTOCOL]]",
@@ -222,14 +257,23 @@ func (p *Program) portCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if len(args) > 1 {
-				port := args[1]
-				if !strings.Contains(port, "/") {
-					port += "/tcp"
-				}
-				return fmt.Errorf("container %s: no public port %s is published", record.Name, port)
+			st, err := e.State(record)
+			if err != nil {
+				return err
 			}
-			return nil // containers have no network of their own to publish ports of
+			published := record.Published
+			if st.PID == 0 {
+				published = nil
+			}
+			if len(args) > 1 {
+				return p.printPort(record.Name, published, args[1])
+			}
+			for _, port := range published {
+				for _, host := range hostAddresses(port) {
+					fmt.Fprintf(p.Out, "%d/%s -> %s\n", port.Port, port.Protocol, host)
+				}
+			}
+			return nil
 		},
 	}
 }

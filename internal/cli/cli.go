@@ -187,6 +187,7 @@ var commands = []struct {
 	{"sbom", (*Program).sbomCommand},
 	{"registry", (*Program).registryCommand},
 	{"history", (*Program).historyCommand},
+	{"network", (*Program).networkCommand},
 	{"help", (*Program).helpCommand},
 	{"system", (*Program).systemCommand},
 	{"version", (*Program).versionCommand},

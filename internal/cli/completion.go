@@ -227,7 +227,7 @@ var flagValues = map[string]valuesOf{
 	"log-format":   oneOf("text", "json"),
 	"log-level":    oneOf("debug", "info", "warn", "error"),
 	"mount":        begins("type=bind,source=", "type=tmpfs,target="),
-	"network":      oneOf("none", "host"),
+	"network":      oneOf("none", "host", "bridge"),
 	"pid":          oneOf("private", "host"),
 	"platform":     oneOf("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/riscv64", "linux/ppc64le", "linux/s390x"),
 	"pull":         oneOf(container.PullAlways, container.PullMissing, container.PullNever),

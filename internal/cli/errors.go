@@ -25,6 +25,7 @@ import (
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/monitor"
+	"github.com/containr/containr/pkg/networks"
 	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/registry/credential"
 	"github.com/containr/containr/pkg/registry/hosts"
@@ -182,6 +183,14 @@ var hints = []struct {
 	{engine.ErrNoRoot, "name a directory of your own with --root"},
 	{engine.ErrRunning, "`containr rm -f` kills it first"},
 	{engine.ErrNotRunning, "`containr start` runs it; `containr ps -a` lists all containers"},
+	{engine.ErrPortTaken, "publish another port of the host, or leave the choice: -p PORT"},
+	{engine.ErrNetworkNeedsRoot, "an ordinary user's containers have --network none or host"},
+	{engine.ErrConnected, "`containr network inspect` shows who is in it"},
+	{networks.ErrInUse, "`containr network inspect` shows who is in it; `containr rm` removes a container, `containr network disconnect` takes it out"},
+	{networks.ErrOverlap, "choose another --subnet, or leave the choice to containr"},
+	{networks.ErrAddress, "leave the choice to containr, or see with `containr network inspect` what is free"},
+	{networks.ErrNotFound, "`containr network ls` lists networks, `containr network create` makes one"},
+	{networks.ErrExists, "choose another name, or remove that one with `containr network rm`"},
 	{engine.ErrPaused, "`containr unpause` lets it go on"},
 	{engine.ErrForeground, "use the terminal of that command, or `containr exec`"},
 	{engine.ErrNoJournal, "choose --log-driver json-file or syslog"},
@@ -242,6 +251,10 @@ func hintFor(err error) string {
 	if errors.As(err, &missing) && missing.Near != "" {
 		return "did you mean " + missing.Near + "?"
 	}
+	var noNetwork *networks.NotFoundError
+	if errors.As(err, &noNetwork) && noNetwork.Near != "" {
+		return "did you mean " + noNetwork.Near + "?"
+	}
 	if hint := runtime.Hint(err); hint != "" {
 		return hint
 	}
@@ -298,16 +311,12 @@ func groupOfCommands(cmd *cobra.Command, args []string) error {
 // insteadOf says what to do instead of what docker has and containr has not: commands
 // of the first level, and flags of run with their dashes.
 var insteadOf = map[string]string{
-	"build":         "build the image elsewhere, and take it in with `containr load` or `containr pull`",
-	"compose":       "start each container with `containr run`",
-	"list":          "`containr ps` lists containers, `containr images` images",
-	"ls":            "`containr ps` lists containers, `containr images` images",
-	"network":       "containers have no network, or the host's with `containr run --network host`",
-	"volume":        "show a directory of the host with `containr run -v /path:/path`",
-	"--publish":     "--network host gives the program the host's ports",
-	"-p":            "--network host gives the program the host's ports",
-	"--publish-all": "--network host gives the program the host's ports",
-	"-P":            "--network host gives the program the host's ports",
+	"build":           "build the image elsewhere, and take it in with `containr load` or `containr pull`",
+	"compose":         "start each container with `containr run`",
+	"list":            "`containr ps` lists containers, `containr images` images",
+	"ls":              "`containr ps` lists containers, `containr images` images",
+	"--network-alias": "containers do not find each other by name yet: use --ip, and --add-host in those that look for it",
+	"volume":          "show a directory of the host with `containr run -v /path:/path`",
 }
 
 // flagError puts the errors of the flag parser into our words.

@@ -164,10 +164,62 @@ func psMatcher(f present.Filters, list []engine.Container) (func(engine.Containe
 			f.Any("volume", func(v string) bool {
 				return slices.ContainsFunc(c.Config.Mounts, func(m container.Mount) bool { return m.Source == v || m.Target == v })
 			}) &&
-			f.Exactly("network", c.Config.Namespaces.Network) &&
-			f.Exactly("health", health(c.State)) && !f.Has("publish") && !f.Has("expose") &&
+			f.Any("network", func(v string) bool { return inNetwork(c, v) }) &&
+			f.Exactly("health", health(c.State)) &&
+			f.Any("publish", func(v string) bool {
+				return hasPort(c.Published, v, func(p container.Port) uint16 { return p.HostPort })
+			}) &&
+			f.Any("expose", func(v string) bool { return exposes(c, v) }) &&
 			(before.IsZero() || c.Created.Before(before)) && c.Created.After(since)
 	}, nil
+}
+
+// networksOf are the names of the networks that a container is in, or the word for what it
+// has in their place.
+func networksOf(c engine.Container) []string {
+	var names []string
+	for _, endpoint := range c.Endpoints {
+		names = append(names, endpoint.Network)
+	}
+	if names == nil {
+		return []string{c.Config.Namespaces.Network}
+	}
+	return names
+}
+
+func inNetwork(c engine.Container, v string) bool {
+	return slices.Contains(networksOf(c), v) || slices.ContainsFunc(c.Endpoints, func(p container.Endpoint) bool {
+		return len(v) >= 4 && strings.HasPrefix(p.NetworkID, v)
+	})
+}
+
+// portsOf lists the ports that lead to a container that runs.
+func portsOf(c engine.Container) string {
+	if c.State.PID == 0 {
+		return ""
+	}
+	var list []string
+	for _, p := range c.Published {
+		for _, host := range hostAddresses(p) {
+			list = append(list, fmt.Sprintf("%s->%d/%s", host, p.Port, p.Protocol))
+		}
+	}
+	return strings.Join(list, ", ")
+}
+
+// hasPort reports whether one of the ports is meant by PORT[-LAST][/PROTOCOL].
+func hasPort(ports []container.Port, v string, of func(container.Port) uint16) bool {
+	wanted, err := container.ParseExposed(v)
+	return err == nil && slices.ContainsFunc(ports, func(p container.Port) bool {
+		return slices.Contains(wanted, fmt.Sprintf("%d/%s", of(p), p.Protocol))
+	})
+}
+
+// exposes reports whether a container publishes, or says that it listens at, PORT[-LAST][/PROTOCOL].
+func exposes(c engine.Container, v string) bool {
+	wanted, err := container.ParseExposed(v)
+	said := slices.ContainsFunc(c.Config.Expose, func(p string) bool { return slices.Contains(wanted, p) })
+	return err == nil && said || hasPort(c.Published, v, func(p container.Port) uint16 { return p.Port })
 }
 
 // isAncestor reports whether a container was made of an image.
@@ -204,7 +256,7 @@ func psRow(c engine.Container, full bool, now time.Time) containerRow {
 	}
 	row := containerRow{ID: present.ID(c.ID, full), Image: image, Command: strconv.Quote(command), CreatedAt: present.At(c.Created),
 		RunningFor: present.Since(c.Created, now), State: string(c.State.Status), Status: statusText(c.State, now), Names: c.Name,
-		Networks: c.Config.Namespaces.Network, LocalVolumes: "0", Size: "0B", labels: c.Config.Labels}
+		Networks: strings.Join(networksOf(c), ","), Ports: portsOf(c), LocalVolumes: "0", Size: "0B", labels: c.Config.Labels}
 	var labels, mounts []string
 	for key, value := range c.Config.Labels {
 		labels = append(labels, key+"="+value)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"strconv"
@@ -27,6 +28,8 @@ type runFlags struct {
 	sigProxy   bool
 	quiet      bool
 
+	first container.Plug // what is said of the first network apart from --network
+
 	set  *pflag.FlagSet
 	verb string // run or create
 	dir  string // the current directory
@@ -50,6 +53,7 @@ func newContainerFlags(set *pflag.FlagSet, verb string) *runFlags {
 	r.security()
 	r.namespaces()
 	r.names()
+	r.ports()
 	return r
 }
 
@@ -108,6 +112,15 @@ func add[T any](to *[]T, parse func(string) (T, error)) func(string) error {
 		if err == nil {
 			*to = append(*to, v)
 		}
+		return err
+	}
+}
+
+// addAll is add for a text that means several.
+func addAll[T any](to *[]T, parse func(string) ([]T, error)) func(string) error {
+	return func(s string) error {
+		v, err := parse(s)
+		*to = append(*to, v...)
 		return err
 	}
 }
@@ -271,7 +284,7 @@ func (r *runFlags) security() {
 func (r *runFlags) namespaces() {
 	b, c := binder{r.set, "Namespaces"}, &r.config
 	n := &c.Namespaces
-	b.string(&n.Network, "network", "", "the container's `NETWORK`: none, host or container:NAME")
+	b.value("network", "", "connect it with `NETWORK`: its name, none, host, container:NAME, ns:PATH; or name=NAME,ip=IP,...", add(&c.Networks, container.ParsePlug))
 	b.alias("net", "network")
 	b.string(&n.PID, "pid", "", "`WHOSE` processes it sees: private, host or container:NAME")
 	b.string(&n.IPC, "ipc", "", "`WHOSE` shared memory it sees: private, host, shareable, none or container:NAME")
@@ -308,6 +321,38 @@ func (r *runFlags) readDevice(s string) error {
 		r.config.Devices = append(r.config.Devices, d)
 	}
 	return err
+}
+
+// ports has the flags of networks, but for --network itself.
+func (r *runFlags) ports() {
+	b, c, f := binder{r.set, "Network"}, &r.config, &r.first
+	b.value("publish", "p", "lead a port of the host to it: `[[IP:][PORT]:]PORT[/PROTOCOL]`; ports may be ranges", addAll(&c.Ports, container.ParsePorts))
+	b.bool(&c.PublishAll, "publish-all", "P", "do so with all ports that the image and --expose name")
+	b.value("expose", "", "say that the program listens at `PORT[/PROTOCOL]`", addAll(&c.Expose, container.ParseExposed))
+	b.value("ip", "", "its `ADDRESS` in the first network", put(&f.IPv4, container.ParseIPv4))
+	b.value("ip6", "", "its IPv6 `ADDRESS` there", put(&f.IPv6, container.ParseIPv6))
+	b.value("mac-address", "", "the `ADDRESS` of its network card there", put(&f.MAC, container.ParseMAC))
+}
+
+// plugs puts --network, and what is said of the first of them, together.
+func (r *runFlags) plugs(c *container.Config) error {
+	f := r.first
+	asked := f.IPv4 != "" || f.IPv6 != "" || f.MAC != ""
+	word := len(c.Networks) > 0 && container.IsNetworkWord(c.Networks[0].Network)
+	switch {
+	case len(c.Networks) == 0 && asked:
+		c.Networks = []container.Plug{{Network: container.NetworkBridge}}
+	case word && len(c.Networks) == 1 && !asked:
+		c.Namespaces.Network, c.Networks = c.Networks[0].Network, nil
+		return nil
+	case word && asked:
+		return usageErrorf("--ip, --ip6 and --mac-address cannot be used with --network %s", c.Networks[0].Network)
+	}
+	if asked {
+		p := &c.Networks[0]
+		p.IPv4, p.IPv6, p.MAC = cmp.Or(f.IPv4, p.IPv4), cmp.Or(f.IPv6, p.IPv6), cmp.Or(f.MAC, p.MAC)
+	}
+	return nil
 }
 
 func (r *runFlags) workingDir() string {
@@ -363,7 +408,10 @@ func (r *runFlags) finish(args []string) (container.Config, error) {
 			c.Entrypoint = []string{r.entrypoint}
 		}
 	}
-	var err error
+	err := r.plugs(&c)
+	if err != nil {
+		return c, err
+	}
 	if c.Rootfs, err = absolute(c.Rootfs); err != nil {
 		return c, err
 	}

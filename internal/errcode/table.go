@@ -18,6 +18,8 @@ import (
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/logs/forward"
 	"github.com/containr/containr/pkg/monitor"
+	"github.com/containr/containr/pkg/network/apply"
+	"github.com/containr/containr/pkg/networks"
 	"github.com/containr/containr/pkg/plan/planjson"
 	"github.com/containr/containr/pkg/plan/shell"
 	"github.com/containr/containr/pkg/registry"
@@ -131,6 +133,44 @@ var table = []Entry{
 	{Code: "CTR-1027", Sentinel: runtime.ErrNoKeeper, Name: "pkg/runtime.ErrNoKeeper", Title: "nobody holds the streams of the container any more",
 		Cause: "The keeper, the process that is the container's parent, has ended: with the container, or because somebody killed it.",
 		Do:    []string{"Start the container again."}},
+	{Code: "CTR-1070", Sentinel: networks.ErrNotFound, Name: "pkg/networks.ErrNotFound", Title: "no such network",
+		Cause:   "No network has this name or id, nor an id that begins so.",
+		Reasons: []string{"the name is misspelt", "it was removed, perhaps while a container that is in it did not run"},
+		Do:      []string{"`containr network ls` lists networks; `containr network create` makes one."}},
+	{Code: "CTR-1071", Sentinel: networks.ErrExists, Name: "pkg/networks.ErrExists", Title: "there is a network of this name",
+		Cause: "Names of networks, and of their devices on the host, are given once.",
+		Do:    []string{"Choose another name, or remove that network with `containr network rm`."}},
+	{Code: "CTR-1072", Sentinel: networks.ErrOverlap, Name: "pkg/networks.ErrOverlap", Title: "the addresses belong to another network",
+		Cause:   "A part of the subnet is another network's, or the host has a route to it: packets could go only to one of them.",
+		Reasons: []string{"a VPN or another engine has taken the range"},
+		Do:      []string{"Leave out --subnet, and a range is chosen that nobody has here; or choose another."}},
+	{Code: "CTR-1073", Sentinel: networks.ErrAddress, Name: "pkg/networks.ErrAddress", Title: "the address cannot be had",
+		Cause:   "The address that --ip or --ip6 asks for is not one that a container can have in this network.",
+		Reasons: []string{"another container has it, whether it runs or not", "it is the gateway's, or outside of the subnet"},
+		Do:      []string{"`containr network inspect` shows who has which; without --ip one is chosen."}},
+	{Code: "CTR-1074", Sentinel: networks.ErrFull, Name: "pkg/networks.ErrFull", Title: "no address is free",
+		Cause: "Every address of the subnet, or of its --ip-range, is a container's.",
+		Do:    []string{"Remove containers that are not needed, or make a network with a larger subnet."}},
+	{Code: "CTR-1075", Sentinel: networks.ErrInUse, Name: "pkg/networks.ErrInUse", Title: "the network is in use",
+		Cause: "A container is in the network, and would not find it when it is started again.",
+		Do:    []string{"`containr network inspect` shows who; `containr network disconnect` takes a container out, `containr rm` removes it."}},
+	{Code: "CTR-1076", Sentinel: engine.ErrPortTaken, Name: "pkg/engine.ErrPortTaken", Title: "the port of the host is taken",
+		Cause:   "Another container that runs has published the port, or a program of the host listens at it. The message says who.",
+		Reasons: []string{"an earlier container of the same kind still runs", "a service of the host uses the port"},
+		Do:      []string{"Publish another port, -p OTHER:PORT, or leave the choice with -p PORT."}},
+	{Code: "CTR-1077", Sentinel: engine.ErrNetworkNeedsRoot, Name: "pkg/engine.ErrNetworkNeedsRoot", Title: "networks need root",
+		Cause: "To make network devices and rules on the host takes the right to administer its network.",
+		Do:    []string{"Run containr as root; or use --network none or host."}},
+	{Code: "CTR-1078", Sentinel: engine.ErrConnected, Name: "pkg/engine.ErrConnected", Title: "the container is in the network already",
+		Cause: "A container is connected once with a network.",
+		Do:    []string{"`containr network disconnect` first, if it is to have another address."}},
+	{Code: "CTR-1079", Sentinel: engine.ErrNotConnected, Name: "pkg/engine.ErrNotConnected", Title: "the container is not in the network",
+		Cause: "What is to be left was never joined, or has been left.",
+		Do:    []string{"`containr inspect` shows the networks of a container."}},
+	{Code: "CTR-1080", Sentinel: apply.ErrUnknown, Name: "pkg/network/apply.ErrUnknown", Title: "a step is none of a network",
+		Cause:   "A journal, or a plan, has a step that this containr does not know.",
+		Reasons: []string{"it was written by a newer containr"},
+		Do:      []string{"Use the containr that made the container."}},
 	{Code: "CTR-1040", Sentinel: engine.ErrNoImage, Name: "pkg/engine.ErrNoImage", Title: "the container was made of a directory",
 		Cause: "A container of `run --rootfs` works on the directory itself. It has no image with which it could be compared, and no layer.",
 		Do:    []string{"Look into the directory, or pack it: `tar c -C DIR . | containr import - NAME` makes an image of it."}},

@@ -101,6 +101,15 @@ type Config struct {
 	// Sysctls are written inside the container's namespaces.
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 
+	// Networks are those that the container is connected with. Namespaces.Network is the
+	// name of the first, or a word for none.
+	Networks []Plug `json:"networks,omitempty"`
+	// Ports are published: they can be reached through the host. PublishAll does that to
+	// those in Expose and in the image, too.
+	Ports      []Port   `json:"ports,omitempty"`
+	PublishAll bool     `json:"publishAll,omitempty"`
+	Expose     []string `json:"expose,omitempty"`
+
 	// ExtraHosts are further lines of /etc/hosts.
 	ExtraHosts []Host `json:"extraHosts,omitempty"`
 	// DNS says what /etc/resolv.conf holds.

@@ -24,6 +24,7 @@ func Defaults(c Config, m Machine) Config {
 	if c.ShmSize == 0 {
 		c.ShmSize = DefaultShmSize
 	}
+	normalizePlugs(&c)
 	orString(&c.Namespaces.Network, NetworkNone)
 	orString(&c.Namespaces.PID, Private)
 	orString(&c.Namespaces.IPC, Private)
@@ -69,7 +70,7 @@ func defaultUserNamespace(c Config, m Machine) string {
 // low ports and send pings, as docker does since 20.10: neither is a privilege
 // in a network that belongs to the container. What the user set wins.
 func defaultSysctls(c Config) map[string]string {
-	if _, joined := Joined(c.Namespaces.Network); joined || c.Namespaces.Network == HostNamespace {
+	if !c.Namespaces.OwnNetwork() {
 		return c.Sysctls
 	}
 	out := map[string]string{

@@ -25,7 +25,7 @@ func ParseHost(s string) (Host, error) {
 		return Host{}, fmt.Errorf("host %q: the name contains white space or #", s)
 	}
 	if ip == HostGateway {
-		return Host{}, fmt.Errorf("host %q: %s needs a network with a gateway: give an address", s, HostGateway)
+		return Host{Name: name, IP: ip}, nil
 	}
 	if strings.HasPrefix(ip, "[") && strings.HasSuffix(ip, "]") {
 		ip = ip[1 : len(ip)-1]

@@ -313,7 +313,7 @@ func TestParseHost(t *testing.T) {
 		{in: "db:[2001:db8::0001]", want: Host{"db", "2001:db8::1"}},
 		{in: "db=[::1]", want: Host{"db", "::1"}},
 		{in: "db", err: "not NAME:IP"}, {in: ":1.2.3.4", err: "not NAME:IP"},
-		{in: "db:10.0.0", err: "not an IP address"}, {in: "db:host-gateway", err: "needs a network with a gateway"},
+		{in: "db:10.0.0", err: "not an IP address"}, {in: "db:host-gateway", want: Host{"db", "host-gateway"}},
 		{in: "a b:1.2.3.4", err: "white space"}, {in: "a\nb:1.2.3.4", err: "white space"},
 	})
 }

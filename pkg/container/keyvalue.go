@@ -82,6 +82,9 @@ func validateSysctls(sysctls map[string]string, n Namespaces) error {
 		if flag == "" || words[flag] == HostNamespace {
 			return fmt.Errorf("--sysctl %s: not allowed with %s host: it would change the host", name, flag)
 		}
+		if strings.HasPrefix(words[flag], networkAt) {
+			return fmt.Errorf("--sysctl %s: not allowed with %s %s: it would change what others have there", name, flag, words[flag])
+		}
 		if _, joined := Joined(words[flag]); joined {
 			return fmt.Errorf("--sysctl %s: not allowed with %s %s: it would change that container", name, flag, words[flag])
 		}

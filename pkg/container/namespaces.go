@@ -64,7 +64,6 @@ var namespaceWords = []struct {
 	value func(*Namespaces) string
 	words []string
 }{
-	{"--network", func(n *Namespaces) string { return n.Network }, []string{NetworkNone, HostNamespace}},
 	{"--pid", func(n *Namespaces) string { return n.PID }, []string{Private, HostNamespace}},
 	{"--ipc", func(n *Namespaces) string { return n.IPC }, []string{Private, HostNamespace, IPCShareable, IPCNone}},
 	{"--uts", func(n *Namespaces) string { return n.UTS }, []string{Private, HostNamespace}},
@@ -108,6 +107,9 @@ func specNamespaces(c Config, m Machine) []specs.LinuxNamespace {
 		ns := specs.LinuxNamespace{Type: kind}
 		if _, joined := Joined(word); joined {
 			ns.Path = word // the engine puts the path here when the container is started
+		}
+		if path, ok := strings.CutPrefix(word, networkAt); ok && kind == specs.NetworkNamespace {
+			ns.Path = path
 		}
 		out = append(out, ns)
 	}

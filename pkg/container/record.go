@@ -42,6 +42,10 @@ type Record struct {
 	Check *Check `json:"check,omitempty"`
 	// StopSignal is the number of the signal that asks it to end.
 	StopSignal int `json:"stopSignal,omitempty"`
+	// Endpoints are where it is connected with networks, and Published the ports of the
+	// host that lead to it, each with one HostPort.
+	Endpoints []Endpoint `json:"endpoints,omitempty"`
+	Published []Port     `json:"published,omitempty"`
 	// Spec is what was decided. It is a file of its own, spec.json, as other
 	// tools read it.
 	Spec *specs.Spec `json:"-"`

@@ -242,13 +242,13 @@ func TestSpecErrors(t *testing.T) {
 		{"both sources", Config{Image: "a", Rootfs: "/b"}, "--rootfs cannot be used with an image"},
 		{"relative rootfs", Config{Rootfs: "b"}, "not an absolute path"},
 		{"pull", with(func(c *Config) { c.Pull = "sometimes" }), "--pull sometimes: unknown value: use missing or always or never"},
-		{"network", with(func(c *Config) { c.Namespaces.Network = "bridge" }), "--network bridge: unknown value: use none or host or container:NAME"},
 		{"join nobody", with(func(c *Config) { c.Namespaces.PID = "container:" }), "--pid container: name the container"},
 		{"hostname of another", with(func(c *Config) { c.Hostname = "x"; c.Namespaces.UTS = "container:web" }), "--hostname cannot be used with --uts container:web"},
 		{"sysctl of another", with(func(c *Config) {
 			c.Sysctls = map[string]string{"net.core.somaxconn": "5"}
 			c.Namespaces.Network = "container:web"
 		}), "--sysctl net.core.somaxconn: not allowed with --network container:web: it would change that container"},
+		{"network", with(func(c *Config) { c.Namespaces.Network = "container:" }), "--network container:: whose?"},
 		{"name", with(func(c *Config) { c.Name = "a b" }), "only letters, digits"},
 		{"hostname of the host", with(func(c *Config) { c.Hostname = "x"; c.Namespaces.UTS = "host" }), "--hostname cannot be used with --uts host"},
 		{"long hostname", with(func(c *Config) { c.Hostname = strings.Repeat("x", 65) }), "longer than 64"},

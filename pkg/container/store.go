@@ -164,6 +164,9 @@ func (s *Store) link(name, id string) error {
 	}
 }
 
+// Alive reports whether the container with this full id exists, or is being made.
+func (s *Store) Alive(id string) bool { return s.alive(id) }
+
 // alive reports whether the container exists or is being made.
 func (s *Store) alive(id string) bool {
 	dir, err := s.Dir(id)

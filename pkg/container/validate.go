@@ -22,6 +22,7 @@ func Validate(c Config, m Machine) error {
 	checks := []func() error{
 		func() error { return validateSource(c) },
 		func() error { return validateNamespaces(c.Namespaces) },
+		func() error { return validateNetwork(c, m) },
 		func() error { return validateNames(c) },
 		func() error { return validateProcess(c) },
 		func() error { return validateResources(c.Resources, m) },

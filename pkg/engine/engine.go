@@ -53,6 +53,7 @@ import (
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/monitor"
+	"github.com/containr/containr/pkg/networks"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/snapshot"
 )
@@ -91,6 +92,7 @@ type Engine struct {
 	images     func() (*image.Store, error)
 	snapshots  func() (*snapshot.Store, error)
 	containers func() (*container.Store, error)
+	networks   func() (*networks.Store, error)
 }
 
 // New returns an engine. Nothing is opened or made yet.
@@ -118,6 +120,9 @@ func New(o Options) *Engine {
 			return nil, err
 		}
 		return container.OpenStore(e.root, e.run)
+	})
+	e.networks = store(e, func() (*networks.Store, error) {
+		return networks.Open(filepath.Join(e.root, "networks"))
 	})
 	return e
 }
@@ -245,7 +250,7 @@ func (e *Engine) runtime() (*runtime.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &runtime.Runtime{Root: filepath.Join(e.run, "runtime"), Facts: facts}, nil
+	return &runtime.Runtime{Root: filepath.Join(e.run, "runtime"), Facts: facts, Actions: actions()}, nil
 }
 
 // machine returns what containers can be given here.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/events"
+	"github.com/containr/containr/pkg/networks"
 )
 
 // EventsRequest asks what happened, and what happens.
@@ -51,6 +52,11 @@ func (e *Engine) tellExec(r container.Record, id string, args []string) {
 // tellImage is tell for an image, which is known by a name or its digest.
 func (e *Engine) tellImage(action, id string, attributes ...string) {
 	e.write(events.Event{Type: events.Image, Action: action, ID: id, Attributes: events.Attributes(append(attributes, "name", id)...)})
+}
+
+// tellNetwork is tell for a network.
+func (e *Engine) tellNetwork(action string, n networks.Network) {
+	e.write(events.Event{Type: events.Network, Action: action, ID: n.ID, Attributes: events.Attributes("name", n.Name, "type", n.Driver)})
 }
 
 // tellEnd says that the program of a container has ended, as the state has it.

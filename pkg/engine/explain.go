@@ -66,6 +66,9 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (*Explanation, e
 	}
 	defer joins.close()
 	req.Spec = spec
+	if err := e.connect(req, p.endpoints, p.published); err != nil {
+		return nil, errors.Join(err, e.discard(ctx, p))
+	}
 	in, err := rt.Input(req)
 	if err != nil {
 		return nil, errors.Join(err, e.discard(ctx, p))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -51,10 +52,80 @@ type Inspection struct {
 	SizeRw          *int64 `json:",omitempty"`
 	Mounts          []InspectedMount
 	Config          InspectedConfig
-	NetworkSettings struct {
-		Ports    map[string]any
-		Networks map[string]any
+	NetworkSettings InspectedNetworks
+}
+
+// InspectedNetworks is where it is connected, and which ports of the host lead to it.
+type InspectedNetworks struct {
+	Ports    map[string][]InspectedPort
+	Networks map[string]InspectedEndpoint
+	// IPAddress, IPPrefixLen, Gateway and MacAddress are those of the first network.
+	IPAddress   string
+	IPPrefixLen int
+	Gateway     string
+	MacAddress  string
+}
+
+// InspectedPort is a port of the host.
+type InspectedPort struct {
+	HostIP   string `json:"HostIp"`
+	HostPort string
+}
+
+// InspectedEndpoint is a container's place in a network.
+type InspectedEndpoint struct {
+	NetworkID           string
+	EndpointID          string
+	MacAddress          string
+	IPAddress           string
+	IPPrefixLen         int
+	Gateway             string
+	GlobalIPv6Address   string
+	GlobalIPv6PrefixLen int
+	IPv6Gateway         string
+	// Interface is the name of its device in the container.
+	Interface string
+}
+
+func inspectedNetworks(r container.Record, st container.State) InspectedNetworks {
+	n := InspectedNetworks{Ports: map[string][]InspectedPort{}, Networks: map[string]InspectedEndpoint{}}
+	for i, endpoint := range r.Endpoints {
+		out := InspectedEndpoint{NetworkID: endpoint.NetworkID, EndpointID: endpoint.Link, MacAddress: endpoint.MAC, Interface: endpoint.Interface}
+		for k, s := range endpoint.Prefixes {
+			a, err := netip.ParsePrefix(s)
+			switch {
+			case err != nil:
+			case a.Addr().Is6():
+				out.GlobalIPv6Address, out.GlobalIPv6PrefixLen, out.IPv6Gateway = a.Addr().String(), a.Bits(), endpoint.Gateways[k]
+			default:
+				out.IPAddress, out.IPPrefixLen, out.Gateway = a.Addr().String(), a.Bits(), endpoint.Gateways[k]
+			}
+		}
+		if i == 0 {
+			n.IPAddress, n.IPPrefixLen, n.Gateway, n.MacAddress = out.IPAddress, out.IPPrefixLen, out.Gateway, out.MacAddress
+		}
+		n.Networks[endpoint.Network] = out
 	}
+	if len(r.Endpoints) == 0 {
+		n.Networks[r.Config.Namespaces.Network] = InspectedEndpoint{}
+	}
+	for _, p := range r.Published {
+		key := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
+		if n.Ports[key] == nil {
+			n.Ports[key] = []InspectedPort{}
+		}
+		if st.PID == 0 {
+			continue
+		}
+		addresses := []string{p.HostIP}
+		if p.HostIP == "" {
+			addresses = []string{"0.0.0.0", "::"}
+		}
+		for _, a := range addresses {
+			n.Ports[key] = append(n.Ports[key], InspectedPort{a, strconv.Itoa(int(p.HostPort))})
+		}
+	}
+	return n
 }
 
 // InspectedState is what it is doing.
@@ -221,7 +292,7 @@ func inspection(r container.Record, st container.State) *Inspection {
 		}
 	}
 	i.HostConfig, i.Config = inspectedHost(r.Config), inspectedConfig(r)
-	i.NetworkSettings.Ports, i.NetworkSettings.Networks = map[string]any{}, map[string]any{r.Config.Namespaces.Network: struct{}{}}
+	i.NetworkSettings = inspectedNetworks(r, st)
 	if r.Spec != nil && r.Spec.Process != nil {
 		i.AppArmorProfile, i.ProcessLabel = r.Spec.Process.ApparmorProfile, r.Spec.Process.SelinuxLabel
 	}

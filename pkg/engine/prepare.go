@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -40,6 +41,8 @@ type prepared struct {
 	home        *home
 	place       *container.Reservation
 	spec        *specs.Spec
+	endpoints   []container.Endpoint
+	published   []container.Port
 }
 
 // prepare does all of a run that comes before the first step of its plan. The
@@ -90,7 +93,10 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 	if err != nil {
 		return nil, err
 	}
-	if p.spec, err = e.specify(ctx, p, machine, o); err != nil {
+	if err = e.plug(ctx, p); err == nil {
+		p.spec, err = e.specify(ctx, p, machine, o)
+	}
+	if err != nil {
 		return nil, errors.Join(err, e.discard(ctx, p))
 	}
 	return p, nil
@@ -284,6 +290,16 @@ func (e *Engine) userDatabase(p *prepared) (passwd, group []byte, err error) {
 func (e *Engine) writeFiles(ctx context.Context, p *prepared, machine container.Machine) (container.Files, error) {
 	c := p.config
 	ownNetwork := c.Namespaces.Network != container.HostNamespace
+	var addresses []netip.Addr
+	for _, endpoint := range p.endpoints {
+		for _, s := range endpoint.Prefixes {
+			addresses = append(addresses, netip.MustParsePrefix(s).Addr())
+		}
+	}
+	extra, err := hostsWithGateway(c.ExtraHosts, p.endpoints)
+	if err != nil {
+		return container.Files{}, err
+	}
 	dir := p.home.files(p.place)
 	if err := p.home.open(e); err != nil {
 		return container.Files{}, err
@@ -311,7 +327,7 @@ func (e *Engine) writeFiles(ctx context.Context, p *prepared, machine container.
 	}
 	hostname := container.Hostname(c, p.place.ID, machine)
 	for path, data := range map[string][]byte{
-		files.Hosts:      container.HostsFile(base, nil, nil, c.ExtraHosts),
+		files.Hosts:      container.HostsFile(base, []string{hostname}, addresses, extra),
 		files.Hostname:   container.HostnameFile(hostname),
 		files.ResolvConf: container.ResolvConf(resolv, c.DNS, ownNetwork),
 	} {
@@ -320,6 +336,22 @@ func (e *Engine) writeFiles(ctx context.Context, p *prepared, machine container.
 		}
 	}
 	return files, nil
+}
+
+// hostsWithGateway puts the host's address in the container's network in the place of the word
+// for it.
+func hostsWithGateway(hosts []container.Host, endpoints []container.Endpoint) ([]container.Host, error) {
+	var out []container.Host
+	for _, h := range hosts {
+		if h.IP == container.HostGateway {
+			if len(endpoints) == 0 {
+				return nil, fmt.Errorf("--add-host %s:%s: the container is in no network with the host", h.Name, h.IP)
+			}
+			h.IP = endpoints[0].Gateways[0]
+		}
+		out = append(out, h)
+	}
+	return out, nil
 }
 
 // ownInit copies the init program into the container's directory and returns the copy's
@@ -378,7 +410,8 @@ func (e *Engine) seccomp(file string) (func([]string) (*specs.LinuxSeccomp, erro
 
 // record is what is kept about the container.
 func (p *prepared) record() (container.Record, error) {
-	r := container.Record{Created: time.Now().UTC(), Config: p.config, Chain: string(p.chain), Snapshotter: string(p.driver), Spec: p.spec}
+	r := container.Record{Created: time.Now().UTC(), Config: p.config, Chain: string(p.chain), Snapshotter: string(p.driver), Spec: p.spec,
+		Endpoints: p.endpoints, Published: p.published}
 	var img v1.ImageConfig
 	if p.image != nil {
 		img, r.ConfigDigest = p.image.Config.Config, p.image.ConfigDigest.String()
@@ -407,5 +440,5 @@ func createRequest(id, dir string, spec *specs.Spec) *runtime.CreateRequest {
 // discard takes away what prepare made and the container's own layer with it.
 func (e *Engine) discard(ctx context.Context, p *prepared) error {
 	ctx = context.WithoutCancel(ctx)
-	return errors.Join(p.place.Cancel(ctx), p.home.removeLayer(p.place.ID))
+	return errors.Join(e.unplug(p.place.ID, p.endpoints), p.place.Cancel(ctx), p.home.removeLayer(p.place.ID))
 }

@@ -330,7 +330,10 @@ func (x *execution) start(ctx context.Context, given *streams.Given) error {
 		return err
 	}
 	defer joins.close()
-	req := createRequest(x.record.ID, x.dir, spec)
+	req, err := x.createRequest(spec)
+	if err != nil {
+		return err
+	}
 	req.Stdio, req.Console, req.Held = given.Stdio, given.Console, given.Held
 	req.Before, req.Trace = x.request.Before, x.request.Traced != nil
 	var p *plan.Plan
@@ -378,6 +381,20 @@ func (x *execution) start(ctx context.Context, given *streams.Given) error {
 	}
 	x.tell(events.Start, x.record)
 	return nil
+}
+
+// createRequest asks for the container, with its network as it is to be now.
+func (x *execution) createRequest(spec *specs.Spec) (*runtime.CreateRequest, error) {
+	req := createRequest(x.record.ID, x.dir, spec)
+	if err := x.checkPorts(x.record); err != nil {
+		return nil, err
+	}
+	if len(x.record.Endpoints) > 0 {
+		if err := x.noteForwarding(); err != nil {
+			return nil, err
+		}
+	}
+	return req, x.connect(req, x.record.Endpoints, x.record.Published)
 }
 
 // lookAtConsole takes a copy of the terminal's master end, which was sent before the
@@ -522,7 +539,7 @@ func (e *Engine) remove(ctx context.Context, record container.Record) error {
 		e.tell(events.Destroy, record)
 	}
 	e.forwardRest(ctx, record)
-	err = errors.Join(err, home.removeLayer(record.ID), monitor.RemoveLog(e.root, e.run, record.ID))
+	err = errors.Join(err, e.unplug(record.ID, record.Endpoints), home.removeLayer(record.ID), monitor.RemoveLog(e.root, e.run, record.ID))
 	return err
 }
 

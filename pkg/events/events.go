@@ -37,6 +37,7 @@ import (
 const (
 	Container = "container"
 	Image     = "image"
+	Network   = "network" // Create, Destroy
 )
 
 // Actions of containers, in docker's words, in about the order of a life.

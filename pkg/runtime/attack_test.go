@@ -118,7 +118,7 @@ func TestConsoleIsTheTerminalThatWasOpened(t *testing.T) {
 		s, err := Start(p, StartOptions{Console: console(t)})
 		if err == nil {
 			reap(s.PID)
-			err = undoCalls(p.Undo())
+			err = (Actions{}).undoAll(p.Undo())
 		}
 		// A link to what the root does not have is no place for a console.
 		if linked := device.Source != ""; (err != nil) != linked {

@@ -32,6 +32,9 @@ type Input struct {
 	Sources map[string]host.Source
 	// RootMount: see rootfs.Input.
 	RootMount linux.MountFlags
+	// Network are the host's steps that connect the container with others, planned by
+	// whoever asks for it; they are made when its process is born.
+	Network []plan.Step
 	// Links are the host's network devices that the configuration names; see
 	// ProbeLinks.
 	Links map[string]host.Link
@@ -265,6 +268,7 @@ func (c *compiler) network() error {
 		}
 		c.add(steps)
 	}
+	c.add(c.Network)
 	if c.ns.New&linux.CloneNewnet != 0 {
 		c.add(network.Loopback())
 	}

@@ -112,7 +112,7 @@ func (r *Runtime) remove(id string, force bool) error {
 		return fmt.Errorf("container %q: its creation was interrupted: delete it with --force: %w", id, ErrState)
 	}
 	dir := filepath.Join(r.Root, id)
-	calls, err := readJournal(filepath.Join(dir, journalFile))
+	calls, err := r.Actions.readJournal(filepath.Join(dir, journalFile))
 	if err != nil {
 		return err
 	}
@@ -138,7 +138,7 @@ func (r *Runtime) forget(dir string, st *state, calls []plan.Call, hooks *laterH
 	if err != nil {
 		return err
 	}
-	if err := undoCalls(calls); err != nil {
+	if err := r.Actions.undoAll(calls); err != nil {
 		return err
 	}
 	if err := st.endKeeper(); err != nil {
@@ -181,6 +181,12 @@ func (r *Runtime) Finish(s *Started) error {
 // control groups: those that are empty can be removed, so that nobody has to be asked.
 func (r *Runtime) discard(id string, undos []plan.Call) (done bool, err error) {
 	for _, c := range undos {
+		if _, ok := c.(journaled); ok {
+			if err := r.Actions.undo(c); err != nil {
+				return false, err
+			}
+			continue
+		}
 		if d, ok := c.(linux.RemoveDir); !ok || !removed(unix.Rmdir(d.Path)) {
 			return false, nil
 		}

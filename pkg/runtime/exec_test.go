@@ -218,7 +218,7 @@ func TestKeeperHoldsNothing(t *testing.T) {
 	defer func() {
 		_ = unix.Kill(s.PID, unix.SIGKILL)
 		reap(s.Parent)
-		if err := undoCalls(p.Undo()); err != nil {
+		if err := (Actions{}).undoAll(p.Undo()); err != nil {
 			t.Error(err)
 		}
 	}()

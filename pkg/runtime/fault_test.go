@@ -95,7 +95,7 @@ func failStep(t *testing.T, p *plan.Plan, i int) {
 		if s.Parent != 0 {
 			reap(s.Parent)
 		}
-		if e := undoCalls(p.Undo()); e != nil {
+		if e := (Actions{}).undoAll(p.Undo()); e != nil {
 			t.Error(e)
 		}
 		// The program was found in an earlier directory of PATH.

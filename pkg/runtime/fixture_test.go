@@ -99,7 +99,7 @@ func runPlan(t *testing.T, p *plan.Plan) (result, error) {
 	if _, err := unix.Wait4(s.PID, &ws, 0, nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := undoCalls(p.Undo()); err != nil {
+	if err := (Actions{}).undoAll(p.Undo()); err != nil {
 		t.Error(err)
 	}
 	text, err := os.ReadFile(out.Name())

@@ -68,7 +68,10 @@ func (e *execution) host(call plan.Call) (int, error) {
 	case linux.SetUnit:
 		return 0, setUnit(c)
 	}
-	return 0, undoCall(call)
+	if e.o.Actions.Do != nil {
+		return e.o.Actions.Do(call, e.regs)
+	}
+	return 0, e.o.Actions.undo(call)
 }
 
 // keep notes a descriptor that is to be closed at the end.
@@ -187,8 +190,8 @@ func (e *execution) mapIDs(c linux.MapIDs) error {
 	return nil
 }
 
-// undoCall makes an inverse. It succeeds when there is nothing to undo.
-func undoCall(call plan.Call) error {
+// undo makes an inverse. It succeeds when there is nothing to undo.
+func (a Actions) undo(call plan.Call) error {
 	switch c := call.(type) {
 	case linux.RemoveDir:
 		return removeDir(c.Path)
@@ -196,6 +199,9 @@ func undoCall(call plan.Call) error {
 		return stopUnit(c)
 	case linux.Umount:
 		return unmount(c)
+	}
+	if a.Undo != nil {
+		return a.Undo(call)
 	}
 	return fmt.Errorf("%s: the host has no such action", call.Name())
 }
@@ -225,11 +231,11 @@ func removeDir(path string) error {
 	}
 }
 
-// undoCalls makes all inverses, as far as possible, and returns the errors.
-func undoCalls(calls []plan.Call) error {
+// undoAll makes all inverses, as far as possible, and returns the errors.
+func (a Actions) undoAll(calls []plan.Call) error {
 	var errs []error
 	for _, c := range calls {
-		if err := undoCall(c); err != nil {
+		if err := a.undo(c); err != nil {
 			errs = append(errs, err)
 		}
 	}

@@ -139,7 +139,7 @@ func TestWaitingContainerIsClosedToItsPeers(t *testing.T) {
 	defer func() {
 		_ = unix.Kill(s.PID, unix.SIGKILL)
 		reap(s.PID)
-		if err := undoCalls(p.Undo()); err != nil {
+		if err := (Actions{}).undoAll(p.Undo()); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -227,7 +227,7 @@ func TestOddNamesStayNames(t *testing.T) {
 	if err := writeJournal(path, calls); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := readJournal(path); err != nil || !slices.Equal(got, calls) {
+	if got, err := (Actions{}).readJournal(path); err != nil || !slices.Equal(got, calls) {
 		t.Errorf("%q, error %v", got, err)
 	}
 }

@@ -37,6 +37,9 @@ func writeJournal(path string, calls []plan.Call) error {
 			b.WriteString(stopAction[c.User] + " " + strconv.Quote(c.Unit) + "\n")
 		case linux.Umount:
 			b.WriteString("umount " + strconv.Quote(c.Target) + "\n")
+		case journaled:
+			action, operand := c.Entry()
+			b.WriteString(action + " " + strconv.Quote(operand) + "\n")
 		default:
 			return fmt.Errorf("journal: %s cannot be undone later", c.Name())
 		}
@@ -47,7 +50,7 @@ func writeJournal(path string, calls []plan.Call) error {
 	return nil
 }
 
-func readJournal(path string) ([]plan.Call, error) {
+func (a Actions) readJournal(path string) ([]plan.Call, error) {
 	text, err := sys.ReadFile(path, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -70,7 +73,14 @@ func readJournal(path string) ([]plan.Call, error) {
 		case stopAction[false], stopAction[true]:
 			calls = append(calls, linux.StopUnit{User: action == stopAction[true], Unit: operand})
 		default:
-			return nil, fmt.Errorf("journal %s: unknown action %q", path, action)
+			if a.Read == nil {
+				return nil, fmt.Errorf("journal %s: unknown action %q", path, action)
+			}
+			c, err := a.Read(action, operand)
+			if err != nil {
+				return nil, fmt.Errorf("journal %s: %w", path, err)
+			}
+			calls = append(calls, c)
 		}
 	}
 	return calls, nil

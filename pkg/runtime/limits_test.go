@@ -196,7 +196,7 @@ func TestBornInItsControlGroup(t *testing.T) {
 			reap(s.Parent)
 		}
 		reap(s.PID)
-		if err := undoCalls(p.Undo()); err != nil {
+		if err := (Actions{}).undoAll(p.Undo()); err != nil {
 			t.Error(err)
 		}
 		if pids := strings.Fields(first); len(pids) != 1 || pids[0] != strconv.Itoa(s.PID) {

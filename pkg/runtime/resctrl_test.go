@@ -101,7 +101,7 @@ func TestProcessesJoinTheirClass(t *testing.T) {
 		t.Fatal(err)
 	}
 	reap(s.PID)
-	if err := undoCalls(p.Undo()); err != nil {
+	if err := (Actions{}).undoAll(p.Undo()); err != nil {
 		t.Error(err)
 	}
 	if text, err := os.ReadFile(tasks); err != nil || string(text) != strconv.Itoa(s.PID) {

@@ -50,6 +50,22 @@ var (
 	ErrState = errors.New("wrong state")
 )
 
+// Actions make the host's calls that the runtime does not know itself: those of networks,
+// which only some of its callers make. The zero value knows none.
+type Actions struct {
+	// Do makes a call; regs holds the results of earlier ones.
+	Do func(call plan.Call, regs map[plan.Reg]int) (int, error)
+	// Undo makes an inverse, and succeeds when there is nothing to undo.
+	Undo func(call plan.Call) error
+	// Read reads an inverse from a journal.
+	Read func(action, operand string) (plan.Call, error)
+}
+
+// journaled is an inverse of Actions: it says how it is written in a journal.
+type journaled interface {
+	Entry() (action, operand string)
+}
+
 // StepError is a step that failed: which one, on what, and the kernel's answer.
 type StepError struct {
 	// Index is the step's place in the plan, and Step the step itself.

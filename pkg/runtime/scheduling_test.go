@@ -131,7 +131,7 @@ func TestConsoleSize(t *testing.T) {
 	}
 	out := readTerminal(t, pair[0])
 	reap(s.PID)
-	if err := undoCalls(p.Undo()); err != nil {
+	if err := (Actions{}).undoAll(p.Undo()); err != nil {
 		t.Error(err)
 	}
 	if r := testkit.Report(t, out); r.TTY == nil || r.TTY.Rows != 17 || r.TTY.Cols != 71 {

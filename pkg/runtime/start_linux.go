@@ -41,8 +41,9 @@ type StartOptions struct {
 	// Inside is what hooks in the container's namespaces depend on, but for the
 	// process; nil if there are none.
 	Inside *ExecInput
-	// Warn: see Runtime.
-	Warn func(error)
+	// Warn and Actions: see Runtime.
+	Warn    func(error)
+	Actions Actions
 	// Before, if set, is called before every step; an error stops the execution
 	// and undoes it.
 	Before func(index int, step *plan.Step) error
@@ -484,7 +485,7 @@ func (e *execution) undo() error {
 		}
 		e.proc.Close()
 	}
-	if err := undoCalls(e.undos); err != nil {
+	if err := e.o.Actions.undoAll(e.undos); err != nil {
 		return err
 	}
 	if e.pid > 0 {

@@ -28,6 +28,8 @@ type Runtime struct {
 	// Warn, if set, is told of what went wrong without stopping anything: poststop
 	// hooks that failed.
 	Warn func(error)
+	// Actions make what CreateRequest.Network has.
+	Actions Actions
 }
 
 // Names of the files in a container's directory.
@@ -71,6 +73,8 @@ type CreateRequest struct {
 	Systemd bool
 	// ExitFile: see Input.
 	ExitFile string
+	// Network: see Input.
+	Network []plan.Step
 	// Held is what the keeper holds, see Input.Hold and Keeper; it needs an ExitFile, and
 	// no Wait.
 	Held *Held
@@ -149,7 +153,7 @@ func (r *Runtime) Input(req *CreateRequest) (Input, error) {
 func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	spec := b.spec
 	in := Input{ID: req.ID, Spec: spec, Facts: r.Facts, Bundle: b.dir, ExitFile: req.ExitFile, Hold: req.Held != nil, PreserveFDs: req.PreserveFDs,
-		NoPivot: req.NoPivot, NoKeyring: req.NoKeyring, Systemd: req.Systemd}
+		NoPivot: req.NoPivot, NoKeyring: req.NoKeyring, Systemd: req.Systemd, Network: req.Network}
 	var err error
 	if in.Facts, err = r.factsFor(req, spec); err != nil {
 		return in, err
@@ -301,7 +305,7 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 	var st *state
 	file := filepath.Join(dir, stateFile)
 	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Held: req.Held, Stdio: req.Stdio,
-		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn,
+		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn, Actions: r.Actions,
 		Inside: &ExecInput{ID: req.ID, Spec: in.Spec, Facts: r.Facts, Cgroups: cgroupPaths(p), Bundle: b.dir},
 		Born: func(s *Started) error {
 			st = newState(req, b, &in, p, s)

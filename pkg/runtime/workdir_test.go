@@ -30,7 +30,7 @@ func refusesWorkdir(t *testing.T, spec *specs.Spec, stdin, cwd string) {
 	if err == nil {
 		_ = unix.Kill(s.PID, unix.SIGKILL)
 		reap(s.PID)
-		if err := undoCalls(p.Undo()); err != nil {
+		if err := (Actions{}).undoAll(p.Undo()); err != nil {
 			t.Error(err)
 		}
 		t.Errorf("%s: the program was started there", cwd)

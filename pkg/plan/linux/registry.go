@@ -88,6 +88,24 @@ func Zero(kind string) plan.Call {
 		return AddAddress{}
 	case "RaiseLink":
 		return RaiseLink{}
+	case "AddBridge":
+		return AddBridge{}
+	case "AddLinkAddress":
+		return AddLinkAddress{}
+	case "AddVeth":
+		return AddVeth{}
+	case "AddRoute":
+		return AddRoute{}
+	case "DeleteLink":
+		return DeleteLink{}
+	case "NftTable":
+		return NftTable{}
+	case "Nft":
+		return Nft{}
+	case "NftDelete":
+		return NftDelete{}
+	case "NftCommit":
+		return NftCommit{}
 	case "OpenHost":
 		return OpenHost{}
 	case "OpenPidfd":

@@ -1,0 +1,450 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/containr/containr/internal/present"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/networks"
+)
+
+func (p *Program) networkCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "network COMMAND",
+		Short:   "Make and remove networks, and connect containers with them",
+		GroupID: groupSystem,
+		Long: "Make and remove networks, and connect containers with them.\n\n" +
+			"Containers in a network reach each other and, unless it is internal, other machines. Networks are kept apart.\n" +
+			"The network " + networks.Default + " is made when it is first used.",
+		Args: cobra.ArbitraryArgs,
+		RunE: groupOfCommands,
+	}
+	cmd.AddCommand(p.networkCreateCommand(), p.networkListCommand(), p.networkInspectCommand(), p.networkRemoveCommand(),
+		p.networkPruneCommand(), p.networkConnectCommand(), p.networkDisconnectCommand())
+	return cmd
+}
+
+// networkFlags are those of network create.
+type networkFlags struct {
+	subnets, gateways, ranges []netip.Prefix
+	ipv6                      bool
+	network                   networks.Network
+}
+
+// Options of networks that docker has, and their keys.
+const (
+	optionName    = "com.docker.network.bridge.name"
+	optionICC     = "com.docker.network.bridge.enable_icc"
+	optionMasked  = "com.docker.network.bridge.enable_ip_masquerade"
+	optionMTU     = "com.docker.network.driver.mtu"
+	optionMTUWord = "mtu"
+)
+
+func (p *Program) networkCreateCommand() *cobra.Command {
+	f := &networkFlags{}
+	f.network.Labels, f.network.Options = map[string]string{}, map[string]string{}
+	cmd := &cobra.Command{
+		Use:   "create [FLAGS] NETWORK",
+		Short: "Make a network",
+		Long: "Make a network. It has a subnet of version 4 of IP and, unless --ipv6=false is given, one of version 6; without\n" +
+			"--subnet ranges are chosen that nobody has here.",
+		Args:                  exactArgs(1),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			f.network.Name = args[0]
+			req, err := f.request()
+			if err != nil {
+				return err
+			}
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			n, err := e.CreateNetwork(cmd.Context(), req)
+			if err == nil {
+				_, err = fmt.Fprintln(p.Out, n.ID)
+			}
+			return err
+		},
+	}
+	set := cmd.Flags()
+	b := binder{set, ""}
+	set.StringVarP(&f.network.Driver, "driver", "d", networks.DriverBridge, "the kind of network: bridge")
+	b.value("subnet", "", "the addresses `PREFIX`, such as 10.1.0.0/24; one of each version of IP", add(&f.subnets, netip.ParsePrefix))
+	b.value("gateway", "", "the host's `ADDRESS` there; else the first", add(&f.gateways, parseAddress))
+	b.value("ip-range", "", "give containers addresses of `PREFIX`, a part of the subnet", add(&f.ranges, netip.ParsePrefix))
+	set.BoolVar(&f.ipv6, "ipv6", true, "give it a subnet of version 6, too")
+	set.BoolVar(&f.network.Internal, "internal", false, "let nothing leave it or come in")
+	b.value("label", "", "note `KEY[=VALUE]` on it", enter(f.network.Labels, container.ParseLabel))
+	b.value("opt", "o", "an `OPTION=VALUE` of the driver: "+strings.Join([]string{optionMTU, optionName, optionICC, optionMasked}, ", "),
+		enter(f.network.Options, container.ParseLabel))
+	return cmd
+}
+
+func parseAddress(s string) (netip.Prefix, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return netip.PrefixFrom(a, a.BitLen()), nil
+}
+
+// request puts the flags together.
+func (f *networkFlags) request() (engine.NetworkRequest, error) {
+	n := f.network
+	if err := networks.ValidateName(n.Name); err != nil {
+		return engine.NetworkRequest{}, &usageError{text: err.Error(), err: err}
+	}
+	if n.Driver != networks.DriverBridge {
+		return engine.NetworkRequest{}, usageErrorf("network create: driver %s: there is only bridge", n.Driver)
+	}
+	for _, prefix := range f.subnets {
+		n.Subnets = append(n.Subnets, networks.Subnet{Prefix: prefix})
+	}
+	for _, g := range f.gateways {
+		i := slices.IndexFunc(n.Subnets, func(s networks.Subnet) bool { return s.Prefix.Contains(g.Addr()) })
+		if i < 0 {
+			return engine.NetworkRequest{}, usageErrorf("network create: gateway %s: it is in no --subnet", g.Addr())
+		}
+		n.Subnets[i].Gateway = g.Addr()
+	}
+	for _, r := range f.ranges {
+		i := slices.IndexFunc(n.Subnets, func(s networks.Subnet) bool { return s.Prefix.Contains(r.Addr()) })
+		if i < 0 {
+			return engine.NetworkRequest{}, usageErrorf("network create: address range %s: it is in no --subnet", r)
+		}
+		n.Subnets[i].Range = r.Masked()
+	}
+	for _, six := range []bool{false, true} {
+		count := 0
+		for _, s := range n.Subnets {
+			if s.Prefix.Addr().Is6() == six {
+				count++
+			}
+		}
+		if count > 1 {
+			return engine.NetworkRequest{}, usageErrorf("network create: a network has one subnet of each version of IP, and %d are given", count)
+		}
+	}
+	err := readOptions(&n)
+	return engine.NetworkRequest{Network: n, NoIPv6: !f.ipv6}, err
+}
+
+// readOptions gives the driver's options their meaning.
+func readOptions(n *networks.Network) error {
+	for key, value := range n.Options {
+		var err error
+		var yes bool
+		switch key {
+		case optionMTU, optionMTUWord:
+			n.MTU, err = strconv.Atoi(value)
+			if err == nil && (n.MTU < 1280 || n.MTU > 65535) {
+				err = errors.New("use 1280 to 65535")
+			}
+		case optionName:
+			n.Bridge = value
+			if value == "" || len(value) > 15 || strings.ContainsAny(value, "/ :%\t\n") || value == "." || value == ".." {
+				err = errors.New("it is no name for a network device")
+			}
+		case optionICC:
+			yes, err = strconv.ParseBool(value)
+			n.Isolated = !yes
+		case optionMasked:
+			yes, err = strconv.ParseBool(value)
+			n.Unmasked = !yes
+		default:
+			err = fmt.Errorf("options are %s", strings.Join([]string{optionMTU, optionName, optionICC, optionMasked}, ", "))
+		}
+		if err != nil {
+			return usageErrorf("network create: option %s=%s: %v", key, value, err)
+		}
+	}
+	return nil
+}
+
+// networkRow is a line of network ls, and what a template may name.
+type networkRow struct {
+	ID, Name, Driver, Scope, Labels, CreatedAt, IPv6, Internal string
+	labels                                                     map[string]string
+}
+
+// Label is the value of a label.
+func (r networkRow) Label(name string) string { return r.labels[name] }
+
+var networkFilters = []string{"driver", "id", "label", "name"}
+
+func (p *Program) networkListCommand() *cobra.Command {
+	var filters []string
+	var format string
+	var quiet, full bool
+	cmd := &cobra.Command{
+		Use: "ls [FLAGS]", Aliases: []string{"list"}, Short: "List networks", Args: exactArgs(0), DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f, err := present.ParseFilters(filters, networkFilters...)
+			if err != nil {
+				return err
+			}
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			list, err := e.Networks()
+			if err != nil {
+				return err
+			}
+			rows := []networkRow{}
+			for _, n := range list {
+				if f.Exactly("driver", n.Driver) && f.Labels("label", n.Labels) &&
+					f.Any("id", func(v string) bool { return strings.HasPrefix(n.ID, v) }) &&
+					f.Any("name", func(v string) bool { return strings.Contains(n.Name, v) }) {
+					rows = append(rows, rowOfNetwork(n, full))
+				}
+			}
+			if quiet && format == "" {
+				for _, r := range rows {
+					fmt.Fprintln(p.Out, r.ID)
+				}
+				return nil
+			}
+			return present.Rows(p.text(), present.List{Format: format, Columns: []present.Column{
+				{Field: "ID", Title: "NETWORK ID"}, {Field: "Name", Title: "NAME"}, {Field: "Driver", Title: "DRIVER"}, {Field: "Scope", Title: "SCOPE"},
+			}}, rows)
+		},
+	}
+	set := cmd.Flags()
+	set.StringArrayVarP(&filters, "filter", "f", nil, "only those with `KEY=VALUE`: "+strings.Join(networkFilters, ", "))
+	set.StringVar(&format, "format", "", "print as table, 'table `TEMPLATE`', json or TEMPLATE (Go's)")
+	set.BoolVar(&full, "no-trunc", false, "print whole ids")
+	set.BoolVarP(&quiet, "quiet", "q", false, "print ids alone")
+	return cmd
+}
+
+func rowOfNetwork(n networks.Network, full bool) networkRow {
+	r := networkRow{ID: present.ID(n.ID, full), Name: n.Name, Driver: n.Driver, Scope: "local", CreatedAt: present.At(n.Created),
+		IPv6: strconv.FormatBool(hasIPv6(n)), Internal: strconv.FormatBool(n.Internal), labels: n.Labels}
+	var labels []string
+	for key, value := range n.Labels {
+		labels = append(labels, key+"="+value)
+	}
+	slices.Sort(labels)
+	r.Labels = strings.Join(labels, ",")
+	return r
+}
+
+func hasIPv6(n networks.Network) bool {
+	return slices.ContainsFunc(n.Subnets, func(s networks.Subnet) bool { return s.Prefix.Addr().Is6() })
+}
+
+// inspectedNetwork is a network in docker's form.
+type inspectedNetwork struct {
+	Name       string
+	ID         string `json:"Id"`
+	Created    string
+	Scope      string
+	Driver     string
+	EnableIPv4 bool
+	EnableIPv6 bool
+	IPAM       struct {
+		Driver  string
+		Options map[string]string
+		Config  []inspectedSubnet
+	}
+	Internal   bool
+	Attachable bool
+	Ingress    bool
+	Containers map[string]inspectedPlug
+	Options    map[string]string
+	Labels     map[string]string
+	// Bridge is the device on the host.
+	Bridge string
+}
+
+type inspectedSubnet struct {
+	Subnet  string
+	IPRange string `json:",omitempty"`
+	Gateway string
+}
+
+type inspectedPlug struct {
+	Name        string
+	EndpointID  string
+	MacAddress  string
+	IPv4Address string
+	IPv6Address string
+}
+
+func inspectNetwork(n networks.Network, records []container.Record) inspectedNetwork {
+	out := inspectedNetwork{Name: n.Name, ID: n.ID, Created: n.Created.Format(time.RFC3339Nano), Scope: "local", Driver: n.Driver, EnableIPv4: true,
+		EnableIPv6: hasIPv6(n), Internal: n.Internal, Containers: map[string]inspectedPlug{}, Options: n.Options, Labels: n.Labels, Bridge: n.Bridge}
+	out.IPAM.Driver = "default"
+	for _, s := range n.Subnets {
+		i := inspectedSubnet{Subnet: s.Prefix.String(), Gateway: s.Gateway.String()}
+		if s.Range.IsValid() {
+			i.IPRange = s.Range.String()
+		}
+		out.IPAM.Config = append(out.IPAM.Config, i)
+	}
+	for _, r := range records {
+		for _, endpoint := range r.Endpoints {
+			if endpoint.NetworkID != n.ID {
+				continue
+			}
+			plug := inspectedPlug{Name: r.Name, EndpointID: endpoint.Link, MacAddress: endpoint.MAC}
+			for _, a := range endpoint.Prefixes {
+				if strings.Contains(a, ":") {
+					plug.IPv6Address = a
+				} else {
+					plug.IPv4Address = a
+				}
+			}
+			out.Containers[r.ID] = plug
+		}
+	}
+	return out
+}
+
+func (p *Program) networkInspectCommand() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: "inspect [FLAGS] NETWORK...", Short: "Print all that is known of networks",
+		Long: "Print all that is known of networks, as JSON in docker's form, with the containers that are in them.",
+		Args: minArgs(1), DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			found := []inspectedNetwork{}
+			var failures []error
+			for _, name := range args {
+				n, records, err := e.Network(cmd.Context(), name)
+				if err != nil {
+					failures = append(failures, err)
+					continue
+				}
+				found = append(found, inspectNetwork(n, records))
+			}
+			if err := present.Documents(p.text(), format, found); err != nil {
+				return err
+			}
+			return errors.Join(failures...)
+		},
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "", "print as json, or by a `TEMPLATE` (Go's)")
+	return cmd
+}
+
+func (p *Program) networkRemoveCommand() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use: "rm [FLAGS] NETWORK...", Aliases: []string{"remove"}, Short: "Remove networks",
+		Long: "Remove networks that no container is in, whether it runs or not. With the last one everything goes that\n" +
+			"networks have changed on the host.",
+		Args: minArgs(1), DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			var failures []error
+			for _, name := range args {
+				n, err := e.RemoveNetwork(cmd.Context(), name)
+				if force && errors.Is(err, networks.ErrNotFound) {
+					continue
+				}
+				if err != nil {
+					failures = append(failures, err)
+					continue
+				}
+				fmt.Fprintln(p.Out, n.Name)
+			}
+			return errors.Join(failures...)
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not complain about one that is not there")
+	return cmd
+}
+
+func (p *Program) networkPruneCommand() *cobra.Command {
+	var force bool
+	var filters []string
+	cmd := &cobra.Command{
+		Use: "prune [FLAGS]", Short: "Remove the networks that no container is in",
+		Long: "Remove the networks that no container is in, but for " + networks.Default + ".",
+		Args: exactArgs(0), DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f, err := present.ParseFilters(filters, "label", "label!", "until")
+			if err != nil {
+				return err
+			}
+			until, err := f.Until("until", time.Now())
+			if err != nil {
+				return err
+			}
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			if err := p.confirm("prune", "all networks that no container is in", force); err != nil {
+				return err
+			}
+			gone, err := e.PruneNetworks(cmd.Context(), func(n networks.Network) bool {
+				return f.Labels("label", n.Labels) && f.NoLabels("label!", n.Labels) && (until.IsZero() || n.Created.Before(until))
+			})
+			for i, n := range gone {
+				if i == 0 {
+					fmt.Fprintln(p.Out, "Deleted Networks:")
+				}
+				fmt.Fprintln(p.Out, n.Name)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
+	cmd.Flags().StringArrayVar(&filters, "filter", nil, "only those with `KEY=VALUE`: label, label!, until")
+	return cmd
+}
+
+func (p *Program) networkConnectCommand() *cobra.Command {
+	var plug container.Plug
+	cmd := p.connection("connect [FLAGS] NETWORK CONTAINER", "Connect a container with a network",
+		"Connect a container with a network: at once if it runs, and whenever it is started.",
+		func(ctx context.Context, e *engine.Engine, r engine.ConnectRequest) error {
+			plug.Network = r.Plug.Network
+			r.Plug = plug
+			return e.Connect(ctx, r)
+		})
+	b := binder{cmd.Flags(), ""}
+	b.value("ip", "", "its `ADDRESS` there", put(&plug.IPv4, container.ParseIPv4))
+	b.value("ip6", "", "its IPv6 `ADDRESS` there", put(&plug.IPv6, container.ParseIPv6))
+	return cmd
+}
+
+func (p *Program) networkDisconnectCommand() *cobra.Command {
+	return p.connection("disconnect NETWORK CONTAINER", "Take a container out of a network", "Take a container out of a network, at once.",
+		func(ctx context.Context, e *engine.Engine, r engine.ConnectRequest) error {
+			return e.Disconnect(ctx, r)
+		})
+}
+
+// connection makes a command about a network and a container.
+func (p *Program) connection(use, short, long string, do func(context.Context, *engine.Engine, engine.ConnectRequest) error) *cobra.Command {
+	return &cobra.Command{Use: use, Short: short, Long: long, Args: exactArgs(2), DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			return do(cmd.Context(), e, engine.ConnectRequest{Container: args[1], Plug: container.Plug{Network: args[0]}})
+		}}
+}

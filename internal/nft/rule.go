@@ -1,0 +1,204 @@
+package nft
+
+import (
+	"encoding/binary"
+	"strings"
+)
+
+// A Word is a part of a rule: its text, and the expressions that mean it.
+type Word struct {
+	text        string
+	expressions [][]byte
+}
+
+// Rule adds a rule to a chain's end.
+func (t Table) Rule(chain string, words ...Word) Message {
+	parts := []string{"add rule", t.words(), chain}
+	var list [][]byte
+	for _, w := range words {
+		if w.text != "" {
+			parts = append(parts, w.text)
+		}
+		list = append(list, w.expressions...)
+	}
+	return Message{strings.Join(parts, " "),
+		message(msgNewRule, flagCreate|flagAppend, text(1, string(t)), text(2, chain), nested(4, list...))}
+}
+
+// expression is one instruction of a rule.
+func expression(name string, attributes ...[]byte) []byte {
+	return nested(1, text(1, name), nested(2, attributes...))
+}
+
+// Registers: the first three of 4 bytes, and those that lie behind an address of version
+// 6 or an interface's name, which fill four.
+const (
+	reg0 = 1 // NFT_REG_1
+	reg1 = 9 // NFT_REG32_01
+	reg2 = 10
+	reg4 = 12
+	reg5 = 13
+)
+
+// Keys of meta, NFT_META_.
+const (
+	metaIIfName  = 6
+	metaOIfName  = 7
+	metaNFProto  = 15
+	metaL4Proto  = 16
+	networkBase  = 1
+	transport    = 2
+	ctState      = 0
+	ctStatus     = 2
+	destination4 = 16 // offsets in the headers of IP
+	source4      = 12
+	destination6 = 24
+	source6      = 8
+)
+
+func meta(key, reg uint32) []byte { return expression("meta", number(1, reg), number(2, key)) }
+
+func payload(base, offset, size, reg uint32) []byte {
+	return expression("payload", number(1, reg), number(2, base), number(3, offset), number(4, size))
+}
+
+// compare is EQ or, with not, NEQ.
+func compare(not bool, reg uint32, data []byte) []byte {
+	op := uint32(0)
+	if not {
+		op = 1
+	}
+	return expression("cmp", number(1, reg), number(2, op), value(3, data))
+}
+
+func lookup(set string, reg uint32, not bool) []byte {
+	attributes := [][]byte{text(1, set), number(2, reg)}
+	if not {
+		attributes = append(attributes, number(5, 1))
+	}
+	return expression("lookup", attributes...)
+}
+
+func isNot(not bool) string {
+	if not {
+		return "!= "
+	}
+	return ""
+}
+
+// FromInterface: the packet came through this interface, or with not through another.
+func FromInterface(name string, not bool) Word {
+	return Word{"iifname " + isNot(not) + InterfaceName(name).text,
+		[][]byte{meta(metaIIfName, reg0), compare(not, reg0, InterfaceName(name).data)}}
+}
+
+// FromInterfaces: it came through one of the set, or with not through none of them.
+func FromInterfaces(s Set, not bool) Word {
+	return Word{"iifname " + isNot(not) + "@" + s.Name, [][]byte{meta(metaIIfName, reg0), lookup(s.Name, reg0, not)}}
+}
+
+// ToInterfaces: it is to leave through one of the set, or with not through none of them.
+func ToInterfaces(s Set, not bool) Word {
+	return Word{"oifname " + isNot(not) + "@" + s.Name, [][]byte{meta(metaOIfName, reg0), lookup(s.Name, reg0, not)}}
+}
+
+// Between: the interfaces that it came through and leaves through are a pair of the set.
+func Between(s Set) Word {
+	return Word{"iifname . oifname @" + s.Name, [][]byte{meta(metaIIfName, reg0), meta(metaOIfName, reg4), lookup(s.Name, reg0, false)}}
+}
+
+func version(six bool) [][]byte {
+	n := byte(2)
+	if six {
+		n = 10
+	}
+	return [][]byte{meta(metaNFProto, reg0), compare(false, reg0, []byte{n})}
+}
+
+// ToLoopback and FromLoopback: its destination, or source, is in 127.0.0.0/8.
+func ToLoopback() Word {
+	return Word{"ip daddr 127.0.0.0/8", append(version(false), payload(networkBase, destination4, 1, reg0), compare(false, reg0, []byte{127}))}
+}
+
+// FromLoopback: see ToLoopback.
+func FromLoopback() Word {
+	return Word{"ip saddr 127.0.0.0/8", append(version(false), payload(networkBase, source4, 1, reg0), compare(false, reg0, []byte{127}))}
+}
+
+// From: its source is in an interval set of addresses.
+func From(s Set) Word {
+	if s.Key[0] == IPv6 {
+		return Word{"ip6 saddr @" + s.Name, append(version(true), payload(networkBase, source6, 16, reg0), lookup(s.Name, reg0, false))}
+	}
+	return Word{"ip saddr @" + s.Name, append(version(false), payload(networkBase, source4, 4, reg0), lookup(s.Name, reg0, false))}
+}
+
+// ToLocal: its destination is an address of this host.
+func ToLocal() Word {
+	const addressType, byDestination, local = 3, 2, 2
+	return Word{"fib daddr type local", [][]byte{expression("fib", number(1, reg0), number(2, addressType), number(3, byDestination)),
+		compare(false, reg0, binary.NativeEndian.AppendUint32(nil, local))}}
+}
+
+// anyBit: connection tracking has one of these bits under the key.
+func anyBit(text string, key, mask uint32) Word {
+	bits := binary.NativeEndian.AppendUint32(nil, mask)
+	return Word{text, [][]byte{expression("ct", number(1, reg0), number(2, key)),
+		expression("bitwise", number(1, reg0), number(2, reg0), number(3, 4), value(4, bits), value(5, make([]byte, 4))),
+		compare(true, reg0, make([]byte, 4))}}
+}
+
+// Established: it belongs to a connection that has been let through before.
+func Established() Word { return anyBit("ct state established,related", ctState, 2|4) }
+
+// Translated: its destination has been changed, as by Translate.
+func Translated() Word { return anyBit("ct status dnat", ctStatus, 1<<5) }
+
+// Translate gives the packet the destination that a map has for it. The map's key is
+// protocol and port, or destination, protocol and port; its data is address and port.
+func Translate(s Set) Word {
+	six, whole := s.Data[0] == IPv6, len(s.Key) == 3
+	v, f, offset, size, behind, next := "ip", uint32(2), uint32(destination4), uint32(4), uint32(reg1), uint32(reg2)
+	if six {
+		v, f, offset, size, behind, next = "ip6", 10, destination6, 16, reg4, reg5
+	}
+	w := Word{expressions: version(six)}
+	if whole {
+		w.text = "dnat " + v + " to " + v + " daddr . meta l4proto . th dport map @" + s.Name
+		w.expressions = append(w.expressions, payload(networkBase, offset, size, reg0), meta(metaL4Proto, behind), payload(transport, 2, 2, next))
+	} else {
+		w.text = "meta nfproto ipv" + map[bool]string{false: "4", true: "6"}[six] + " dnat " + v + " to meta l4proto . th dport map @" + s.Name
+		w.expressions = append(w.expressions, meta(metaL4Proto, reg0), payload(transport, 2, 2, reg1))
+	}
+	const destinationNAT = 1
+	w.expressions = append(w.expressions, expression("lookup", text(1, s.Name), number(2, reg0), number(3, reg0)),
+		expression("nat", number(1, destinationNAT), number(2, f), number(3, reg0), number(5, behind)))
+	return w
+}
+
+// Masquerade gives the packet the source address of the interface that it leaves through.
+func Masquerade() Word { return Word{"masquerade", [][]byte{expression("masq")}} }
+
+// Codes of verdicts.
+const (
+	verdictDrop   = 0
+	verdictAccept = 1
+	verdictJump   = -3 & 0xffffffff
+	verdictReturn = -5 & 0xffffffff
+)
+
+func verdict(words string, code uint32, chain ...[]byte) Word {
+	return Word{words, [][]byte{expression("immediate", number(1, 0), nested(2, nested(2, append([][]byte{number(1, code)}, chain...)...)))}}
+}
+
+// Drop throws the packet away.
+func Drop() Word { return verdict("drop", verdictDrop) }
+
+// Accept ends this table's say.
+func Accept() Word { return verdict("accept", verdictAccept) }
+
+// Return goes back to the chain that jumped here, or ends a base chain.
+func Return() Word { return verdict("return", verdictReturn) }
+
+// Jump goes through another chain.
+func Jump(chain string) Word { return verdict("jump "+chain, verdictJump, text(2, chain)) }

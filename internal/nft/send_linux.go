@@ -1,0 +1,203 @@
+package nft
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxAnswer bounds an answer of the kernel's, in bytes. Errors are answered with the
+// message that they are about.
+const maxAnswer = 64 << 10
+
+// Transact sends messages as one transaction: the kernel makes all of it at once, or
+// nothing. The error is the first that the kernel found, an errno.
+func Transact(messages ...string) error {
+	fd, err := open()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	batch := frame(nil, batchBegin, 0)
+	for i, m := range messages {
+		start := len(batch)
+		batch = append(batch, m...)
+		flags := binary.NativeEndian.Uint16(batch[start+6:])
+		binary.NativeEndian.PutUint16(batch[start+6:], flags|flagAck)
+		binary.NativeEndian.PutUint32(batch[start+8:], uint32(i+1))
+	}
+	batch = frame(batch, batchEnd, uint32(len(messages)+1))
+	if err := unix.Sendto(fd, batch, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return fmt.Errorf("nftables: %w", err)
+	}
+	return awaitAll(fd, len(messages))
+}
+
+// Exists reports whether there is the table.
+func Exists(t Table) (bool, error) {
+	fd, err := open()
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	m := []byte(message(msgGetTable, flagAck, text(1, string(t))))
+	binary.NativeEndian.PutUint32(m[8:], 1)
+	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return false, fmt.Errorf("nftables: %w", err)
+	}
+	err = awaitAll(fd, 1)
+	if errors.Is(err, unix.ENOENT) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// DataOf asks for what a map has for the key that a message of Delete names; nil if there is
+// nothing.
+func DataOf(deletion string) ([]byte, error) {
+	fd, err := open()
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	m := []byte(deletion)
+	binary.NativeEndian.PutUint16(m[4:], subsystem<<8|msgGetElement)
+	binary.NativeEndian.PutUint32(m[8:], 1)
+	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, fmt.Errorf("nftables: %w", err)
+	}
+	buf := make([]byte, maxAnswer)
+	n, _, err := unix.Recvfrom(fd, buf, 0)
+	if err != nil || n < header {
+		return nil, fmt.Errorf("nftables: an answer of %d bytes: %w", n, err)
+	}
+	if binary.NativeEndian.Uint16(buf[4:]) == unix.NLMSG_ERROR {
+		if code := unix.Errno(-int32(binary.NativeEndian.Uint32(buf[16:]))); code != unix.ENOENT {
+			return nil, code
+		}
+		return nil, nil
+	}
+	return find(buf[header:n], 3, 1, 2, 1), nil // elements, the first of them, its data, their value
+}
+
+// Count is how many elements a set has. The error is ENOENT if there is no such set.
+func Count(s Set) (int, error) {
+	fd, err := open()
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(fd)
+	m := []byte(message(msgGetElement, flagDump, text(1, string(s.Table)), text(2, s.Name)))
+	binary.NativeEndian.PutUint32(m[8:], 1)
+	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return 0, fmt.Errorf("nftables: %w", err)
+	}
+	count, buf := 0, make([]byte, maxAnswer)
+	for {
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if err != nil {
+			return 0, fmt.Errorf("nftables: %w", err)
+		}
+		for b := buf[:n]; len(b) >= 16; {
+			size := int(binary.NativeEndian.Uint32(b))
+			if size < 16 || size > len(b) {
+				return 0, errors.New("nftables: a message is cut off")
+			}
+			switch binary.NativeEndian.Uint16(b[4:]) {
+			case unix.NLMSG_DONE:
+				return count, nil
+			case unix.NLMSG_ERROR:
+				return 0, unix.Errno(-int32(binary.NativeEndian.Uint32(b[16:])))
+			default:
+				count += children(find(b[header:size], 3))
+			}
+			b = b[min(len(b), (size+3)&^3):]
+		}
+	}
+}
+
+// children counts attributes.
+func children(b []byte) int {
+	n := 0
+	for len(b) >= 4 {
+		size := int(binary.NativeEndian.Uint16(b))
+		if size < 4 || size > len(b) {
+			break
+		}
+		n++
+		b = b[min(len(b), (size+3)&^3):]
+	}
+	return n
+}
+
+// find goes down a path of nested attributes.
+func find(b []byte, path ...uint16) []byte {
+	for len(b) >= 4 {
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < 4 || n > len(b) {
+			return nil
+		}
+		if binary.NativeEndian.Uint16(b[2:])&0x3fff == path[0] {
+			if len(path) == 1 {
+				return b[4:n]
+			}
+			return find(b[4:n], path[1:]...)
+		}
+		b = b[min(len(b), (n+3)&^3):]
+	}
+	return nil
+}
+
+// Marks of a transaction's begin and end, NFNL_MSG_BATCH_.
+const (
+	batchBegin = 16
+	batchEnd   = 17
+)
+
+func frame(b []byte, kind uint16, seq uint32) []byte {
+	b = binary.NativeEndian.AppendUint32(b, header)
+	b = binary.NativeEndian.AppendUint16(b, kind)
+	b = binary.NativeEndian.AppendUint16(b, flagRequest)
+	b = binary.NativeEndian.AppendUint32(b, seq)
+	b = binary.NativeEndian.AppendUint32(b, 0)
+	b = append(b, unix.AF_UNSPEC, 0)
+	return binary.BigEndian.AppendUint16(b, subsystem)
+}
+
+func open() (int, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
+	if err != nil {
+		return -1, fmt.Errorf("nftables: netlink socket: %w", err)
+	}
+	return fd, nil
+}
+
+// awaitAll reads until the kernel has answered that many messages, or refused the whole.
+func awaitAll(fd, count int) error {
+	buf := make([]byte, maxAnswer)
+	for count > 0 {
+		n, _, err := unix.Recvfrom(fd, buf, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("nftables: %w", err)
+		}
+		for b := buf[:n]; len(b) >= 16; {
+			size := int(binary.NativeEndian.Uint32(b))
+			if size < 16 || size > len(b) {
+				return errors.New("nftables: a message is cut off")
+			}
+			if kind := binary.NativeEndian.Uint16(b[4:]); kind == unix.NLMSG_ERROR && size >= header {
+				if code := int32(binary.NativeEndian.Uint32(b[16:])); code != 0 {
+					return unix.Errno(-code)
+				}
+				count--
+			}
+			b = b[min(len(b), (size+3)&^3):]
+		}
+	}
+	return nil
+}

@@ -1,0 +1,160 @@
+package sys
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"golang.org/x/sys/unix"
+)
+
+// Numbers of linux/if_link.h and linux/veth.h that golang.org/x/sys does not have.
+const (
+	ifaceAddress     = 1  // IFLA_ADDRESS
+	ifaceMTU         = 4  // IFLA_MTU
+	ifaceMaster      = 10 // IFLA_MASTER
+	ifaceProtInfo    = 12 // IFLA_PROTINFO
+	infoKind         = 1  // IFLA_INFO_KIND
+	infoData         = 2  // IFLA_INFO_DATA
+	vethPeer         = 1  // VETH_INFO_PEER
+	bridgeHairpin    = 4  // IFLA_BRPORT_MODE
+	bridgeIsolated   = 33 // IFLA_BRPORT_ISOLATED
+	nested           = 0x8000
+	noDuplicateCheck = 0x02 // IFA_F_NODAD
+)
+
+func u32(n int) []byte { return binary.NativeEndian.AppendUint32(nil, uint32(n)) }
+
+// named appends what a new device is called and has.
+func named(body []byte, name, mac string, mtu int) []byte {
+	body = attribute(body, unix.IFLA_IFNAME, append([]byte(name), 0))
+	if mac != "" {
+		body = attribute(body, ifaceAddress, []byte(mac))
+	}
+	if mtu != 0 {
+		body = attribute(body, ifaceMTU, u32(mtu))
+	}
+	return body
+}
+
+// AddBridge makes a bridge that is up. mac is 6 bytes or empty, mtu 0 for the kernel's.
+func (r *Route) AddBridge(name, mac string, mtu int) error {
+	body := named(linkMessage(0, unix.IFF_UP, unix.IFF_UP), name, mac, mtu)
+	body = attribute(body, unix.IFLA_LINKINFO|nested, attribute(nil, infoKind, []byte("bridge")))
+	return r.ask(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, body, nil)
+}
+
+// Veth is a pair of devices, each of which receives what the other sends.
+type Veth struct {
+	// Name is the end here, and Master the index of the bridge that it is plugged into.
+	Name   string
+	Master int
+	// PeerPID is the process in whose network namespace the other end, Peer, is.
+	PeerPID int
+	Peer    string
+	// PeerMAC is 6 bytes or empty, MTU 0 for the kernel's.
+	PeerMAC string
+	MTU     int
+}
+
+// AddVeth makes the pair. The end here is up, the other is not.
+func (r *Route) AddVeth(v Veth) error {
+	peer := named(linkMessage(0, 0, 0), v.Peer, v.PeerMAC, v.MTU)
+	peer = attribute(peer, unix.IFLA_NET_NS_PID, u32(v.PeerPID))
+	info := attribute(nil, infoKind, []byte("veth"))
+	info = attribute(info, infoData|nested, attribute(nil, vethPeer|nested, peer))
+	body := named(linkMessage(0, unix.IFF_UP, unix.IFF_UP), v.Name, "", v.MTU)
+	body = attribute(body, ifaceMaster, u32(v.Master))
+	body = attribute(body, unix.IFLA_LINKINFO|nested, info)
+	return r.ask(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, body, nil)
+}
+
+// BridgePort says what a bridge does with a device that is plugged into it. With hairpin it
+// sends back what has come from there, if it is meant to go there; isolated ones do not
+// reach each other, Linux 4.18.
+func (r *Route) BridgePort(index int, hairpin, isolated bool) error {
+	flag := map[bool]byte{true: 1}
+	body := linkMessage(index, 0, 0)
+	body[0] = unix.AF_BRIDGE
+	info := attribute(nil, bridgeHairpin, []byte{flag[hairpin]})
+	if isolated {
+		info = attribute(info, bridgeIsolated, []byte{1})
+	}
+	body = attribute(body, ifaceProtInfo|nested, info)
+	return r.ask(unix.RTM_SETLINK, unix.NLM_F_ACK, body, nil)
+}
+
+// AddOwnAddress is AddAddress for an address that nobody else can have: the kernel does
+// not ask the neighbours first.
+func (r *Route) AddOwnAddress(index int, local string, prefix int) error {
+	a := Address{Local: local, Prefix: prefix}
+	if len(local) == 16 {
+		a.Flags = noDuplicateCheck
+	}
+	return r.AddAddress(index, a)
+}
+
+// AddDefaultRoute sends what has no other route to a gateway, 4 or 16 bytes, through a
+// device.
+func (r *Route) AddDefaultRoute(index int, gateway string) error {
+	body := make([]byte, unix.SizeofRtMsg)
+	body[0] = unix.AF_INET
+	if len(gateway) == 16 {
+		body[0] = unix.AF_INET6
+	}
+	body[4], body[5], body[6], body[7] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST
+	body = attribute(body, unix.RTA_GATEWAY, []byte(gateway))
+	body = attribute(body, unix.RTA_OIF, u32(index))
+	return r.ask(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, body, nil)
+}
+
+// DeleteLink deletes a device by its name, and reports whether there was one.
+func (r *Route) DeleteLink(name string) (bool, error) {
+	body := attribute(linkMessage(0, 0, 0), unix.IFLA_IFNAME, append([]byte(name), 0))
+	err := r.ask(unix.RTM_DELLINK, unix.NLM_F_ACK, body, nil)
+	if errors.Is(err, unix.ENODEV) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// LinkIndex finds a device by its name; ENODEV if there is none.
+func (r *Route) LinkIndex(name string) (int, error) {
+	index := 0
+	body := attribute(linkMessage(0, 0, 0), unix.IFLA_IFNAME, append([]byte(name), 0))
+	err := r.ask(unix.RTM_GETLINK, unix.NLM_F_ACK, body, func(body []byte) {
+		if len(body) >= unix.SizeofIfInfomsg {
+			index = int(int32(binary.NativeEndian.Uint32(body[4:])))
+		}
+	})
+	if err == nil && index == 0 {
+		err = unix.ENODEV
+	}
+	return index, err
+}
+
+// RoutePrefix is the destination of a route: an address of 4 or 16 bytes and how many bits
+// of it count.
+type RoutePrefix struct {
+	Address string
+	Bits    int
+}
+
+// Routes lists where the namespace knows a way to, without the way to everywhere.
+func (r *Route) Routes() ([]RoutePrefix, error) {
+	var list []RoutePrefix
+	err := r.ask(unix.RTM_GETROUTE, unix.NLM_F_DUMP, make([]byte, unix.SizeofRtMsg), func(body []byte) {
+		if len(body) < unix.SizeofRtMsg || body[7] != unix.RTN_UNICAST {
+			return
+		}
+		p := RoutePrefix{Bits: int(body[1])}
+		attributes(body[unix.SizeofRtMsg:], func(kind uint16, value []byte) {
+			if kind == unix.RTA_DST {
+				p.Address = string(value)
+			}
+		})
+		if p.Address != "" {
+			list = append(list, p)
+		}
+	})
+	return list, err
+}

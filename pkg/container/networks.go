@@ -1,0 +1,183 @@
+package container
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+// Words of --network besides names of networks.
+const (
+	// NetworkBridge is docker's word for the network of those who name none.
+	NetworkBridge = "bridge"
+	// networkOf and networkAt join a network namespace: that of a container, or the one at a
+	// path.
+	networkOf = "container:"
+	networkAt = "ns:"
+)
+
+// Plug says how a container is to be connected with a network. What is empty is decided
+// when the container is made.
+type Plug struct {
+	// Network is the network's name, or docker's word for one.
+	Network string `json:"network"`
+	// IPv4 and IPv6 are the container's addresses there.
+	IPv4 string `json:"ipv4,omitempty"`
+	IPv6 string `json:"ipv6,omitempty"`
+	// MAC is its address on the bridge, as 02:42:0a:c0:00:02.
+	MAC string `json:"mac,omitempty"`
+	// Interface is the name of its device in the container.
+	Interface string `json:"interface,omitempty"`
+}
+
+// Endpoint is how a container is connected with a network: a Plug with everything decided.
+type Endpoint struct {
+	Plug
+	// NetworkID is the network's id, and Bridge its device on the host.
+	NetworkID string `json:"networkID"`
+	// Link is the device on the host that leads to the container.
+	Link string `json:"link"`
+	// Prefixes are its addresses with the lengths of their prefixes, and Gateways the host's
+	// in the same subnets.
+	Prefixes []string `json:"prefixes"`
+	Gateways []string `json:"gateways"`
+}
+
+// Joined says what of another network namespace a container joins: that of the container
+// in owner, or the one at path. All are empty or false if it joins none.
+func (n Namespaces) Joined() (owner, path string, joins bool) {
+	if owner, ok := strings.CutPrefix(n.Network, networkOf); ok {
+		return owner, "", true
+	}
+	if path, ok := strings.CutPrefix(n.Network, networkAt); ok {
+		return "", path, true
+	}
+	return "", "", false
+}
+
+// OwnNetwork reports whether the container has a network namespace to itself.
+func (n Namespaces) OwnNetwork() bool {
+	_, _, joins := n.Joined()
+	return n.Network != HostNamespace && !joins
+}
+
+// IsNetworkWord reports whether a value of --network is no name of a network.
+func IsNetworkWord(s string) bool {
+	return s == NetworkNone || s == HostNamespace || strings.HasPrefix(s, networkOf) || strings.HasPrefix(s, networkAt)
+}
+
+// ParsePlug reads one value of --network: a name, or name=NAME,ip=IP,ip6=IP,mac-address=MAC,
+// interface=NAME in any order.
+func ParsePlug(s string) (Plug, error) {
+	if !strings.Contains(s, "=") {
+		return Plug{Network: s}, nil
+	}
+	var p Plug
+	for part := range strings.SplitSeq(s, ",") {
+		key, value, _ := strings.Cut(part, "=")
+		var err error
+		switch key {
+		case "name":
+			p.Network = value
+		case "ip":
+			p.IPv4, err = ParseIPv4(value)
+		case "ip6":
+			p.IPv6, err = ParseIPv6(value)
+		case "mac-address":
+			p.MAC, err = ParseMAC(value)
+		case "interface":
+			p.Interface, err = parseInterface(value)
+		default:
+			err = fmt.Errorf("unknown key %q: use name, ip, ip6, mac-address, interface", key)
+		}
+		if err != nil {
+			return p, fmt.Errorf("network %q: %w", s, err)
+		}
+	}
+	if p.Network == "" {
+		return p, fmt.Errorf("network %q: no name=NETWORK in it", s)
+	}
+	return p, nil
+}
+
+// ParseIPv4 reads an address of version 4.
+func ParseIPv4(s string) (string, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || !a.Is4() {
+		return "", fmt.Errorf("%q is not an IPv4 address", s)
+	}
+	return a.String(), nil
+}
+
+// ParseIPv6 reads an address of version 6.
+func ParseIPv6(s string) (string, error) {
+	a, err := netip.ParseAddr(s)
+	if err != nil || !a.Is6() || a.Is4In6() || a.Zone() != "" {
+		return "", fmt.Errorf("%q is not an IPv6 address", s)
+	}
+	return a.String(), nil
+}
+
+// ParseMAC reads the address of an Ethernet device, which must be one device's.
+func ParseMAC(s string) (string, error) {
+	m, err := net.ParseMAC(s)
+	if err != nil || len(m) != 6 || m[0]&1 != 0 {
+		return "", fmt.Errorf("%q is not the address of an Ethernet device, such as 02:42:0a:c0:00:02", s)
+	}
+	return m.String(), nil
+}
+
+// parseInterface reads the name of a network device.
+func parseInterface(s string) (string, error) {
+	const most = 15 // IFNAMSIZ without the closing zero, netdevice(7)
+	if s == "" || len(s) > most || s == "." || s == ".." || s == "lo" || strings.ContainsAny(s, "/:% \t\n\v\f\r") {
+		return "", fmt.Errorf("%q is no name for a network device of at most %d bytes", s, most)
+	}
+	return s, nil
+}
+
+// normalizePlugs has the first network decide the word for all of them.
+func normalizePlugs(c *Config) {
+	if len(c.Networks) > 0 && c.Namespaces.Network == "" {
+		c.Namespaces.Network = c.Networks[0].Network
+	}
+	if c.Namespaces.Network != "" && !IsNetworkWord(c.Namespaces.Network) && len(c.Networks) == 0 {
+		c.Networks = []Plug{{Network: c.Namespaces.Network}}
+	}
+}
+
+// validateNetwork refuses networks and ports that do not go together.
+func validateNetwork(c Config, m Machine) error {
+	word := c.Namespaces.Network
+	owner, path, joins := c.Namespaces.Joined()
+	switch {
+	case joins && owner == "" && path == "":
+		return fmt.Errorf("--network %s: whose?", word)
+	case path != "" && !strings.HasPrefix(path, "/"):
+		return fmt.Errorf("--network %s: not an absolute path", word)
+	case m.Rootless && len(c.Networks) > 0:
+		return fmt.Errorf("--network %s: an ordinary user cannot connect containers: use none or host", word)
+	case joins && m.Rootless:
+		return fmt.Errorf("--network %s: an ordinary user cannot join another network: use none or host", word)
+	}
+	if IsNetworkWord(word) {
+		if len(c.Networks) > 0 {
+			return fmt.Errorf("--network %s cannot be used with another network", word)
+		}
+		if len(c.Ports) > 0 || c.PublishAll {
+			return fmt.Errorf("-p cannot be used with --network %s: there is no network to reach the port through", word)
+		}
+	}
+	seen := map[string]bool{}
+	for _, p := range c.Networks {
+		if IsNetworkWord(p.Network) {
+			return fmt.Errorf("--network %s cannot be used with another network", p.Network)
+		}
+		if seen[p.Network] {
+			return fmt.Errorf("--network %s is given twice", p.Network)
+		}
+		seen[p.Network] = true
+	}
+	return nil
+}

@@ -1,0 +1,168 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/events"
+	"github.com/containr/containr/pkg/network/apply"
+	"github.com/containr/containr/pkg/network/bridge"
+	"github.com/containr/containr/pkg/networks"
+	"github.com/containr/containr/pkg/plan/linux"
+	"github.com/containr/containr/pkg/runtime"
+)
+
+// Errors of connecting.
+var (
+	// ErrConnected means that a container is in a network already.
+	ErrConnected = errors.New("the container is in the network already")
+	// ErrNotConnected means that it is not.
+	ErrNotConnected = errors.New("the container is not in the network")
+)
+
+// ConnectRequest asks for a container to be connected with a network, or taken out of it.
+type ConnectRequest struct {
+	// Container is its name, its id or the beginning of its id.
+	Container string
+	// Plug names the network; the rest is for connecting.
+	Plug container.Plug
+}
+
+// Connect connects a container with a network: at once if it runs, and at each start.
+func (e *Engine) Connect(ctx context.Context, r ConnectRequest) error {
+	record, n, err := e.both(ctx, r)
+	if err != nil {
+		return err
+	}
+	if !record.Config.Namespaces.OwnNetwork() {
+		return fmt.Errorf("container %s: its network is that of --network %s, and not its own", record.Name, record.Config.Namespaces.Network)
+	}
+	if slices.ContainsFunc(record.Endpoints, func(p container.Endpoint) bool { return p.NetworkID == n.ID }) {
+		return fmt.Errorf("container %s, network %s: %w", record.Name, n.Name, ErrConnected)
+	}
+	r.Plug.Network = n.Name
+	endpoint, err := e.lease(ctx, record.ID, freeIndex(record.Endpoints), r.Plug)
+	if err != nil {
+		return err
+	}
+	containers, err := e.containers()
+	if err != nil {
+		return err
+	}
+	_, err = containers.Change(ctx, record.ID, func(c *container.Record) error {
+		c.Endpoints = append(c.Endpoints, endpoint)
+		return nil
+	})
+	if err == nil {
+		err = e.plugIn(endpoint, record, n)
+	}
+	if err != nil {
+		return errors.Join(err, e.forgetEndpoint(ctx, record.ID, endpoint))
+	}
+	e.tellConnection("connect", record, n)
+	return nil
+}
+
+// freeIndex is the lowest number that no device of a container has.
+func freeIndex(endpoints []container.Endpoint) int {
+	for i := 0; ; i++ {
+		suffix := "-" + strconv.Itoa(i)
+		if !slices.ContainsFunc(endpoints, func(p container.Endpoint) bool { return strings.HasSuffix(p.Link, suffix) }) {
+			return i
+		}
+	}
+}
+
+// both finds the container and the network of a request.
+func (e *Engine) both(ctx context.Context, r ConnectRequest) (container.Record, networks.Network, error) {
+	record, err := e.Get(ctx, r.Container)
+	if err != nil {
+		return record, networks.Network{}, err
+	}
+	store, err := e.networks()
+	if err != nil {
+		return record, networks.Network{}, err
+	}
+	n, err := store.Get(r.Plug.Network)
+	return record, n, err
+}
+
+// plugIn makes what a container that runs needs for an endpoint.
+func (e *Engine) plugIn(endpoint container.Endpoint, record container.Record, n networks.Network) error {
+	st, err := e.State(record)
+	if err != nil || st.PID == 0 {
+		return err
+	}
+	if err := e.noteForwarding(); err != nil {
+		return err
+	}
+	planned, err := plannedEndpoint(endpoint, n)
+	if err != nil {
+		return err
+	}
+	planned.Default = len(record.Endpoints) == 0
+	rt, err := e.runtime()
+	if err != nil {
+		return err
+	}
+	err = rt.Extend(record.ID, bridge.Connect(bridge.Input{PID: "pid", Endpoints: []bridge.Endpoint{planned}, Host: lookAtForwarding()}))
+	if errors.Is(err, runtime.ErrNotRunning) || errors.Is(err, runtime.ErrNotFound) {
+		return nil // it has just ended
+	}
+	return err
+}
+
+// forgetEndpoint takes an endpoint out of a container's record, and gives its addresses back.
+func (e *Engine) forgetEndpoint(ctx context.Context, id string, endpoint container.Endpoint) error {
+	containers, err := e.containers()
+	if err != nil {
+		return err
+	}
+	_, err = containers.Change(context.WithoutCancel(ctx), id, func(c *container.Record) error {
+		c.Endpoints = slices.DeleteFunc(c.Endpoints, func(p container.Endpoint) bool { return p.NetworkID == endpoint.NetworkID })
+		return nil
+	})
+	return errors.Join(err, e.unplug(id, []container.Endpoint{endpoint}))
+}
+
+// Disconnect takes a container out of a network, at once.
+func (e *Engine) Disconnect(ctx context.Context, r ConnectRequest) error {
+	record, n, err := e.both(ctx, r)
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(record.Endpoints, func(p container.Endpoint) bool { return p.NetworkID == n.ID })
+	if i < 0 {
+		return fmt.Errorf("container %s, network %s: %w", record.Name, n.Name, ErrNotConnected)
+	}
+	endpoint := record.Endpoints[i]
+	planned, err := plannedEndpoint(endpoint, n)
+	if err != nil {
+		return err
+	}
+	for _, p := range record.Published {
+		for _, step := range bridge.Publish(portsTo(p, []bridge.Endpoint{planned})) {
+			if step.Undo != nil {
+				err = errors.Join(err, apply.Undo(step.Undo))
+			}
+		}
+	}
+	err = errors.Join(err, apply.Undo(linux.DeleteLink{Link: endpoint.Link}))
+	if err == nil {
+		err = e.forgetEndpoint(ctx, record.ID, endpoint)
+	}
+	if err == nil {
+		e.tellConnection("disconnect", record, n)
+	}
+	return err
+}
+
+// tellConnection says that a container has come into a network, or has left it.
+func (e *Engine) tellConnection(action string, record container.Record, n networks.Network) {
+	e.write(events.Event{Type: events.Network, Action: action, ID: n.ID, Attributes: events.Attributes("name", n.Name, "type", n.Driver, "container", record.ID)})
+}

@@ -1,0 +1,429 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containr/containr/internal/quickjson"
+	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/events"
+	"github.com/containr/containr/pkg/namespace"
+	"github.com/containr/containr/pkg/network/apply"
+	"github.com/containr/containr/pkg/network/bridge"
+	"github.com/containr/containr/pkg/networks"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/runtime"
+)
+
+// plug gives the container addresses in its networks, and ports of the host. They are its
+// own until unplug, or until there is no such container.
+func (e *Engine) plug(ctx context.Context, p *prepared) error {
+	for i, plug := range p.config.Networks {
+		endpoint, err := e.lease(ctx, p.place.ID, i, plug)
+		if err != nil {
+			return err
+		}
+		p.endpoints = append(p.endpoints, endpoint)
+	}
+	var exposed map[string]struct{}
+	if p.image != nil {
+		exposed = p.image.Config.Config.ExposedPorts
+	}
+	ports, err := container.Ports(p.config, exposed)
+	if err != nil || len(ports) == 0 {
+		return err
+	}
+	p.published, err = e.choosePorts(ctx, ports)
+	return err
+}
+
+// maxEndpoints is how many networks a container may be in.
+const maxEndpoints = 32
+
+// lease connects a container with a network, on paper.
+func (e *Engine) lease(ctx context.Context, id string, index int, plug container.Plug) (container.Endpoint, error) {
+	none := container.Endpoint{}
+	if index >= maxEndpoints {
+		return none, fmt.Errorf("network %s: a container can be in %d networks", plug.Network, maxEndpoints)
+	}
+	store, containers, err := e.stores()
+	if err != nil {
+		return none, err
+	}
+	var wanted []netip.Addr
+	for _, s := range []string{plug.IPv4, plug.IPv6} {
+		if a, err := netip.ParseAddr(s); err == nil {
+			wanted = append(wanted, a)
+		}
+	}
+	n, given, err := store.Lease(ctx, plug.Network, id, wanted, containers.Alive)
+	if errors.Is(err, networks.ErrNotFound) && isDefaultNetwork(plug.Network) {
+		if _, err := e.CreateNetwork(ctx, NetworkRequest{Network: networks.Network{Name: networks.Default, Bridge: networks.DefaultBridge}}); err != nil && !errors.Is(err, networks.ErrExists) {
+			return none, err
+		}
+		n, given, err = store.Lease(ctx, plug.Network, id, wanted, containers.Alive)
+	}
+	if err != nil {
+		return none, err
+	}
+	out := container.Endpoint{Plug: plug, NetworkID: n.ID, Link: "ctr" + id[:9] + "-" + strconv.Itoa(index)}
+	out.Network = n.Name
+	if out.Interface == "" {
+		out.Interface = "eth" + strconv.Itoa(index)
+	}
+	for i, a := range given {
+		out.Prefixes = append(out.Prefixes, a.String())
+		out.Gateways = append(out.Gateways, n.Subnets[i].Gateway.String())
+	}
+	if out.MAC == "" {
+		out.MAC = net.HardwareAddr(bridge.MAC(given[0].Addr())).String()
+	}
+	return out, nil
+}
+
+func isDefaultNetwork(name string) bool {
+	return name == networks.Default || name == container.NetworkBridge || name == "default"
+}
+
+func (e *Engine) stores() (*networks.Store, *container.Store, error) {
+	store, err := e.networks()
+	if err != nil {
+		return nil, nil, err
+	}
+	containers, err := e.containers()
+	return store, containers, err
+}
+
+// unplug gives the addresses of a container back.
+func (e *Engine) unplug(id string, endpoints []container.Endpoint) error {
+	if len(endpoints) == 0 {
+		return nil
+	}
+	store, err := e.networks()
+	for _, endpoint := range endpoints {
+		if err == nil {
+			err = store.Release(endpoint.Network, id)
+		}
+	}
+	return err
+}
+
+// networkSteps plans the network of a container that is to be started.
+func (e *Engine) networkSteps(endpoints []container.Endpoint, published []container.Port) ([]plan.Step, error) {
+	if len(endpoints) == 0 {
+		return nil, nil
+	}
+	store, err := e.networks()
+	if err != nil {
+		return nil, err
+	}
+	in := bridge.Input{PID: namespace.PID, Host: lookAtForwarding()}
+	for i, endpoint := range endpoints {
+		n, err := store.Get(endpoint.Network)
+		if err != nil {
+			return nil, err
+		}
+		if n.ID != endpoint.NetworkID {
+			return nil, fmt.Errorf("network %s: it was removed, and this is another one of the same name: %w", n.Name, networks.ErrNotFound)
+		}
+		planned, err := plannedEndpoint(endpoint, n)
+		if err != nil {
+			return nil, err
+		}
+		planned.Default = i == 0
+		in.Endpoints = append(in.Endpoints, planned)
+	}
+	for _, p := range published {
+		in.Ports = append(in.Ports, portsTo(p, in.Endpoints)...)
+	}
+	return bridge.Connect(in), nil
+}
+
+func plannedNetwork(n networks.Network) bridge.Network {
+	b := bridge.Network{Link: n.Bridge, MTU: n.MTU, Internal: n.Internal, Isolated: n.Isolated, Unmasked: n.Unmasked}
+	for _, s := range n.Subnets {
+		b.Subnets = append(b.Subnets, bridge.Subnet{Prefix: s.Prefix, Gateway: s.Gateway})
+	}
+	return b
+}
+
+func plannedEndpoint(endpoint container.Endpoint, n networks.Network) (bridge.Endpoint, error) {
+	out := bridge.Endpoint{Network: plannedNetwork(n), Link: endpoint.Link, Interface: endpoint.Interface}
+	mac, err := net.ParseMAC(endpoint.MAC)
+	if err != nil {
+		return out, err
+	}
+	out.MAC = string(mac)
+	for _, s := range endpoint.Prefixes {
+		a, err := netip.ParsePrefix(s)
+		if err != nil {
+			return out, err
+		}
+		out.Addresses = append(out.Addresses, a)
+	}
+	return out, nil
+}
+
+// portsTo is what a published port is for each version of IP: it leads to the container's
+// address in the first network that leads anywhere.
+func portsTo(p container.Port, endpoints []bridge.Endpoint) []bridge.Port {
+	var list []bridge.Port
+	for _, six := range []bool{false, true} {
+		port := bridge.Port{Protocol: p.Protocol, HostPort: p.HostPort, Container: p.Port}
+		if p.HostIP != "" {
+			a := netip.MustParseAddr(p.HostIP) // as ParsePorts wrote it
+			if a.Is6() != six {
+				continue
+			}
+			if !a.IsUnspecified() {
+				port.Host = a
+			}
+		}
+		for _, endpoint := range endpoints {
+			for _, a := range endpoint.Addresses {
+				if !endpoint.Network.Internal && a.Addr().Is6() == six && !port.To.IsValid() {
+					port.To = a.Addr()
+				}
+			}
+		}
+		if port.To.IsValid() {
+			list = append(list, port)
+		}
+	}
+	return list
+}
+
+// lookAtForwarding reads what the host does with packets that are not for it.
+func lookAtForwarding() bridge.Host {
+	on := func(path string) bool { return strings.TrimSpace(string(readIfThere("/proc/sys/net/"+path))) == "1" }
+	h := bridge.Host{Forwards4: on("ipv4/ip_forward"), Forwards6: on("ipv6/conf/all/forwarding")}
+	if h.Forwards6 {
+		return h
+	}
+	entries, err := os.ReadDir("/proc/sys/net/ipv6/conf")
+	if err != nil { // there is no version 6
+		return h
+	}
+	for _, entry := range entries {
+		if name := entry.Name(); name != "all" && name != "lo" && on("ipv6/conf/"+name+"/accept_ra") {
+			h.Listens = append(h.Listens, name)
+		}
+	}
+	return h
+}
+
+// forwardingFile notes what the host did with packets that are not for it, before it was
+// changed for networks.
+func (e *Engine) forwardingFile() string { return filepath.Join(e.run, "forwarding.json") }
+
+// noteForwarding writes down what is about to be changed, unless that has been done.
+func (e *Engine) noteForwarding() error {
+	h := lookAtForwarding()
+	if h.Forwards4 && h.Forwards6 {
+		return nil
+	}
+	data, err := quickjson.Append(nil, h)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(e.run, 0o700); err != nil {
+		return err
+	}
+	f, err := os.OpenFile(e.forwardingFile(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	return errors.Join(err, f.Close())
+}
+
+// restoreForwarding has the host do with packets what it did before there were networks.
+func (e *Engine) restoreForwarding() error {
+	data, err := os.ReadFile(e.forwardingFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	var h bridge.Host
+	if err == nil {
+		err = quickjson.Decode(string(data), &h)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", e.forwardingFile(), err)
+	}
+	set := func(path, value string) error {
+		err := os.WriteFile("/proc/sys/net/"+path, []byte(value), 0)
+		if errors.Is(err, fs.ErrNotExist) { // the device is gone
+			return nil
+		}
+		return err
+	}
+	if !h.Forwards4 {
+		err = set("ipv4/ip_forward", "0")
+	}
+	if !h.Forwards6 {
+		err = errors.Join(err, set("ipv6/conf/all/forwarding", "0"))
+		for _, name := range h.Listens {
+			err = errors.Join(err, set("ipv6/conf/"+name+"/accept_ra", "1"))
+		}
+	}
+	return errors.Join(err, os.Remove(e.forwardingFile()))
+}
+
+// connect completes a request by the container's network.
+func (e *Engine) connect(req *runtime.CreateRequest, endpoints []container.Endpoint, published []container.Port) (err error) {
+	req.Network, err = e.networkSteps(endpoints, published)
+	return err
+}
+
+// actions make the steps of networks.
+func actions() runtime.Actions {
+	return runtime.Actions{Do: new(apply.Kernel).Do, Undo: apply.Undo, Read: apply.Read}
+}
+
+// NetworkRequest asks for a network.
+type NetworkRequest struct {
+	// Network has what was asked for: Subnets may be incomplete, or missing.
+	Network networks.Network
+	// NoIPv6 leaves out the subnet of version 6 that every network has otherwise.
+	NoIPv6 bool
+}
+
+// ErrNetworkNeedsRoot means that an ordinary user asks for a network.
+var ErrNetworkNeedsRoot = errors.New("networks need root")
+
+// CreateNetwork makes a network. Nothing of it is in the kernel before a container is.
+func (e *Engine) CreateNetwork(ctx context.Context, r NetworkRequest) (networks.Network, error) {
+	n := r.Network
+	facts, err := e.facts()
+	if err != nil {
+		return n, err
+	}
+	if !facts.Root() {
+		return n, fmt.Errorf("network %s: %w", n.Name, ErrNetworkNeedsRoot)
+	}
+	store, err := e.networks()
+	if err != nil {
+		return n, err
+	}
+	if n.Driver == "" {
+		n.Driver = networks.DriverBridge
+	}
+	_, noIPv6 := os.Stat("/proc/sys/net/ipv6")
+	six := slices.ContainsFunc(n.Subnets, func(s networks.Subnet) bool { return s.Prefix.Addr().Is6() })
+	if !six && !r.NoIPv6 && noIPv6 == nil {
+		n.Subnets = append(n.Subnets, networks.Subnet{})
+	}
+	routes, err := hostRoutes()
+	if err != nil {
+		return n, err
+	}
+	n, err = store.Create(ctx, n, routes)
+	if err == nil {
+		e.tellNetwork(events.Create, n)
+	}
+	return n, err
+}
+
+// hostRoutes lists the ranges of addresses that the host knows a way to.
+func hostRoutes() ([]netip.Prefix, error) {
+	r, err := sys.OpenRoute()
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	routes, err := r.Routes()
+	var list []netip.Prefix
+	for _, route := range routes {
+		if a, ok := netip.AddrFromSlice([]byte(route.Address)); ok && !a.IsMulticast() && !a.IsLinkLocalUnicast() {
+			list = append(list, netip.PrefixFrom(a, route.Bits))
+		}
+	}
+	return list, err
+}
+
+// Networks lists the networks, by name.
+func (e *Engine) Networks() ([]networks.Network, error) {
+	store, err := e.networks()
+	if err != nil {
+		return nil, err
+	}
+	return store.List()
+}
+
+// Network finds a network by its name or id, with the containers that are in it.
+func (e *Engine) Network(ctx context.Context, ref string) (networks.Network, []container.Record, error) {
+	store, containers, err := e.stores()
+	if err != nil {
+		return networks.Network{}, nil, err
+	}
+	n, err := store.Get(ref)
+	if err != nil {
+		return n, nil, err
+	}
+	records, err := containers.List()
+	return n, slices.DeleteFunc(records, func(r container.Record) bool {
+		return !slices.ContainsFunc(r.Endpoints, func(p container.Endpoint) bool { return p.NetworkID == n.ID })
+	}), err
+}
+
+// RemoveNetwork removes a network that no container is in, from the kernel too.
+func (e *Engine) RemoveNetwork(ctx context.Context, ref string) (networks.Network, error) {
+	store, containers, err := e.stores()
+	if err != nil {
+		return networks.Network{}, err
+	}
+	if err := e.attendToAll(ctx); err != nil {
+		return networks.Network{}, err
+	}
+	n, err := store.Remove(ctx, ref, containers.Alive, func(n networks.Network, last bool) error {
+		for _, call := range plannedNetwork(n).Remove() {
+			if err := apply.Undo(call); err != nil {
+				return err
+			}
+		}
+		if used, err := apply.Networks(); err != nil || used > 0 || !last {
+			return err // another state root may have networks of its own
+		}
+		return errors.Join(apply.Undo(bridge.RemoveTable()), e.restoreForwarding())
+	})
+	if err == nil {
+		e.tellNetwork(events.Destroy, n)
+	}
+	return n, err
+}
+
+// PruneNetworks removes the networks that no container is in and that may go.
+func (e *Engine) PruneNetworks(ctx context.Context, doomed func(networks.Network) bool) ([]networks.Network, error) {
+	list, err := e.Networks()
+	if err != nil {
+		return nil, err
+	}
+	var gone []networks.Network
+	for _, n := range list {
+		if n.Name == networks.Default || !doomed(n) {
+			continue
+		}
+		_, err := e.RemoveNetwork(ctx, n.ID)
+		switch {
+		case errors.Is(err, networks.ErrInUse), errors.Is(err, networks.ErrNotFound):
+			continue
+		case err != nil:
+			return gone, err
+		}
+		gone = append(gone, n)
+	}
+	return gone, nil
+}

@@ -1,0 +1,167 @@
+// Package apply makes the steps of networks in the kernel.
+//
+// # Theory of operation
+//
+// Package bridge plans links, addresses, routes and rules as data; here is what makes
+// them. It is a package of its own because the OCI runtime, which never makes a network, is
+// to stay small: pkg/runtime hands host calls that it does not know to whoever asked for the
+// container, see runtime.Actions.
+//
+// Rules of the packet filter wait in a Kernel until NftCommit, and go to the kernel as one
+// transaction.
+package apply
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/nft"
+	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/pkg/network/bridge"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// ErrUnknown means that a call is none of a network.
+var ErrUnknown = errors.New("no action of a network")
+
+// Kernel makes the calls of one plan. The zero value is ready.
+type Kernel struct {
+	rules []string // of the transaction that is being collected
+}
+
+// Do makes a call. regs holds the results of earlier ones.
+func (k *Kernel) Do(call plan.Call, regs map[plan.Reg]int) (int, error) {
+	switch c := call.(type) {
+	case linux.NftTable:
+		return 0, findTable(c)
+	case linux.Nft:
+		k.rules = append(k.rules, c.Message)
+		return 0, nil
+	case linux.NftCommit:
+		rules := k.rules
+		k.rules = nil
+		return 0, nft.Transact(rules...)
+	case linux.AddVeth:
+		return addVeth(c, regs[c.PID])
+	case linux.AddRoute:
+		return 0, inside(regs[c.PID], func(r *sys.Route) error { return r.AddDefaultRoute(regs[c.Link], c.Gateway) })
+	case linux.AddBridge:
+		return 0, here(func(r *sys.Route) error { return r.AddBridge(c.Link, c.MAC, c.MTU) })
+	case linux.AddLinkAddress:
+		return 0, here(func(r *sys.Route) error { return addLinkAddress(r, c) })
+	}
+	return 0, fmt.Errorf("%s: %w", call.Name(), ErrUnknown)
+}
+
+// Undo makes an inverse. It succeeds when there is nothing to undo.
+func Undo(call plan.Call) error {
+	switch c := call.(type) {
+	case linux.DeleteLink:
+		err := here(func(r *sys.Route) error { _, err := r.DeleteLink(c.Link); return err })
+		if err != nil {
+			return fmt.Errorf("%s: %w", c.Text(), err)
+		}
+		return nil
+	case linux.Nft:
+		return transact(c.Command, c.Message)
+	case linux.NftDelete:
+		data, err := nft.DataOf(c.Message)
+		if err != nil || string(data) != c.Data {
+			return err
+		}
+		return transact(c.Command, c.Message)
+	}
+	return fmt.Errorf("%s: %w", call.Name(), ErrUnknown)
+}
+
+// transact makes one deletion.
+func transact(command, message string) error {
+	if err := nft.Transact(message); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("nft %s: %w", command, err)
+	}
+	return nil
+}
+
+// Read reads an inverse from a journal.
+func Read(action, operand string) (plan.Call, error) {
+	switch action {
+	case linux.DeleteLink{}.Name():
+		return linux.DeleteLink{Link: operand}, nil
+	case linux.NftDelete{}.Name():
+		if c, ok := linux.NftDeleteFromEntry(operand); ok {
+			return c, nil
+		}
+	}
+	return nil, fmt.Errorf("%q: %w", action, ErrUnknown)
+}
+
+// Networks is how many networks the table of rules is for, 0 if there is no table.
+func Networks() (int, error) {
+	n, err := nft.Count(bridge.Bridges())
+	if errors.Is(err, unix.ENOENT) {
+		return 0, nil
+	}
+	return n, err
+}
+
+func findTable(c linux.NftTable) error {
+	there, err := nft.Exists(nft.Table(c.Table))
+	if err == nil && !there {
+		err = unix.ENOENT
+	}
+	return err
+}
+
+// here talks to the kernel about the host's devices.
+func here(do func(*sys.Route) error) error {
+	r, err := sys.OpenRoute()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return do(r)
+}
+
+// inside talks about those of a process.
+func inside(pid int, do func(*sys.Route) error) error {
+	r, err := sys.OpenRouteOf(pid)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return do(r)
+}
+
+func addLinkAddress(r *sys.Route, c linux.AddLinkAddress) error {
+	index, err := r.LinkIndex(c.Link)
+	if err != nil {
+		return err
+	}
+	return r.AddOwnAddress(index, c.Local, c.Prefix)
+}
+
+func addVeth(c linux.AddVeth, pid int) (int, error) {
+	err := here(func(r *sys.Route) error {
+		bridge, err := r.LinkIndex(c.Bridge)
+		if err != nil {
+			return err
+		}
+		if err := r.AddVeth(sys.Veth{Name: c.Link, Master: bridge, PeerPID: pid, Peer: c.Peer, PeerMAC: c.MAC, MTU: c.MTU}); err != nil {
+			return err
+		}
+		index, err := r.LinkIndex(c.Link)
+		if err != nil {
+			return err
+		}
+		return r.BridgePort(index, true, c.Isolated)
+	})
+	if err != nil {
+		return 0, err
+	}
+	index := 0
+	err = inside(pid, func(r *sys.Route) error { index, err = r.LinkIndex(c.Peer); return err })
+	return index, err
+}

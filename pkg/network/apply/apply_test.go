@@ -1,0 +1,244 @@
+package apply
+
+import (
+	"net/netip"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/pkg/network/bridge"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// inputOf is a container with everything that a network can have.
+func inputOf() bridge.Input {
+	v4, v6 := netip.MustParsePrefix("10.1.0.2/24"), netip.MustParsePrefix("fd00:1::2/64")
+	front := bridge.Network{Link: "front0", MTU: 1400, Subnets: []bridge.Subnet{
+		{Prefix: v4.Masked(), Gateway: netip.MustParseAddr("10.1.0.1")}, {Prefix: v6.Masked(), Gateway: netip.MustParseAddr("fd00:1::1")}}}
+	back := bridge.Network{Link: "back0", Internal: true, Isolated: true, Subnets: []bridge.Subnet{
+		{Prefix: netip.MustParsePrefix("10.2.0.0/24"), Gateway: netip.MustParseAddr("10.2.0.1")}}}
+	return bridge.Input{PID: "pid", Endpoints: []bridge.Endpoint{
+		{Network: front, Link: "ctr-0", Interface: "eth0", MAC: bridge.MAC(v4.Addr()), Addresses: []netip.Prefix{v4, v6}, Default: true},
+		{Network: back, Link: "ctr-1", Interface: "eth1", MAC: "\x02\x00\x00\x00\x00\x01", Addresses: []netip.Prefix{netip.MustParsePrefix("10.2.0.2/24")}},
+	}, Ports: []bridge.Port{
+		{To: v4.Addr(), Protocol: "tcp", HostPort: 8080, Container: 80},
+		{To: v6.Addr(), Protocol: "tcp", HostPort: 8080, Container: 80},
+		{To: v4.Addr(), Protocol: "udp", HostPort: 53, Container: 53, Host: netip.MustParseAddr("127.0.0.1")},
+		{To: v6.Addr(), Protocol: "sctp", HostPort: 9, Container: 9, Host: netip.MustParseAddr("2001:db8::1")},
+	}}
+}
+
+// container starts a process that has a network namespace of its own.
+func container(t *testing.T, n *testkit.NetNS) int {
+	t.Helper()
+	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNET}
+	var err error
+	n.Do(func() { err = cmd.Start() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return cmd.Process.Pid
+}
+
+// perform makes steps, and returns the first error that a step does not tolerate.
+func perform(n *testkit.NetNS, k *Kernel, steps []plan.Step, pid int) (err error) {
+	regs := map[plan.Reg]int{"pid": pid}
+	headFailed := false
+	n.Do(func() {
+		for i := range steps {
+			if err == nil {
+				err = performOne(k, &steps[i], regs, &headFailed)
+			}
+		}
+	})
+	return err
+}
+
+func performOne(k *Kernel, s *plan.Step, regs map[plan.Reg]int, headFailed *bool) error {
+	if s.When == plan.Else && !*headFailed {
+		return nil
+	}
+	result, err := make0(k, s.Call, regs)
+	if s.When == plan.Always {
+		*headFailed = err != nil
+	}
+	for _, tolerated := range s.Tolerate {
+		if errno, ok := err.(unix.Errno); ok && plan.Errno(errno) == tolerated {
+			return nil
+		}
+	}
+	if s.Result != "" {
+		regs[s.Result] = result
+	}
+	return err
+}
+
+// make0 makes a call that is ours, or one that pkg/runtime makes.
+func make0(k *Kernel, call plan.Call, regs map[plan.Reg]int) (int, error) {
+	switch c := call.(type) {
+	case linux.WriteFile:
+		return 0, exec.Command("sh", "-c", "echo "+c.Data+" > "+c.Path).Run()
+	case linux.AddAddress:
+		address, _ := netip.AddrFromSlice([]byte(c.Local))
+		return 0, nsenter(regs[c.PID], "ip", "address", "add", address.String()+"/"+strconv.Itoa(c.Prefix), "dev", linkName(regs[c.Link], regs[c.PID]), "nodad")
+	case linux.RaiseLink:
+		return 0, nsenter(regs[c.PID], "ip", "link", "set", "up", "dev", linkName(regs[c.Link], regs[c.PID]))
+	}
+	return k.Do(call, regs)
+}
+
+func nsenter(pid int, args ...string) error {
+	return exec.Command("nsenter", append([]string{"--net", "--target", strconv.Itoa(pid), "--"}, args...)...).Run()
+}
+
+func linkName(index, pid int) string {
+	out, _ := exec.Command("nsenter", "--net", "--target", strconv.Itoa(pid), "--", "ip", "-o", "link").Output()
+	for line := range strings.Lines(string(out)) {
+		if rest, ok := strings.CutPrefix(line, strconv.Itoa(index)+": "); ok {
+			name, _, _ := strings.Cut(rest, "@")
+			return name
+		}
+	}
+	return "none"
+}
+
+func undo(t *testing.T, n *testkit.NetNS, calls []plan.Call) {
+	t.Helper()
+	n.Do(func() {
+		for _, c := range calls {
+			entry, ok := c.(interface{ Entry() (string, string) })
+			if !ok {
+				t.Errorf("%s cannot be written in a journal", c.Name())
+				continue
+			}
+			action, operand := entry.Entry()
+			read, err := Read(action, operand)
+			if err != nil || read != c {
+				t.Errorf("%s comes back from a journal as %#v, error %v", c.Name(), read, err)
+			}
+			if err := Undo(read); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// Whichever step fails: what is the container's is gone afterwards, and with the networks all else.
+func TestEveryStepIsUndone(t *testing.T) {
+	testkit.RequireNft(t)
+	n := testkit.NewNetNS(t)
+	testkit.Leftovers(t)
+	before := n.State()
+	in := inputOf()
+	steps := bridge.Connect(in)
+	if err := (&plan.Plan{Steps: steps}).Validate("pid"); err != nil {
+		t.Fatal(err)
+	}
+	undos := (&plan.Plan{Steps: steps}).Undo()
+	pid := container(t, n)
+	if err := perform(n, new(Kernel), steps, pid); err != nil {
+		t.Fatal(err)
+	}
+	undo(t, n, undos)
+	networks := n.State()
+	first := slices.IndexFunc(steps, func(s plan.Step) bool { return s.Undo != nil }) // what comes before is the networks'
+	for i := first + 1; i < len(steps); i++ {
+		if err := perform(n, new(Kernel), steps[:i], pid); err != nil {
+			t.Fatalf("the steps before %d: %v", i, err)
+		}
+		undo(t, n, undos)
+		if now := n.State(); now != networks {
+			t.Errorf("step %d (%s) failed; left is\n%s\nand not\n%s", i, steps[i].Call.Name(), now, networks)
+		}
+	}
+	n.Do(func() {
+		for _, e := range in.Endpoints {
+			for _, c := range append(e.Network.Remove(), e.Network.Remove()...) { // twice is no error
+				if err := Undo(c); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		if left, err := Networks(); left != 0 || err != nil {
+			t.Errorf("%d networks are left, error %v", left, err)
+		}
+		if err := Undo(bridge.RemoveTable()); err != nil {
+			t.Error(err)
+		}
+		if left, err := Networks(); left != 0 || err != nil {
+			t.Errorf("without a table: %d networks, error %v", left, err)
+		}
+	})
+	n.Run("sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding")
+	if now := n.State(); now != before {
+		t.Errorf("left is\n%s\nand not\n%s", now, before)
+	}
+}
+
+// Who finds a port taken, and takes back what he has done, leaves it to whom it belongs.
+func TestUndoingSparesOthers(t *testing.T) {
+	testkit.RequireNft(t)
+	n := testkit.NewNetNS(t)
+	testkit.Leftovers(t)
+	in := inputOf()
+	if err := perform(n, new(Kernel), bridge.Connect(in), container(t, n)); err != nil {
+		t.Fatal(err)
+	}
+	ports := n.Run("nft", "list", "map", "inet", "containr", "published4")
+	other := bridge.Publish([]bridge.Port{{To: netip.MustParseAddr("10.1.0.3"), Protocol: "tcp", HostPort: 8080, Container: 80}})
+	if err := perform(n, new(Kernel), other, 0); err != unix.EEXIST {
+		t.Errorf("a port that is taken: error %v", err)
+	}
+	undo(t, n, (&plan.Plan{Steps: other}).Undo())
+	if now := n.Run("nft", "list", "map", "inet", "containr", "published4"); now != ports || !strings.Contains(now, "8080") {
+		t.Errorf("left is\n%s\nand not\n%s", now, ports)
+	}
+}
+
+// What explain shows is what the kernel has: nft(8) lists the same rules.
+func TestTextsAreWhatTheKernelHas(t *testing.T) {
+	testkit.RequireNft(t)
+	n := testkit.NewNetNS(t)
+	testkit.Leftovers(t)
+	steps := bridge.Connect(inputOf())
+	if err := perform(n, new(Kernel), steps, container(t, n)); err != nil {
+		t.Fatal(err)
+	}
+	got := n.Run("nft", "list", "ruleset")
+	// The same in another place, made by nft(8) of the texts.
+	byHand := testkit.NewNetNS(t)
+	for _, s := range steps {
+		if c, ok := s.Call.(linux.Nft); ok {
+			byHand.Run("nft", c.Command)
+		}
+	}
+	if want := byHand.Run("nft", "list", "ruleset"); got != want {
+		t.Errorf("the kernel has\n%s\nnft made of the texts\n%s", got, want)
+	}
+	if rules := regexp.MustCompile(`(?m)^\t\t[a-z].*(accept|drop|masquerade|jump|return|dnat)`).FindAllString(got, -1); len(rules) < 20 {
+		t.Errorf("%d rules are there: %q", len(rules), rules)
+	}
+}
+
+// A plan is the same each time, and names nothing of this machine.
+func TestPlanIsPure(t *testing.T) {
+	one, two := bridge.Connect(inputOf()), bridge.Connect(inputOf())
+	if !slices.EqualFunc(one, two, func(a, b plan.Step) bool { return a.Call == b.Call && a.Why == b.Why }) {
+		t.Error("the same input makes two plans")
+	}
+	if bridge.Connect(bridge.Input{}) != nil {
+		t.Error("a container without networks has steps")
+	}
+}

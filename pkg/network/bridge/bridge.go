@@ -1,0 +1,213 @@
+// Package bridge plans the networks of containers that are bridges.
+//
+// # Theory of operation
+//
+// A network is a bridge, a switch in the kernel, that the host is plugged into with the
+// gateway's address. A container is plugged in with a cable, a veth pair. What leaves for
+// elsewhere goes through the host, which forwards it and gives it its own address; what comes
+// for a published port gets the container's. Connect plans all that, by the host, while the
+// child makes its mounts.
+//
+// The rules for it are in one table of the packet filter that is containr's alone
+// (rules.go). They are the same however many networks, containers and ports there are:
+// they ask sets and maps, and a container adds elements to those.
+//
+// The bridge, the table and the host's kernel parameters belong to the network: every
+// container's plan makes what of it is not there, and none takes it away. What belongs to
+// the container has an inverse.
+//
+// It is a package of its own, beside what every container needs, so that the OCI runtime
+// does not carry it.
+package bridge
+
+import (
+	"net/netip"
+	"strconv"
+
+	"github.com/containr/containr/internal/nft"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// Subnet is a range of addresses and the one of them that the host has.
+type Subnet struct {
+	Prefix  netip.Prefix
+	Gateway netip.Addr
+}
+
+// Network is a bridge with its addresses.
+type Network struct {
+	// Link is the name of its device.
+	Link    string
+	MTU     int
+	Subnets []Subnet
+	// Internal networks lead nowhere but to their containers and the host.
+	Internal bool
+	// Isolated containers do not reach each other.
+	Isolated bool
+	// Unmasked containers keep their addresses when they talk to other machines.
+	Unmasked bool
+}
+
+// Endpoint is a container's plug in a network.
+type Endpoint struct {
+	Network Network
+	// Link is the device on the host, and Interface the one in the container.
+	Link, Interface string
+	// MAC is the container's address on the bridge, 6 bytes.
+	MAC string
+	// Addresses are the container's, with the lengths of their prefixes.
+	Addresses []netip.Prefix
+	// Default: what is for elsewhere leaves through this network.
+	Default bool
+}
+
+// Port is a port of the host's that leads to one of the container's.
+type Port struct {
+	// Host is the address of the host, invalid for all.
+	Host netip.Addr
+	// To is the container's address. It has the same version of IP as Host.
+	To                  netip.Addr
+	Protocol            string
+	HostPort, Container uint16
+}
+
+// Input is what a container's network depends on.
+type Input struct {
+	// PID is the register of the container's process.
+	PID       plan.Reg
+	Endpoints []Endpoint
+	Ports     []Port
+	Host      Host
+}
+
+// Host is what the machine's kernel parameters are before.
+type Host struct {
+	// Forwards4 and Forwards6: it forwards packets already.
+	Forwards4, Forwards6 bool
+	// Listens are the devices that learn routes from others, which a machine that forwards
+	// does only if it is told to.
+	Listens []string
+}
+
+// Connect plans a container's network, as its owner wants it: by the host, as soon as there
+// is a process.
+func Connect(in Input) []plan.Step {
+	if len(in.Endpoints) == 0 {
+		return nil
+	}
+	b := plan.Build(plan.Host, plan.NetworkChapter)
+	makeTable(b)
+	six := false
+	for _, e := range in.Endpoints {
+		for _, s := range e.Network.Subnets {
+			six = six || s.Prefix.Addr().Is6()
+		}
+	}
+	forward(b, in.Host, six)
+	for i, e := range in.Endpoints {
+		e.Network.make(b)
+		e.plug(b, in.PID, plan.Reg("link_"+strconv.Itoa(i)))
+	}
+	b.Add(Publish(in.Ports))
+	for i := range b.Steps {
+		b.Steps[i].Early()
+	}
+	return b.Steps
+}
+
+// forward has the host pass packets on.
+func forward(b *plan.Builder, h Host, six bool) {
+	if !h.Forwards4 {
+		b.Do("the host passes packets on between its networks", linux.WriteFile{Path: "/proc/sys/net/ipv4/ip_forward", Data: "1"})
+	}
+	if h.Forwards6 || !six {
+		return
+	}
+	for _, name := range h.Listens {
+		b.Do("a host that passes packets on learns its own routes only if told to", linux.WriteFile{Path: "/proc/sys/net/ipv6/conf/" + name + "/accept_ra", Data: "2"})
+	}
+	b.Do("and those of version 6", linux.WriteFile{Path: "/proc/sys/net/ipv6/conf/all/forwarding", Data: "1"})
+}
+
+// make plans what of the network is not there yet.
+func (n Network) make(b *plan.Builder) {
+	for _, m := range n.elements() {
+		b.Do("the rules apply to this network", nftStep(m))
+	}
+	b.Do("all at once", linux.NftCommit{})
+	b.Do("the network is a switch in the kernel", linux.AddBridge{Link: n.Link, MAC: n.mac(), MTU: n.MTU}).Ok(plan.EEXIST)
+	for _, s := range n.Subnets {
+		b.Do("the host is plugged in, as the gateway", linux.AddLinkAddress{Link: n.Link, Local: string(s.Gateway.AsSlice()), Prefix: s.Prefix.Bits()}).Ok(plan.EEXIST)
+	}
+	if !n.Internal {
+		b.Do("what the host sends to its own 127.0.0.1 may leave for a container with a published port; the rules keep others out",
+			linux.WriteFile{Path: "/proc/sys/net/ipv4/conf/" + n.Link + "/route_localnet", Data: "1"})
+	}
+}
+
+// mac is the address of the bridge: without one of its own it would take another whenever
+// a container is plugged in.
+func (n Network) mac() string {
+	if len(n.Subnets) == 0 {
+		return ""
+	}
+	return MAC(n.Subnets[0].Gateway)
+}
+
+// MAC makes an address on a bridge out of an IP address: who knew the one knows the
+// other.
+func MAC(a netip.Addr) string {
+	b := a.AsSlice()
+	return "\x02\x42" + string(b[len(b)-4:])
+}
+
+// plug plans the cable, and what is at the container's end of it.
+func (e Endpoint) plug(b *plan.Builder, pid, link plan.Reg) {
+	b.Do("a cable: one end in the switch, the other in the container", linux.AddVeth{Link: e.Link, Bridge: e.Network.Link, Isolated: e.Network.Isolated, PID: pid,
+		Peer: e.Interface, MAC: e.MAC, MTU: e.Network.MTU}).As(link).Reverse(linux.DeleteLink{Link: e.Link})
+	for _, a := range e.Addresses {
+		flags := uint32(0)
+		if a.Addr().Is6() {
+			flags = noDuplicateCheck
+		}
+		b.Do("the container's address", linux.AddAddress{PID: pid, Link: link, Local: string(a.Addr().AsSlice()), Prefix: a.Bits(), Flags: flags})
+	}
+	b.Do("and is up", linux.RaiseLink{PID: pid, Link: link})
+	for _, s := range e.Network.Subnets {
+		if e.Default && !e.Network.Internal {
+			b.Do("what is for elsewhere goes to the host", linux.AddRoute{PID: pid, Link: link, Gateway: string(s.Gateway.AsSlice())})
+		}
+	}
+}
+
+// noDuplicateCheck is IFA_F_NODAD.
+const noDuplicateCheck = 0x02
+
+// Publish plans what leads ports of the host to a container.
+func Publish(ports []Port) []plan.Step {
+	b := plan.Build(plan.Host, plan.NetworkChapter)
+	for _, p := range ports {
+		set, key := p.element()
+		data := []nft.Item{nft.Address(p.To), nft.PortNumber(p.Container)}
+		remove := set.Delete(key)
+		b.Do("what comes for this port of the host is for the container", nftStep(set.Add(key, data, true))).
+			Reverse(linux.NftDelete{Command: remove.Text, Message: remove.Bytes, Data: nft.DataBytes(data)})
+	}
+	if len(ports) > 0 {
+		b.Do("all at once", linux.NftCommit{})
+	}
+	return b.Steps
+}
+
+// element is the map that the port is in, and its key there.
+func (p Port) element() (nft.Set, []nft.Item) {
+	key := []nft.Item{nft.ProtocolName(p.Protocol), nft.PortNumber(p.HostPort)}
+	six := p.To.Is6()
+	if p.Host.IsValid() {
+		return publishedAt[six], append([]nft.Item{nft.Address(p.Host)}, key...)
+	}
+	return published[six], key
+}
+
+func nftStep(m nft.Message) linux.Nft { return linux.Nft{Command: m.Text, Message: m.Bytes} }

@@ -1,0 +1,166 @@
+package bridge
+
+import (
+	"github.com/containr/containr/internal/nft"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// Table is the table of the packet filter that is containr's.
+const Table = nft.Table("containr")
+
+// The sets and maps that the rules ask, by false for version 4 of IP and true for 6.
+var (
+	// bridges are the devices of all networks; internal those of the internal ones.
+	bridges  = nft.Set{Table: Table, Name: "bridges", Key: []nft.Field{nft.Interface}, ID: 1}
+	internal = nft.Set{Table: Table, Name: "internal", Key: []nft.Field{nft.Interface}, ID: 2}
+	// same are pairs of a bridge with itself.
+	same = nft.Set{Table: Table, Name: "same", Key: []nft.Field{nft.Interface, nft.Interface}, ID: 3}
+	// subnets are the addresses of networks, masked those that are hidden behind the host's.
+	subnets = map[bool]nft.Set{
+		false: {Table: Table, Name: "subnets4", Key: []nft.Field{nft.IPv4}, Interval: true, ID: 4},
+		true:  {Table: Table, Name: "subnets6", Key: []nft.Field{nft.IPv6}, Interval: true, ID: 5},
+	}
+	masked = map[bool]nft.Set{
+		false: {Table: Table, Name: "masked4", Key: []nft.Field{nft.IPv4}, Interval: true, ID: 6},
+		true:  {Table: Table, Name: "masked6", Key: []nft.Field{nft.IPv6}, Interval: true, ID: 7},
+	}
+	// published leads from a port of any of the host's addresses to a container's,
+	// publishedAt from a port of one address.
+	published = map[bool]nft.Set{
+		false: {Table: Table, Name: "published4", Key: []nft.Field{nft.Protocol, nft.Port}, Data: []nft.Field{nft.IPv4, nft.Port}, ID: 8},
+		true:  {Table: Table, Name: "published6", Key: []nft.Field{nft.Protocol, nft.Port}, Data: []nft.Field{nft.IPv6, nft.Port}, ID: 9},
+	}
+	publishedAt = map[bool]nft.Set{
+		false: {Table: Table, Name: "published_at4", Key: []nft.Field{nft.IPv4, nft.Protocol, nft.Port}, Data: []nft.Field{nft.IPv4, nft.Port}, ID: 10},
+		true:  {Table: Table, Name: "published_at6", Key: []nft.Field{nft.IPv6, nft.Protocol, nft.Port}, Data: []nft.Field{nft.IPv6, nft.Port}, ID: 11},
+	}
+)
+
+// rule is a message of the table with the reason for it.
+type rule struct {
+	why string
+	nft.Message
+}
+
+// Priorities of hooks, NF_IP_PRI_.
+const (
+	destinationNAT = -100
+	filter         = 0
+	sourceNAT      = 100
+)
+
+// tableRules is the whole table as it is before there is any network.
+func tableRules() []rule {
+	list := []rule{{"one table for all that containr asks of the packet filter", Table.New()}}
+	for _, s := range []struct {
+		why string
+		set nft.Set
+	}{
+		{"the networks' bridges", bridges}, {"those that lead nowhere", internal}, {"a bridge and itself", same},
+		{"the networks' addresses", subnets[false]}, {"the networks' addresses", subnets[true]},
+		{"those that are hidden behind the host's own", masked[false]}, {"those that are hidden behind the host's own", masked[true]},
+		{"published ports: from which of the host to which container's", published[false]}, {"published ports: from which of the host to which container's", published[true]},
+		{"ports that are published at one address", publishedAt[false]}, {"ports that are published at one address", publishedAt[true]},
+	} {
+		list = append(list, rule{s.why, s.set.New()})
+	}
+	for _, part := range [][]rule{translation(), forwarding()} {
+		list = append(list, part...)
+	}
+	return list
+}
+
+// translation is about addresses that are changed.
+func translation() []rule {
+	const publish = "a port that is published: the container's address takes the host's place"
+	return []rule{
+		{"addresses that published ports change", Table.Chain("publish")},
+		{publish, Table.Rule("publish", nft.Translate(publishedAt[false]))},
+		{publish, Table.Rule("publish", nft.Translate(publishedAt[true]))},
+		{publish, Table.Rule("publish", nft.Translate(published[false]))},
+		{publish, Table.Rule("publish", nft.Translate(published[true]))},
+		{"packets that arrive", Table.BaseChain("arrive", nft.Hook{Type: "nat", Hook: "prerouting", Priority: destinationNAT})},
+		{"a port published at 127.0.0.1 is for the host alone, whatever its neighbours send",
+			Table.Rule("arrive", nft.FromInterface("lo", true), nft.ToLoopback(), nft.Return())},
+		{"what is for the host may be for a container", Table.Rule("arrive", nft.ToLocal(), nft.Jump("publish"))},
+		{"packets of the host's own programs", Table.BaseChain("send", nft.Hook{Type: "nat", Hook: "output", Priority: destinationNAT})},
+		{"they reach published ports too", Table.Rule("send", nft.ToLocal(), nft.Jump("publish"))},
+		{"packets that leave", Table.BaseChain("leave", nft.Hook{Type: "nat", Hook: "postrouting", Priority: sourceNAT})},
+		{"what the host sent to its own 127.0.0.1: a container could not answer to that", Table.Rule("leave", nft.FromLoopback(), nft.ToInterfaces(bridges, false), nft.Masquerade())},
+		{"a container that talks to a published port: the answer has to come back through the host", Table.Rule("leave", nft.Translated(), nft.From(subnets[false]), nft.ToInterfaces(bridges, false), nft.Masquerade())},
+		{"a container that talks to a published port: the answer has to come back through the host", Table.Rule("leave", nft.Translated(), nft.From(subnets[true]), nft.ToInterfaces(bridges, false), nft.Masquerade())},
+		{"nobody else knows the containers' addresses: what leaves has the host's", Table.Rule("leave", nft.From(masked[false]), nft.ToInterfaces(bridges, true), nft.Masquerade())},
+		{"nobody else knows the containers' addresses: what leaves has the host's", Table.Rule("leave", nft.From(masked[true]), nft.ToInterfaces(bridges, true), nft.Masquerade())},
+	}
+}
+
+// forwarding is about packets that are let through.
+func forwarding() []rule {
+	return []rule{
+		{"packets that the host passes on", Table.BaseChain("forward", nft.Hook{Type: "filter", Hook: "forward", Priority: filter})},
+		{"what is no container's is not our affair", Table.Rule("forward", nft.FromInterfaces(bridges, true), nft.ToInterfaces(bridges, true), nft.Accept())},
+		{"answers", Table.Rule("forward", nft.Established(), nft.Accept())},
+		{"neighbours in one network", Table.Rule("forward", nft.Between(same), nft.Accept())},
+		{"an internal network leads nowhere", Table.Rule("forward", nft.FromInterfaces(internal, false), nft.Drop())},
+		{"and nobody leads there", Table.Rule("forward", nft.ToInterfaces(internal, false), nft.Drop())},
+		{"published ports", Table.Rule("forward", nft.ToInterfaces(bridges, false), nft.Translated(), nft.Accept())},
+		{"nobody else is let in: neither other networks nor other machines that guess an address", Table.Rule("forward", nft.ToInterfaces(bridges, false), nft.Drop())},
+		{"packets for the host", Table.BaseChain("deliver", nft.Hook{Type: "filter", Hook: "input", Priority: filter})},
+		{"answers to what the host has sent from 127.0.0.1", Table.Rule("deliver", nft.Established(), nft.Accept())},
+		{"what listens at 127.0.0.1 is for the host alone", Table.Rule("deliver", nft.FromInterfaces(bridges, false), nft.ToLoopback(), nft.Drop())},
+	}
+}
+
+// makeTable plans the table, if it is not there.
+func makeTable(b *plan.Builder) {
+	b.Do("is the table of rules there?", linux.NftTable{Table: string(Table)}).Ok(plan.ENOENT)
+	for _, r := range tableRules() {
+		b.Do(r.why, nftStep(r.Message)).Else()
+	}
+	b.Do("all at once", linux.NftCommit{}).Else()
+}
+
+// change is what a network adds to the sets, or takes from them.
+type change struct{ add, remove nft.Message }
+
+func (n Network) changes() []change {
+	link := nft.InterfaceName(n.Link)
+	list := []change{element(bridges, link), element(same, link, link)}
+	if n.Internal {
+		list = append(list, element(internal, link))
+	}
+	for _, s := range n.Subnets {
+		six := s.Prefix.Addr().Is6()
+		list = append(list, change{subnets[six].AddRange(s.Prefix), subnets[six].DeleteRange(s.Prefix)})
+		if !n.Internal && !n.Unmasked {
+			list = append(list, change{masked[six].AddRange(s.Prefix), masked[six].DeleteRange(s.Prefix)})
+		}
+	}
+	return list
+}
+
+func element(s nft.Set, key ...nft.Item) change { return change{s.Add(key, nil, false), s.Delete(key)} }
+
+func (n Network) elements() []nft.Message {
+	var list []nft.Message
+	for _, c := range n.changes() {
+		list = append(list, c.add)
+	}
+	return list
+}
+
+// Bridges is the set that has an element for each network whose rules are there.
+func Bridges() nft.Set { return bridges }
+
+// RemoveTable is what takes the table of rules away, when no network is left.
+func RemoveTable() plan.Call { return nftStep(Table.Delete()) }
+
+// Remove is what takes a network away that no container is in.
+func (n Network) Remove() []plan.Call {
+	calls := []plan.Call{linux.DeleteLink{Link: n.Link}}
+	for _, c := range n.changes() {
+		calls = append(calls, nftStep(c.remove))
+	}
+	return calls
+}

@@ -1,0 +1,207 @@
+package linux
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/containr/containr/pkg/plan"
+)
+
+// The host's actions that make a network for containers: devices, addresses and routes,
+// rtnetlink(7), and rules of the packet filter, nft(8). Package pkg/network/apply makes
+// them.
+
+// AddBridge makes a switch in the kernel, called Link, that is up. MAC is 6 bytes, MTU 0
+// for the kernel's.
+type AddBridge struct {
+	Link, MAC string
+	MTU       int
+}
+
+func (AddBridge) Name() string { return "add_bridge" }
+
+func (c AddBridge) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Link), plan.Blob(c.MAC), plan.Number(c.MTU))
+}
+
+// Text is the action as a shell command.
+func (c AddBridge) Text() string {
+	return "ip link add " + quote(c.Link) + " address " + mac(c.MAC) + mtu(c.MTU) + " up type bridge"
+}
+
+// AddLinkAddress gives a device of the host, by its name, an address: 4 or 16 bytes in
+// network order.
+type AddLinkAddress struct {
+	Link, Local string
+	Prefix      int
+}
+
+func (AddLinkAddress) Name() string { return "add_link_address" }
+
+func (c AddLinkAddress) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Link), plan.Blob(c.Local), plan.Number(c.Prefix))
+}
+
+// Text is the action as a shell command.
+func (c AddLinkAddress) Text() string {
+	return "ip address add " + address(c.Local) + "/" + strconv.Itoa(c.Prefix) + " dev " + quote(c.Link) + nodad(c.Local)
+}
+
+// AddVeth makes a cable: one end, Link, is plugged into the bridge, the other is called Peer,
+// in the network namespace of the process in PID, and has the address MAC, 6 bytes. The
+// first is up, and what comes out of it may go back into it: a container may talk to a port
+// that it has published itself. With Isolated the bridge lets this end talk to the host only. The result is the
+// index of the peer.
+type AddVeth struct {
+	Link, Bridge string
+	Isolated     bool
+	PID          plan.Reg
+	Peer, MAC    string
+	MTU          int
+}
+
+func (AddVeth) Name() string { return "add_veth" }
+
+func (c AddVeth) AppendArgs(dst []plan.Arg) []plan.Arg {
+	isolated := 0
+	if c.Isolated {
+		isolated = 1
+	}
+	return append(dst, plan.String(c.Link), plan.String(c.Bridge), plan.Number(isolated), plan.Value(c.PID), plan.String(c.Peer), plan.Blob(c.MAC), plan.Number(c.MTU))
+}
+
+// Text is the action as shell commands.
+func (c AddVeth) Text() string {
+	text := "ip link add " + quote(c.Link) + mtu(c.MTU) + " master " + quote(c.Bridge) + " up type veth peer name " + quote(c.Peer) +
+		" address " + mac(c.MAC) + mtu(c.MTU) + " netns $" + string(c.PID)
+	text += " && bridge link set dev " + quote(c.Link) + " hairpin on"
+	if c.Isolated {
+		text += " isolated on"
+	}
+	return text
+}
+
+// AddRoute sends what is for no network that the device with the index in Link is in, in
+// the network namespace of the process in PID, to a gateway: 4 or 16 bytes.
+type AddRoute struct {
+	PID, Link plan.Reg
+	Gateway   string
+}
+
+func (AddRoute) Name() string { return "add_route" }
+
+func (c AddRoute) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.Value(c.PID), plan.Value(c.Link), plan.Blob(c.Gateway))
+}
+
+// Text is the action as a shell command.
+func (c AddRoute) Text() string {
+	return "nsenter --target $" + string(c.PID) + " --net -- ip route add default via " + address(c.Gateway) + " dev $" + string(c.Link)
+}
+
+// DeleteLink deletes a network device, and with one end of a cable the other. One that is
+// gone is no error.
+type DeleteLink struct{ Link string }
+
+func (DeleteLink) Name() string { return "delete_link" }
+
+func (c DeleteLink) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, plan.String(c.Link)) }
+
+// Text is the action as a shell command.
+func (c DeleteLink) Text() string { return "ip link delete " + quote(c.Link) }
+
+// Entry is the action in a journal.
+func (c DeleteLink) Entry() (action, operand string) { return c.Name(), c.Link }
+
+// NftTable asks for a table of the packet filter. If there is none, the error is ENOENT.
+type NftTable struct{ Table string }
+
+func (NftTable) Name() string { return "nft_table" }
+
+func (c NftTable) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, plan.String(c.Table)) }
+
+// Text is the action as a shell command.
+func (c NftTable) Text() string { return "nft list table inet " + quote(c.Table) }
+
+// Nft adds to the packet filter's rules, or deletes of them, with the next NftCommit.
+// Command is what nft(8) is told for it, Message is what the kernel is told.
+type Nft struct{ Command, Message string }
+
+func (Nft) Name() string { return "nft" }
+
+func (c Nft) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Command), plan.Blob(c.Message))
+}
+
+// Text is the action as a shell command.
+func (c Nft) Text() string { return "nft '" + c.Command + "'" }
+
+// NftDelete deletes an element of a map, at once, if it has these Data: who has found the key
+// taken by somebody else undoes nothing of his. One that is gone is no error.
+type NftDelete struct{ Command, Message, Data string }
+
+func (NftDelete) Name() string { return "nft_delete" }
+
+func (c NftDelete) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Command), plan.Blob(c.Message), plan.Blob(c.Data))
+}
+
+// Text is the action as a shell command.
+func (c NftDelete) Text() string { return "nft '" + c.Command + "'" }
+
+// Entry is the action in a journal.
+func (c NftDelete) Entry() (action, operand string) {
+	return c.Name(), strconv.Itoa(len(c.Command)) + " " + strconv.Itoa(len(c.Data)) + " " + c.Command + c.Data + c.Message
+}
+
+// NftDeleteFromEntry reads the operand of an Entry; ok is false if it is none.
+func NftDeleteFromEntry(operand string) (c NftDelete, ok bool) {
+	first, rest, _ := strings.Cut(operand, " ")
+	second, rest, _ := strings.Cut(rest, " ")
+	command, err := strconv.Atoi(first)
+	data, dataErr := strconv.Atoi(second)
+	if err != nil || dataErr != nil || command < 0 || data < 0 || command > len(rest) || data > len(rest)-command {
+		return c, false
+	}
+	return NftDelete{Command: rest[:command], Data: rest[command : command+data], Message: rest[command+data:]}, true
+}
+
+// NftCommit makes all that the Nft before it are about at one moment, or nothing of it.
+type NftCommit struct{}
+
+func (NftCommit) Name() string { return "nft_commit" }
+
+func (c NftCommit) AppendArgs(dst []plan.Arg) []plan.Arg { return dst }
+
+// Text is the action as a comment of a shell script: nft(8) without a file of commands makes each at once.
+func (c NftCommit) Text() string { return ": these nft commands happen at one moment" }
+
+// mac writes 6 bytes as 02:00:00:00:00:01.
+func mac(b string) string {
+	const digits = "0123456789abcdef"
+	var out strings.Builder
+	for i := range b {
+		if i > 0 {
+			out.WriteByte(':')
+		}
+		out.WriteByte(digits[b[i]>>4])
+		out.WriteByte(digits[b[i]&15])
+	}
+	return out.String()
+}
+
+func mtu(n int) string {
+	if n == 0 {
+		return ""
+	}
+	return " mtu " + strconv.Itoa(n)
+}
+
+// nodad: an address of version 6 that we give away ourselves need not be asked for among
+// the neighbours, which takes a second.
+func nodad(b string) string {
+	if len(b) == 16 {
+		return " nodad"
+	}
+	return ""
+}
