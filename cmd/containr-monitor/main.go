@@ -23,6 +23,13 @@ func main() {
 	}
 	unix.CloseOnExec(readyFD) // who waits for its end must not wait for what we execute
 	debug.SetGCPercent(50)    // memory counts for more than time here
+	// While the program of a health check is started, the standard descriptors are those that it gets.
+	log, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, readyFD+1)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "containr-monitor:", err)
+		os.Exit(1)
+	}
+	os.Stderr = os.NewFile(uintptr(log), "log")
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	o := monitor.Options{Root: os.Args[1], Run: os.Args[2], Command: os.Args[3:], Ready: os.NewFile(readyFD, "ready")}
 	if err := monitor.Run(o); err != nil {

@@ -213,13 +213,6 @@ func (m *Monitor) awaitEndOf(conn net.Conn) {
 	_, _ = conn.Read(make([]byte, 1))
 }
 
-// resume remembers a container that waits for its next start.
-func (m *Monitor) resume(id string) {
-	if st, err := m.containers.State(id); err == nil && st.Status == container.Restarting {
-		m.await(id, st.RestartAt)
-	}
-}
-
 func reply(conn net.Conn, err error) {
 	text := "ok"
 	switch {

@@ -110,7 +110,7 @@ type Monitor struct {
 	listen net.Listener
 
 	// restarts says when containers are to be started again.
-	restarts map[string]time.Time
+	restarts map[string]restart
 
 	// stays ends, by stop, when the monitor leaves. Before it ends, those who look after containers have to stop, and then
 	// those who talk to clients. All change with mu held.
@@ -136,7 +136,7 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
-	m := &Monitor{o: o, adopted: map[string]bool{}, hubs: map[string]*hub{}, restarts: map[string]time.Time{}, busy: 1,
+	m := &Monitor{o: o, adopted: map[string]bool{}, hubs: map[string]*hub{}, restarts: map[string]restart{}, busy: 1,
 		runtime: &runtime.Runtime{Root: filepath.Join(o.Run, "runtime"), Facts: facts}}
 	m.stays, m.stop = context.WithCancel(background)
 	defer m.stop()
@@ -239,24 +239,57 @@ func (m *Monitor) scan() {
 	}
 }
 
-// await has a container cleaned up, which starts it again, at a time.
+// restart is the next start of a container.
+type restart struct {
+	// at is when it is due, as the container's state says.
+	at time.Time
+	// pending says that there is a timer for it, or that it is under way.
+	pending bool
+}
+
+// retryAfter is when a start is tried again that was due and did not come about: another process attends to the container,
+// and may be killed over it.
+const retryAfter = time.Second
+
+// await has a container cleaned up, which starts it again, at a time. For the same time that is done once, however many
+// ask for it.
 func (m *Monitor) await(id string, at time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.restarts[id].Equal(at) {
+	last := m.restarts[id]
+	if last.pending && last.at.Equal(at) {
 		return
 	}
-	m.restarts[id] = at
+	due := time.Until(at)
+	if last.at.Equal(at) {
+		due = max(due, retryAfter)
+	}
+	m.restarts[id] = restart{at, true}
 	m.busy++
-	time.AfterFunc(time.Until(at), func() {
+	time.AfterFunc(due, func() {
 		defer m.done()
-		m.mu.Lock()
-		if m.restarts[id].Equal(at) {
-			delete(m.restarts, id)
+		if m.isNext(id, at) {
+			m.command("container", "cleanup", id)
+			m.tried(id, at)
+			m.resume(id)
 		}
-		m.mu.Unlock()
-		m.cleanup(id)
 	})
+}
+
+// isNext reports whether the next start of a container is the one that was due at a time.
+func (m *Monitor) isNext(id string, at time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.restarts[id].at.Equal(at)
+}
+
+// tried takes note that the start that was due at a time has been tried.
+func (m *Monitor) tried(id string, at time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.restarts[id].at.Equal(at) {
+		m.restarts[id] = restart{at, false}
+	}
 }
 
 // cleanup has containr do what is to be done at the end of a container, and looks whether
@@ -264,6 +297,20 @@ func (m *Monitor) await(id string, at time.Time) {
 func (m *Monitor) cleanup(id string) {
 	m.command("container", "cleanup", id)
 	m.resume(id)
+}
+
+// resume remembers a container that waits for its next start.
+func (m *Monitor) resume(id string) {
+	st, err := m.containers.State(id)
+	if err == nil && st.Status == container.Restarting {
+		m.await(id, st.RestartAt)
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.restarts[id].pending {
+		delete(m.restarts, id)
+	}
 }
 
 // adopt begins to look after a container. It is no error if that is done already, or if

@@ -3,12 +3,15 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -247,4 +250,45 @@ func TestKeeperHoldsNothing(t *testing.T) {
 func probeKill(t *testing.T, pid int) string {
 	t.Helper()
 	return probe(t, exampleSpec("/probe", "-try", fmt.Sprintf("kill:%d", pid))).Tries[0].Errno
+}
+
+// Programs that are started at the same time, as health checks are, each get their own descriptors, and the caller has his
+// in the end.
+func TestExecAtOnceKeepsDescriptorsApart(t *testing.T) {
+	c := runWaiting(t, exampleSpec())
+	before, err := os.Readlink("/proc/self/fd/1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var group sync.WaitGroup
+	for n := range 8 {
+		group.Go(func() {
+			for range 10 {
+				out, in, err := os.Pipe()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				s, err := c.Exec(&ExecRequest{ID: "test", Stdio: [3]*os.File{nil, in, in}, Change: func(p *specs.Process) error {
+					p.Args = []string{"/probe", "-exit", strconv.Itoa(n)}
+					return nil
+				}})
+				in.Close()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				out.SetReadDeadline(time.Now().Add(30 * time.Second))
+				if _, err := io.Copy(io.Discard, out); err != nil { // to its end, which nobody else may hold open
+					t.Error(err)
+				}
+				out.Close()
+				reap(s.PID)
+			}
+		})
+	}
+	group.Wait()
+	if now, err := os.Readlink("/proc/self/fd/1"); now != before || err != nil {
+		t.Errorf("our standard output is %s, %v, and was %s", now, err, before)
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -514,11 +515,17 @@ func (e *execution) closeFiles() {
 	}
 }
 
+// redirecting is held while the standard three are others: they are the whole process's.
+var redirecting sync.Mutex
+
 // redirect puts the wanted descriptors in place of the standard three while the
-// child is made, and returns how to take them back.
+// child is made, and returns how to take them back. Two children are not made at the same
+// time: the second would find the first one's descriptors, and put them back in the end.
 func (e *execution) redirect() (func(), error) {
+	redirecting.Lock()
 	var saved [3]int
 	restore := func() {
+		defer redirecting.Unlock()
 		for i, fd := range saved {
 			if fd > 0 {
 				_ = unix.Dup3(fd, i, 0)

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -35,6 +36,7 @@ func newMachine(t *testing.T) *machine {
 		for name := range strings.Lines(m.run("ps", "-aq")) {
 			m.run("rm", "-f", strings.TrimSpace(name))
 		}
+		m.run("system", "prune", "-f") // what was half unpacked
 	})
 	return m
 }
@@ -74,23 +76,44 @@ func (m *machine) down() {
 		m.kill(pid)
 	}
 	for _, file := range files {
-		var st struct {
-			PID, Keeper int
-			Cgroups     []string
-		}
+		var st struct{ PID, Keeper int }
 		text, err := os.ReadFile(file)
 		if err := errors.Join(err, json.Unmarshal(text, &st)); err != nil {
 			m.t.Fatal(err)
 		}
 		m.kill(st.Keeper) // first, or it would write down how the container ended
 		m.kill(st.PID)
-		for _, dir := range st.Cgroups {
-			waitUntil(m.t, "the control group is empty", func() bool {
-				err := os.Remove(dir)
-				return err == nil || errors.Is(err, os.ErrNotExist)
-			})
+	}
+	for _, dir := range m.cgroups() {
+		waitUntil(m.t, "the control group "+dir+" is empty", func() bool {
+			text, _ := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+			for _, pid := range strings.Fields(string(text)) { // of containers that were not made to the end
+				n, _ := strconv.Atoi(pid)
+				m.kill(n)
+			}
+			err := os.Remove(dir)
+			return err == nil || errors.Is(err, os.ErrNotExist)
+		})
+	}
+}
+
+// cgroups lists the control groups of all containers, whole or not.
+func (m *machine) cgroups() []string {
+	m.t.Helper()
+	var groups []string
+	for _, dir := range []string{"run/runtime", "containers", "run/containers"} {
+		entries, err := os.ReadDir(filepath.Join(m.root, dir))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			m.t.Fatal(err)
+		}
+		for _, entry := range entries {
+			for _, pattern := range []string{"/sys/fs/cgroup/containr-", "/sys/fs/cgroup/*/containr-"} {
+				found, _ := filepath.Glob(pattern + entry.Name())
+				groups = append(groups, found...)
+			}
 		}
 	}
+	return groups
 }
 
 // kill ends a process, and waits until nothing of it is left but what its parent has to read.
