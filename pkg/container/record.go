@@ -3,12 +3,12 @@ package container
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/quickjson"
+	"github.com/containr/containr/internal/sys"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -166,8 +166,11 @@ func writeRecord(dir string, r Record, o durable.Options) error {
 	return writeJSON(filepath.Join(dir, recordFile), r, o)
 }
 
+// maxFile bounds a container's files, in bytes.
+const maxFile = 64 << 20
+
 func readJSON(path string, v any) error {
-	data, err := os.ReadFile(path)
+	data, err := sys.ReadFile(path, maxFile)
 	if err != nil {
 		return err
 	}

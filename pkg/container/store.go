@@ -423,6 +423,43 @@ func (s *Store) List() ([]Record, error) {
 	return out, errors.Join(failures...)
 }
 
+// Found is a container as its files describe it.
+type Found struct {
+	Record Record
+	State  State
+}
+
+// Scan reads all containers in one pass, the newest first, as List does. incomplete says that there are directories without
+// a record, which are being made or were left by a crash: see Sweep.
+func (s *Store) Scan() (found []Found, incomplete bool, err error) {
+	var failures []error
+	for _, parent := range []string{s.kept(""), s.fleeting("")} {
+		entries, err := os.ReadDir(parent)
+		if err != nil {
+			return nil, false, fmt.Errorf("container store: %w", err)
+		}
+		for _, e := range entries {
+			dir := filepath.Join(parent, e.Name())
+			var f Found
+			r, err := readRecord(dir)
+			if err == nil {
+				f.Record = r
+				err = readJSON(filepath.Join(dir, stateFile), &f.State)
+			}
+			switch {
+			case err == nil:
+				found = append(found, f)
+			case errors.Is(err, fs.ErrNotExist):
+				incomplete = true
+			default:
+				failures = append(failures, err)
+			}
+		}
+	}
+	slices.SortFunc(found, func(a, b Found) int { return b.Record.Created.Compare(a.Record.Created) })
+	return found, incomplete, errors.Join(failures...)
+}
+
 // State reads what the container with this full id is doing.
 func (s *Store) State(id string) (State, error) {
 	var st State

@@ -79,7 +79,7 @@ func (e *Engine) Start(ctx context.Context, r StartRequest) (Exit, error) {
 		return Exit{}, err
 	}
 	defer attended.Release()
-	if err := e.forgetRestarts(ctx, record); err != nil {
+	if err := errors.Join(e.ensureLayers(ctx, record), e.forgetRestarts(ctx, record)); err != nil {
 		return Exit{}, err
 	}
 	exit, started, err := e.execute(ctx, record, attended, RunRequest{Detach: !r.Foreground, Streams: r.Streams})
@@ -121,7 +121,11 @@ func (e *Engine) noteFailure(ctx context.Context, record container.Record, failu
 
 // startLocked is a detached start of a container whose lock is held.
 func (e *Engine) startLocked(ctx context.Context, record container.Record, attended *durable.Lock) error {
-	_, started, err := e.execute(ctx, record, attended, RunRequest{Detach: true})
+	err := e.ensureLayers(ctx, record)
+	started := false
+	if err == nil {
+		_, started, err = e.execute(ctx, record, attended, RunRequest{Detach: true})
+	}
 	if !started && err != nil {
 		err = errors.Join(err, e.noteFailure(ctx, record, err))
 	}

@@ -40,7 +40,7 @@ func (e *Engine) Get(ctx context.Context, ref string) (container.Record, error) 
 	if err != nil {
 		return container.Record{}, err
 	}
-	if err := e.attendToAll(ctx); err != nil {
+	if _, err := e.attendToAll(ctx); err != nil {
 		return container.Record{}, err
 	}
 	record, err := containers.Get(ref)
@@ -58,24 +58,26 @@ func (e *Engine) Get(ctx context.Context, ref string) (container.Record, error) 
 	return record, missing
 }
 
-// attendToAll is recover, and sees to it that there is a monitor if a container needs one.
-func (e *Engine) attendToAll(ctx context.Context) error {
-	if err := e.recover(ctx); err != nil {
-		return err
+// attendToAll is recover, and sees to it that there is a monitor if a container needs one. It returns the containers as
+// they were before.
+func (e *Engine) attendToAll(ctx context.Context) ([]container.Found, error) {
+	found, err := e.scanAndRecover(ctx)
+	if err != nil {
+		return nil, err
 	}
 	m, err := e.monitor()
 	if err != nil || m.Running() {
-		return err
+		return found, err
 	}
-	if needed, err := e.needsMonitor(); !needed || err != nil {
-		return err
+	if needed, err := e.needsMonitor(found); !needed || err != nil {
+		return found, err
 	}
-	return m.Ensure(ctx)
+	return found, m.Ensure(ctx)
 }
 
 // needsMonitor reports whether there is a container that nobody attends to and that a
 // monitor would look after.
-func (e *Engine) needsMonitor() (bool, error) {
+func (e *Engine) needsMonitor(found []container.Found) (bool, error) {
 	containers, err := e.containers()
 	if err != nil {
 		return false, err
@@ -84,19 +86,19 @@ func (e *Engine) needsMonitor() (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	records, err := containers.List()
-	if err != nil {
-		return false, err
-	}
-	for _, r := range records {
-		st, err := containers.State(r.ID)
+	for _, f := range found {
+		if f.State.Status == container.Exited {
+			continue
+		}
+		id := f.Record.ID
+		st, err := containers.State(id) // it may have been recovered
 		if err == nil && st.Status == container.Restarting {
 			return true, nil
 		}
-		if unread, err := e.unread(rt, r.ID); err != nil || !unread {
+		if unread, err := e.unread(rt, id); err != nil || !unread {
 			continue
 		}
-		lock, err := containers.TakeOver(r.ID)
+		lock, err := containers.TakeOver(id)
 		if err == nil {
 			return true, lock.Release()
 		}
@@ -107,25 +109,25 @@ func (e *Engine) needsMonitor() (bool, error) {
 // List returns all containers as they are now, the newest first. Those that come and go
 // meanwhile may or may not be there.
 func (e *Engine) List(ctx context.Context) ([]Container, error) {
-	containers, err := e.containers()
+	found, err := e.attendToAll(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := e.attendToAll(ctx); err != nil {
-		return nil, err
-	}
-	records, err := containers.List()
 	var out []Container
-	for _, r := range records {
-		st, stateErr := e.State(r)
-		if errors.Is(stateErr, container.ErrNotFound) {
-			continue
+	for _, f := range found {
+		st := f.State
+		if st.Status != container.Exited {
+			var stateErr error
+			st, stateErr = e.State(f.Record)
+			if errors.Is(stateErr, container.ErrNotFound) {
+				continue
+			}
+			if stateErr != nil {
+				err = errors.Join(err, stateErr)
+				continue
+			}
 		}
-		if stateErr != nil {
-			err = errors.Join(err, stateErr)
-			continue
-		}
-		out = append(out, Container{Record: r, State: st})
+		out = append(out, Container{Record: f.Record, State: st})
 	}
 	return out, err
 }

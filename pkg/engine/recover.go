@@ -23,26 +23,42 @@ import (
 // who attended to them, get the state Exited, or are removed if that was their wish.
 // A container that still runs is left alone.
 func (e *Engine) recover(ctx context.Context) error {
+	_, err := e.scanAndRecover(ctx)
+	return err
+}
+
+// scanAndRecover is recover, and returns the containers as they were before.
+func (e *Engine) scanAndRecover(ctx context.Context) ([]container.Found, error) {
 	containers, err := e.containers()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	rt, err := e.runtime()
 	if err != nil {
-		return err
+		return nil, err
 	}
+	found, incomplete, err := containers.Scan()
+	if incomplete {
+		if err := e.sweep(ctx, containers, rt); err != nil {
+			return nil, err
+		}
+	}
+	for _, f := range found {
+		if f.State.Status == container.Exited {
+			continue
+		}
+		if finishErr := e.finish(ctx, containers, rt, f.Record); finishErr != nil && !errors.Is(finishErr, container.ErrNotFound) {
+			err = errors.Join(err, fmt.Errorf("container %s: %w", f.Record.Name, finishErr))
+		}
+	}
+	return found, err
+}
+
+// sweep removes containers that were never finished making.
+func (e *Engine) sweep(ctx context.Context, containers *container.Store, rt *runtime.Runtime) error {
 	swept, err := containers.Sweep(ctx)
 	for _, id := range swept {
 		err = errors.Join(err, rt.Delete(id, true), e.removeLayers(id), monitor.RemoveLog(e.root, e.run, id))
-	}
-	if err != nil {
-		return err
-	}
-	records, err := containers.List()
-	for _, r := range records {
-		if finishErr := e.finish(ctx, containers, rt, r); finishErr != nil && !errors.Is(finishErr, container.ErrNotFound) {
-			err = errors.Join(err, fmt.Errorf("container %s: %w", r.Name, finishErr))
-		}
 	}
 	return err
 }

@@ -3,12 +3,14 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/snapshot"
 )
@@ -94,6 +96,39 @@ func unpackStored(ctx context.Context, snapshots *snapshot.Store, images *image.
 		})
 	}
 	return snapshots.Unpack(ctx, layers, nil)
+}
+
+// ensureLayers unpacks the layers of a container that was made before once more if the machine was restarted before they were
+// on the disk for sure. It is done before the container runs: later another command would do it, and take them away from
+// under the program. Without its image a container has to do with what is there.
+func (e *Engine) ensureLayers(ctx context.Context, record container.Record) error {
+	chain := snapshot.ChainID(record.Chain)
+	if chain == "" {
+		return nil
+	}
+	home, err := e.homeOf(record.Config)
+	if err != nil {
+		return err
+	}
+	snapshots, err := home.snapshots(e)
+	if err != nil || snapshots.Has(chain) {
+		return err
+	}
+	images, err := e.images()
+	if err != nil {
+		return err
+	}
+	img, err := images.Resolve(record.ConfigDigest, image.AnyPlatform)
+	if errors.Is(err, image.ErrNotFound) {
+		return nil
+	}
+	if err == nil {
+		_, err = unpackStored(ctx, snapshots, images, img)
+	}
+	if err != nil {
+		return fmt.Errorf("container %s: its layers: %w", record.Name, err)
+	}
+	return nil
 }
 
 // collectSnapshots removes the snapshots that no image in the store needs and no

@@ -171,6 +171,9 @@ func TestBoot(t *testing.T) {
 		if got, want := m.run("system", "boot"), "always\nalways-stopped\nunless\n"; got != want {
 			t.Errorf("boot %d: it starts %q, want %q", boot, got, want)
 		}
+		// The layers, which were not on the disk for sure when the machine went down, are not taken away from who runs.
+		m.run("run", "--rm", "base", "true")
+		m.run("exec", "always", "ls", "/bin")
 		for name, want := range map[string]string{"always": "running 0", "always-stopped": "running 0", "unless": "running 0",
 			"unless-stopped": "exited 137", "on-failure": "exited 255", "no": "exited 255", "ended": "exited 7", "created": "created 0"} {
 			if got := m.is(name); got != want {
