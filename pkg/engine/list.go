@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/spelling"
 	"github.com/containr/containr/pkg/container"
@@ -165,6 +166,8 @@ func (e *Engine) combine(containers *container.Store, r container.Record, st con
 	switch {
 	case errors.Is(err, runtime.ErrNotFound) && st.Status == container.Created:
 		return st, nil
+	case errors.Is(err, runtime.ErrNotFound) && e.beingStarted(r.ID, st):
+		return st, nil
 	case err != nil && !errors.Is(err, runtime.ErrNotFound):
 		return st, err
 	case err != nil, info.Status == specs.StateStopped:
@@ -179,6 +182,12 @@ func (e *Engine) combine(containers *container.Store, r container.Record, st con
 		st.Started = info.Created
 	}
 	return st, nil
+}
+
+// beingStarted reports whether a container is between its state, which says already that it runs, and its first step: who
+// starts it has its lock, and its process is there.
+func (e *Engine) beingStarted(id string, st container.State) bool {
+	return st.Status == container.Running && !formerBoot(st) && st.PID > 0 && unix.Kill(st.PID, 0) == nil && e.isAttended(id)
 }
 
 // keeperPatience is how long a keeper may need to write down that its container has ended.
