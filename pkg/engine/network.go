@@ -385,7 +385,7 @@ func (e *Engine) RemoveNetwork(ctx context.Context, ref string) (networks.Networ
 	if err != nil {
 		return networks.Network{}, err
 	}
-	if err := e.attendToAll(ctx); err != nil {
+	if _, err := e.attendToAll(ctx); err != nil {
 		return networks.Network{}, err
 	}
 	n, err := store.Remove(ctx, ref, containers.Alive, func(n networks.Network, last bool) error {
