@@ -2,11 +2,13 @@ package callers
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"runtime"
 	"testing"
 
 	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/internal/testkit/guest"
 )
 
 // dockerConfig makes containr-runtime the runtime that is used when nobody asks for one.
@@ -44,6 +46,9 @@ func TestDocker(t *testing.T) {
 // images: containr puts an image into the daemon's store, whose layers this daemon cannot inflate by itself, and takes it out
 // again as the same image.
 func (c caller) images(t *testing.T) {
+	if os.Getenv(guest.Var) != "" {
+		t.Skip("images are the same with every version of control groups, and a guest has no Go to build containr")
+	}
 	program, err := testkit.Build("github.com/containr/containr/cmd/containr", runtime.GOARCH)
 	if err != nil {
 		t.Fatal(err)
