@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"runtime/debug"
 
 	"golang.org/x/sys/unix"
@@ -23,7 +24,9 @@ func main() {
 	}
 	unix.CloseOnExec(readyFD) // who waits for its end must not wait for what we execute
 	debug.SetGCPercent(50)    // memory counts for more than time here
-	// While the program of a health check is started, the standard descriptors are those that it gets.
+	// While the program of a health check is started, the standard descriptors are those that it gets. The file that stood
+	// for ours must not be collected: that would close 2, and the next file to be opened would be 2, and be redirected.
+	defer runtime.KeepAlive(os.Stderr)
 	log, err := unix.FcntlInt(2, unix.F_DUPFD_CLOEXEC, readyFD+1)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "containr-monitor:", err)
