@@ -158,8 +158,8 @@ func validateNetwork(c Config, m Machine) error {
 		return fmt.Errorf("--network %s: not an absolute path", word)
 	case m.Rootless && len(c.Networks) > 0:
 		return fmt.Errorf("--network %s: an ordinary user cannot connect containers: use none or host", word)
-	case joins && m.Rootless:
-		return fmt.Errorf("--network %s: an ordinary user cannot join another network: use none or host", word)
+	case joins && m.Rootless && c.Namespaces.User != networkOf+owner: // whose network it is decides who may join it
+		return fmt.Errorf("--network %s: an ordinary user cannot join another network but together with its user namespace, by --userns %s", word, word)
 	}
 	if IsNetworkWord(word) {
 		if len(c.Networks) > 0 {

@@ -70,10 +70,13 @@ func (c caller) life(t *testing.T) {
 func (c caller) limits(t *testing.T) {
 	const memory = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || true"
 	c.wants(t, 0, "33554432\n", "run", "--rm", "--network", "none", "-m", "32m", "base", "sh", "-c", memory)
-	c.call(t, "run", "--name", "fat", "-m", "16m", "--memory-swap", "16m", "base", "dd", "if=/dev/zero", "of=/dev/shm/x", "bs=1M", "count=60")
-	c.wants(t, 0, "137\n", "inspect", "--format", "{{.State.ExitCode}}", "fat")
+	// It begins to eat when docker has begun to listen for the kernel's word about it.
+	c.must(t, "run", "-d", "--name", "fat", "--network", "none", "-m", "32m", "--memory-swap", "32m", "base",
+		"sh", "-c", "until [ -e /begin ]; do sleep 0.1; done; exec dd if=/dev/zero of=/dev/shm/x bs=1M count=60")
+	c.must(t, "exec", "fat", "touch", "/begin")
+	c.wants(t, 0, "137\n", "wait", "fat")
 	if c.argv[0] == "docker" { // podman 4.3 does not notice, with crun neither
-		c.wants(t, 0, "true\n", "inspect", "--format", "{{.State.OOMKilled}}", "fat")
+		c.eventually(t, is("true"), "inspect", "--format", "{{.State.OOMKilled}}", "fat")
 	}
 	c.must(t, "rm", "fat")
 	c.must(t, "run", "-d", "--name", "changed", "--network", "none", "-m", "64m", "base", "sleep", "1000")

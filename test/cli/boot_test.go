@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -101,18 +102,23 @@ func (m *machine) down() {
 func (m *machine) cgroups() []string {
 	m.t.Helper()
 	var groups []string
+	ids := map[string]bool{}
 	for _, dir := range []string{"run/runtime", "containers", "run/containers"} {
 		entries, err := os.ReadDir(filepath.Join(m.root, dir))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			m.t.Fatal(err)
 		}
 		for _, entry := range entries {
-			for _, pattern := range []string{"/sys/fs/cgroup/containr-", "/sys/fs/cgroup/*/containr-"} {
-				found, _ := filepath.Glob(pattern + entry.Name())
-				groups = append(groups, found...)
-			}
+			ids[entry.Name()] = true
 		}
 	}
+	// They are below our own control group, which need not be the root of its hierarchy. Others come and go.
+	filepath.WalkDir("/sys/fs/cgroup", func(path string, entry fs.DirEntry, err error) error {
+		if id, ours := strings.CutPrefix(filepath.Base(path), "containr-"); ours && err == nil && ids[id] {
+			groups = append(groups, path)
+		}
+		return nil
+	})
 	return groups
 }
 

@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // once at least. A command that stands in two places, such as ps and container ls, is one, and create has
 // the flags of run.
 //
-// What no script says yet is in testdata/unsaid.txt, which can only become shorter: a new flag
+// What no script says yet is in testdata/unsaid.list, which can only become shorter: a new flag
 // needs a script, and a line that is not true any more has to go.
 func TestEveryCommandAndFlagHasItsScript(t *testing.T) {
 	root := (&cli.Program{}).NewRoot()
@@ -65,7 +65,7 @@ func TestEveryCommandAndFlagHasItsScript(t *testing.T) {
 // compareUnsaid holds what no script says against the list of it.
 func compareUnsaid(t *testing.T, unsaid map[string]bool) {
 	t.Helper()
-	const file = "testdata/unsaid.txt"
+	const file = "testdata/unsaid.list"
 	text, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
