@@ -154,7 +154,9 @@ func TestOutputExitCodeAndFilesComeBack(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if result.Code != 7 || stdout != "out\x01\xff\r\n" || stderr.String() != "err" || log != "" || !strings.HasPrefix(result.Release, "6.12.") {
+	// The log has the line about the times, and nothing else.
+	if result.Code != 7 || stdout != "out\x01\xff\r\n" || stderr.String() != "err" || !strings.HasPrefix(result.Release, "6.12.") ||
+		!strings.HasPrefix(log, "guest debian-6.12: up in ") || strings.Count(log, "\n") != 1 {
 		t.Errorf("%+v, stdout %q, stderr %q, log %q", result, stdout, &stderr, log)
 	}
 	if b, err := os.ReadFile(back); err != nil || string(b) != "content" {
