@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -41,15 +42,13 @@ type Progress struct {
 // progressInterval is the least time between two events of a blob on its way.
 const progressInterval = 50 * time.Millisecond
 
-// limitEvents returns a function that says when the next event is due.
+// limitEvents returns a function that says when the next event is due. Any goroutine may call it: a registry that answers
+// before it has read a blob to its end leaves the one that sends it at work, while the next attempt begins.
 func limitEvents() func() bool {
-	last := time.Now()
+	began := time.Now()
+	var last atomic.Int64 // since then
 	return func() bool {
-		now := time.Now()
-		if now.Sub(last) < progressInterval {
-			return false
-		}
-		last = now
-		return true
+		now, before := int64(time.Since(began)), last.Load()
+		return now-before >= int64(progressInterval) && last.CompareAndSwap(before, now)
 	}
 }
