@@ -86,6 +86,7 @@ func (c *adopted) look(r container.Record) {
 		c.m.keep()
 		go c.m.forward(alive, c.id)
 	}
+	c.recover()
 	for i := range c.ends.Outputs {
 		copying.Go(func() { c.copy(&c.ends.Outputs[i]) })
 	}
@@ -154,9 +155,6 @@ func (c *adopted) report(err error) {
 
 // copy copies one output until nothing more can come.
 func (c *adopted) copy(o *streams.Output) {
-	if err := c.recover(o); err != nil {
-		slog.Error("what was left in the tray", "container", c.id, "error", err)
-	}
 	conn, err := o.From.SyscallConn()
 	if err != nil {
 		slog.Error("read the output", "container", c.id, "error", err)
@@ -244,20 +242,24 @@ func retry(call func() (int64, error)) (int, error) {
 	}
 }
 
-// recover deals with what a monitor that was killed has left in the tray.
-func (c *adopted) recover(o *streams.Output) error {
-	c.mu.Lock()
-	logged := c.log.Logged(o.Stream)
-	c.mu.Unlock()
-	if logged {
-		if _, err := drain(o); err != nil {
-			return err
+// recover deals with what a monitor that was killed has left in the trays. The one that is in the log already is emptied
+// first: the log remembers one tray, and the next that is logged takes its place.
+func (c *adopted) recover() {
+	failed := func(o *streams.Output, err error) {
+		if err != nil {
+			slog.Error("what was left in the tray", "container", c.id, "stream", o.Stream, "error", err)
 		}
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.log.Emptied()
 	}
-	return c.pass(o)
+	for i := range c.ends.Outputs {
+		if o := &c.ends.Outputs[i]; c.log.Logged(o.Stream) {
+			_, err := drain(o)
+			failed(o, errors.Join(err, c.log.Emptied()))
+		}
+	}
+	for i := range c.ends.Outputs {
+		o := &c.ends.Outputs[i]
+		failed(o, c.pass(o))
+	}
 }
 
 // pass logs what is in the tray and passes it on to who is attached.

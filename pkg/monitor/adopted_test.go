@@ -78,3 +78,47 @@ func TestOutputOfAnotherDoesNotHoldTheEndUp(t *testing.T) {
 		t.Errorf("%d of 5000 lines of the container are in the log", n)
 	}
 }
+
+// A monitor that is killed can leave something in both trays: what one of them holds is in the log, the other's is not. The
+// next monitor has each in the log once.
+func TestBothTraysAreRecovered(t *testing.T) {
+	dir := t.TempDir()
+	open := func() *logs.Writer {
+		log, err := logs.OpenWriter(filepath.Join(dir, "log"), filepath.Join(dir, "position"), logs.Options{Driver: logs.JSONFile, MaxSize: 1 << 20, MaxFiles: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return log
+	}
+	var outputs []streams.Output
+	for stream, text := range map[logs.Stream]string{logs.Stdout: "not logged\n", logs.Stderr: "logged\n"} {
+		out, in := pipes(t)
+		if _, err := in.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+		outputs = append(outputs, streams.Output{Stream: stream, TrayOut: out, TrayIn: in})
+	}
+	log := open()
+	if err := log.Write(logs.Stderr, []byte("logged\n"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if err := log.Close(); err != nil { // killed before the tray was emptied
+		t.Fatal(err)
+	}
+	for _, order := range [][2]int{{0, 1}, {1, 0}} {
+		c := &adopted{id: "test", chunk: 4096, log: open(), hub: &hub{clients: map[*client]bool{}},
+			ends: &streams.Ends{Outputs: []streams.Output{outputs[order[0]], outputs[order[1]]}}}
+		c.recover()
+		c.log.Close()
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "log", logs.FileName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := bytes.Count(text, []byte(`"logged\n"`)); n != 1 {
+		t.Errorf("what was logged is in the log %d times:\n%s", n, text)
+	}
+	if n := bytes.Count(text, []byte(`"not logged\n"`)); n != 1 {
+		t.Errorf("what was not logged is in the log %d times:\n%s", n, text)
+	}
+}

@@ -219,3 +219,18 @@ func TestBootUnit(t *testing.T) {
 		t.Errorf("containr %s --help: %v\n%s", line, err, out)
 	}
 }
+
+// The monitor's standard error stays its log, however often its memory is tidied up: a file that got the number 2 instead would
+// be redirected with every health check.
+func TestMonitorKeepsItsStandardError(t *testing.T) {
+	m := newMachine(t)
+	m.run("run", "-d", "--name", "much", "--health-cmd", "true", "--health-interval", "100ms", "base", "sh", "-c", "head -c 20000000 /dev/zero; echo; echo done; exec sleep 10000")
+	waitUntil(t, "all is in the log", func() bool { return strings.HasSuffix(m.run("logs", "--tail", "1", "much"), "done\n") })
+	m.run("run", "-d", "--name", "other", "base", "sleep", "10000") // opens files
+	// For a moment, 2 is what a health check writes to.
+	waitUntil(t, "its standard error is its log", func() bool {
+		target, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/2", monitorOf(t, m.root)))
+		return filepath.Base(target) == "monitor.log"
+	})
+	m.run("rm", "-f", "much", "other")
+}
