@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -54,6 +55,14 @@ func (e *Engine) Serve(ctx context.Context, r ServeRequest) error {
 			return err
 		}
 	}
+	scheme, certificates := "http", []tls.Certificate(nil)
+	if r.Certificate != "" {
+		pair, err := tls.LoadX509KeyPair(r.Certificate, r.Key)
+		if err != nil {
+			return fmt.Errorf("registry: certificate %s with key %s: %w", r.Certificate, r.Key, err)
+		}
+		scheme, certificates = "https", append(certificates, pair)
+	}
 	listener, err := net.Listen("tcp", r.Listen)
 	if err != nil {
 		return err
@@ -67,16 +76,12 @@ func (e *Engine) Serve(ctx context.Context, r ServeRequest) error {
 	if err != nil {
 		return fmt.Errorf("registry: %w", err)
 	}
-	scheme, files := "http", []string(nil)
-	if r.Certificate != "" {
-		scheme, files = "https", []string{r.Certificate, r.Key}
-	}
 	r.Ready(Served{
 		URL: scheme + "://" + at.String(), Domain: o.Domain,
 		Open: !at.IP.IsLoopback() && o.Users == nil && !r.ReadOnly,
-		Bare: !at.IP.IsLoopback() && o.Users != nil && files == nil,
+		Bare: !at.IP.IsLoopback() && o.Users != nil && certificates == nil,
 	})
-	err = server.Serve(ctx, listener, files...)
+	err = server.Serve(ctx, listener, certificates...)
 	return errors.Join(err, server.Close())
 }
 

@@ -2,6 +2,7 @@ package serve
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -166,8 +167,8 @@ func (s *Server) mayHaveGarbage() {
 const maxHeaderBytes = 32 << 10
 
 // Serve answers on a listener until ctx ends, and lets requests in work come to their end, though
-// not for long. certificates, if set, make it TLS: files of the certificate and its key.
-func (s *Server) Serve(ctx context.Context, l net.Listener, certificates ...string) error {
+// not for long. A certificate makes it TLS.
+func (s *Server) Serve(ctx context.Context, l net.Listener, certificates ...tls.Certificate) error {
 	server := &http.Server{
 		Handler: s, MaxHeaderBytes: maxHeaderBytes,
 		ReadHeaderTimeout: s.limits.Stall, IdleTimeout: 2 * s.limits.Stall,
@@ -175,8 +176,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener, certificates ...stri
 	}
 	ended := make(chan error, 1)
 	go func() {
-		if len(certificates) == 2 {
-			ended <- server.ServeTLS(l, certificates[0], certificates[1])
+		if len(certificates) > 0 {
+			server.TLSConfig = &tls.Config{Certificates: certificates}
+			ended <- server.ServeTLS(l, "", "")
 			return
 		}
 		ended <- server.Serve(l)
