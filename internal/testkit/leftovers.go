@@ -68,18 +68,22 @@ func Leftovers(t testing.TB, dirs ...string) {
 // markVar is the environment variable by which a process of a test is known after it has lost its parent.
 const markVar = "CONTAINR_TEST_MARK"
 
+// HeldVar, when it is in the environment of a test binary, says that the test that started it has the machine's lock and
+// keeps it until the binary ends.
+const HeldVar = "CONTAINR_TEST_MACHINE_HELD"
+
 // machine is the lock that Leftovers holds, and the test that holds it in this process.
 var machine struct {
 	sync.Mutex
 	holder string
 }
 
-// lockMachine takes the lock for t, unless t has it, or a test that t is a part of.
+// lockMachine takes the lock for t, unless t has it, or a test that t is a part of, or that started this process.
 func lockMachine(t testing.TB) {
 	machine.Lock()
 	inside := machine.holder != "" && strings.HasPrefix(t.Name()+"/", machine.holder+"/")
 	machine.Unlock()
-	if inside {
+	if inside || os.Getenv(HeldVar) != "" {
 		return
 	}
 	f, err := LockMachine()

@@ -203,7 +203,7 @@ func TestMountAndMknodSayWhatIsWrong(t *testing.T) {
 }
 
 func TestProcessesAreEndedByName(t *testing.T) {
-	for _, c := range [][]string{{"killall", "-9", "named-to-die"}, {"pkill", "-x", "named-to-die"}, {"pkill", "-s", "HUP", "-f", "named-to-die"}} {
+	for _, c := range [][]string{{"killall", "-9", "named-to-die"}, {"pkill", "-x", "named-to-die"}, {"pkill", "-s", "USR1", "-f", "named-to-die"}} {
 		path := filepath.Join(t.TempDir(), "named-to-die")
 		sleep, err := exec.LookPath("sleep")
 		if err != nil {

@@ -109,9 +109,19 @@ exec "$@"`
 // mounted, in a mount namespace.
 func TestRareHierarchies(t *testing.T) {
 	testkit.RequireRoot(t)
+	// The hierarchies are of the whole machine: while they are there, no other test may look at it.
+	lock, err := testkit.LockMachine()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
 	cmd := exec.Command("sh", "-c", rare, "sh", os.Args[0], "-test.v", "-test.run", "^TestEveryLimitReachesTheKernel$/^machine$/^(huge_pages|class|priority)$")
+	cmd.Env = append(os.Environ(), testkit.HeldVar+"=yes")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNS}
 	out, err := cmd.CombinedOutput()
+	if err := testkit.ReleaseHierarchies(); err != nil {
+		t.Error(err)
+	}
 	if cmd.ProcessState != nil && cmd.ProcessState.ExitCode() == 125 {
 		t.Skipf("the kernel has them not for version 1, or uses them for version 2: %s", out)
 	}

@@ -39,6 +39,11 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	// Callers refuse to work beside a cgroup hierarchy that they cannot find.
+	if err := testkit.ReleaseHierarchies(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	cmd := exec.Command("sh", append([]string{"-c", script, "sh", self}, os.Args[1:]...)...)
 	cmd.Env = append(os.Environ(), insideVar+"=yes")
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr

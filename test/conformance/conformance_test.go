@@ -27,7 +27,12 @@ func TestSuite(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Close()
-	t.Cleanup(func() { removeCgroups(t) })
+	defer func() {
+		if err := testkit.ReleaseHierarchies(); err != nil {
+			t.Error(err)
+		}
+	}()
+	defer removeCgroups(t)
 	got := runAll(t, s, list)
 	ours := list[0]
 	for _, program := range s.programs {

@@ -1,5 +1,6 @@
 // Command testreport makes the output of "go test -json" short: a line for each package, everything that failing tests
-// printed, and at the end the tests that were left out, with their reasons.
+// printed, and at the end the tests that were left out, with their reasons, and those that failed, with the first lines
+// of what they printed: who sees only the end of the output sees why.
 //
 //	go test -json ./... | testreport
 //
@@ -36,6 +37,7 @@ type summary struct {
 	out      io.Writer
 	output   map[string][]string // of tests that are not decided yet, by package and test
 	skipped  map[string][]string // names of tests, by reason
+	failed   []string            // names of tests and the beginning of what they printed
 	packages int
 	passed   int
 	failures int  // of tests
@@ -101,10 +103,37 @@ func (s *summary) decide(e event, key string) {
 	case "fail":
 		s.failures++
 		io.WriteString(s.out, strings.Join(output, ""))
+		s.failed = append(s.failed, shorten(nameOf(e), output))
 	case "skip":
 		reason := reasonOf(output)
-		s.skipped[reason] = append(s.skipped[reason], strings.TrimPrefix(e.Package, "github.com/containr/containr/")+"."+e.Test)
+		s.skipped[reason] = append(s.skipped[reason], nameOf(e))
 	}
+}
+
+func nameOf(e event) string {
+	return strings.TrimPrefix(e.Package, "github.com/containr/containr/") + "." + e.Test
+}
+
+// Of a failed test the end of the report repeats this much.
+const (
+	shortLines = 12
+	shortWidth = 300 // bytes of a line
+)
+
+// shorten is a test's name and the beginning of its output, without the lines in which go test names it.
+func shorten(name string, output []string) string {
+	short, n := name+":\n", 0
+	for line := range strings.Lines(strings.Join(output, "")) {
+		line = strings.TrimRight(line, "\n")
+		if line == "" || strings.HasPrefix(strings.TrimSpace(line), "=== ") || strings.HasPrefix(strings.TrimSpace(line), "--- ") {
+			continue
+		}
+		if n++; n > shortLines {
+			return short + "    and so on\n"
+		}
+		short += "    " + strings.TrimSpace(line[:min(len(line), shortWidth)]) + "\n"
+	}
+	return short
 }
 
 // reasonOf is what a test said when it skipped itself: "    file_test.go:12: needs root".
@@ -124,7 +153,7 @@ func reasonOf(output []string) string {
 	return "no reason given"
 }
 
-// close prints the tests that were left out and the totals.
+// close prints the tests that were left out, those that failed, and the totals.
 func (s *summary) close() {
 	var reasons []string
 	left := 0
@@ -140,6 +169,9 @@ func (s *summary) close() {
 			tests, more = tests[:3], fmt.Sprintf(" and %d more", len(tests)-3)
 		}
 		fmt.Fprintf(s.out, "left out: %s: %s%s\n", reason, strings.Join(tests, ", "), more)
+	}
+	for _, f := range s.failed {
+		io.WriteString(s.out, "failed: "+f)
 	}
 	fmt.Fprintf(s.out, "%d passed, %d failed, %d skipped\n", s.passed, s.failures, left)
 }

@@ -28,7 +28,7 @@ func TestReport(t *testing.T) {
 	}{
 		{"pass", pass + ok, "ok  \tp\t0.1s\n1 passed, 0 failed, 0 skipped\n", false},
 		{"skip", skip + ok, "ok  \tp\t0.1s\nleft out: needs root: effective uid is 1000: p.TestB\n0 passed, 0 failed, 1 skipped\n", false},
-		{"fail", pass + fail, "    x_test.go:15: it broke\nFAIL\tp\t0.1s\n1 passed, 1 failed, 0 skipped\n", true},
+		{"fail", pass + fail, "    x_test.go:15: it broke\nFAIL\tp\t0.1s\nfailed: p.TestC:\n    x_test.go:15: it broke\n1 passed, 1 failed, 0 skipped\n", true},
 		{"build", `{"Action":"build-output","ImportPath":"p","Output":"x.go:1: no\n"}` + "\n" + `{"Action":"build-fail","ImportPath":"p"}` + "\n" + `{"Action":"fail","Package":"p"}` + "\n", "x.go:1: no\n0 passed, 1 failed, 0 skipped\n", true},
 	} {
 		var out strings.Builder
@@ -36,6 +36,10 @@ func TestReport(t *testing.T) {
 		if err != nil || failed != c.failed || out.String() != c.want {
 			t.Errorf("%s: printed %q, failed %v, %v; want %q", c.name, out.String(), failed, err, c.want)
 		}
+	}
+	long := shorten("p.TestD", []string{"=== RUN   TestD\n", strings.Repeat("    line\n", shortLines), "    last\n", "--- FAIL: TestD\n"})
+	if want := "p.TestD:\n" + strings.Repeat("    line\n", shortLines) + "    and so on\n"; long != want {
+		t.Errorf("the beginning of a long output is %q, want %q", long, want)
 	}
 	if failed, err := report(strings.NewReader("go: no such package\n"), &strings.Builder{}); !failed || err == nil {
 		t.Error("a run without any package passed")
