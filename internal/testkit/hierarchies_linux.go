@@ -35,8 +35,9 @@ func ReleaseHierarchies() error {
 			return fmt.Errorf("cgroup hierarchies that are mounted nowhere stay: %s", strings.Join(unseen, ", "))
 		}
 		for _, options := range unseen {
-			// EBUSY: the kernel is about to end it.
-			if err := syscall.Mount("cgroup", point, "cgroup", 0, options); err != nil && !errors.Is(err, syscall.EBUSY) {
+			// EBUSY: the kernel is about to end it. EPERM: it has ended, and a cgroup namespace may not make it anew.
+			err := syscall.Mount("cgroup", point, "cgroup", 0, options)
+			if err != nil && !errors.Is(err, syscall.EBUSY) && !errors.Is(err, syscall.EPERM) {
 				return fmt.Errorf("mounting the cgroup hierarchy %s to end it: %w", options, err)
 			} else if err == nil {
 				if err := syscall.Unmount(point, 0); err != nil {
