@@ -176,7 +176,7 @@ func (p *Program) containerPruneCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := p.confirm("prune", "all containers that do not run", force); err != nil {
+			if err := p.confirm(cmd.Context(), "prune", "all containers that do not run", force); err != nil {
 				return err
 			}
 			e, err := p.engine()

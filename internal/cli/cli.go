@@ -326,12 +326,18 @@ func (p *Program) text() io.Writer {
 	return p.Out
 }
 
-// engine returns the engine that the global flags ask for, when what it begins would be
-// undone if we were told to end.
-func (p *Program) engine() (*engine.Engine, error) {
+// awaitCatching waits until signals are caught. It goes before a question as before any work: who interrupts it before
+// then ends the program as it stands, and the terminal stays as the question set it.
+func (p *Program) awaitCatching() {
 	if p.caught != nil {
 		<-p.caught
 	}
+}
+
+// engine returns the engine that the global flags ask for, when what it begins would be
+// undone if we were told to end.
+func (p *Program) engine() (*engine.Engine, error) {
+	p.awaitCatching()
 	root, err := absolute(p.global.root)
 	return engine.New(engine.Options{Root: root, Offline: p.global.offline, Snapshotter: p.global.snapshotter}), err
 }

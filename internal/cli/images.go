@@ -1,10 +1,10 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -171,7 +171,7 @@ func (p *Program) imagePruneCommand() *cobra.Command {
 			if all {
 				what = "all images of which no container was made"
 			}
-			if err := p.confirm("prune", what, force); err != nil {
+			if err := p.confirm(cmd.Context(), "prune", what, force); err != nil {
 				return err
 			}
 			removed, err := e.PruneImages(cmd.Context(), engine.PruneImagesRequest{Doomed: doomed})
@@ -215,16 +215,16 @@ func prunable(ctx context.Context, e *engine.Engine, filters []string, all bool)
 }
 
 // confirm asks before something is removed for good. Where nobody can answer, --force must have been given.
-func (p *Program) confirm(verb, what string, force bool) error {
+func (p *Program) confirm(ctx context.Context, verb, what string, force bool) error {
 	if force {
 		return nil
 	}
 	if !tty.IsTerminal(p.In) {
 		return &usageError{text: verb + ": would remove " + what + ", and nobody is there to agree", hint: "--force removes without asking"}
 	}
-	fmt.Fprintf(p.Err, "This removes %s. Go on? [y/N] ", what)
-	answer, err := bufio.NewReader(p.In).ReadString('\n')
-	if err != nil && answer == "" {
+	p.awaitCatching()
+	answer, err := tty.Ask(ctx, p.In, p.Err, fmt.Sprintf("This removes %s. Go on? [y/N] ", what), false)
+	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
 	switch strings.ToLower(strings.TrimSpace(answer)) {

@@ -58,6 +58,7 @@ func (p *Program) loginCommand() *cobra.Command {
 
 // askLogin completes user name and password.
 func (p *Program) askLogin(ctx context.Context, req *engine.LoginRequest, f loginFlags, given bool) (err error) {
+	p.awaitCatching()
 	switch {
 	case given && f.stdin:
 		return usageErrorf("login: --password and --password-stdin exclude each other")

@@ -395,7 +395,7 @@ func (p *Program) networkPruneCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := p.confirm("prune", "all networks that no container is in", force); err != nil {
+			if err := p.confirm(cmd.Context(), "prune", "all networks that no container is in", force); err != nil {
 				return err
 			}
 			gone, err := e.PruneNetworks(cmd.Context(), func(n networks.Network) bool {

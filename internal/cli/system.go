@@ -172,7 +172,7 @@ func (p *Program) systemPruneCommand() *cobra.Command {
 			if all {
 				what = "all containers that do not run, and all images of which none was made"
 			}
-			if err := p.confirm("prune", what, force); err != nil {
+			if err := p.confirm(cmd.Context(), "prune", what, force); err != nil {
 				return err
 			}
 			pruned, err := e.Prune(cmd.Context(), req)

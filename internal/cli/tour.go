@@ -173,6 +173,7 @@ func (t *tour) ask() (string, error) {
 		t.say("\n")
 		return "", nil
 	}
+	t.awaitCatching()
 	for {
 		t.say("\n[Enter: run it, s: skip it, q: leave the tour] ")
 		select {

@@ -42,3 +42,23 @@ func TestTourIsInterrupted(t *testing.T) {
 	x.types("\x03")
 	x.ends(130)
 }
+
+// TestQuestionIsInterrupted: Ctrl-C at the question whether to remove something removes nothing, and so does Ctrl-D.
+func TestQuestionIsInterrupted(t *testing.T) {
+	for _, c := range []struct {
+		name, key string
+		status    int
+	}{{"Ctrl-C", "\x03", 130}, {"Ctrl-D", "\x04", 1}, {"no", "n\n", 1}} {
+		t.Run(c.name, func(t *testing.T) {
+			x := newTerminal(t)
+			x.containr("create", "--name", "kept", "base")
+			x.ends(0)
+			x.containr("container", "prune")
+			x.expect("Go on? [y/N] ")
+			x.types(c.key)
+			x.ends(c.status)
+			x.containr("container", "rm", "kept")
+			x.ends(0)
+		})
+	}
+}
