@@ -383,11 +383,7 @@ func (p *Program) networkPruneCommand() *cobra.Command {
 		Long: "Remove the networks that no container is in, but for " + networks.Default + ".",
 		Args: exactArgs(0), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			f, err := present.ParseFilters(filters, "label", "label!", "until")
-			if err != nil {
-				return err
-			}
-			until, err := f.Until("until", time.Now())
+			doomed, err := prunableNetworks(filters)
 			if err != nil {
 				return err
 			}
@@ -398,9 +394,7 @@ func (p *Program) networkPruneCommand() *cobra.Command {
 			if err := p.confirm(cmd.Context(), "prune", "all networks that no container is in", force); err != nil {
 				return err
 			}
-			gone, err := e.PruneNetworks(cmd.Context(), func(n networks.Network) bool {
-				return f.Labels("label", n.Labels) && f.NoLabels("label!", n.Labels) && (until.IsZero() || n.Created.Before(until))
-			})
+			gone, err := e.PruneNetworks(cmd.Context(), doomed)
 			for i, n := range gone {
 				if i == 0 {
 					fmt.Fprintln(p.Out, "Deleted Networks:")
@@ -413,6 +407,18 @@ func (p *Program) networkPruneCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
 	cmd.Flags().StringArrayVar(&filters, "filter", nil, "only those with `KEY=VALUE`: label, label!, until")
 	return cmd
+}
+
+// prunableNetworks makes a predicate of the filters of prune.
+func prunableNetworks(filters []string) (func(networks.Network) bool, error) {
+	f, err := present.ParseFilters(filters, "label", "label!", "until")
+	if err != nil {
+		return nil, err
+	}
+	until, err := f.Until("until", time.Now())
+	return func(n networks.Network) bool {
+		return f.Labels("label", n.Labels) && f.NoLabels("label!", n.Labels) && (until.IsZero() || n.Created.Before(until))
+	}, err
 }
 
 func (p *Program) networkConnectCommand() *cobra.Command {

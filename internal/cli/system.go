@@ -9,6 +9,7 @@ import (
 	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/networks"
 )
 
 func (p *Program) systemCommand() *cobra.Command {
@@ -148,8 +149,9 @@ func (p *Program) systemPruneCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "prune [FLAGS]",
 		Short: "Remove all that nobody needs",
-		Long: "Remove containers that do not run, images without a name of which no container was made, unpacked layers\n" +
-			"without an image, what crashes have left, and the parts of layers that pulls were cut off in.\n\n" +
+		Long: "Remove containers that do not run, networks that no container is in, images without a name of which no container\n" +
+			"was made, unpacked layers without an image, what crashes have left, and the parts of layers that pulls were cut\n" +
+			"off in. The network " + networks.Default + " stays.\n\n" +
 			"Filters are until=TIME (made before), label=NAME[=VALUE] and label!=NAME[=VALUE].",
 		Args:                  exactArgs(0),
 		DisableFlagsInUseLine: true,
@@ -165,12 +167,15 @@ func (p *Program) systemPruneCommand() *cobra.Command {
 			if req.Containers, err = prunableContainers(filters); err != nil {
 				return err
 			}
+			if req.Networks, err = prunableNetworks(filters); err != nil {
+				return err
+			}
 			if req.Images, err = prunable(cmd.Context(), e, filters, all); err != nil {
 				return err
 			}
-			what := "all containers that do not run, and all images without a name"
+			what := "all containers that do not run, all networks that no container is in, and all images without a name"
 			if all {
-				what = "all containers that do not run, and all images of which none was made"
+				what = "all containers that do not run, all networks that no container is in, and all images of which no container was made"
 			}
 			if err := p.confirm(cmd.Context(), "prune", what, force); err != nil {
 				return err
@@ -181,6 +186,9 @@ func (p *Program) systemPruneCommand() *cobra.Command {
 			}
 			for _, c := range pruned.Containers {
 				fmt.Fprintln(p.Out, "Deleted container:", c.ID)
+			}
+			for _, n := range pruned.Networks {
+				fmt.Fprintln(p.Out, "Deleted network:", n.Name)
 			}
 			if err := p.printRemoved(pruned.Images); err != nil {
 				return err

@@ -10,9 +10,10 @@ import (
 
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/events"
-	"github.com/containr/containr/pkg/network/apply"
+	"github.com/containr/containr/pkg/namespace"
 	"github.com/containr/containr/pkg/network/bridge"
 	"github.com/containr/containr/pkg/networks"
+	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 	"github.com/containr/containr/pkg/runtime"
 )
@@ -46,6 +47,10 @@ func (e *Engine) Connect(ctx context.Context, r ConnectRequest) error {
 		return fmt.Errorf("container %s, network %s: %w", record.Name, n.Name, ErrConnected)
 	}
 	r.Plug.Network = n.Name
+	// Who was killed while he connected them has left an address that counts for nothing.
+	if err := e.unplug(record.ID, []container.Endpoint{{Plug: r.Plug}}); err != nil {
+		return err
+	}
 	endpoint, err := e.lease(ctx, record.ID, freeIndex(record.Endpoints), r.Plug)
 	if err != nil {
 		return err
@@ -92,7 +97,8 @@ func (e *Engine) both(ctx context.Context, r ConnectRequest) (container.Record, 
 	return record, n, err
 }
 
-// plugIn makes what a container that runs needs for an endpoint.
+// plugIn makes what a container that runs needs for an endpoint. record is the container's as
+// it was before.
 func (e *Engine) plugIn(endpoint container.Endpoint, record container.Record, n networks.Network) error {
 	st, err := e.State(record)
 	if err != nil || st.PID == 0 {
@@ -101,20 +107,57 @@ func (e *Engine) plugIn(endpoint container.Endpoint, record container.Record, n 
 	if err := e.noteForwarding(); err != nil {
 		return err
 	}
-	planned, err := plannedEndpoint(endpoint, n)
+	planned, err := e.plannedEndpoints(append(slices.Clone(record.Endpoints), endpoint))
 	if err != nil {
 		return err
 	}
-	planned.Default = len(record.Endpoints) == 0
+	last := len(planned) - 1
+	in := bridge.Input{PID: namespace.PID, Host: lookAtForwarding()}
+	if leading(planned) == last {
+		planned[last].Default = true
+		for _, p := range record.Published {
+			in.Ports = append(in.Ports, portsTo(p, planned)...)
+		}
+	}
+	in.Endpoints = planned[last:]
+	return e.extend(record.ID, bridge.Connect(in))
+}
+
+// extend makes further steps for a container, if it still runs.
+func (e *Engine) extend(id string, steps []plan.Step) error {
 	rt, err := e.runtime()
 	if err != nil {
 		return err
 	}
-	err = rt.Extend(record.ID, bridge.Connect(bridge.Input{PID: "pid", Endpoints: []bridge.Endpoint{planned}, Host: lookAtForwarding()}))
+	err = rt.Extend(id, steps)
 	if errors.Is(err, runtime.ErrNotRunning) || errors.Is(err, runtime.ErrNotFound) {
 		return nil // it has just ended
 	}
 	return err
+}
+
+// plannedEndpoints are a container's endpoints with what is known of their networks.
+func (e *Engine) plannedEndpoints(endpoints []container.Endpoint) ([]bridge.Endpoint, error) {
+	store, err := e.networks()
+	if err != nil {
+		return nil, err
+	}
+	var list []bridge.Endpoint
+	for _, endpoint := range endpoints {
+		n, err := store.Get(endpoint.Network)
+		if err != nil {
+			return nil, err
+		}
+		if n.ID != endpoint.NetworkID {
+			return nil, fmt.Errorf("network %s: it was removed, and this is another one of the same name: %w", n.Name, networks.ErrNotFound)
+		}
+		planned, err := plannedEndpoint(endpoint, n)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, planned)
+	}
+	return list, nil
 }
 
 // forgetEndpoint takes an endpoint out of a container's record, and gives its addresses back.
@@ -130,31 +173,42 @@ func (e *Engine) forgetEndpoint(ctx context.Context, id string, endpoint contain
 	return errors.Join(err, e.unplug(id, []container.Endpoint{endpoint}))
 }
 
-// Disconnect takes a container out of a network, at once.
+// Disconnect takes a container out of a network, at once. If the container's way to everywhere
+// else, and its published ports, went through it, the next one takes over.
 func (e *Engine) Disconnect(ctx context.Context, r ConnectRequest) error {
 	record, n, err := e.both(ctx, r)
 	if err != nil {
 		return err
 	}
 	i := slices.IndexFunc(record.Endpoints, func(p container.Endpoint) bool { return p.NetworkID == n.ID })
-	if i < 0 {
-		return fmt.Errorf("container %s, network %s: %w", record.Name, n.Name, ErrNotConnected)
+	if i < 0 { // if who connected them was killed, there may be an address
+		return errors.Join(fmt.Errorf("container %s, network %s: %w", record.Name, n.Name, ErrNotConnected),
+			e.unplug(record.ID, []container.Endpoint{{Plug: container.Plug{Network: n.Name}}}))
 	}
-	endpoint := record.Endpoints[i]
-	planned, err := plannedEndpoint(endpoint, n)
+	planned, err := e.plannedEndpoints(record.Endpoints)
 	if err != nil {
 		return err
 	}
-	for _, p := range record.Published {
-		for _, step := range bridge.Publish(portsTo(p, []bridge.Endpoint{planned})) {
-			if step.Undo != nil {
-				err = errors.Join(err, apply.Undo(step.Undo))
-			}
+	ports := func(endpoints []bridge.Endpoint) (list []bridge.Port) {
+		for _, p := range record.Published {
+			list = append(list, portsTo(p, endpoints)...)
 		}
+		return list
 	}
-	err = errors.Join(err, apply.Undo(linux.DeleteLink{Link: endpoint.Link}))
+	rt, err := e.runtime()
+	if err != nil {
+		return err
+	}
+	steps := append(bridge.Publish(ports(planned[i:i+1])), plan.Step{Undo: linux.DeleteLink{Link: record.Endpoints[i].Link}})
+	if err := rt.Retract(record.ID, (&plan.Plan{Steps: steps}).Undo()); err != nil {
+		return err
+	}
+	left := slices.Delete(slices.Clone(planned), i, i+1)
+	if next := leading(left); leading(planned) == i && next >= 0 {
+		err = e.extend(record.ID, bridge.Lead(left[next], namespace.PID, ports(left)))
+	}
 	if err == nil {
-		err = e.forgetEndpoint(ctx, record.ID, endpoint)
+		err = e.forgetEndpoint(ctx, record.ID, record.Endpoints[i])
 	}
 	if err == nil {
 		e.tellConnection("disconnect", record, n)

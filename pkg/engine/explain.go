@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"io"
+	"path/filepath"
 	goruntime "runtime"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/networks"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 	"github.com/containr/containr/pkg/registry"
@@ -43,7 +46,7 @@ type Explanation struct {
 // Explain does what Run does up to the first step of the plan, and takes it back.
 // The image is fetched and unpacked if Run would do that, since the plan depends
 // on it; this stays.
-func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (*Explanation, error) {
+func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (_ *Explanation, err error) {
 	rt, err := e.runtime()
 	if err != nil {
 		return nil, err
@@ -54,6 +57,9 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (*Explanation, e
 	id := r.ID
 	if id == "" {
 		id = container.NewID()
+	}
+	if !r.Keep && !e.defaultNetworkThere() {
+		defer func() { err = errors.Join(err, e.dropDefaultNetwork(ctx)) }()
 	}
 	p, err := e.prepare(ctx, r.Config, id, prepareOptions{progress: r.Progress, consoleSize: r.ConsoleSize})
 	if err != nil {
@@ -84,6 +90,24 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (*Explanation, e
 		return nil, err
 	}
 	return &Explanation{ID: id, Name: p.place.Name, Config: p.config, Spec: p.spec, Plan: pl}, nil
+}
+
+// defaultNetworkThere reports whether the default network is on disk.
+func (e *Engine) defaultNetworkThere() bool {
+	return host.Kind(filepath.Join(e.root, "networks", networks.Default)) == host.Directory
+}
+
+// dropDefaultNetwork removes the default network, which an explanation has made. If somebody is
+// in it by now, it stays.
+func (e *Engine) dropDefaultNetwork(ctx context.Context) error {
+	if !e.defaultNetworkThere() {
+		return nil
+	}
+	_, err := e.RemoveNetwork(context.WithoutCancel(ctx), networks.Default)
+	if errors.Is(err, networks.ErrInUse) || errors.Is(err, networks.ErrNotFound) {
+		return nil
+	}
+	return err
 }
 
 // keep writes the record of a container that has not run.

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/container"
@@ -123,30 +124,24 @@ func (e *Engine) networkSteps(endpoints []container.Endpoint, published []contai
 	if len(endpoints) == 0 {
 		return nil, nil
 	}
-	store, err := e.networks()
-	if err != nil {
+	in := bridge.Input{PID: namespace.PID, Host: lookAtForwarding()}
+	var err error
+	if in.Endpoints, err = e.plannedEndpoints(endpoints); err != nil {
 		return nil, err
 	}
-	in := bridge.Input{PID: namespace.PID, Host: lookAtForwarding()}
-	for i, endpoint := range endpoints {
-		n, err := store.Get(endpoint.Network)
-		if err != nil {
-			return nil, err
-		}
-		if n.ID != endpoint.NetworkID {
-			return nil, fmt.Errorf("network %s: it was removed, and this is another one of the same name: %w", n.Name, networks.ErrNotFound)
-		}
-		planned, err := plannedEndpoint(endpoint, n)
-		if err != nil {
-			return nil, err
-		}
-		planned.Default = i == 0
-		in.Endpoints = append(in.Endpoints, planned)
+	if i := leading(in.Endpoints); i >= 0 {
+		in.Endpoints[i].Default = true
 	}
 	for _, p := range published {
 		in.Ports = append(in.Ports, portsTo(p, in.Endpoints)...)
 	}
 	return bridge.Connect(in), nil
+}
+
+// leading is the first endpoint whose network leads anywhere: the one that the default route
+// goes through, and that published ports lead to; -1 if there is none.
+func leading(endpoints []bridge.Endpoint) int {
+	return slices.IndexFunc(endpoints, func(e bridge.Endpoint) bool { return !e.Network.Internal })
 }
 
 func plannedNetwork(n networks.Network) bridge.Network {
@@ -239,15 +234,12 @@ func (e *Engine) noteForwarding() error {
 	if err := os.MkdirAll(e.run, 0o700); err != nil {
 		return err
 	}
-	f, err := os.OpenFile(e.forwardingFile(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
+	if _, err := os.Lstat(e.forwardingFile()); err == nil {
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	return errors.Join(err, f.Close())
+	// In one piece, or who is killed would leave a note that nobody can read. Whoever writes one
+	// at the same time has seen the same: nothing is changed before it is there.
+	return durable.WriteFile(e.forwardingFile(), data, durable.Options{Volatile: true})
 }
 
 // restoreForwarding has the host do with packets what it did before there were networks.
@@ -278,6 +270,10 @@ func (e *Engine) restoreForwarding() error {
 		for _, name := range h.Listens {
 			err = errors.Join(err, set("ipv6/conf/"+name+"/accept_ra", "1"))
 		}
+	}
+	cutOff, _ := filepath.Glob(e.forwardingFile() + ".tmp-*") // the pattern is right
+	for _, path := range cutOff {
+		err = errors.Join(err, os.Remove(path))
 	}
 	return errors.Join(err, os.Remove(e.forwardingFile()))
 }
@@ -409,6 +405,13 @@ func (e *Engine) RemoveNetwork(ctx context.Context, ref string) (networks.Networ
 func (e *Engine) PruneNetworks(ctx context.Context, doomed func(networks.Network) bool) ([]networks.Network, error) {
 	list, err := e.Networks()
 	if err != nil {
+		return nil, err
+	}
+	store, err := e.networks()
+	if err != nil {
+		return nil, err
+	}
+	if err := store.Sweep(ctx); err != nil {
 		return nil, err
 	}
 	var gone []networks.Network

@@ -6,12 +6,15 @@ import (
 
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/networks"
 )
 
 // PruneRequest asks for all that nobody needs to be removed.
 type PruneRequest struct {
 	// Containers says which of those that do not run may go.
 	Containers func(container.Record, container.State) bool
+	// Networks, if it is not nil, says which networks may go, of those that no container is in.
+	Networks func(networks.Network) bool
 	// Images says which images may go, of those that no container was made of.
 	Images func(image.Listed) bool
 }
@@ -19,12 +22,13 @@ type PruneRequest struct {
 // Pruned says what went.
 type Pruned struct {
 	Containers []container.Record
+	Networks   []networks.Network
 	Images     *image.Removed
 	// Freed is how many bytes less the state root takes on disk.
 	Freed int64
 }
 
-// Prune removes containers that do not run, then images that no container was made of, and all that is then needed by
+// Prune removes containers that do not run, then networks and images that no container was made of, and all that is then needed by
 // nothing; also the parts of blobs that pulls were cut off in, however young they are.
 func (e *Engine) Prune(ctx context.Context, r PruneRequest) (*Pruned, error) {
 	before, err := measure(e.root)
@@ -45,6 +49,11 @@ func (e *Engine) Prune(ctx context.Context, r PruneRequest) (*Pruned, error) {
 	p := &Pruned{}
 	if p.Containers, err = e.pruneContainers(ctx, r.Containers); err != nil {
 		return p, err
+	}
+	if r.Networks != nil {
+		if p.Networks, err = e.PruneNetworks(ctx, r.Networks); err != nil {
+			return p, err
+		}
 	}
 	if p.Images, err = e.PruneImages(ctx, PruneImagesRequest{Doomed: r.Images}); err != nil {
 		return p, err

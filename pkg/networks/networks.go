@@ -209,6 +209,9 @@ func (s *Store) Create(ctx context.Context, n Network, routes []netip.Prefix) (N
 		return n, err
 	}
 	defer lock.Release()
+	if err := s.sweep(); err != nil {
+		return n, err
+	}
 	if _, err := s.read(n.Name); !errors.Is(err, fs.ErrNotExist) {
 		return n, errors.Join(fmt.Errorf("network %s: %w", n.Name, ErrExists), err)
 	}
@@ -229,6 +232,32 @@ func (s *Store) Create(ctx context.Context, n Network, routes []netip.Prefix) (N
 		return n, fmt.Errorf("network %s: %w", n.Name, err)
 	}
 	return n, s.write(n)
+}
+
+// Sweep removes what is left of networks whose making or removal was cut off.
+func (s *Store) Sweep(ctx context.Context) error {
+	lock, err := s.lock(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	return s.sweep()
+}
+
+// sweep removes directories without a network. The caller holds the lock.
+func (s *Store) sweep() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("network store: %w", err)
+	}
+	for _, e := range entries {
+		if _, err := os.Lstat(s.path(e.Name(), "network.json")); e.IsDir() && errors.Is(err, fs.ErrNotExist) {
+			if err := os.RemoveAll(s.path(e.Name())); err != nil {
+				return fmt.Errorf("network %s: %w", e.Name(), err)
+			}
+		}
+	}
+	return nil
 }
 
 func (s *Store) write(n Network) error {

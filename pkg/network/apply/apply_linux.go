@@ -46,6 +46,8 @@ func (k *Kernel) Do(call plan.Call, regs map[plan.Reg]int) (int, error) {
 		return 0, nft.Transact(rules...)
 	case linux.AddVeth:
 		return addVeth(c, regs[c.PID])
+	case linux.FindLink:
+		return linkIn(regs[c.PID], c.Link)
 	case linux.AddRoute:
 		return 0, inside(regs[c.PID], func(r *sys.Route) error { return r.AddDefaultRoute(regs[c.Link], c.Gateway) })
 	case linux.AddBridge:
@@ -161,7 +163,11 @@ func addVeth(c linux.AddVeth, pid int) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	index := 0
-	err = inside(pid, func(r *sys.Route) error { index, err = r.LinkIndex(c.Peer); return err })
+	return linkIn(pid, c.Peer)
+}
+
+// linkIn finds a device of a process's network.
+func linkIn(pid int, name string) (index int, err error) {
+	err = inside(pid, func(r *sys.Route) error { index, err = r.LinkIndex(name); return err })
 	return index, err
 }

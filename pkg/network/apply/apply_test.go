@@ -2,6 +2,7 @@ package apply
 
 import (
 	"net/netip"
+	"os"
 	"os/exec"
 	"regexp"
 	"slices"
@@ -241,4 +242,49 @@ func TestPlanIsPure(t *testing.T) {
 	if bridge.Connect(bridge.Input{}) != nil {
 		t.Error("a container without networks has steps")
 	}
+}
+
+// A thousand times a port is published, and taken back: the rules are as they were, and no descriptor is left open.
+func TestPublishedAThousandTimes(t *testing.T) {
+	testkit.RequireNft(t)
+	n := testkit.NewNetNS(t)
+	in := inputOf()
+	in.Ports = nil
+	if err := perform(n, new(Kernel), bridge.Connect(in), container(t, n)); err != nil {
+		t.Fatal(err)
+	}
+	steps := bridge.Publish(inputOf().Ports[:1])
+	before, open := n.State(), descriptors(t)
+	for i := range 1000 {
+		if err := perform(n, new(Kernel), steps, 0); err != nil {
+			t.Fatalf("time %d: %v", i, err)
+		}
+		if i == 0 && n.State() == before {
+			t.Fatal("a published port changes nothing")
+		}
+		n.Do(func() {
+			for _, s := range steps {
+				if s.Undo == nil {
+					continue
+				}
+				if err := Undo(s.Undo); err != nil {
+					t.Errorf("time %d: %v", i, err)
+				}
+			}
+		})
+	}
+	if now := n.State(); now != before {
+		t.Errorf("there is now\n%s\nand was before\n%s", now, before)
+	}
+	if now := descriptors(t); now != open {
+		t.Errorf("%d descriptors are open, and %d were before", now, open)
+	}
+}
+
+func descriptors(t *testing.T) int {
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
 }

@@ -174,11 +174,29 @@ func (e Endpoint) plug(b *plan.Builder, pid, link plan.Reg) {
 		b.Do("the container's address", linux.AddAddress{PID: pid, Link: link, Local: string(a.Addr().AsSlice()), Prefix: a.Bits(), Flags: flags})
 	}
 	b.Do("and is up", linux.RaiseLink{PID: pid, Link: link})
-	for _, s := range e.Network.Subnets {
-		if e.Default && !e.Network.Internal {
-			b.Do("what is for elsewhere goes to the host", linux.AddRoute{PID: pid, Link: link, Gateway: string(s.Gateway.AsSlice())})
-		}
+	if e.Default {
+		e.leadOut(b, pid, link)
 	}
+}
+
+// leadOut plans the way to everywhere else.
+func (e Endpoint) leadOut(b *plan.Builder, pid, link plan.Reg) {
+	if e.Network.Internal {
+		return
+	}
+	for _, s := range e.Network.Subnets {
+		b.Do("what is for elsewhere goes to the host", linux.AddRoute{PID: pid, Link: link, Gateway: string(s.Gateway.AsSlice())})
+	}
+}
+
+// Lead plans that a container that runs, and is in e's network already, reaches everything
+// else through it, and is reached at ports: the network that did that before is left.
+func Lead(e Endpoint, pid plan.Reg, ports []Port) []plan.Step {
+	b := plan.Build(plan.Host, plan.NetworkChapter)
+	b.Do("the container's device in the network that is the first one now", linux.FindLink{PID: pid, Link: e.Interface}).As("link")
+	e.leadOut(b, pid, "link")
+	b.Add(Publish(ports))
+	return b.Steps
 }
 
 // noDuplicateCheck is IFA_F_NODAD.

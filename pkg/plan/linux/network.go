@@ -99,6 +99,24 @@ func (c AddRoute) Text() string {
 	return "nsenter --target $" + string(c.PID) + " --net -- ip route add default via " + address(c.Gateway) + " dev $" + string(c.Link)
 }
 
+// FindLink asks for a device in the network namespace of the process in PID, by its name.
+// The result is its index.
+type FindLink struct {
+	PID  plan.Reg
+	Link string
+}
+
+func (FindLink) Name() string { return "find_link" }
+
+func (c FindLink) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.Value(c.PID), plan.String(c.Link))
+}
+
+// Text is the action as a shell command.
+func (c FindLink) Text() string {
+	return "nsenter --target $" + string(c.PID) + " --net -- ip -o link show " + quote(c.Link)
+}
+
 // DeleteLink deletes a network device, and with one end of a cable the other. One that is
 // gone is no error.
 type DeleteLink struct{ Link string }

@@ -92,6 +92,8 @@ func Zero(kind string) plan.Call {
 		return AddBridge{}
 	case "AddLinkAddress":
 		return AddLinkAddress{}
+	case "FindLink":
+		return FindLink{}
 	case "AddVeth":
 		return AddVeth{}
 	case "AddRoute":
