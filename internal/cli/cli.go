@@ -188,6 +188,7 @@ var commands = []struct {
 	{"registry", (*Program).registryCommand},
 	{"history", (*Program).historyCommand},
 	{"network", (*Program).networkCommand},
+	{"volume", (*Program).volumeCommand},
 	{"help", (*Program).helpCommand},
 	{"system", (*Program).systemCommand},
 	{"version", (*Program).versionCommand},

@@ -31,6 +31,7 @@ import (
 	"github.com/containr/containr/pkg/registry/hosts"
 	"github.com/containr/containr/pkg/registry/trust"
 	"github.com/containr/containr/pkg/runtime"
+	"github.com/containr/containr/pkg/volume"
 )
 
 // usageError is a command line that was not understood.
@@ -190,6 +191,9 @@ var hints = []struct {
 	{networks.ErrOverlap, "choose another --subnet, or leave the choice to containr"},
 	{networks.ErrAddress, "leave the choice to containr, or see with `containr network inspect` what is free"},
 	{networks.ErrNotFound, "`containr network ls` lists networks, `containr network create` makes one"},
+	{volume.ErrInUse, "`containr rm -v CONTAINER` removes a container and its volumes without a name; `containr volume rm` those with one"},
+	{volume.ErrNotFound, "`containr volume ls` lists volumes, `containr volume create` makes one"},
+	{volume.ErrExists, "choose another name, or remove that one with `containr volume rm`"},
 	{networks.ErrExists, "choose another name, or remove that one with `containr network rm`"},
 	{engine.ErrPaused, "`containr unpause` lets it go on"},
 	{engine.ErrForeground, "use the terminal of that command, or `containr exec`"},
@@ -250,6 +254,10 @@ func hintFor(err error) string {
 	var missing *engine.NotFoundError
 	if errors.As(err, &missing) && missing.Near != "" {
 		return "did you mean " + missing.Near + "?"
+	}
+	var noVolume *volume.NotFoundError
+	if errors.As(err, &noVolume) && noVolume.Near != "" {
+		return "did you mean " + noVolume.Near + "?"
 	}
 	var noNetwork *networks.NotFoundError
 	if errors.As(err, &noNetwork) && noNetwork.Near != "" {
@@ -316,7 +324,6 @@ var insteadOf = map[string]string{
 	"list":            "`containr ps` lists containers, `containr images` images",
 	"ls":              "`containr ps` lists containers, `containr images` images",
 	"--network-alias": "containers do not find each other by name yet: use --ip, and --add-host in those that look for it",
-	"volume":          "show a directory of the host with `containr run -v /path:/path`",
 }
 
 // flagError puts the errors of the flag parser into our words.

@@ -209,7 +209,7 @@ func TestUsageErrors(t *testing.T) {
 		{"run --xyzzyplugh base", "run: unknown flag --xyzzyplugh", "lists the flags"},
 		{"run --memory", "run: --memory needs a value", ""},
 		{"run -m 5x base", `run: --memory: size "5x": not a number with a unit b, k, m or g`, ""},
-		{"run -v data:/d base", "volume \"data\": named volumes are not available", ""},
+		{"run -v ~data:/d base", "source \"~data\" is not a path that begins with / or ., nor a name for a volume", ""},
 		{"run --rm=perhaps base", "run: --rm:", ""},
 		{"run --cap-add SYS_ADMN base", "did you mean CAP_SYS_ADMIN?", ""},
 		{"run --env-file /nonexistent/vars base", "run: --env-file: open /nonexistent/vars: no such file or directory", ""},

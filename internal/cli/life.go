@@ -337,7 +337,7 @@ func (p *Program) removeCommand() *cobra.Command {
 			}
 			var failures []error
 			for _, name := range args {
-				record, err := e.Remove(cmd.Context(), engine.RemoveRequest{Container: name, Force: force})
+				record, err := e.Remove(cmd.Context(), engine.RemoveRequest{Container: name, Force: force, Volumes: volumes})
 				if force && errors.Is(err, container.ErrNotFound) {
 					p.print(err) // it is not there, which is what was wanted
 					continue
@@ -352,7 +352,7 @@ func (p *Program) removeCommand() *cobra.Command {
 		DisableFlagsInUseLine: true,
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill it if it runs; one that is not there is no failure")
-	cmd.Flags().BoolVarP(&volumes, "volumes", "v", false, "remove its volumes without a name too: containers have none yet")
+	cmd.Flags().BoolVarP(&volumes, "volumes", "v", false, "remove its volumes without a name too, unless others have them")
 	return cmd
 }
 

@@ -256,7 +256,7 @@ func psRow(c engine.Container, full bool, now time.Time) containerRow {
 	}
 	row := containerRow{ID: present.ID(c.ID, full), Image: image, Command: strconv.Quote(command), CreatedAt: present.At(c.Created),
 		RunningFor: present.Since(c.Created, now), State: string(c.State.Status), Status: statusText(c.State, now), Names: c.Name,
-		Networks: strings.Join(networksOf(c), ","), Ports: portsOf(c), LocalVolumes: "0", Size: "0B", labels: c.Config.Labels}
+		Networks: strings.Join(networksOf(c), ","), Ports: portsOf(c), LocalVolumes: strconv.Itoa(countVolumes(c)), Size: "0B", labels: c.Config.Labels}
 	var labels, mounts []string
 	for key, value := range c.Config.Labels {
 		labels = append(labels, key+"="+value)
@@ -269,6 +269,17 @@ func psRow(c engine.Container, full bool, now time.Time) containerRow {
 	}
 	row.Labels, row.Mounts = strings.Join(labels, ","), strings.Join(mounts, ",")
 	return row
+}
+
+// countVolumes counts the volumes of a container.
+func countVolumes(c engine.Container) int {
+	n := 0
+	for _, m := range c.Config.Mounts {
+		if m.Type == container.MountVolume {
+			n++
+		}
+	}
+	return n
 }
 
 // healthText is what the health checks have found.

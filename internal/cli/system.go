@@ -10,6 +10,7 @@ import (
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/networks"
+	"github.com/containr/containr/pkg/volume"
 )
 
 func (p *Program) systemCommand() *cobra.Command {
@@ -137,10 +138,35 @@ func (p *Program) printUsage(u *engine.DiskUsage, size func(int64) string) error
 		return err
 	}
 	fmt.Fprintln(p.Out)
-	return present.Rows(p.text(), present.List{Columns: []present.Column{
+	err = present.Rows(p.text(), present.List{Columns: []present.Column{
 		{Field: "ID", Title: "CONTAINER ID"}, {Field: "Name", Title: "NAME"}, {Field: "Image", Title: "IMAGE"},
 		{Field: "Status", Title: "STATUS"}, {Field: "Size", Title: "SIZE"},
 	}}, containers)
+	if err != nil || len(u.Volumes) == 0 {
+		return err
+	}
+	var volumes []volumeRow
+	for _, v := range u.Volumes {
+		row := rowOfVolume(v)
+		row.Size = size(v.Bytes)
+		volumes = append(volumes, row)
+	}
+	fmt.Fprintln(p.Out)
+	return present.Rows(p.text(), present.List{Columns: []present.Column{
+		{Field: "Name", Title: "VOLUME NAME"}, {Field: "Links", Title: "LINKS"}, {Field: "Size", Title: "SIZE"},
+	}}, volumes)
+}
+
+// prunableVolumes says which volumes go: those without a name that the filters fit.
+func prunableVolumes(filters []string) (func(volume.Volume) bool, error) {
+	f, err := present.ParseFilters(filters, "label", "label!", "until")
+	if err != nil {
+		return nil, err
+	}
+	until, err := f.Until("until", time.Now())
+	return func(v volume.Volume) bool {
+		return v.Anonymous && f.Labels("label", v.Labels) && f.NoLabels("label!", v.Labels) && (until.IsZero() || v.Created.Before(until))
+	}, err
 }
 
 func (p *Program) systemPruneCommand() *cobra.Command {
@@ -156,9 +182,6 @@ func (p *Program) systemPruneCommand() *cobra.Command {
 		Args:                  exactArgs(0),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if volumes {
-				return &usageError{text: "system prune: --volumes: containr has no volumes yet", hint: "leave it out; directories of the host are never removed"}
-			}
 			e, err := p.engine()
 			if err != nil {
 				return err
@@ -173,9 +196,17 @@ func (p *Program) systemPruneCommand() *cobra.Command {
 			if req.Images, err = prunable(cmd.Context(), e, filters, all); err != nil {
 				return err
 			}
+			if volumes {
+				if req.Volumes, err = prunableVolumes(filters); err != nil {
+					return err
+				}
+			}
 			what := "all containers that do not run, all networks that no container is in, and all images without a name"
 			if all {
 				what = "all containers that do not run, all networks that no container is in, and all images of which no container was made"
+			}
+			if volumes {
+				what = "all volumes without a name that no container has, " + what
 			}
 			if err := p.confirm(cmd.Context(), "prune", what, force); err != nil {
 				return err
@@ -190,6 +221,9 @@ func (p *Program) systemPruneCommand() *cobra.Command {
 			for _, n := range pruned.Networks {
 				fmt.Fprintln(p.Out, "Deleted network:", n.Name)
 			}
+			for _, v := range pruned.Volumes {
+				fmt.Fprintln(p.Out, "Deleted volume:", v.Name)
+			}
 			if err := p.printRemoved(pruned.Images); err != nil {
 				return err
 			}
@@ -199,7 +233,7 @@ func (p *Program) systemPruneCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&all, "all", "a", false, "remove images with a name too, if no container was made of them")
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not ask")
-	cmd.Flags().BoolVar(&volumes, "volumes", false, "refused: there are no volumes yet")
+	cmd.Flags().BoolVar(&volumes, "volumes", false, "remove volumes without a name too, if no container has them")
 	cmd.Flags().StringArrayVar(&filters, "filter", nil, "remove only what `KEY=VALUE` fits")
 	return cmd
 }

@@ -150,3 +150,14 @@ func flock(f *os.File, how Kind) error {
 	}
 	return err
 }
+
+// IsOf reports whether the file that is locked is the one at path still: it may have been
+// moved away or removed while its lock was waited for.
+func (l *Lock) IsOf(path string) bool {
+	mine, err := l.file.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Lstat(path)
+	return err == nil && os.SameFile(mine, there)
+}

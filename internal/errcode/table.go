@@ -29,6 +29,7 @@ import (
 	"github.com/containr/containr/pkg/rootfs"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/snapshot"
+	"github.com/containr/containr/pkg/volume"
 )
 
 // table is the catalogue, but for steps and programs. An error has the code of the first entry whose sentinel it wraps, so
@@ -154,6 +155,21 @@ var table = []Entry{
 	{Code: "CTR-1075", Sentinel: networks.ErrInUse, Name: "pkg/networks.ErrInUse", Title: "the network is in use",
 		Cause: "A container is in the network, and would not find it when it is started again.",
 		Do:    []string{"`containr network inspect` shows who; `containr network disconnect` takes a container out, `containr rm` removes it."}},
+	{Code: "CTR-1090", Sentinel: volume.ErrNotFound, Name: "pkg/volume.ErrNotFound", Title: "no such volume",
+		Cause:   "No volume has this name.",
+		Reasons: []string{"the name is misspelt", "it had no name of its own, and went with its container", "it is another user's, or below another --root"},
+		Do:      []string{"`containr volume ls` lists volumes; `containr volume create` makes one."}},
+	{Code: "CTR-1091", Sentinel: volume.ErrExists, Name: "pkg/volume.ErrExists", Title: "there is a volume of this name",
+		Cause: "What was to be made would take the place of a volume that is there, and nothing is overwritten.",
+		Do:    []string{"Choose another name, or remove that volume with `containr volume rm`."}},
+	{Code: "CTR-1092", Sentinel: volume.ErrInUse, Name: "pkg/volume.ErrInUse", Title: "the volume is in use",
+		Cause:   "A container has the volume, whether it runs or not. The message says which.",
+		Reasons: []string{"a container that has ended was not removed"},
+		Do:      []string{"Remove the container with `containr rm`, then the volume.", "To put other content into it, stop the containers that run first."}},
+	{Code: "CTR-1093", Sentinel: volume.ErrName, Name: "pkg/volume.ErrName", Title: "no name for a volume",
+		Cause:   "Names of volumes are letters, digits and _.- after a letter or digit, at most 128 of them; VOLUME@NAME is a snapshot.",
+		Reasons: []string{"a path was meant, which begins with / or ."},
+		Do:      []string{"Choose another name."}},
 	{Code: "CTR-1076", Sentinel: engine.ErrPortTaken, Name: "pkg/engine.ErrPortTaken", Title: "the port of the host is taken",
 		Cause:   "Another container that runs has published the port, or a program of the host listens at it. The message says who.",
 		Reasons: []string{"an earlier container of the same kind still runs", "a service of the host uses the port"},

@@ -14,6 +14,9 @@ type Inputs struct {
 	Machine Machine
 	// Root is the container's root file system.
 	Root Root
+	// Contents tells for the target of every volume and image in Config.Mounts where
+	// it is.
+	Contents map[string]Content
 	// Files are host paths of generated files; an empty path is not mounted.
 	Files Files
 	// Passwd and Group are the image's /etc/passwd and /etc/group, empty if
@@ -85,6 +88,13 @@ type Root struct {
 	// Mounts are mounted on / inside the container's own mount namespace,
 	// so that the host never sees them: usually one overlay.
 	Mounts []specs.Mount
+}
+
+// Content is where what a volume or an image holds is, as a mount: its type, source
+// and options, but for those that the user decides.
+type Content struct {
+	Type, Source string
+	Options      []string
 }
 
 // Files are the host paths of what a container's network configuration is told

@@ -10,13 +10,16 @@ import (
 	"strings"
 
 	"github.com/containr/containr/internal/spelling"
+	"github.com/containr/containr/pkg/volume"
 )
 
 // Mount is one thing that -v, --mount or --tmpfs asked to see in the container.
 type Mount struct {
-	// Type is MountBind or MountTmpfs.
+	// Type is MountBind, MountTmpfs, MountVolume or MountImage.
 	Type string `json:"type"`
-	// Source is an absolute path on the host; empty for a tmpfs.
+	// Source is an absolute path on the host, the name of a volume, the reference
+	// of an image; empty for a tmpfs, and for a volume that nobody has named until
+	// there is one.
 	Source string `json:"source,omitempty"`
 	// Target is an absolute, clean path in the container, not /.
 	Target   string `json:"target"`
@@ -35,12 +38,31 @@ type Mount struct {
 	Mode uint32 `json:"mode,omitempty"`
 	// Options are further mount(8) options of a tmpfs.
 	Options []string `json:"options,omitempty"`
+
+	// Subpath is what of the volume or image is shown, relative and clean; empty is
+	// all of it.
+	Subpath string `json:"subpath,omitempty"`
+	// NoCopy leaves an empty volume empty: else what the image has at Target is
+	// copied into it.
+	NoCopy bool `json:"noCopy,omitempty"`
+	// Own gives all that is in the volume to the user whom the program runs as.
+	Own bool `json:"own,omitempty"`
+	// Labels are noted on a volume that is made for this.
+	Labels map[string]string `json:"labels,omitempty"`
+	// Anonymous says that Source is a volume that nobody has named.
+	Anonymous bool `json:"anonymous,omitempty"`
+	// Chain is the snapshot that an image mount shows; the engine fills it in.
+	Chain string `json:"chain,omitempty"`
 }
 
 // Types of Mount.
 const (
 	MountBind  = "bind"
 	MountTmpfs = "tmpfs"
+	// MountVolume is a volume, see package volume.
+	MountVolume = "volume"
+	// MountImage is the tree of an image, which cannot be written.
+	MountImage = "image"
 )
 
 // Values of Mount.Recursion, as docker's bind-recursive names them.
@@ -59,17 +81,13 @@ const (
 
 var propagations = []string{"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 
-// errNamedVolume is the answer to a source that is a name and not a path.
-func errNamedVolume(name string) error {
-	return fmt.Errorf("volume %q: named volumes are not available: give an absolute path, or ./%s for a directory here", name, name)
-}
-
-// ParseVolume reads one value of -v: [SOURCE:]TARGET[:OPTIONS]. SOURCE is an
-// absolute path, or one that begins with . or ~/ and is resolved against dir, the
-// current directory (~ is the shell's to expand and is refused). OPTIONS are
-// words with commas between them: ro, rw, a propagation, and z, Z, nocopy,
-// cached, delegated and consistent, which mean nothing to a bind here and are
-// accepted.
+// ParseVolume reads one value of -v: [SOURCE:]TARGET[:OPTIONS]. SOURCE is the
+// name of a volume, or an absolute path, or one that begins with . and is resolved
+// against dir, the current directory (~ is the shell's to expand and is refused).
+// Without SOURCE it is a volume without a name. OPTIONS are words with commas
+// between them: ro and rw; nocopy and U for a volume; a propagation for a path;
+// and z, Z, cached, delegated and consistent, which mean nothing here and are
+// accepted, as is nocopy for a path.
 //
 // Departure: docker makes a missing SOURCE, a directory owned by root. A missing
 // source is more often a typing error, so it is refused here, as with --mount.
@@ -79,7 +97,7 @@ func ParseVolume(s, dir string) (Mount, error) {
 	var options string
 	switch len(parts) {
 	case 1:
-		return Mount{}, fmt.Errorf("volume %q: anonymous volumes are not available: give SOURCE:TARGET", s)
+		m.Type, m.Target, m.Anonymous = MountVolume, s, true
 	case 3:
 		options = parts[2]
 		fallthrough
@@ -88,8 +106,12 @@ func ParseVolume(s, dir string) (Mount, error) {
 	default:
 		return Mount{}, fmt.Errorf("volume %q: not SOURCE:TARGET[:OPTIONS]", s)
 	}
-	if err := m.setSource(dir); err != nil {
-		return Mount{}, fmt.Errorf("volume %q: %w", s, err)
+	if isVolumeName(m.Source) {
+		m.Type = MountVolume
+	} else if m.Type == MountBind {
+		if err := m.setSource(dir); err != nil {
+			return Mount{}, fmt.Errorf("volume %q: %w", s, err)
+		}
 	}
 	if err := m.cleanTarget(); err != nil {
 		return Mount{}, fmt.Errorf("volume %q: %w", s, err)
@@ -99,6 +121,9 @@ func ParseVolume(s, dir string) (Mount, error) {
 	}
 	return m, nil
 }
+
+// isVolumeName reports whether a source is a name and not a path.
+func isVolumeName(source string) bool { return volume.ValidateReference(source) == nil }
 
 func (m *Mount) setSource(dir string) error {
 	switch {
@@ -111,7 +136,7 @@ func (m *Mount) setSource(dir string) error {
 	case m.Source == "." || m.Source == ".." || strings.HasPrefix(m.Source, "./") || strings.HasPrefix(m.Source, "../"):
 		m.Source = path.Join(dir, m.Source)
 	default:
-		return errNamedVolume(m.Source)
+		return fmt.Errorf("source %q is not a path that begins with / or ., nor a name for a volume", m.Source)
 	}
 	return nil
 }
@@ -148,10 +173,25 @@ func (m *Mount) volumeOptions(options string) error {
 				return errors.New("a propagation is given twice")
 			}
 			m.Propagation = o
+		case o == "U":
+			m.Own = true
+		case o == "nocopy" && m.Type == MountVolume:
+			m.NoCopy = true
 		case slices.Contains([]string{"z", "Z", "nocopy", "cached", "delegated", "consistent"}, o):
 		default:
-			return fmt.Errorf("unknown option %q: use ro, rw or one of %s", o, strings.Join(propagations, " "))
+			return fmt.Errorf("unknown option %q: use ro, rw, nocopy, U or one of %s", o, strings.Join(propagations, " "))
 		}
+	}
+	return m.checkOptions()
+}
+
+// checkOptions refuses what a type of mount does not have.
+func (m *Mount) checkOptions() error {
+	switch {
+	case m.Own && m.Type != MountVolume:
+		return errors.New("U changes the owners of files, and those of the host are not changed: use a volume")
+	case m.Propagation != "" && m.Type != MountBind:
+		return errors.New("a propagation belongs to a path of the host: nothing is mounted below a volume")
 	}
 	return nil
 }
@@ -218,17 +258,24 @@ func ParseMount(s, dir string) (Mount, error) {
 	if err := m.finish(dir); err != nil {
 		return Mount{}, fmt.Errorf("mount %q: %w", s, err)
 	}
+	for _, f := range fields {
+		key, _, _ := strings.Cut(f, "=")
+		key = strings.ToLower(strings.TrimSpace(key))
+		if kind := mountKeys[key]; kind != "" && kind != m.Type {
+			return Mount{}, fmt.Errorf("mount %q: %s belongs to type=%s", s, key, kind)
+		}
+	}
 	return m, nil
 }
 
 // mountKeys say which type each key of --mount belongs to; "" is all of them.
 var mountKeys = map[string]string{
 	"type": "", "target": "", "dst": "", "destination": "", "readonly": "", "ro": "", "consistency": "",
-	"source": MountBind, "src": MountBind, "bind-propagation": MountBind,
+	"source": "", "src": "", "u": "", "chown": "", "bind-propagation": MountBind,
 	"bind-nonrecursive": MountBind, "bind-recursive": MountBind, "bind-create-src": MountBind,
 	"tmpfs-size": MountTmpfs, "tmpfs-mode": MountTmpfs,
-	"volume-driver": "volume", "volume-label": "volume", "volume-nocopy": "volume",
-	"volume-opt": "volume", "volume-subpath": "volume", "image-subpath": "image",
+	"volume-driver": MountVolume, "volume-label": MountVolume, "volume-nocopy": MountVolume,
+	"volume-opt": MountVolume, "volume-subpath": MountVolume, "image-subpath": MountImage,
 }
 
 // set takes one pair. Keys of another type are refused by finish, where the type
@@ -237,7 +284,7 @@ func (m *Mount) set(key, value string, hasValue bool) (err error) {
 	if _, ok := mountKeys[key]; !ok {
 		return errUnknownMountKey(key)
 	}
-	if !hasValue && !slices.Contains([]string{"readonly", "ro", "bind-nonrecursive", "bind-create-src"}, key) {
+	if !hasValue && !slices.Contains([]string{"readonly", "ro", "bind-nonrecursive", "bind-create-src", "volume-nocopy", "u", "chown"}, key) {
 		return fmt.Errorf("%s needs a value", key)
 	}
 	switch key {
@@ -267,10 +314,36 @@ func (m *Mount) set(key, value string, hasValue bool) (err error) {
 		m.Mode, err = tmpfsMode(value)
 	case "consistency":
 		_, err = wordOf(key, value, []string{"default", "consistent", "cached", "delegated"})
-	default:
-		err = fmt.Errorf("%s: mounts of type %s are not available: use bind or tmpfs", key, mountKeys[key])
+	case "u", "chown":
+		m.Own, err = boolValue(key, value, hasValue)
+	case "volume-nocopy":
+		m.NoCopy, err = boolValue(key, value, hasValue)
+	case "volume-label":
+		name, text, _ := strings.Cut(value, "=")
+		if m.Labels == nil {
+			m.Labels = map[string]string{}
+		}
+		m.Labels[name] = text
+	case "volume-driver":
+		_, err = wordOf(key, value, []string{volume.DriverLocal})
+	case "volume-opt":
+		err = fmt.Errorf("%s=%s: the driver local has no options here", key, value)
+	case "volume-subpath", "image-subpath":
+		m.Subpath, err = subpath(key, value)
 	}
 	return err
+}
+
+// subpath reads a path below the top of a volume or image.
+func subpath(key, value string) (string, error) {
+	clean := path.Clean(value)
+	if strings.HasPrefix(value, "/") || clean == ".." || strings.HasPrefix(clean, "../") || strings.ContainsRune(value, 0) {
+		return "", fmt.Errorf("%s=%s: not a path below its top", key, value)
+	}
+	if clean == "." {
+		return "", nil
+	}
+	return clean, nil
 }
 
 func errUnknownMountKey(key string) error {
@@ -318,19 +391,48 @@ func (m *Mount) finish(dir string) error {
 		return m.finishBind(dir)
 	case MountTmpfs:
 		return m.finishTmpfs()
-	case "", "volume":
-		switch {
-		case m.Source == "":
-			return errors.New("mounts of type volume are not available: use type=bind or type=tmpfs")
-		case m.Type == "" && strings.ContainsAny(m.Source[:1], "./"):
-			return errors.New("a source that is a path needs type=bind")
-		}
-		return errNamedVolume(m.Source)
+	case "", MountVolume:
+		return m.finishVolume()
+	case MountImage:
+		return m.finishImage()
 	}
-	return fmt.Errorf("type %s is not available: use bind or tmpfs", m.Type)
+	return fmt.Errorf("type %s is not available: use bind, volume, image or tmpfs", m.Type)
+}
+
+func (m *Mount) finishVolume() error {
+	switch {
+	case m.Type == "" && m.Source != "" && strings.ContainsAny(m.Source[:1], "./"):
+		return errors.New("a source that is a path needs type=bind")
+	case m.Size != 0 || m.Mode != 0:
+		return errors.New("tmpfs-size and tmpfs-mode belong to type=tmpfs")
+	}
+	m.Type, m.Anonymous = MountVolume, m.Source == ""
+	if err := m.checkOptions(); err != nil {
+		return err
+	}
+	if !m.Anonymous {
+		if err := volume.ValidateReference(m.Source); err != nil {
+			return err
+		}
+	}
+	return m.cleanTarget()
+}
+
+func (m *Mount) finishImage() error {
+	if m.Source == "" {
+		return errors.New("source=IMAGE is missing")
+	}
+	m.ReadOnly = true
+	if err := m.checkOptions(); err != nil {
+		return err
+	}
+	return m.cleanTarget()
 }
 
 func (m *Mount) finishBind(dir string) error {
+	if err := m.checkOptions(); err != nil {
+		return err
+	}
 	if m.Size != 0 || m.Mode != 0 {
 		return errors.New("tmpfs-size and tmpfs-mode belong to type=tmpfs")
 	}
@@ -355,6 +457,9 @@ func (m *Mount) finishTmpfs() error {
 	}
 	if m.Propagation != "" || m.Recursion != "" || m.CreateSource {
 		return errors.New("the bind- keys belong to type=bind")
+	}
+	if err := m.checkOptions(); err != nil {
+		return err
 	}
 	return m.cleanTarget()
 }

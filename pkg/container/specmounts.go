@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/pkg/rootfs"
 )
 
 // systemMounts are the file systems that every container has, in the order in
@@ -60,7 +62,7 @@ func specMounts(c Config, in Inputs) ([]specs.Mount, error) {
 				return nil, fmt.Errorf("two mounts on %s", m.Target)
 			}
 		}
-		user = append(user, specMount(m, in.Machine))
+		user = append(user, specMount(m, in))
 	}
 	mounts := slices.Concat(slices.Clone(in.Root.Mounts), notCovered(systemMounts(c), user))
 	extra := slices.Concat(user, notCovered(fileMounts(c, in), user))
@@ -108,8 +110,11 @@ func fileMounts(c Config, in Inputs) []specs.Mount {
 }
 
 // specMount says one mount in the words of the specification.
-func specMount(m Mount, machine Machine) specs.Mount {
-	if m.Type == MountTmpfs {
+func specMount(m Mount, in Inputs) specs.Mount {
+	switch m.Type {
+	case MountVolume, MountImage:
+		return contentMount(m, in)
+	case MountTmpfs:
 		return specs.Mount{Destination: m.Target, Type: "tmpfs", Source: "tmpfs", Options: tmpfsOptions(m)}
 	}
 	bind := "rbind"
@@ -118,9 +123,23 @@ func specMount(m Mount, machine Machine) specs.Mount {
 	}
 	options := []string{bind, cmp.Or(m.Propagation, "rprivate")}
 	if m.ReadOnly {
-		options = append(options, readOnlyOption(m, machine))
+		options = append(options, readOnlyOption(m, in.Machine))
 	}
 	return specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: options}
+}
+
+// contentMount says where a volume or an image is. Only what is below its top is shown
+// of one with a subpath, which the runtime looks for inside it.
+func contentMount(m Mount, in Inputs) specs.Mount {
+	content := in.Contents[m.Target]
+	options := slices.Clone(content.Options)
+	if m.ReadOnly {
+		options = append(options, "ro")
+	}
+	if m.Subpath != "" {
+		options = append(options, rootfs.SubpathOption+m.Subpath)
+	}
+	return specs.Mount{Destination: m.Target, Type: content.Type, Source: content.Source, Options: options}
 }
 
 // readOnlyOption is rro, read-only with everything below, where the kernel can and

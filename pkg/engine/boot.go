@@ -179,7 +179,7 @@ func (e *Engine) removeOrphans() error {
 	for _, dir := range orphans {
 		err = errors.Join(err, safepath.RemoveAll(dir))
 	}
-	if err != nil {
+	if err := errors.Join(err, e.removeOrphanVolumes()); err != nil {
 		return err
 	}
 	logs, err := os.ReadDir(filepath.Join(e.root, "logs"))

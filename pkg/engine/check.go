@@ -6,11 +6,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/snapshot"
+	"github.com/containr/containr/pkg/volume"
 )
 
 // Problem is something on disk that is not as it should be.
@@ -38,7 +41,7 @@ func (e *Engine) Check(ctx context.Context, r CheckRequest) ([]Problem, error) {
 		return nil, err
 	}
 	var all []Problem
-	for _, look := range []func(context.Context, bool) ([]Problem, error){e.checkContainers, e.checkImages, e.checkSnapshots, e.checkMounts} {
+	for _, look := range []func(context.Context, bool) ([]Problem, error){e.checkContainers, e.checkImages, e.checkSnapshots, e.checkMounts, e.checkVolumes} {
 		found, err := look(ctx, r.Repair)
 		all = append(all, found...)
 		if err != nil {
@@ -154,6 +157,47 @@ func (e *Engine) orphanLayers() ([]string, error) {
 		}
 	}
 	return orphans, nil
+}
+
+// checkVolumes looks for volumes that were never finished making or removing, for those whose container was to take them
+// along and is gone, and for containers whose volume is.
+func (e *Engine) checkVolumes(ctx context.Context, repair bool) ([]Problem, error) {
+	store, err := e.volumes()
+	if err != nil {
+		return nil, err
+	}
+	list, err := store.List() // what cannot be read is told, and does not hold the rest up
+	var all []Problem
+	if err != nil {
+		all = append(all, Problem{Where: "volumes", Text: err.Error()})
+	}
+	left, err := store.Leftovers(ctx)
+	if err != nil {
+		return all, err
+	}
+	for _, name := range left {
+		all = append(all, Problem{Where: "volumes/" + name, Text: "it is the rest of a volume that was being made or removed", Remedy: "remove it", Repaired: repair})
+	}
+	orphans, err := e.orphanVolumes(store)
+	if err != nil {
+		return all, err
+	}
+	for _, v := range orphans {
+		all = append(all, Problem{Where: "volume " + v.Name, Text: "its container, which was to take it along, is gone", Remedy: "remove it", Repaired: repair})
+	}
+	users, err := e.allUsers()
+	if err != nil {
+		return all, err
+	}
+	for name, records := range users {
+		if !slices.ContainsFunc(list, func(v volume.Volume) bool { return v.Name == name }) {
+			all = append(all, Problem{Where: "volume " + name, Text: "it is gone, and has to be there for " + strings.Join(namesOfRecords(records), ", ")})
+		}
+	}
+	if repair {
+		return all, errors.Join(store.Sweep(ctx), e.removeOrphanVolumes())
+	}
+	return all, nil
 }
 
 // checkMounts looks for mounts of images that are gone.

@@ -56,6 +56,7 @@ import (
 	"github.com/containr/containr/pkg/networks"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/snapshot"
+	"github.com/containr/containr/pkg/volume"
 )
 
 // Options say where an engine keeps its things. The zero value is the user's
@@ -93,6 +94,7 @@ type Engine struct {
 	snapshots  func() (*snapshot.Store, error)
 	containers func() (*container.Store, error)
 	networks   func() (*networks.Store, error)
+	volumes    func() (*volume.Store, error)
 }
 
 // New returns an engine. Nothing is opened or made yet.
@@ -123,6 +125,9 @@ func New(o Options) *Engine {
 	})
 	e.networks = store(e, func() (*networks.Store, error) {
 		return networks.Open(filepath.Join(e.root, "networks"))
+	})
+	e.volumes = store(e, func() (*volume.Store, error) {
+		return volume.Open(filepath.Join(e.root, "volumes"))
 	})
 	return e
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/networks"
+	"github.com/containr/containr/pkg/volume"
 )
 
 // EventsRequest asks what happened, and what happens.
@@ -57,6 +58,11 @@ func (e *Engine) tellImage(action, id string, attributes ...string) {
 // tellNetwork is tell for a network.
 func (e *Engine) tellNetwork(action string, n networks.Network) {
 	e.write(events.Event{Type: events.Network, Action: action, ID: n.ID, Attributes: events.Attributes("name", n.Name, "type", n.Driver)})
+}
+
+// tellVolume is tell for a volume.
+func (e *Engine) tellVolume(action, name string) {
+	e.write(events.Event{Type: events.Volume, Action: action, ID: name, Attributes: events.Attributes("driver", volume.DriverLocal)})
 }
 
 // tellEnd says that the program of a container has ended, as the state has it.

@@ -61,10 +61,11 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (_ *Explanation,
 	if !r.Keep && !e.defaultNetworkThere() {
 		defer func() { err = errors.Join(err, e.dropDefaultNetwork(ctx)) }()
 	}
-	p, err := e.prepare(ctx, r.Config, id, prepareOptions{progress: r.Progress, consoleSize: r.ConsoleSize})
+	p, err := e.prepare(ctx, r.Config, id, prepareOptions{progress: r.Progress, consoleSize: r.ConsoleSize, look: !r.Keep})
 	if err != nil {
 		return nil, err
 	}
+	defer p.release()
 	req := p.request()
 	spec, joins, err := e.join(ctx, p.spec)
 	if err != nil {

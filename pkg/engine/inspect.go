@@ -14,12 +14,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/logs"
 	"github.com/containr/containr/pkg/monitor"
+	"github.com/containr/containr/pkg/volume"
 )
 
 // InspectContainerRequest asks for all that is known of a container.
@@ -209,9 +211,13 @@ type InspectedHostConfig struct {
 
 // InspectedMount is a mount that was asked for.
 type InspectedMount struct {
-	Type, Source, Destination, Mode string
-	RW                              bool
-	Propagation                     string
+	Type                string
+	Name                string `json:",omitempty"`
+	Source, Destination string
+	Driver              string `json:",omitempty"`
+	Mode                string
+	RW                  bool
+	Propagation         string
 }
 
 // InspectedConfig is what was asked for that does not depend on the host.
@@ -297,9 +303,27 @@ func inspection(r container.Record, st container.State) *Inspection {
 		i.AppArmorProfile, i.ProcessLabel = r.Spec.Process.ApparmorProfile, r.Spec.Process.SelinuxLabel
 	}
 	for _, m := range r.Config.Mounts {
+		if m.Type == container.MountVolume {
+			i.Mounts = append(i.Mounts, InspectedMount{Type: m.Type, Name: m.Source, Source: sourceIn(r.Spec, m.Target), Destination: m.Target,
+				Driver: volume.DriverLocal, RW: !m.ReadOnly})
+			continue
+		}
 		i.Mounts = append(i.Mounts, InspectedMount{Type: string(m.Type), Source: m.Source, Destination: m.Target, RW: !m.ReadOnly, Propagation: m.Propagation})
 	}
 	return i
+}
+
+// sourceIn is where on the host what is mounted on target lies.
+func sourceIn(spec *specs.Spec, target string) string {
+	if spec == nil {
+		return ""
+	}
+	for _, m := range spec.Mounts {
+		if m.Destination == target {
+			return m.Source
+		}
+	}
+	return ""
 }
 
 func inspectedHost(c container.Config) InspectedHostConfig {
@@ -332,6 +356,9 @@ func inspectedHost(c container.Config) InspectedHostConfig {
 	}
 	for _, m := range c.Mounts {
 		if m.Type == container.MountBind {
+			h.Binds = append(h.Binds, m.Source+":"+m.Target)
+		}
+		if m.Type == container.MountVolume && !m.Anonymous {
 			h.Binds = append(h.Binds, m.Source+":"+m.Target)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/cdi"
 	"github.com/containr/containr/pkg/container"
@@ -43,6 +44,9 @@ type prepared struct {
 	spec        *specs.Spec
 	endpoints   []container.Endpoint
 	published   []container.Port
+	contents    map[string]container.Content
+	held        []*durable.Lock // on the volumes it uses
+	volumes     []string        // those that were made for it
 }
 
 // prepare does all of a run that comes before the first step of its plan. The
@@ -94,6 +98,9 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 		return nil, err
 	}
 	if err = e.plug(ctx, p); err == nil {
+		err = e.provide(ctx, p, o)
+	}
+	if err == nil {
 		p.spec, err = e.specify(ctx, p, machine, o)
 	}
 	if err != nil {
@@ -108,6 +115,8 @@ type prepareOptions struct {
 	// mounts and joined: see RunRequest.
 	mounts []specs.Mount
 	joined bool
+	// look says that nothing is to be changed for good, as the container will not run.
+	look bool
 }
 
 func (e *Engine) findAndUnpack(ctx context.Context, p *prepared, progress func(registry.Progress)) (err error) {
@@ -161,7 +170,7 @@ func checkSources(mounts []container.Mount) error {
 
 // specify decides what the configuration means, with everything that this needs.
 func (e *Engine) specify(ctx context.Context, p *prepared, machine container.Machine, o prepareOptions) (*specs.Spec, error) {
-	in := container.Inputs{ID: p.place.ID, Machine: machine, ConsoleSize: o.consoleSize}
+	in := container.Inputs{ID: p.place.ID, Machine: machine, ConsoleSize: o.consoleSize, Contents: p.contents}
 	var err error
 	if in.Root, err = e.rootFS(ctx, p); err != nil {
 		return nil, err
@@ -195,6 +204,11 @@ func (e *Engine) specify(ctx context.Context, p *prepared, machine container.Mac
 	spec, err := container.Spec(p.config, img, in)
 	if err != nil {
 		return nil, err
+	}
+	if !o.look {
+		if err := e.giveVolumes(p, spec); err != nil {
+			return nil, err
+		}
 	}
 	spec.Mounts = append(spec.Mounts, o.mounts...)
 	return spec, p.devices.Add(spec, !machine.NoCgroups)
@@ -440,5 +454,6 @@ func createRequest(id, dir string, spec *specs.Spec) *runtime.CreateRequest {
 // discard takes away what prepare made and the container's own layer with it.
 func (e *Engine) discard(ctx context.Context, p *prepared) error {
 	ctx = context.WithoutCancel(ctx)
-	return errors.Join(e.unplug(p.place.ID, p.endpoints), p.place.Cancel(ctx), p.home.removeLayer(p.place.ID))
+	p.release()
+	return errors.Join(e.unplug(p.place.ID, p.endpoints), p.place.Cancel(ctx), p.home.removeLayer(p.place.ID), e.unprovide(ctx, p))
 }

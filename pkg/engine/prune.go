@@ -7,6 +7,7 @@ import (
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/networks"
+	"github.com/containr/containr/pkg/volume"
 )
 
 // PruneRequest asks for all that nobody needs to be removed.
@@ -17,6 +18,8 @@ type PruneRequest struct {
 	Networks func(networks.Network) bool
 	// Images says which images may go, of those that no container was made of.
 	Images func(image.Listed) bool
+	// Volumes says which volumes may go, of those that no container has. nil is none.
+	Volumes func(volume.Volume) bool
 }
 
 // Pruned says what went.
@@ -24,6 +27,7 @@ type Pruned struct {
 	Containers []container.Record
 	Networks   []networks.Network
 	Images     *image.Removed
+	Volumes    []volume.Volume
 	// Freed is how many bytes less the state root takes on disk.
 	Freed int64
 }
@@ -52,6 +56,11 @@ func (e *Engine) Prune(ctx context.Context, r PruneRequest) (*Pruned, error) {
 	}
 	if r.Networks != nil {
 		if p.Networks, err = e.PruneNetworks(ctx, r.Networks); err != nil {
+			return p, err
+		}
+	}
+	if r.Volumes != nil {
+		if p.Volumes, _, err = e.PruneVolumes(ctx, r.Volumes); err != nil {
 			return p, err
 		}
 	}

@@ -19,6 +19,8 @@ type RemoveRequest struct {
 	Container string
 	// Force kills it if it runs.
 	Force bool
+	// Volumes removes its volumes without a name, unless others use them.
+	Volumes bool
 }
 
 // Remove removes a container with its layer, its log and its name.
@@ -52,6 +54,9 @@ func (e *Engine) Remove(ctx context.Context, r RemoveRequest) (container.Record,
 	}
 	if r.Force && (errors.Is(err, container.ErrNotFound) || errors.Is(err, fs.ErrNotExist)) {
 		err = nil // it was to go away by itself
+	}
+	if err == nil && r.Volumes {
+		err = e.removeAnonymous(ctx, record)
 	}
 	return record, err
 }

@@ -128,7 +128,7 @@ type Exit struct {
 // says which exit status the error stands for. If ctx ends, a container in the
 // foreground is killed.
 func (e *Engine) Run(ctx context.Context, r RunRequest) (Exit, error) {
-	record, attended, err := e.create(ctx, r.Config, prepareOptions{r.Progress, r.ConsoleSize, r.mounts, r.joined})
+	record, attended, err := e.create(ctx, r.Config, prepareOptions{progress: r.Progress, consoleSize: r.ConsoleSize, mounts: r.mounts, joined: r.joined})
 	if err != nil {
 		return Exit{}, err
 	}
@@ -154,6 +154,7 @@ func (e *Engine) create(ctx context.Context, c container.Config, o prepareOption
 	if err != nil {
 		return container.Record{}, nil, err
 	}
+	defer p.release() // its record tells that it uses its volumes
 	// Before anybody can find it, so that nobody takes it for a leftover.
 	attended, err := e.attend(p.place.ID)
 	if err != nil {
@@ -325,6 +326,11 @@ func (e *Engine) oomKilled(record container.Record, code int) bool {
 // program runs the container's state tells its process: whoever sees that it runs, for
 // it prints something, finds it, whatever has become of us.
 func (x *execution) start(ctx context.Context, given *streams.Given) error {
+	held, err := x.holdVolumes(ctx, x.record.Config)
+	defer release(held) // its state tells that it runs
+	if err != nil {
+		return err
+	}
 	spec, joins, err := x.join(ctx, x.record.Spec)
 	if err != nil {
 		return err
@@ -540,6 +546,9 @@ func (e *Engine) remove(ctx context.Context, record container.Record) error {
 	}
 	e.forwardRest(ctx, record)
 	err = errors.Join(err, e.unplug(record.ID, record.Endpoints), home.removeLayer(record.ID), monitor.RemoveLog(e.root, e.run, record.ID))
+	if record.Config.AutoRemove {
+		err = errors.Join(err, e.removeAnonymous(ctx, record))
+	}
 	return err
 }
 

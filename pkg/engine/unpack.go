@@ -207,6 +207,11 @@ func (e *Engine) occupiedChains() (map[snapshot.ChainID]bool, error) {
 	records, err := containers.List()
 	for _, r := range records {
 		keep[snapshot.ChainID(r.Chain)] = true
+		for _, m := range r.Config.Mounts {
+			if m.Chain != "" {
+				keep[snapshot.ChainID(m.Chain)] = true
+			}
+		}
 	}
 	return keep, err
 }

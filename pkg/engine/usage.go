@@ -21,6 +21,7 @@ type DiskUsage struct {
 	Parts      []UsedPart
 	Images     []UsedImage
 	Containers []UsedContainer
+	Volumes    []UsedVolume
 }
 
 // Kinds of UsedPart, in docker's words where it has them.
@@ -94,7 +95,13 @@ func (e *Engine) DiskUsage() (*DiskUsage, error) {
 	}
 	images.Bytes, layers.Bytes, made.Bytes = m.parts[UsedImages], m.parts[UsedLayers], m.parts[UsedContainers]
 	u.Parts = []UsedPart{images, layers, made}
-	for _, kind := range []string{UsedVolumes, UsedBuilds, UsedOther} {
+	volumes, err := e.usedVolumes(u, m)
+	if err != nil {
+		return nil, err
+	}
+	volumes.Bytes = m.parts[UsedVolumes]
+	u.Parts = append(u.Parts, volumes)
+	for _, kind := range []string{UsedBuilds, UsedOther} {
 		u.Parts = append(u.Parts, UsedPart{Type: kind, Bytes: m.parts[kind]})
 	}
 	return u, nil
@@ -242,6 +249,40 @@ func (e *Engine) usedLayers(m *measured) (UsedPart, error) {
 	return part, nil
 }
 
+// usedVolumes fills in the volumes, and returns their sum but for the bytes on disk. Active are those that a container has.
+func (e *Engine) usedVolumes(u *DiskUsage, m *measured) (UsedPart, error) {
+	part := UsedPart{Type: UsedVolumes}
+	store, err := e.volumes()
+	if err != nil {
+		return part, err
+	}
+	list, err := store.List()
+	if err != nil {
+		return part, err
+	}
+	users, err := e.allUsers()
+	for _, v := range list {
+		used := UsedVolume{Volume: v, Path: store.Path(v.Name), Containers: namesOfRecords(users[v.Name]), Bytes: m.ids[volumeKey(v.Name)]}
+		u.Volumes = append(u.Volumes, used)
+		part.Total++
+		switch {
+		case len(used.Containers) > 0:
+			part.Active++
+		case v.Of == "": // no prune takes snapshots
+			part.Reclaimable += used.Bytes
+		}
+	}
+	return part, err
+}
+
+// volumeKey is the key of measured.ids for a volume, which may be called like a container.
+func volumeKey(name string) string {
+	if name == "" {
+		return ""
+	}
+	return "volume " + name
+}
+
 // measured is what a walk over the state root finds.
 type measured struct {
 	parts map[string]int64 // bytes on disk by kind
@@ -327,7 +368,7 @@ func kindOf(parts []string) (kind, id string) {
 			return kindOf(parts[home:])
 		}
 	case "volumes":
-		return UsedVolumes, ""
+		return UsedVolumes, volumeKey(at(1))
 	case "build":
 		return UsedBuilds, ""
 	}

@@ -38,6 +38,7 @@ const (
 	Container = "container"
 	Image     = "image"
 	Network   = "network" // Create, Destroy
+	Volume    = "volume"  // Create, Destroy
 )
 
 // Actions of containers, in docker's words, in about the order of a life.

@@ -34,7 +34,7 @@ func Before(in Input) ([]plan.Step, error) {
 	b := plan.Build(plan.Host, plan.RootfsChapter)
 	for i := range in.Spec.Mounts {
 		m := &in.Spec.Mounts[i]
-		if !isMapped(m) || in.Sources[m.Source].Kind == host.Missing {
+		if !isMapped(m) || in.Sources[Source(m)].Kind == host.Missing {
 			continue // the second Plan refuses, in the order of the mounts
 		}
 		if err := mapped(b, in, m, "/mounts/"+strconv.Itoa(i)); err != nil {
@@ -63,7 +63,8 @@ func mapped(b *plan.Builder, in Input, m *specs.Mount, pointer string) error {
 		flags |= linux.AtRecursive
 	}
 	reg := linux.FD(mappedReg(pointer))
-	b.Do("a host path to show inside, with other owners of its files", linux.OpenTree{Dir: linux.CWD, Path: m.Source, Flags: flags}).As(plan.Reg(reg)).For(pointer)
+	dir, at, empty := below(b, m.Source, o.subpath, pointer)
+	b.Do("a host path to show inside, with other owners of its files", linux.OpenTree{Dir: dir, Path: at, Flags: flags | empty}).As(plan.Reg(reg)).For(pointer)
 	b.Do("who its files belong to, seen through this mount", linux.MountSetattr{Dir: reg, Recursive: o.recIdmap, Set: linux.AttrIdmap, UserNS: users}).For(pointer)
 	if o.propagation == 0 {
 		o.propagation = linux.MsSlave | linux.MsRec

@@ -115,9 +115,9 @@ func (b *builder) name(prefix string) linux.FD {
 
 // bind plans a bind of a host path: a detached copy of the mount it lies on.
 func (b *builder) bind(m *specs.Mount, o *options, dest, pointer string) error {
-	source := b.in.Sources[m.Source]
+	source := b.in.Sources[Source(m)]
 	if source.Kind == host.Missing {
-		return fmt.Errorf("%w: %s", ErrSource, m.Source)
+		return fmt.Errorf("%w: %s", ErrSource, strings.ReplaceAll(Source(m), "\x00", ": "))
 	}
 	if isMapped(m) {
 		b.attach(linux.FD(mappedReg(pointer)), dest, source.Kind == host.Directory, pointer)
@@ -128,7 +128,11 @@ func (b *builder) bind(m *specs.Mount, o *options, dest, pointer string) error {
 		return fmt.Errorf("recursive mount attributes need Linux 5.12, this is %s", b.in.Facts.Kernel)
 	}
 	reg := b.name("bind")
+	dir, path, empty := below(b.Builder, m.Source, o.subpath, pointer)
 	if old && source.Kind == host.File {
+		if o.subpath != "" {
+			return fmt.Errorf("a file as a part of something else needs Linux 5.12, this is %s", b.in.Facts.Kernel)
+		}
 		b.boundFile(m.Source, reg, o, source.Mount, pointer)
 		b.attach(reg, dest, false, pointer)
 		return nil
@@ -139,7 +143,7 @@ func (b *builder) bind(m *specs.Mount, o *options, dest, pointer string) error {
 		flags |= linux.AtRecursive
 		why = "a host path to show inside, with the mounts below it"
 	}
-	b.Do(why, linux.OpenTree{Dir: linux.CWD, Path: m.Source, Flags: flags}).As(plan.Reg(reg)).For(pointer)
+	b.Do(why, linux.OpenTree{Dir: dir, Path: path, Flags: flags | empty}).As(plan.Reg(reg)).For(pointer)
 	if !old {
 		setattr(b.Builder, reg, o, pointer)
 	}

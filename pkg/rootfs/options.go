@@ -16,6 +16,8 @@ type options struct {
 	// idmap and recIdmap ask for other owners of files: of the mount, and of all
 	// mounts below it as well.
 	idmap, recIdmap bool
+	// subpath is what of a bind's source is shown, see SubpathOption.
+	subpath string
 	// set and clear are attributes of the mount; recSet and recClear those of all
 	// mounts below it as well.
 	set, clear, recSet, recClear linux.MountAttrs
@@ -54,6 +56,10 @@ var propagationOptions = [...]struct {
 func parseOptions(list []string) (*options, error) {
 	o := new(options)
 	for _, name := range list {
+		if rest, ok := strings.CutPrefix(name, SubpathOption); ok {
+			o.subpath = rest
+			continue
+		}
 		if !o.attr(name) && !o.propagate(name) && !o.kind(name) {
 			if strings.HasPrefix(name, "idmap=") || strings.HasPrefix(name, "ridmap=") {
 				return nil, fmt.Errorf("option %q: the maps belong in uidMappings and gidMappings of the mount", name)

@@ -55,8 +55,13 @@ func (e *execution) host(call plan.Call) (int, error) {
 		return 0, attachDeviceFilter(c)
 	case linux.UserNamespace:
 		return e.keep(mapOnly(c))
+	case linux.Openat:
+		return e.keep(unix.Openat(e.dir(c.Dir), c.Path, int(c.Flags.ForArch(goarch)), c.Mode))
+	case linux.Openat2:
+		how := unix.OpenHow{Flags: uint64(c.Flags.ForArch(goarch)), Mode: uint64(c.Mode), Resolve: uint64(c.Resolve)}
+		return e.keep(unix.Openat2(e.dir(c.Dir), c.Path, &how))
 	case linux.OpenTree:
-		return e.keep(unix.OpenTree(unix.AT_FDCWD, c.Path, uint(c.Flags)))
+		return e.keep(unix.OpenTree(e.dir(c.Dir), c.Path, uint(c.Flags)))
 	case linux.MountSetattr:
 		return 0, e.mountSetattr(c)
 	case linux.Mount:
@@ -80,6 +85,14 @@ func (e *execution) keep(fd int, err error) (int, error) {
 		e.files = append(e.files, fd)
 	}
 	return fd, err
+}
+
+// dir is the descriptor that paths are relative to.
+func (e *execution) dir(fd linux.FD) int {
+	if fd == linux.CWD {
+		return unix.AT_FDCWD
+	}
+	return e.regs[plan.Reg(fd)]
 }
 
 // mountSetattr changes a detached mount of the host's.

@@ -7,12 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/cgroup"
 	"github.com/containr/containr/pkg/host"
@@ -108,7 +110,7 @@ func Probe(spec *specs.Spec) map[string]host.Source {
 		if sources == nil {
 			sources = make(map[string]host.Source)
 		}
-		sources[path] = host.Look(path)
+		sources[path] = lookBelow(path)
 	}
 	for i := range spec.Mounts {
 		m := &spec.Mounts[i]
@@ -117,7 +119,7 @@ func Probe(spec *specs.Spec) map[string]host.Source {
 			bound = bound || o == "bind" || o == "rbind"
 		}
 		if bound {
-			look(m.Source)
+			look(rootfs.Source(m))
 		}
 	}
 	if spec.Linux != nil && hasNamespace(spec, specs.UserNamespace) {
@@ -245,6 +247,25 @@ func withoutGroup(spec *specs.Spec) *specs.Spec {
 	l.CgroupsPath = ""
 	changed.Linux = &l
 	return &changed
+}
+
+// lookBelow looks at what a bind shows: a path, or one inside of another, behind a zero byte.
+func lookBelow(path string) host.Source {
+	top, sub, inside := strings.Cut(path, "\x00")
+	if !inside {
+		return host.Look(path)
+	}
+	root, err := safepath.OpenRoot(top)
+	if err != nil {
+		return host.Source{}
+	}
+	defer root.Close()
+	f, err := root.OpenFile(sub, unix.O_PATH, 0)
+	if err != nil {
+		return host.Source{}
+	}
+	defer f.Close()
+	return host.Look("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
 }
 
 // mayMakeGroups reports whether the caller may make control groups: the administrator

@@ -3,12 +3,14 @@ package snapshot
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
 	"path"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/containr/containr/internal/safepath"
 	"golang.org/x/sys/unix"
@@ -88,6 +90,44 @@ func (s *Store) copyTree(ctx context.Context, all []Info, dir string) error {
 	return c.dir("", top)
 }
 
+// CopyPart makes dir, which must not exist, a copy of the directory name in the tree of chain; symbolic links on the way
+// are followed inside the tree. Owners are those that the container sees, also where the store has others for them. If
+// there is no directory of that name, dir is not made.
+func (s *Store) CopyPart(ctx context.Context, chain ChainID, name, dir string) error {
+	err := s.withChain(chain, func(v *view) error {
+		at, n, err := v.resolve(name, true)
+		if err != nil || !n.isDir() {
+			return err
+		}
+		return s.copyPart(ctx, v, at, n, dir)
+	})
+	if err != nil {
+		return fmt.Errorf("copy %s of %s: %w", name, chain, err)
+	}
+	return nil
+}
+
+func (s *Store) copyPart(ctx context.Context, v *view, at string, n node, dir string) error {
+	mk, err := newMaker(Options{Rootless: s.opts.Rootless})
+	if err != nil {
+		return err
+	}
+	back, err := newUnshift(s.opts)
+	if err != nil {
+		return err
+	}
+	if back.self { // nobody else's ids can be had
+		back = unshift{}
+	}
+	root, err := makeRoot(dir, mk)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	c := copier{ctx: ctx, view: v, root: root, maker: mk, links: map[inodeID]string{}, from: at, back: back}
+	return c.dir(at, n)
+}
+
 // inodeID names a file of one layer, to find its other names.
 type inodeID struct {
 	layer int
@@ -101,6 +141,22 @@ type copier struct {
 	root  *safepath.Root
 	maker maker
 	links map[inodeID]string // where a file with several names was copied to
+	from  string             // what is copied, if not all of the view: the copy's top
+	back  unshift            // owners are changed by it
+}
+
+// target is where name of the view is in the copy.
+func (c *copier) target(name string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(name, c.from), "/")
+}
+
+// meta is what a copy gets besides its content.
+func (c *copier) meta(n node, name string) (meta, error) {
+	m, err := c.view.meta(n, name)
+	if err == nil {
+		err = c.back.apply(&m)
+	}
+	return m, err
 }
 
 // dir copies what is in the directory n, which exists in the copy, and then
@@ -118,11 +174,11 @@ func (c *copier) dir(name string, n node) error {
 			return err
 		}
 	}
-	m, err := c.view.meta(n, name)
+	m, err := c.meta(n, name)
 	if err != nil {
 		return err
 	}
-	fd, err := openDir(c.root, name)
+	fd, err := openDir(c.root, c.target(name))
 	if err != nil {
 		return err
 	}
@@ -155,7 +211,7 @@ func (c *copier) entry(name string, dirs []int) error {
 	if err != nil || !n.exists() {
 		return err
 	}
-	d, base, err := c.root.Parent(name)
+	d, base, err := c.root.Parent(c.target(name))
 	if err != nil {
 		return err
 	}
@@ -167,7 +223,7 @@ func (c *copier) entry(name string, dirs []int) error {
 	}
 	id := inodeID{n.layer, n.st.Ino}
 	if first, ok := c.links[id]; ok {
-		old, oldBase, err := c.root.Parent(first)
+		old, oldBase, err := c.root.Parent(c.target(first))
 		if err != nil {
 			return err
 		}
@@ -184,7 +240,7 @@ func (c *copier) file(name string, n node, d *safepath.Dir, base string) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.view.meta(n, name)
+	m, err := c.meta(n, name)
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,273 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/containr/containr/internal/present"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/volume"
+)
+
+func (p *Program) volumeCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:     "volume COMMAND",
+		Short:   "Make and remove volumes: data that outlives containers",
+		GroupID: groupSystem,
+		Long: "Make and remove volumes: directories with a name, which outlive the containers that see them.\n\n" +
+			"A volume is made when a container first wants it: `containr run -v data:/var/lib/data ...`. What the\n" +
+			"image has at that place is copied into it while it is empty.",
+		Args: cobra.ArbitraryArgs,
+		RunE: groupOfCommands,
+	}
+	cmd.AddCommand(p.volumeCreateCommand(), p.volumeListCommand(), p.volumeInspectCommand(), p.volumeRemoveCommand(), p.volumePruneCommand())
+	return cmd
+}
+
+func (p *Program) volumeCreateCommand() *cobra.Command {
+	labels := map[string]string{}
+	var driver string
+	cmd := &cobra.Command{
+		Use:                   "create [FLAGS] [VOLUME]",
+		Short:                 "Make a volume",
+		Long:                  "Make a volume and print its name. One that is there already stays as it is.",
+		Args:                  cobra.MaximumNArgs(1),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if driver != volume.DriverLocal {
+				return usageErrorf("volume create: driver %s: there is only %s", driver, volume.DriverLocal)
+			}
+			req := engine.VolumeRequest{Labels: labels}
+			if len(args) > 0 {
+				req.Name = args[0]
+				if err := volume.ValidateName(req.Name); err != nil {
+					return &usageError{text: err.Error(), err: err}
+				}
+			}
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			v, err := e.CreateVolume(cmd.Context(), req)
+			if err == nil {
+				_, err = fmt.Fprintln(p.Out, v.Name)
+			}
+			return err
+		},
+	}
+	set := cmd.Flags()
+	set.StringVarP(&driver, "driver", "d", volume.DriverLocal, "the kind of volume: "+volume.DriverLocal)
+	binder{set, ""}.value("label", "", "note `KEY[=VALUE]` on it", enter(labels, container.ParseLabel))
+	return cmd
+}
+
+// volumeRow is a line of volume ls, and what a template may name.
+type volumeRow struct {
+	Name, Driver, Scope, Mountpoint, Labels, Links, Size, CreatedAt string
+	labels                                                          map[string]string
+}
+
+// Label is the value of a label.
+func (r volumeRow) Label(name string) string { return r.labels[name] }
+
+var volumeFilters = []string{"dangling", "driver", "label", "name"}
+
+func (p *Program) volumeListCommand() *cobra.Command {
+	var filters []string
+	var format string
+	var quiet, size bool
+	cmd := &cobra.Command{
+		Use: "ls [FLAGS]", Aliases: []string{"list"}, Short: "List volumes", Args: exactArgs(0), DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f, err := present.ParseFilters(filters, volumeFilters...)
+			if err != nil {
+				return err
+			}
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			list, err := e.Volumes(cmd.Context(), size)
+			if err != nil {
+				return err
+			}
+			rows := []volumeRow{}
+			for _, v := range list {
+				if f.Exactly("driver", v.Driver) && f.Labels("label", v.Labels) &&
+					f.Any("name", func(s string) bool { return strings.Contains(v.Name, s) }) &&
+					f.Any("dangling", func(s string) bool { return isTrue(s) == (len(v.Containers) == 0) }) {
+					rows = append(rows, rowOfVolume(v))
+				}
+			}
+			if quiet && format == "" {
+				for _, r := range rows {
+					fmt.Fprintln(p.Out, r.Name)
+				}
+				return nil
+			}
+			columns := []present.Column{{Field: "Driver", Title: "DRIVER"}, {Field: "Name", Title: "VOLUME NAME"}}
+			if size {
+				columns = append(columns, present.Column{Field: "Links", Title: "LINKS"}, present.Column{Field: "Size", Title: "SIZE"})
+			}
+			return present.Rows(p.text(), present.List{Format: format, Columns: columns}, rows)
+		},
+	}
+	set := cmd.Flags()
+	set.StringArrayVarP(&filters, "filter", "f", nil, "only those with `KEY=VALUE`: "+strings.Join(volumeFilters, ", "))
+	set.StringVar(&format, "format", "", "print as table, 'table `TEMPLATE`', json or TEMPLATE (Go's)")
+	set.BoolVarP(&quiet, "quiet", "q", false, "print names alone")
+	set.BoolVarP(&size, "size", "s", false, "print how many containers have them and what they take on disk, too")
+	return cmd
+}
+
+func isTrue(s string) bool {
+	b, err := strconv.ParseBool(s)
+	return err == nil && b
+}
+
+func rowOfVolume(v engine.UsedVolume) volumeRow {
+	r := volumeRow{Name: v.Name, Driver: v.Driver, Scope: "local", Mountpoint: v.Path, Links: "N/A", Size: "N/A", CreatedAt: present.At(v.Created), labels: v.Labels}
+	if v.Bytes >= 0 {
+		r.Links, r.Size = strconv.Itoa(len(v.Containers)), present.Size(v.Bytes)
+	}
+	var labels []string
+	for key, value := range v.Labels {
+		labels = append(labels, key+"="+value)
+	}
+	slices.Sort(labels)
+	r.Labels = strings.Join(labels, ",")
+	return r
+}
+
+// inspectedVolume is a volume in docker's form.
+type inspectedVolume struct {
+	CreatedAt  string
+	Driver     string
+	Labels     map[string]string
+	Mountpoint string
+	Name       string
+	Options    map[string]string
+	Scope      string
+	// Containers are the names of those that have it, and SnapshotOf the volume that it is a state of.
+	Containers []string
+	SnapshotOf string `json:",omitempty"`
+}
+
+func (p *Program) volumeInspectCommand() *cobra.Command {
+	var format string
+	cmd := &cobra.Command{
+		Use: "inspect [FLAGS] VOLUME...", Short: "Print all that is known of volumes",
+		Long: "Print all that is known of volumes, as JSON in docker's form, with the containers that have them.",
+		Args: minArgs(1), DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			found := []inspectedVolume{}
+			var failures []error
+			for _, name := range args {
+				v, err := e.Volume(cmd.Context(), name)
+				if err != nil {
+					failures = append(failures, err)
+					continue
+				}
+				i := inspectedVolume{CreatedAt: v.Created.Format(time.RFC3339), Driver: v.Driver, Labels: v.Labels, Mountpoint: v.Path, Name: v.Name,
+					Scope: "local", Containers: v.Containers, SnapshotOf: v.Of}
+				if i.Containers == nil {
+					i.Containers = []string{}
+				}
+				found = append(found, i)
+			}
+			if err := present.Documents(p.text(), format, found); err != nil {
+				return err
+			}
+			return errors.Join(failures...)
+		},
+	}
+	cmd.Flags().StringVarP(&format, "format", "f", "", "print as json, or by a `TEMPLATE` (Go's)")
+	return cmd
+}
+
+func (p *Program) volumeRemoveCommand() *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use: "rm [FLAGS] VOLUME...", Aliases: []string{"remove"}, Short: "Remove volumes and all that is in them",
+		Long: "Remove volumes and all that is in them. One that a container has, whether it runs or not, is not removed.",
+		Args: minArgs(1), DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			var failures []error
+			for _, name := range args {
+				v, err := e.RemoveVolume(cmd.Context(), name)
+				if force && errors.Is(err, volume.ErrNotFound) {
+					continue
+				}
+				if err != nil {
+					failures = append(failures, err)
+					continue
+				}
+				fmt.Fprintln(p.Out, v.Name)
+			}
+			return errors.Join(failures...)
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not complain about one that is not there")
+	return cmd
+}
+
+func (p *Program) volumePruneCommand() *cobra.Command {
+	var all, force bool
+	var filters []string
+	cmd := &cobra.Command{
+		Use: "prune [FLAGS]", Short: "Remove the volumes that no container has",
+		Long: "Remove the volumes without a name that no container has, and with --all those with a name too. Snapshots stay.",
+		Args: exactArgs(0), DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			f, err := present.ParseFilters(filters, "all", "label", "label!")
+			if err != nil {
+				return err
+			}
+			all = all || len(f["all"]) > 0 && f.Any("all", isTrue)
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			what := "all volumes without a name that no container has"
+			if all {
+				what = "all volumes that no container has"
+			}
+			if err := p.confirm(cmd.Context(), "prune", what, force); err != nil {
+				return err
+			}
+			gone, freed, err := e.PruneVolumes(cmd.Context(), func(v volume.Volume) bool {
+				return (all || v.Anonymous) && f.Labels("label", v.Labels) && f.NoLabels("label!", v.Labels)
+			})
+			for i, v := range gone {
+				if i == 0 {
+					fmt.Fprintln(p.Out, "Deleted Volumes:")
+				}
+				fmt.Fprintln(p.Out, v.Name)
+			}
+			if err == nil {
+				_, err = fmt.Fprintf(p.Out, "Total reclaimed space: %s\n", present.Size(freed))
+			}
+			return err
+		},
+	}
+	set := cmd.Flags()
+	set.BoolVarP(&all, "all", "a", false, "remove those with a name, too")
+	set.BoolVarP(&force, "force", "f", false, "do not ask")
+	set.StringArrayVar(&filters, "filter", nil, "only those with `KEY=VALUE`: all, label, label!")
+	return cmd
+}

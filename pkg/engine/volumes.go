@@ -1,0 +1,518 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/safepath"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/events"
+	"github.com/containr/containr/pkg/volume"
+)
+
+// provide makes the volumes that a container is to have and does not find, puts what the image has there into those that
+// are empty, and finds the images that it is to see. Its volumes cannot be removed until p.release.
+func (e *Engine) provide(ctx context.Context, p *prepared, o prepareOptions) error {
+	p.config.Mounts = withImageVolumes(p)
+	p.contents = map[string]container.Content{}
+	for i := range p.config.Mounts {
+		m := &p.config.Mounts[i]
+		var err error
+		switch m.Type {
+		case container.MountVolume:
+			err = e.provideVolume(ctx, p, m, o)
+		case container.MountImage:
+			err = e.provideImage(ctx, p, m, o)
+		}
+		if err != nil {
+			return fmt.Errorf("mount on %s: %w", m.Target, err)
+		}
+	}
+	// Only now: filling wants each of them to itself, and one may be seen in two places.
+	var err error
+	p.held, err = e.holdVolumes(ctx, p.config)
+	return err
+}
+
+// withImageVolumes adds the volumes that the image wants, in places where the user has put nothing.
+func withImageVolumes(p *prepared) []container.Mount {
+	mounts := slices.Clone(p.config.Mounts)
+	if p.image == nil {
+		return mounts
+	}
+	for _, target := range slices.Sorted(maps.Keys(p.image.Config.Config.Volumes)) {
+		m, err := container.ParseVolume(target, "/")
+		if err != nil || m.Type != container.MountVolume || !m.Anonymous {
+			continue // no place that anything can be mounted on
+		}
+		if !slices.ContainsFunc(mounts, func(o container.Mount) bool { return o.Target == m.Target }) {
+			mounts = append(mounts, m)
+		}
+	}
+	return mounts
+}
+
+func (e *Engine) provideVolume(ctx context.Context, p *prepared, m *container.Mount, o prepareOptions) error {
+	store, err := e.volumes()
+	if err != nil {
+		return err
+	}
+	if strings.Contains(m.Source, "@") { // the state of a volume that was kept: it stays as it is
+		m.ReadOnly, m.NoCopy = true, true
+		if m.Own {
+			return fmt.Errorf("volume %s: a snapshot cannot be written: leave out U", m.Source)
+		}
+	} else if err := e.ensureVolume(ctx, store, p, m); err != nil {
+		return err
+	}
+	if p.image != nil && !m.NoCopy && m.Subpath == "" && !o.look {
+		if err := e.fillVolume(ctx, store, p, m); err != nil {
+			return err
+		}
+	}
+	content := container.Content{Type: "bind", Source: store.Path(m.Source), Options: []string{"bind", "rprivate"}}
+	if p.home.mapped { // volumes have the owners that containers see
+		content.Options = append(content.Options, "idmap")
+	}
+	p.contents[m.Target] = content
+	return nil
+}
+
+// ensureVolume makes a volume that is not there. One without a name goes with a container that goes by itself.
+func (e *Engine) ensureVolume(ctx context.Context, store *volume.Store, p *prepared, m *container.Mount) error {
+	v := volume.Volume{Name: m.Source, Labels: m.Labels, Anonymous: m.Anonymous}
+	if m.Source == "" {
+		v.Name = volume.RandomName()
+		if p.config.AutoRemove {
+			v.Owner = p.place.ID
+		}
+	} else if _, err := store.Get(m.Source); !errors.Is(err, volume.ErrNotFound) {
+		return err
+	}
+	_, err := store.Create(ctx, v, nil)
+	if errors.Is(err, volume.ErrExists) { // somebody else needs it, too
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	m.Source = v.Name
+	p.volumes = append(p.volumes, v.Name)
+	e.tellVolume(events.Create, v.Name)
+	return nil
+}
+
+// fillVolume copies what the image has at the target into a volume that is empty.
+func (e *Engine) fillVolume(ctx context.Context, store *volume.Store, p *prepared, m *container.Mount) error {
+	snapshots, err := p.home.snapshots(e)
+	if err != nil {
+		return err
+	}
+	idle := func() (bool, error) { return e.idleVolume(m.Source) }
+	_, err = store.Fill(ctx, m.Source, idle, func(dir string) error {
+		return snapshots.CopyPart(ctx, p.chain, strings.TrimPrefix(m.Target, "/"), dir)
+	})
+	return err
+}
+
+// idleVolume reports whether no container that runs has the volume. Its lock is held, so none begins to.
+func (e *Engine) idleVolume(name string) (bool, error) {
+	users, err := e.usersOf(name)
+	for _, r := range users {
+		st, err := e.State(r)
+		if errors.Is(err, container.ErrNotFound) {
+			continue
+		}
+		if err != nil || st.PID != 0 {
+			return false, err
+		}
+	}
+	return err == nil, err
+}
+
+// provideImage finds an image that is to be seen in a container.
+func (e *Engine) provideImage(ctx context.Context, p *prepared, m *container.Mount, o prepareOptions) error {
+	if p.home.mapped {
+		return errors.New("an image cannot be shown in a container with --uidmap yet")
+	}
+	img, err := e.findImage(ctx, container.Config{Image: m.Source, Platform: p.config.Platform, Pull: p.config.Pull}, o.progress)
+	if err != nil {
+		return err
+	}
+	images, err := e.images()
+	if err != nil {
+		return err
+	}
+	snapshots, err := p.home.presented(e)
+	if err != nil {
+		return err
+	}
+	chain := chainOf(img)
+	if !snapshots.Has(chain) {
+		if _, err := unpackStored(ctx, snapshots, images, img); err != nil {
+			return err
+		}
+	}
+	mounts, err := snapshots.View(ctx, chain)
+	if err != nil {
+		return err
+	}
+	mount := specMount(mounts[0])
+	if m.Subpath != "" && mount.Type != "bind" {
+		return errors.New("image-subpath: only of an image that has one layer")
+	}
+	m.Chain = string(chain)
+	options := slices.DeleteFunc(mount.Options, func(o string) bool { return o == "ro" }) // the mount is
+	p.contents[m.Target] = container.Content{Type: mount.Type, Source: mount.Source, Options: append(options, "rprivate")}
+	return nil
+}
+
+// giveVolumes gives all that is in volumes with the option U to the user whom the program runs as.
+func (e *Engine) giveVolumes(p *prepared, spec *specs.Spec) error {
+	store, err := e.volumes()
+	if err != nil {
+		return err
+	}
+	for _, m := range p.config.Mounts {
+		if m.Type != container.MountVolume || !m.Own {
+			continue
+		}
+		if spec.Process == nil {
+			return fmt.Errorf("mount on %s: U: nobody runs in the container", m.Target)
+		}
+		uid, gid := int(spec.Process.User.UID), int(spec.Process.User.GID)
+		if !p.home.mapped && p.config.Namespaces.User != container.HostNamespace {
+			uid, gid = outsideID(p.config.UIDMap, uid), outsideID(p.config.GIDMap, gid)
+		}
+		if err := safepath.ChownAll(store.Path(m.Source), m.Subpath, uid, gid); err != nil {
+			return fmt.Errorf("volume %s: %w", m.Source, err)
+		}
+	}
+	return nil
+}
+
+// outsideID is the host's number of an id in a container.
+func outsideID(maps []specs.LinuxIDMapping, id int) int {
+	for _, m := range maps {
+		if id >= int(m.ContainerID) && id-int(m.ContainerID) < int(m.Size) {
+			return int(m.HostID) + id - int(m.ContainerID)
+		}
+	}
+	return id
+}
+
+// holdVolumes keeps the volumes of a container from being removed and replaced.
+func (e *Engine) holdVolumes(ctx context.Context, c container.Config) ([]*durable.Lock, error) {
+	var held []*durable.Lock
+	for _, name := range volumesOf(c) {
+		store, err := e.volumes()
+		if err != nil {
+			return held, err
+		}
+		lock, err := store.Hold(ctx, name)
+		if err != nil {
+			return held, err
+		}
+		held = append(held, lock)
+	}
+	return held, nil
+}
+
+func release(held []*durable.Lock) {
+	for _, lock := range held {
+		lock.Release()
+	}
+}
+
+// release lets go of the volumes.
+func (p *prepared) release() {
+	release(p.held)
+	p.held = nil
+}
+
+// unprovide takes away the volumes that were made for a container that is not to be, unless somebody else has found them.
+func (e *Engine) unprovide(ctx context.Context, p *prepared) error {
+	var failures []error
+	for _, name := range p.volumes {
+		_, err := e.dropVolume(ctx, name)
+		failures = append(failures, ignore(err, volume.ErrInUse, volume.ErrNotFound))
+	}
+	return errors.Join(failures...)
+}
+
+// ignore returns nil for an error that is one of those.
+func ignore(err error, those ...error) error {
+	for _, e := range those {
+		if errors.Is(err, e) {
+			return nil
+		}
+	}
+	return err
+}
+
+// volumesOf lists the volumes of a container, each once.
+func volumesOf(c container.Config) []string {
+	var names []string
+	for _, m := range c.Mounts {
+		if m.Type == container.MountVolume && m.Source != "" {
+			names = append(names, m.Source)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// usersOf lists the containers that have a volume, whether they run or not.
+func (e *Engine) usersOf(name string) ([]container.Record, error) {
+	all, err := e.allUsers()
+	return all[name], err
+}
+
+// allUsers lists for each volume the containers that have it. They are read from the records of containers: there is no
+// other list that could differ.
+func (e *Engine) allUsers() (map[string][]container.Record, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return nil, err
+	}
+	records, err := containers.List()
+	users := map[string][]container.Record{}
+	for _, r := range records {
+		for _, name := range volumesOf(r.Config) {
+			users[name] = append(users[name], r)
+		}
+	}
+	return users, err
+}
+
+// removeAnonymous removes the volumes without a name of a container that is gone, but for those that others have.
+func (e *Engine) removeAnonymous(ctx context.Context, record container.Record) error {
+	var failures []error
+	for _, m := range record.Config.Mounts {
+		if m.Type == container.MountVolume && m.Anonymous {
+			_, err := e.dropVolume(context.WithoutCancel(ctx), m.Source)
+			failures = append(failures, ignore(err, volume.ErrInUse, volume.ErrNotFound))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// removeOrphanVolumes removes the volumes of containers that were to take them along and are gone.
+func (e *Engine) removeOrphanVolumes() error {
+	store, err := e.volumes()
+	if err != nil {
+		return err
+	}
+	orphans, err := e.orphanVolumes(store)
+	for _, v := range orphans {
+		_, dropErr := e.dropVolume(context.Background(), v.Name)
+		err = errors.Join(err, ignore(dropErr, volume.ErrInUse, volume.ErrNotFound))
+	}
+	return err
+}
+
+// orphanVolumes lists them.
+func (e *Engine) orphanVolumes(store *volume.Store) ([]volume.Volume, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return nil, err
+	}
+	list, err := store.List()
+	return slices.DeleteFunc(list, func(v volume.Volume) bool { return v.Owner == "" || containers.Alive(v.Owner) }), err
+}
+
+// dropVolume removes a volume that no container has.
+func (e *Engine) dropVolume(ctx context.Context, name string) (volume.Volume, error) {
+	store, err := e.volumes()
+	if err != nil {
+		return volume.Volume{}, err
+	}
+	v, err := store.Remove(ctx, name, func(v volume.Volume) error {
+		users, err := e.usersOf(name)
+		if err != nil {
+			return err
+		}
+		if len(users) > 0 {
+			return &VolumeInUseError{name, namesOfRecords(users)}
+		}
+		return nil
+	})
+	if err == nil {
+		e.tellVolume(events.Destroy, v.Name)
+	}
+	return v, err
+}
+
+// VolumeInUseError says which containers have a volume.
+type VolumeInUseError struct {
+	Volume     string
+	Containers []string
+}
+
+// Error says so.
+func (e *VolumeInUseError) Error() string {
+	who := "container " + e.Containers[0] + " has it"
+	if len(e.Containers) > 1 {
+		who = "containers " + strings.Join(e.Containers, ", ") + " have it"
+	}
+	return fmt.Sprintf("volume %s: %s: %v", e.Volume, who, volume.ErrInUse)
+}
+
+// Unwrap is volume.ErrInUse.
+func (e *VolumeInUseError) Unwrap() error { return volume.ErrInUse }
+
+func namesOfRecords(records []container.Record) []string {
+	var names []string
+	for _, r := range records {
+		names = append(names, r.Name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// VolumeRequest asks for a volume.
+type VolumeRequest struct {
+	// Name may be empty: one is made up.
+	Name   string
+	Labels map[string]string
+}
+
+// CreateVolume makes a volume. One that is there already stays as it is, and is no error.
+func (e *Engine) CreateVolume(ctx context.Context, r VolumeRequest) (volume.Volume, error) {
+	store, err := e.volumes()
+	if err != nil {
+		return volume.Volume{}, err
+	}
+	v := volume.Volume{Name: r.Name, Labels: r.Labels}
+	if v.Name == "" {
+		v.Name, v.Anonymous = volume.RandomName(), true
+	}
+	if err := volume.ValidateName(v.Name); err != nil {
+		return v, err
+	}
+	made, err := store.Create(ctx, v, nil)
+	if errors.Is(err, volume.ErrExists) {
+		return store.Get(v.Name)
+	}
+	if err == nil {
+		e.tellVolume(events.Create, made.Name)
+	}
+	return made, err
+}
+
+// UsedVolume is a volume with what is known of it besides.
+type UsedVolume struct {
+	volume.Volume
+	// Path is where its content is on the host.
+	Path string
+	// Containers are the names of those that have it.
+	Containers []string
+	// Bytes is what it takes on disk, -1 if it was not measured.
+	Bytes int64
+}
+
+// Volumes lists the volumes, by name. With measure it says what they take on disk.
+func (e *Engine) Volumes(ctx context.Context, measure bool) ([]UsedVolume, error) {
+	store, err := e.volumes()
+	if err != nil {
+		return nil, err
+	}
+	list, err := store.List()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := e.attendToAll(ctx); err != nil {
+		return nil, err
+	}
+	users, err := e.allUsers()
+	if err != nil {
+		return nil, err
+	}
+	var all []UsedVolume
+	for _, v := range list {
+		u := UsedVolume{Volume: v, Path: store.Path(v.Name), Containers: namesOfRecords(users[v.Name]), Bytes: -1}
+		if measure {
+			if u.Bytes, err = bytesBelow(u.Path); err != nil {
+				return nil, err
+			}
+		}
+		all = append(all, u)
+	}
+	return all, nil
+}
+
+// bytesBelow is what a tree takes on disk.
+func bytesBelow(dir string) (int64, error) {
+	m, err := measure(dir)
+	if err != nil {
+		return 0, err
+	}
+	return m.total(), nil
+}
+
+// Volume finds one by its name.
+func (e *Engine) Volume(ctx context.Context, name string) (UsedVolume, error) {
+	store, err := e.volumes()
+	if err != nil {
+		return UsedVolume{}, err
+	}
+	v, err := store.Get(name)
+	if err != nil {
+		return UsedVolume{}, err
+	}
+	if _, err := e.attendToAll(ctx); err != nil {
+		return UsedVolume{}, err
+	}
+	users, err := e.usersOf(name)
+	return UsedVolume{Volume: v, Path: store.Path(name), Containers: namesOfRecords(users), Bytes: -1}, err
+}
+
+// RemoveVolume removes a volume that no container has. One with snapshots has to be without them first.
+func (e *Engine) RemoveVolume(ctx context.Context, name string) (volume.Volume, error) {
+	if _, err := e.attendToAll(ctx); err != nil {
+		return volume.Volume{}, err
+	}
+	return e.dropVolume(ctx, name)
+}
+
+// PruneVolumes removes the volumes that no container has and that may go; what they took on disk is told, too. Snapshots
+// stay: they are there for the day on which the volume is lost.
+func (e *Engine) PruneVolumes(ctx context.Context, doomed func(volume.Volume) bool) ([]volume.Volume, int64, error) {
+	list, err := e.Volumes(ctx, false)
+	if err != nil {
+		return nil, 0, err
+	}
+	store, err := e.volumes()
+	if err != nil {
+		return nil, 0, err
+	}
+	if err := store.Sweep(ctx); err != nil {
+		return nil, 0, err
+	}
+	var gone []volume.Volume
+	var freed int64
+	for _, u := range list {
+		if len(u.Containers) > 0 || u.Of != "" || !doomed(u.Volume) {
+			continue
+		}
+		bytes, err := bytesBelow(u.Path)
+		if err == nil {
+			_, err = e.dropVolume(ctx, u.Name)
+		}
+		if errors.Is(err, volume.ErrInUse) || errors.Is(err, volume.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return gone, freed, err
+		}
+		gone, freed = append(gone, u.Volume), freed+bytes
+	}
+	return gone, freed, nil
+}
