@@ -28,6 +28,8 @@ type attachOptions struct {
 	// visit says that the container is not ours to end: if our terminal goes away, it is left, as with the detach keys.
 	visit bool
 	keys  []byte
+	// to says which of its outputs are wanted.
+	to attachTo
 }
 
 func (p *Program) attachCommand() *cobra.Command {
@@ -145,7 +147,12 @@ func (p *Program) attachedStreams(ctx context.Context, a *engine.Attached, o att
 	} else {
 		defer context.AfterFunc(ctx, func() { a.Close() })()
 	}
-	ended, err = a.Copy(ctx, p.Out, p.Err, p.tellMissed)
+	stdout, stderr, done, err := o.to.outputs(p)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	ended, err = a.Copy(ctx, stdout, stderr, p.tellMissed)
 	if !o.sigProxy && ctx.Err() != nil {
 		return false, nil
 	}
@@ -205,7 +212,7 @@ func (p *Program) runWatched(ctx context.Context, config container.Config, flags
 	if err := a.Begin(); err != nil {
 		return err
 	}
-	return p.attached(ctx, a, attachOptions{sigProxy: flags.sigProxy, keys: flags.detachKeys})
+	return p.attached(ctx, a, attachOptions{sigProxy: flags.sigProxy, keys: flags.detachKeys, to: flags.attach})
 }
 
 // hostAddresses are where a published port is reached on the host, as ADDRESS:PORT.

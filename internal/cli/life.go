@@ -106,6 +106,7 @@ func (p *Program) startDetached(ctx context.Context, config container.Config, fl
 	progress := p.newProgress(flags.quiet)
 	defer progress.close()
 	req := engine.RunRequest{Config: config, Detach: true, Progress: progress.event}
+	req.Stdio[0] = flags.input
 	req.ConsoleSize = p.consoleSize()
 	if p.global.debug {
 		req.Traced = p.printTrace

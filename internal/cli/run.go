@@ -46,7 +46,10 @@ func (p *Program) runCommand() *cobra.Command {
 		if flags.detach {
 			return p.runDetached(cmd.Context(), config, flags)
 		}
-		if config.Restart.Wanted() || config.LogDriver != "" && config.LogDriver != logs.None || config.Health.Command != "" || !config.TTY && !flags.sigProxy {
+		if flags.attach.onlyInput() {
+			return p.runFed(cmd.Context(), config, flags)
+		}
+		if needsMonitor(config) || !config.TTY && !flags.sigProxy {
 			return p.runWatched(cmd.Context(), config, flags)
 		}
 		code, err := p.run(cmd.Context(), config, flags)
@@ -61,6 +64,21 @@ func (p *Program) runCommand() *cobra.Command {
 		return nil
 	}
 	return cmd
+}
+
+// needsMonitor reports whether a container that is to run in the foreground needs what only
+// the monitor does.
+func needsMonitor(c container.Config) bool {
+	switch c.LogDriver {
+	case "", logs.None:
+	case logs.JSONFile, logs.Local:
+		if c.TTY || c.AutoRemove {
+			return true // else the engine logs it, see engine.RunRequest
+		}
+	default:
+		return true
+	}
+	return c.Restart.Wanted() || c.Health.Command != ""
 }
 
 // suggestImage adds to the error of a pull the image that is here and has nearly the
@@ -105,7 +123,7 @@ func (p *Program) run(ctx context.Context, config container.Config, flags *runFl
 		req.ConsoleSize = p.consoleSize()
 		req.Attach = p.attachTerminal(config.Interactive, flags.sigProxy, flags.detachKeys)
 	} else {
-		done, err := p.giveStreams(&req.Streams, streamOptions{interactive: config.Interactive, step: flags.step})
+		done, err := p.giveStreams(&req.Streams, streamOptions{interactive: config.Interactive, step: flags.step, to: flags.attach})
 		if err != nil {
 			return 0, err
 		}
@@ -177,14 +195,21 @@ type streamOptions struct {
 	interactive bool
 	// step: the user is asked before each step.
 	step bool
+	// to says which of our outputs it gets.
+	to attachTo
 }
 
 // giveStreams gives our streams to a container without a terminal, and passes our
 // signals on to it: from just before it starts, or, where each step is asked for, from
 // when the program runs; until then Ctrl-C answers the question. done ends both.
 func (p *Program) giveStreams(req *engine.Streams, o streamOptions) (done func(), err error) {
-	streams, err := tty.OpenStreams(o.interactive, p.In, p.Out, p.Err)
+	stdout, stderr, closeNull, err := o.to.outputs(p)
 	if err != nil {
+		return nil, err
+	}
+	streams, err := tty.OpenStreams(o.interactive, p.In, stdout, stderr)
+	if err != nil {
+		closeNull()
 		return nil, err
 	}
 	req.Stdio = [3]*os.File{streams.In, streams.Out, streams.Err}
@@ -199,6 +224,7 @@ func (p *Program) giveStreams(req *engine.Streams, o streamOptions) (done func()
 	done = func() {
 		signals.Stop()
 		streams.Close()
+		closeNull()
 	}
 	req.Attach = func(r *engine.Running) (func() error, error) {
 		if o.step {

@@ -24,6 +24,8 @@ type runFlags struct {
 	detachKeys []byte
 	step       bool
 	detach     bool
+	attach     attachTo
+	input      *os.File // standard input of a container in the background; nil if it is as Config.Interactive says
 	cidFile    string
 	sigProxy   bool
 	quiet      bool
@@ -162,6 +164,7 @@ func (r *runFlags) container() {
 	b, c := binder{r.set, "Container"}, &r.config
 	if r.verb == "run" {
 		b.bool(&r.detach, "detach", "d", "run in the background, and print the container's id")
+		b.value("attach", "a", "connect only `STREAM` with it: stdin, stdout, stderr; with stdin alone it stays in the background", r.attach.add)
 	}
 	b.bool(&c.AutoRemove, "rm", "", "remove the container when it ends")
 	b.string(&c.Name, "name", "", "call the container `NAME`")
@@ -189,7 +192,7 @@ func (r *runFlags) container() {
 	})
 	b.value("restart", "", "start it again when it ends: `POLICY` no, always, on-failure[:MAX], unless-stopped", put(&c.Restart, container.ParseRestart))
 	r.health(b)
-	b.string(&c.LogDriver, "log-driver", "", "keep what it writes in the background with `DRIVER`: json-file, local, syslog, journald, none")
+	b.string(&c.LogDriver, "log-driver", "", "keep what it writes with `DRIVER`: json-file, local, syslog, journald, none")
 	b.value("log-opt", "", "an `OPTION` of the log driver: max-size=SIZE, max-file=N, labels=..., syslog-address=... and others", enter(c.LogOpts, container.ParseLogOption))
 	if r.verb == "run" {
 		b.bool(&r.step, "step", "", "wait for Enter before every step")
@@ -407,6 +410,10 @@ func (r *runFlags) finish(args []string) (container.Config, error) {
 		if r.entrypoint != "" {
 			c.Entrypoint = []string{r.entrypoint}
 		}
+	}
+	c.Interactive = c.Interactive || r.attach.in
+	if err := r.attach.check(c, r.detach); err != nil {
+		return c, err
 	}
 	err := r.plugs(&c)
 	if err != nil {

@@ -52,7 +52,8 @@ type RunRequest struct {
 // Streams connect a container in the foreground with its user.
 type Streams struct {
 	// Stdio are the container's standard input, output and error, nil for
-	// our own. They are not used if Config.TTY is set.
+	// our own. They are not used if Config.TTY is set. Of a detached container only
+	// standard input is used; nil for what Config.Interactive says.
 	Stdio [3]*os.File
 	// ConsoleSize is the size of the terminal of a container with one.
 	ConsoleSize *specs.Box
@@ -216,6 +217,8 @@ type execution struct {
 	request    RunRequest
 	started    *runtime.Started
 	running    Running
+	// copies are made of what a container in the foreground writes, if it has a log.
+	copies *output
 }
 
 // detached starts the program and leaves it to the monitor. There has to be one before:
@@ -230,7 +233,7 @@ func (x *execution) detached(ctx context.Context, attended *durable.Lock) (exit 
 		return Exit{}, false, err
 	}
 	defer announced.Close()
-	given, err := streams.New(x.record.Config.TTY, x.record.Config.Interactive)
+	given, err := x.giveDetached()
 	if err != nil {
 		return Exit{}, false, err
 	}
@@ -264,24 +267,30 @@ func (x *execution) handOver(ctx context.Context, attended *durable.Lock) error 
 
 // foreground executes the plan, waits for the program to end, and undoes the plan.
 func (x *execution) foreground(ctx context.Context) (exit Exit, started bool, err error) {
-	given := &streams.Given{Stdio: x.request.Stdio}
-	if x.record.Config.TTY {
-		if given, err = streams.New(true, true); err != nil {
-			return Exit{}, false, err
-		}
+	given, err := x.give()
+	if err != nil {
+		return Exit{}, false, err
+	}
+	if given.Held != nil {
 		defer given.Close()
 	}
 	if err := x.start(ctx, given); err != nil {
 		return Exit{}, false, err
 	}
 	defer x.close()
+	if x.logged() {
+		if x.copies, err = x.copyOutput(given); err != nil {
+			err = errors.Join(err, x.kill())
+		}
+	}
 	ended := false
 	defer func() {
 		if !exit.Left {
 			err = errors.Join(err, x.end(ended))
 		}
 	}()
-	code, err := x.attended(ctx)
+	code, waitErr := x.attended(ctx)
+	err = errors.Join(err, waitErr)
 	if errors.Is(err, errLeft) {
 		return Exit{ID: x.record.ID, Left: true}, true, nil
 	}
@@ -490,10 +499,10 @@ func (x *execution) attended(ctx context.Context) (code int, err error) {
 	return code, err
 }
 
-// wait waits for the exit status. The keeper of a container with a terminal stays until
-// it is ended, others end by themselves.
+// wait waits for the exit status. The keeper of a container with a terminal or a log stays
+// until it is ended, others end by themselves.
 func (x *execution) wait(ctx context.Context) (int, error) {
-	if !x.record.Config.TTY {
+	if !x.record.Config.TTY && x.copies == nil {
 		return wait(x.running.keeper, container.ExitFile(x.dir))
 	}
 	keeper, err := x.runtime.Keeper(x.record.ID)
@@ -503,6 +512,9 @@ func (x *execution) wait(ctx context.Context) (int, error) {
 	defer keeper.Close()
 	if _, err := keeper.AwaitExit(ctx, container.ExitFile(x.dir)); err != nil {
 		return 0, err
+	}
+	if x.copies != nil {
+		x.copies.finish()
 	}
 	if err := keeper.End(); err != nil {
 		return 0, err

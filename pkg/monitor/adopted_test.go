@@ -44,7 +44,7 @@ func TestOutputOfAnotherDoesNotHoldTheEndUp(t *testing.T) {
 	if _, err := writer.Write(last); err != nil {
 		t.Fatal(err)
 	}
-	c := &adopted{id: "test", chunk: 4096, log: log, hub: &hub{clients: map[*client]bool{}},
+	c := &copier{id: "test", chunk: 4096, log: log, hub: &hub{clients: map[*client]bool{}},
 		ends: &streams.Ends{Outputs: []streams.Output{{Stream: logs.Stdout, From: from, TrayOut: trayOut, TrayIn: trayIn}}}}
 	var strangers sync.WaitGroup
 	for range 4 {
@@ -106,7 +106,7 @@ func TestBothTraysAreRecovered(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, order := range [][2]int{{0, 1}, {1, 0}} {
-		c := &adopted{id: "test", chunk: 4096, log: open(), hub: &hub{clients: map[*client]bool{}},
+		c := &copier{id: "test", chunk: 4096, log: open(), hub: &hub{clients: map[*client]bool{}},
 			ends: &streams.Ends{Outputs: []streams.Output{outputs[order[0]], outputs[order[1]]}}}
 		c.recover()
 		c.log.Close()

@@ -365,7 +365,7 @@ func (m *Monitor) open(id string) (container.Record, *adopted, error) {
 	if err != nil {
 		return record, nil, err
 	}
-	c := &adopted{m: m, id: id, keeper: keeper, hub: m.hub(id, nil)}
+	c := &adopted{copier: copier{id: id, hub: m.hub(id, nil)}, m: m, keeper: keeper}
 	if err := c.open(record); err != nil {
 		c.close()
 		return record, nil, err

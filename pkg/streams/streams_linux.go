@@ -42,18 +42,28 @@ type Given struct {
 	Held    *runtime.Held
 
 	ours []*os.File
+	// lent says that Stdio[0] is the caller's.
+	lent bool
+	// send is where the message was sent to, if HangUp is to send another one.
+	send *os.File
+}
+
+// Started closes what the container and its keeper have by now, but for what HangUp needs.
+func (g *Given) Started() {
+	if g.lent {
+		g.Stdio[0] = nil
+	}
+	closeAll(append(g.ours, g.Stdio[0], g.Stdio[1], g.Stdio[2], g.Console))
+	g.ours, g.Stdio, g.Console = nil, [3]*os.File{}, nil
 }
 
 // Close closes what the container and its keeper have by now.
 func (g *Given) Close() {
+	g.Started()
 	if g.Held != nil {
-		g.ours = append(g.ours, g.Held.Socket, g.Held.Ear, g.Held.Bell)
+		closeAll([]*os.File{g.Held.Socket, g.Held.Ear, g.Held.Bell})
 	}
-	for _, f := range append(g.ours, g.Stdio[0], g.Stdio[1], g.Stdio[2], g.Console) {
-		if f != nil {
-			f.Close()
-		}
-	}
+	closeAll([]*os.File{g.send})
 }
 
 // New makes the streams of a container with a terminal or without. Without, and unless
@@ -77,8 +87,8 @@ func New(terminal, interactive bool) (g *Given, err error) {
 		return g, err
 	}
 	if !terminal {
-		g.ours = append(g.ours, send)
-		return g, g.pipes(send, interactive)
+		g.send = send
+		return g, g.pipes(interactive)
 	}
 	g.Console = send
 	if g.Stdio[0], err = os.Open(os.DevNull); err != nil {
@@ -88,7 +98,19 @@ func New(terminal, interactive bool) (g *Given, err error) {
 	return g, err
 }
 
-func (g *Given) pipes(send *os.File, interactive bool) error {
+// Outputs makes the streams of a container without a terminal that has the caller's standard
+// input. HangUp can be called.
+func Outputs(input *os.File) (*Given, error) {
+	g, err := New(false, false)
+	if err != nil {
+		return nil, err
+	}
+	closeAll(g.Stdio[:1])
+	g.Stdio[0], g.lent = input, true
+	return g, nil
+}
+
+func (g *Given) pipes(interactive bool) error {
 	var message []int
 	add := func(f *os.File) {
 		g.ours = append(g.ours, f)
@@ -114,10 +136,43 @@ func (g *Given) pipes(send *os.File, interactive bool) error {
 		add(r)
 		add(w)
 	}
-	if err := unix.Sendmsg(int(send.Fd()), []byte("streams"), unix.UnixRights(message...), nil, 0); err != nil {
+	return g.hand(message)
+}
+
+// hand puts a message into the queue of the keeper's socket.
+func (g *Given) hand(message []int) error {
+	if err := unix.Sendmsg(int(g.send.Fd()), []byte("streams"), unix.UnixRights(message...), nil, 0); err != nil {
 		return fmt.Errorf("hand them to the keeper: %w", err)
 	}
 	return nil
+}
+
+// HangUp takes the reading end of an output away from the keeper: when the caller has closed
+// his, the container's next write fails, as on any pipe whose reader has gone. In its place
+// the keeper holds one that is at its end. Started was called, and not Close.
+func (g *Given) HangUp(s logs.Stream) error {
+	files, err := runtime.LookInto(g.Held.Socket)
+	if err != nil {
+		return err
+	}
+	defer closeAll(files)
+	ended, w, err := pipe()
+	if err != nil {
+		return err
+	}
+	w.Close()
+	defer ended.Close()
+	message := make([]int, len(files))
+	for i, f := range files {
+		message[i] = int(f.Fd())
+	}
+	message[s] = int(ended.Fd()) // as Find has it: 1 is output, 2 is error
+	if err := g.hand(message); err != nil {
+		return err
+	}
+	// The old message, which is the first: what is received without room for descriptors closes them.
+	_, _, err = unix.Recvfrom(int(g.Held.Socket.Fd()), make([]byte, 64), unix.MSG_DONTWAIT)
+	return os.NewSyscallError("recvfrom", err)
 }
 
 // input makes standard input and returns our end.

@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/pkg/logs"
+	"github.com/containr/containr/pkg/monitor"
+	"github.com/containr/containr/pkg/streams"
+)
+
+// A container in the foreground that stays after its end has a log, as one that runs detached
+// does. Its outputs are pipes then, which its keeper holds, and we copy them to the log and to
+// the files that the caller gave. One that is removed at its end needs none: its outputs are
+// these files themselves, which costs nothing.
+
+// logged reports whether what a container in the foreground writes is kept.
+func (x *execution) logged() bool {
+	c := x.record.Config
+	return !c.TTY && !c.AutoRemove && c.LogDriver != logs.None
+}
+
+// give makes the streams of a container in the foreground. The caller closes them if there
+// is something for the keeper to hold; else they are the request's.
+func (x *execution) give() (*streams.Given, error) {
+	switch input := x.request.Stdio[0]; {
+	case x.record.Config.TTY:
+		return streams.New(true, true)
+	case !x.logged():
+		return &streams.Given{Stdio: x.request.Stdio}, nil
+	case input == nil:
+		return streams.Outputs(os.Stdin)
+	default:
+		return streams.Outputs(input)
+	}
+}
+
+// giveDetached makes the streams of a container that runs detached.
+func (x *execution) giveDetached() (*streams.Given, error) {
+	c := x.record.Config
+	if input := x.request.Stdio[0]; input != nil && !c.TTY {
+		return streams.Outputs(input)
+	}
+	return streams.New(c.TTY, c.Interactive)
+}
+
+// output is what a container in the foreground writes, on its way to its log and to us.
+type output struct {
+	given *streams.Given
+	to    [2]*os.File // copies of the request's
+	from  *monitor.Foreground
+}
+
+// copyOutput begins to copy the output of a container that has just been started.
+func (x *execution) copyOutput(given *streams.Given) (*output, error) {
+	given.Started()
+	keeper, err := x.runtime.Keeper(x.record.ID)
+	if err != nil {
+		return nil, err
+	}
+	defer keeper.Close()
+	ends, err := streams.Find(keeper, false)
+	if err != nil {
+		return nil, err
+	}
+	c := &output{given: given}
+	for i, f := range [...]*os.File{x.request.Stdio[1], x.request.Stdio[2]} {
+		if f == nil {
+			f = [...]*os.File{os.Stdout, os.Stderr}[i]
+		}
+		if c.to[i], err = duplicate(f); err != nil {
+			ends.Close()
+			return nil, err
+		}
+	}
+	c.from = monitor.OpenForeground(x.root, x.run, x.record, ends, c.write)
+	c.from.Start()
+	return c, nil
+}
+
+// duplicate opens a file once more, so that both can be closed. A write to it whose reader has
+// gone is an error and no more, though the file be our standard output.
+func duplicate(f *os.File) (*os.File, error) {
+	n, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return nil, fmt.Errorf("duplicate %s: %w", f.Name(), err)
+	}
+	return os.NewFile(uintptr(n), f.Name()), nil
+}
+
+// write writes what the container has written where we write to. If that cannot be, the
+// container's next write to this output fails too: as if it had the file itself.
+func (c *output) write(o *streams.Output, data []byte) error {
+	_, err := c.to[o.Stream-1].Write(data)
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, unix.EPIPE) {
+		slog.Error("write the container's output", "error", err)
+	}
+	return errors.Join(err, c.given.HangUp(o.Stream), o.From.Close())
+}
+
+// finish copies the rest of the output of a container that has ended.
+func (c *output) finish() {
+	if err := c.from.Finish(); err != nil {
+		slog.Error("write the log", "error", err)
+	}
+	for _, f := range c.to {
+		f.Close()
+	}
+}
