@@ -1,5 +1,6 @@
 // Command containr-monitor looks after the containers of one state root that run
-// detached. containr starts it when it is needed; see package monitor.
+// detached. containr starts it when it is needed; see package monitor. With the argument
+// drain it holds the terminal of a program that its user has left.
 package main
 
 import (
@@ -18,6 +19,12 @@ import (
 const readyFD = 3
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == monitor.DrainWord {
+		if err := monitor.ReadToEnd(os.Stdin); err != nil {
+			os.Exit(1)
+		}
+		return
+	}
 	if len(os.Args) < 4 {
 		fmt.Fprintln(os.Stderr, "containr-monitor is started by containr: it looks after containers that run detached")
 		os.Exit(125)

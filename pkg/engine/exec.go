@@ -122,13 +122,22 @@ func (e *Engine) attendExec(ctx context.Context, record container.Record, r Exec
 	}
 	_, err = awaitProcess(leaving, process, -1)
 	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
-		return Exit{ID: record.ID, Left: true}, detach()
+		return Exit{ID: record.ID, Left: true}, errors.Join(detach(), e.holdTerminal(run.Console))
 	}
 	if err != nil {
 		return Exit{}, errors.Join(err, run.Signal(unix.SIGKILL), detach())
 	}
 	code, err := waitStatus(s.PID)
 	return Exit{ID: record.ID, Code: code}, errors.Join(err, detach())
+}
+
+// holdTerminal keeps the terminal of a program that its user has left.
+func (e *Engine) holdTerminal(terminal *os.File) error {
+	m, err := e.monitor()
+	if err != nil {
+		return err
+	}
+	return m.Drain(terminal)
 }
 
 // waitStatus waits for a child of ours.

@@ -238,10 +238,8 @@ func (c *Client) execute() error {
 		return fmt.Errorf("monitor: %w", err)
 	}
 	defer log.Close()
-	// What a careless parent has left open to us, whose end somebody may wait for, is not
-	// the monitor's.
-	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
-		return fmt.Errorf("monitor: close_range: %w", err)
+	if err := keepOthersOut(); err != nil {
+		return err
 	}
 	cmd := exec.Command(c.Program, append([]string{c.Root, c.Run}, c.Command...)...)
 	cmd.Stderr, cmd.ExtraFiles, cmd.Dir = log, []*os.File{theirs}, "/"

@@ -308,6 +308,22 @@ func TestDetachKeysMayBeOthers(t *testing.T) {
 	x.ends(0)
 }
 
+// A program of exec that its user leaves runs on, and is not stopped by what it writes.
+func TestExecRunsOnWhenItIsLeft(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "-d", "--name", "left", "base", "sleep", "1000")
+	x.ends(0)
+	x.containr("exec", "-it", "left", "sh", "-c", `mkfifo /go /done; echo ready; read y </go; seq 100000; echo "done $y" >/done`)
+	x.expect("ready\r\n")
+	x.types("\x10\x11")
+	x.ends(0)
+	x.containr("exec", "left", "sh", "-c", `echo well >/go; cat /done`)
+	x.expect("done well")
+	x.ends(0)
+	x.containr("rm", "-f", "left")
+	x.ends(0)
+}
+
 // A terminal whose containr was killed is somebody else's again, and the container runs on: attach finds it.
 func TestTerminalOutlivesContainr(t *testing.T) {
 	x := newTerminal(t)
