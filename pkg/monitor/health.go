@@ -2,6 +2,7 @@ package monitor
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -130,7 +131,12 @@ func (c *adopted) runCheck(ctx context.Context, check *container.Check) (code in
 		return 0, "", err
 	}
 	defer out.Close()
-	s, err := c.m.runtime.Exec(&runtime.ExecRequest{ID: c.id, Stdio: [3]*os.File{null, in, in}, Change: func(p *specs.Process) error {
+	apart, err := c.m.runtime.Apart(c.id, checkGroup)
+	if err != nil && !errors.Is(err, runtime.ErrNoGroup) {
+		in.Close()
+		return 0, "", err
+	}
+	s, err := c.m.runtime.Exec(&runtime.ExecRequest{ID: c.id, Apart: apart, Stdio: [3]*os.File{null, in, in}, Change: func(p *specs.Process) error {
 		p.Args, p.Terminal, p.ConsoleSize = check.Args, false, nil
 		return nil
 	}})
@@ -144,14 +150,46 @@ func (c *adopted) runCheck(ctx context.Context, check *container.Check) (code in
 	}
 	limit, cancel := context.WithTimeout(ctx, check.Timeout)
 	defer cancel()
-	stop := context.AfterFunc(limit, func() { _ = program.Kill() }) // it may have ended
+	killed := make(chan struct{})
+	stop := context.AfterFunc(limit, func() {
+		defer close(killed)
+		c.killCheck(program, apart)
+	})
 	output, err = head(out, limit)
 	code = reap(program)
-	stop()
+	if !stop() {
+		<-killed
+	}
+	if apart != nil {
+		if err := apart.Remove(); err != nil {
+			slog.Error("remove the health check's control group", "container", c.id, "error", err)
+		}
+	}
 	if limit.Err() != nil && ctx.Err() == nil {
 		return -1, "", fmt.Errorf("health check exceeded timeout (%v)", check.Timeout)
 	}
 	return code, output, err
+}
+
+// checkGroup is the control group of a container's health check, below its own.
+const checkGroup = "containr-check"
+
+// checkPatience is how long the end of what a check has started may take.
+const checkPatience = 10 * time.Second
+
+// killCheck ends a check that takes too long, and all that it has started: without a
+// control group what has not left its session.
+func (c *adopted) killCheck(program *os.Process, apart *runtime.Apart) {
+	if apart == nil {
+		_ = unix.Kill(-program.Pid, unix.SIGKILL) // it has a session of its own; it may have ended
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), checkPatience)
+	defer cancel()
+	if err := apart.Kill(ctx); err != nil {
+		slog.Error("end the health check", "container", c.id, "error", err)
+		_ = program.Kill()
+	}
 }
 
 // head reads a pipe to its end, or until ctx ends, and returns the beginning.

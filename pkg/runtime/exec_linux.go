@@ -29,6 +29,9 @@ type ExecRequest struct {
 	// which exist: a path on version 2; on version 1 each as "controller:path", or
 	// "first,second:path".
 	Cgroups []string
+	// Apart, if set, is where the process is to be, so that it can be ended with all that it
+	// has started. Cgroups is not used then.
+	Apart *Apart
 	// IgnorePaused lets a process be made in a paused container. It is paused too,
 	// before it has become the program, and Exec returns when it goes on.
 	IgnorePaused bool
@@ -98,6 +101,10 @@ func (r *Runtime) execInput(st *state, req *ExecRequest) (ExecInput, error) {
 	}
 	if req.Console, err = consoleFor(in.Process, req.Console, req.OpenConsole); err != nil {
 		return in, err
+	}
+	if req.Apart != nil {
+		in.Cgroups = req.Apart.entrance
+		return in, nil
 	}
 	if len(req.Cgroups) == 0 {
 		in.Cgroups = r.group(st).Entrance(st.PID)
