@@ -71,7 +71,7 @@ func (p *Program) imageCommand() *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 		RunE:    groupOfCommands,
 	}
-	cmd.AddCommand(p.imageInspectCommand(), p.imageTreeCommand(), p.imageReferrersCommand(), p.imageDiffCommand(), p.imageExistsCommand(), p.imageCopyCommand(),
+	cmd.AddCommand(p.imageInspectCommand(), p.imageTreeCommand(), p.imageReferrersCommand(), p.imageDiffCommand(), p.imageExistsCommand(), p.imageCopyCommand(), p.imageSyncCommand(),
 		p.imagePackCommand(), p.imageUnpackCommand(), p.imageRepackCommand(), p.imageConfigCommand(),
 		p.imageExportCommand(), p.imageMountCommand(), p.imageUmountCommand(), p.imagePruneCommand(),
 		within("history", p.historyCommand()), within("save", p.saveCommand()), within("untag", p.untagCommand()),

@@ -75,6 +75,8 @@ func checkPath(s, path string) error {
 type CopyRequest struct {
 	RegistryAccess
 	From, To Place
+	// Source, if set, says how the registry of From is reached, in the place of RegistryAccess.
+	Source *RegistryAccess
 	// Platform is os/arch[/variant], the only one to be copied; empty is all that are there, of a registry this machine's.
 	Platform string
 	// AllPlatforms fetches all platforms of a registry.
@@ -87,19 +89,25 @@ type CopyRequest struct {
 // which it is gone afterwards unless it was there before; if that is cut off, an image without a name stays until the next
 // prune.
 func (e *Engine) CopyImage(ctx context.Context, r CopyRequest) (digest.Digest, error) {
-	images, err := e.images()
-	if err != nil {
-		return "", err
-	}
-	target, name, cleanUp, err := e.bring(ctx, images, r)
-	if err != nil {
-		return "", fmt.Errorf("copy: %w", err)
-	}
-	err = e.deliver(ctx, images, r, target, name)
+	d, cleanUp, err := e.copyImage(ctx, r)
 	if err = errors.Join(err, cleanUp(context.WithoutCancel(ctx))); err != nil {
 		return "", fmt.Errorf("copy: %w", err)
 	}
-	return target.Digest, nil
+	return d, nil
+}
+
+// copyImage copies an image and leaves it to the caller to remove what is in the store only because of that, also after an error.
+func (e *Engine) copyImage(ctx context.Context, r CopyRequest) (digest.Digest, func(context.Context) error, error) {
+	nothing := func(context.Context) error { return nil }
+	images, err := e.images()
+	if err != nil {
+		return "", nothing, err
+	}
+	target, name, cleanUp, err := e.bring(ctx, images, r)
+	if err != nil {
+		return "", nothing, err
+	}
+	return target.Digest, cleanUp, e.deliver(ctx, images, r, target, name)
 }
 
 // bring gets the image into the store. What it returns to clean up removes what was not there before.
@@ -137,10 +145,19 @@ func (e *Engine) bring(ctx context.Context, images *image.Store, r CopyRequest) 
 	return target, r.From.Name, func(ctx context.Context) error { return images.Forget(ctx, target.Digest) }, nil
 }
 
-// bringFromRegistry pulls an image, which gives it its name; the name is given back to whom it was before.
+// bringFromRegistry pulls an image, which gives it its name; the name is given back to whom it was before. It is unpacked only if
+// it is to stay.
 func (e *Engine) bringFromRegistry(ctx context.Context, images *image.Store, r CopyRequest) (v1.Descriptor, string, func(context.Context) error, error) {
 	before, beforeErr := images.Resolve(r.From.Name, image.AnyPlatform)
-	img, err := e.Pull(ctx, PullRequest{RegistryAccess: r.RegistryAccess, Name: r.From.Name, Platform: r.Platform, AllPlatforms: r.AllPlatforms, Progress: r.Progress})
+	access := r.RegistryAccess
+	if r.Source != nil {
+		access = *r.Source
+	}
+	pull := e.Pull
+	if r.To.Kind != InStore {
+		pull = e.fetch
+	}
+	img, err := pull(ctx, PullRequest{RegistryAccess: access, Name: r.From.Name, Platform: r.Platform, AllPlatforms: r.AllPlatforms, Progress: r.Progress})
 	if err != nil {
 		return v1.Descriptor{}, "", nil, err
 	}

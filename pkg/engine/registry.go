@@ -25,12 +25,16 @@ type RegistryAccess struct {
 	PlainHTTP bool
 	// Insecure allows plain HTTP, and certificates that nobody vouches for.
 	Insecure bool
+	// Credential is who to be, in the place of what a login left.
+	Credential *registry.Credential
+	// CertDir is a directory of certificates as those in certs.d are, for the registry itself.
+	CertDir string
 }
 
 // access completes how registries are reached: with the files of configuration, and
 // with what the engine was told.
 func (e *Engine) access(r RegistryAccess) (registry.Access, error) {
-	a := registry.Access{PlainHTTP: r.PlainHTTP, Insecure: r.Insecure, Offline: e.offline}
+	a := registry.Access{PlainHTTP: r.PlainHTTP, Insecure: r.Insecure, Credential: r.Credential, CertDir: r.CertDir, Offline: e.offline}
 	if slog.Default().Enabled(context.Background(), slog.LevelDebug) {
 		a.Trace = func(x registry.Exchange) {
 			slog.Debug("registry", "method", x.Method, "url", x.URL, "status", x.Status, "took", x.Took, "error", x.Err)
@@ -74,19 +78,12 @@ func (e *Engine) Pull(ctx context.Context, r PullRequest) (*image.Image, error) 
 	if isBuiltin(r.Name) {
 		return findBuiltin(ctx, images, platform)
 	}
-	access, err := e.access(r.RegistryAccess)
-	if err != nil {
-		return nil, err
-	}
 	unpacker, err := e.newUnpacker()
 	if err != nil {
 		return nil, err
 	}
 	defer unpacker.discard()
-	img, err := registry.Pull(ctx, registry.PullRequest{
-		Access: access, Ref: ref, Store: images, Platform: platform, AllPlatforms: r.AllPlatforms,
-		Layer: unpacker.layer, Progress: r.Progress,
-	})
+	img, err := e.pullInto(ctx, images, ref, platform, r, unpacker.layer)
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +91,35 @@ func (e *Engine) Pull(ctx context.Context, r PullRequest) (*image.Image, error) 
 	_, err = unpacker.unpack(ctx, images, img)
 	warnOfSpace(images)
 	return img, err
+}
+
+// fetch brings an image to the store as Pull does, and unpacks nothing.
+func (e *Engine) fetch(ctx context.Context, r PullRequest) (*image.Image, error) {
+	ref, err := image.ParseReference(r.Name)
+	if err != nil {
+		return nil, err
+	}
+	platform, err := parsePlatform(r.Platform)
+	if err != nil {
+		return nil, err
+	}
+	images, err := e.images()
+	if err != nil {
+		return nil, err
+	}
+	return e.pullInto(ctx, images, ref, platform, r, nil)
+}
+
+// pullInto asks the registry, and hands the layers to layer.
+func (e *Engine) pullInto(ctx context.Context, images *image.Store, ref image.Reference, platform image.Platform, r PullRequest,
+	layer func(context.Context, image.Layer, io.Reader) error) (*image.Image, error) {
+	access, err := e.access(r.RegistryAccess)
+	if err != nil {
+		return nil, err
+	}
+	return registry.Pull(ctx, registry.PullRequest{
+		Access: access, Ref: ref, Store: images, Platform: platform, AllPlatforms: r.AllPlatforms, Layer: layer, Progress: r.Progress,
+	})
 }
 
 // littleSpace is the part of a disk, in percent, below which there is a warning whenever content came.

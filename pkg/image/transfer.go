@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -21,7 +22,8 @@ import (
 // version. An index is not kept so.
 const (
 	flatVersionFile = "version"
-	flatVersion     = "Directory Transport Version: 1.1\n"
+	flatVersion     = flatPrefix + "1\n"
+	flatPrefix      = "Directory Transport Version: 1."
 	flatManifest    = "manifest.json"
 )
 
@@ -36,7 +38,7 @@ func flatName(d digest.Digest) string {
 // isFlat reports whether a directory is a flat one.
 func (l *layout) isFlat() bool {
 	data, err := l.readFile(flatVersionFile, MaxManifestSize)
-	return err == nil && strings.HasPrefix(string(data), "Directory Transport Version: 1.")
+	return err == nil && strings.HasPrefix(string(data), flatPrefix)
 }
 
 // copyFlat copies the image of a flat directory.
@@ -206,4 +208,16 @@ func withLabel(d v1.Descriptor, name string) v1.Descriptor {
 		delete(d.Annotations, nameAnnotation)
 	}
 	return d
+}
+
+// IsFlat reports whether a directory is a flat one: the image for one platform, as skopeo keeps it.
+func IsFlat(dir string) bool {
+	f, err := os.Open(filepath.Join(dir, flatVersionFile))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	text := make([]byte, len(flatPrefix))
+	_, err = io.ReadFull(f, text)
+	return err == nil && string(text) == flatPrefix
 }

@@ -26,6 +26,8 @@ type Access struct {
 	Insecure bool
 	// TLS is the configuration for HTTPS: further roots, client certificates.
 	TLS *tls.Config
+	// CertDir is a directory of certificates as those in certs.d are, for the registry itself.
+	CertDir string
 	// Credential is used instead of what a login left.
 	Credential *Credential
 	// Policy says by whose signature images may be pulled; nil wants none.
@@ -85,6 +87,11 @@ func (a *Access) tlsFor(e hosts.Endpoint) (*tls.Config, error) {
 	config := &tls.Config{}
 	if a.TLS != nil {
 		config = a.TLS.Clone()
+	}
+	if a.CertDir != "" && !e.Mirror {
+		if err := e.AddCertificates(a.CertDir); err != nil {
+			return nil, err
+		}
 	}
 	config.InsecureSkipVerify = config.InsecureSkipVerify || e.Insecure
 	if len(e.CA) > 0 {

@@ -235,29 +235,33 @@ func (h hostEntry) headers() (http.Header, error) {
 	return out, nil
 }
 
-// addCertificates adds those that lie in a directory of certs.d in docker's way: *.crt
-// are authorities, *.cert with *.key certificates to be known by.
+// addCertificates adds those that lie in the endpoint's directories of certs.d.
 func (c *Config) addCertificates(e *Endpoint) error {
 	if c == nil {
 		return nil
 	}
 	for _, dir := range c.dirs {
-		found := filepath.Join(dir, e.Host)
-		entries, err := os.ReadDir(found)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
+		if err := e.AddCertificates(filepath.Join(dir, e.Host)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrConfig, err)
-		}
-		for _, f := range entries {
-			path := filepath.Join(found, f.Name())
-			switch filepath.Ext(f.Name()) {
-			case ".crt":
-				e.CA = append(e.CA, path)
-			case ".cert":
-				e.Client = append(e.Client, KeyPair{Cert: path, Key: strings.TrimSuffix(path, ".cert") + ".key"})
-			}
+	}
+	return nil
+}
+
+// AddCertificates adds those that lie in a directory in docker's way: *.crt are
+// authorities, *.cert with *.key certificates to be known by.
+func (e *Endpoint) AddCertificates(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	for _, f := range entries {
+		path := filepath.Join(dir, f.Name())
+		switch filepath.Ext(f.Name()) {
+		case ".crt":
+			e.CA = append(e.CA, path)
+		case ".cert":
+			e.Client = append(e.Client, KeyPair{Cert: path, Key: strings.TrimSuffix(path, ".cert") + ".key"})
 		}
 	}
 	return nil
