@@ -14,46 +14,56 @@ import (
 // tag names the image of Debian, in its layout and in the registry.
 const tag = "bench"
 
-// images compares pulling and unpacking, of a small Debian and of large images. It is all done in memory: ext4 looks for a free
+// images compares pulling and unpacking of a small Debian. It is all done in memory: ext4 looks for a free
 // inode past all those that were deleted in the last minutes, so that on a disk each
 // round would pay for the removal of the trees of the rounds before it.
 func (b *bench) images() (tables []table, err error) {
+	err = b.inMemory("images", func(inner *bench) (err error) {
+		tables, err = inner.debianImages()
+		return err
+	})
+	return tables, err
+}
+
+// inMemory lets measure work in a directory that is in memory.
+func (b *bench) inMemory(name string, measure func(*bench) error) (err error) {
 	inner := *b
-	inner.dir = filepath.Join(b.dir, "images")
-	if err := errors.Join(os.Mkdir(inner.dir, 0o755), unix.Mount("images", inner.dir, "tmpfs", 0, "mode=755")); err != nil {
-		return nil, err
+	inner.dir = filepath.Join(b.dir, name)
+	if err := errors.Join(os.Mkdir(inner.dir, 0o755), unix.Mount(name, inner.dir, "tmpfs", 0, "mode=755")); err != nil {
+		return err
 	}
 	defer func() {
 		b.missing = inner.missing
 		err = errors.Join(err, unix.Unmount(inner.dir, unix.MNT_DETACH))
 	}()
-	large, err := inner.large()
-	if err != nil {
-		return nil, err
-	}
+	return measure(&inner)
+}
+
+// debianImages compares what is done with a small Debian.
+func (b *bench) debianImages() ([]table, error) {
 	if b.debian == "" {
-		inner.lacks("a root file system of Debian, and with it pulls of that")
-		return large, nil
+		b.lacks("a root file system of Debian, and with it pulls of that")
+		return nil, nil
 	}
-	l, err := makeLayout(filepath.Join(inner.dir, "layout"), tag, debianLayers(b.debian))
+	l, err := makeLayout(filepath.Join(b.dir, "layout"), tag, debianLayers(b.debian))
 	if err != nil {
 		return nil, err
 	}
 	size := fmt.Sprintf("A small Debian in three layers, %.1f MB compressed with gzip, %.1f MB in files", float64(l.compressed)/1e6, float64(l.plain)/1e6)
-	unpacked, err := inner.unpacks(l, size)
+	unpacked, err := b.unpacks(l, size)
 	if err != nil {
 		return nil, err
 	}
-	pulled, err := inner.pulls(l, size)
+	pulled, err := b.pulls(l, size)
 	if err != nil {
 		return nil, err
 	}
-	changed, err := inner.changes(l, size)
+	changed, err := b.changes(l, size)
 	if err != nil {
 		return nil, err
 	}
-	pushed, err := inner.pushes(l, size)
-	return append([]table{unpacked, pulled, changed, pushed}, large...), err
+	pushed, err := b.pushes(l, size)
+	return []table{unpacked, pulled, changed, pushed}, err
 }
 
 // settle writes out what others left to be written, so that nobody pays for them.
