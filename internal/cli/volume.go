@@ -27,7 +27,8 @@ func (p *Program) volumeCommand() *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 		RunE: groupOfCommands,
 	}
-	cmd.AddCommand(p.volumeCreateCommand(), p.volumeListCommand(), p.volumeInspectCommand(), p.volumeRemoveCommand(), p.volumePruneCommand())
+	cmd.AddCommand(p.volumeCreateCommand(), p.volumeListCommand(), p.volumeInspectCommand(), p.volumeRemoveCommand(), p.volumePruneCommand(),
+		p.volumeCloneCommand(), p.volumeSnapshotCommand(), p.volumeRestoreCommand(), p.volumeExportCommand(), p.volumeImportCommand())
 	return cmd
 }
 

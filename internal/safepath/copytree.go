@@ -3,7 +3,6 @@ package safepath
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -17,8 +16,10 @@ const maxCopyDepth = 128
 // CopyTree copies what is in the directory from to the directory to, both open for
 // reading, neither trusted: owners, modes, times, extended attributes, and links as
 // links. Devices and fifos are made anew and not opened; sockets, which are nothing
-// without their process, are left out. A file with several names becomes several
-// files. With top, to itself gets the owner and mode of from.
+// without their process, are left out. A file with several names has them in the copy too,
+// but for more than maxCopyLinks such files whose names are not all met yet. Holes stay
+// holes, and blocks are shared where the file system can. With top, to itself gets the
+// owner and mode of from.
 //
 // What is copied already stays when it fails. The space of the target is the limit on
 // sizes, maxCopyDepth that on depth.
@@ -33,7 +34,9 @@ func CopyTree(from, to int, top bool) error {
 		return err
 	}
 	defer target.close()
-	if err := copyEntries(source, target, 0); err != nil || !top {
+	c := treeCopy{links: map[[2]uint64]*linked{}}
+	defer c.close()
+	if err := c.entries(source, target, 0); err != nil || !top {
 		return err
 	}
 	st, err := source.Lstat("")
@@ -57,7 +60,52 @@ func dirAt(fd int) (*Dir, error) {
 	return d, nil
 }
 
-func copyEntries(source, target *Dir, depth int) error {
+// maxCopyLinks is how many files CopyTree keeps open because names of theirs are to come.
+const maxCopyLinks = 256
+
+// linked is a copy of a file with more names than have been met.
+type linked struct {
+	fd   int
+	rest uint64
+}
+
+// treeCopy is a copy under way.
+type treeCopy struct{ links map[[2]uint64]*linked }
+
+func (c *treeCopy) close() {
+	for _, l := range c.links {
+		unix.Close(l.fd)
+	}
+}
+
+// link makes name another name of a file that was copied before, if st is one, and reports whether.
+func (c *treeCopy) link(target *Dir, name string, st *unix.Stat_t) (bool, error) {
+	key := [2]uint64{uint64(st.Dev), st.Ino}
+	l := c.links[key]
+	if l == nil {
+		return false, nil
+	}
+	err := unix.Linkat(unix.AT_FDCWD, procPath(l.fd), target.fd, name, unix.AT_SYMLINK_FOLLOW)
+	if l.rest--; l.rest == 0 {
+		unix.Close(l.fd)
+		delete(c.links, key)
+	}
+	return true, target.fail("link", name, err)
+}
+
+// note remembers a copy whose other names are to come.
+func (c *treeCopy) note(target *Dir, name string, st *unix.Stat_t) error {
+	if st.Nlink < 2 || len(c.links) == maxCopyLinks {
+		return nil
+	}
+	fd, err := target.Open(name, unix.O_PATH)
+	if err == nil {
+		c.links[[2]uint64{uint64(st.Dev), st.Ino}] = &linked{fd, uint64(st.Nlink) - 1}
+	}
+	return err
+}
+
+func (c *treeCopy) entries(source, target *Dir, depth int) error {
 	if depth > maxCopyDepth {
 		return &fs.PathError{Op: "copy", Path: source.path, Err: fmt.Errorf("deeper than %d directories", maxCopyDepth)}
 	}
@@ -66,25 +114,30 @@ func copyEntries(source, target *Dir, depth int) error {
 		return err
 	}
 	for _, name := range names {
-		if err := copyEntry(source, target, name, depth); err != nil {
+		if err := c.entry(source, target, name, depth); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// copyEntry makes one entry, fills it, and then gives it its metadata: a directory may
+// entry makes one entry, fills it, and then gives it its metadata: a directory may
 // not be writable, and its times change with what is made in it.
-func copyEntry(source, target *Dir, name string, depth int) error {
+func (c *treeCopy) entry(source, target *Dir, name string, depth int) error {
 	st, err := source.Lstat(name)
 	if err != nil {
 		return err
 	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFDIR:
-		err = copyDirectory(source, target, name, depth)
+		err = c.directory(source, target, name, depth)
 	case unix.S_IFREG:
-		err = copyRegular(source, target, name)
+		if done, err := c.link(target, name, &st); done {
+			return err
+		}
+		if err = copyRegular(source, target, name); err == nil {
+			err = c.note(target, name, &st)
+		}
 	case unix.S_IFLNK:
 		var link string
 		if link, err = source.Readlink(name); err == nil {
@@ -101,7 +154,7 @@ func copyEntry(source, target *Dir, name string, depth int) error {
 	return dress(source, target, name, &st)
 }
 
-func copyDirectory(source, target *Dir, name string, depth int) error {
+func (c *treeCopy) directory(source, target *Dir, name string, depth int) error {
 	if err := target.Mkdir(name, 0o700); err != nil {
 		return err
 	}
@@ -115,7 +168,7 @@ func copyDirectory(source, target *Dir, name string, depth int) error {
 		return err
 	}
 	defer to.close()
-	return copyEntries(from, to, depth+1)
+	return c.entries(from, to, depth+1)
 }
 
 func copyRegular(source, target *Dir, name string) error {
@@ -125,7 +178,8 @@ func copyRegular(source, target *Dir, name string) error {
 	}
 	in := os.NewFile(uintptr(fd), name)
 	defer in.Close()
-	if info, err := in.Stat(); err != nil || !info.Mode().IsRegular() {
+	info, err := in.Stat()
+	if err != nil || !info.Mode().IsRegular() {
 		return errors.Join(err, source.fail("copy", name, ErrNotRegular))
 	}
 	made, err := target.Create(name, 0o600)
@@ -133,8 +187,10 @@ func copyRegular(source, target *Dir, name string) error {
 		return err
 	}
 	out := os.NewFile(uintptr(made), name)
-	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	if err := CopyData(made, fd, info.Size()); err != nil {
+		return errors.Join(source.fail("copy", name, err), out.Close())
+	}
+	return out.Close()
 }
 
 // dress gives a copy the metadata of its original. Attributes that this file system or

@@ -1,9 +1,7 @@
 package snapshot
 
 import (
-	"errors"
 	"fmt"
-	"io"
 
 	"github.com/containr/containr/internal/safepath"
 	"golang.org/x/sys/unix"
@@ -43,70 +41,8 @@ func copyRegular(mk maker, from *safepath.Dir, fromBase string, st unix.Stat_t, 
 		return err
 	}
 	defer unix.Close(dst)
-	if err := copyData(dst, src, st.Size); err != nil {
+	if err := safepath.CopyData(dst, src, st.Size); err != nil {
 		return fmt.Errorf("copy %q: %w", base, err)
 	}
 	return mk.apply(openInode(dst), m, false, false)
-}
-
-// copyData copies a file, sharing its blocks where the file system can
-// (FICLONE), else in the kernel and keeping its holes.
-func copyData(dst, src int, size int64) error {
-	if unix.IoctlFileClone(dst, src) == nil {
-		return nil
-	}
-	for offset := int64(0); offset < size; {
-		begin, err := unix.Seek(src, offset, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) {
-			break // only a hole is left
-		}
-		if err != nil {
-			return wrap("seek", err)
-		}
-		end, err := unix.Seek(src, begin, unix.SEEK_HOLE)
-		if err != nil {
-			return wrap("seek", err)
-		}
-		if err := copyRange(dst, src, begin, end); err != nil {
-			return err
-		}
-		offset = end
-	}
-	return wrap("truncate", unix.Ftruncate(dst, size))
-}
-
-// copyRange copies the bytes from begin to end, in the kernel if it can.
-func copyRange(dst, src int, begin, end int64) error {
-	for begin < end {
-		in, out := begin, begin
-		n, err := unix.CopyFileRange(src, &in, dst, &out, int(min(end-begin, 1<<30)), 0)
-		switch {
-		case errors.Is(err, unix.EXDEV), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
-			return copyPlain(dst, src, begin, end)
-		case err != nil:
-			return wrap("copy_file_range", err)
-		case n == 0:
-			return io.ErrUnexpectedEOF
-		}
-		begin += int64(n)
-	}
-	return nil
-}
-
-func copyPlain(dst, src int, begin, end int64) error {
-	buf := make([]byte, min(end-begin, 256<<10))
-	for begin < end {
-		n, err := unix.Pread(src, buf[:min(int64(len(buf)), end-begin)], begin)
-		if err != nil {
-			return wrap("read", err)
-		}
-		if n == 0 {
-			return io.ErrUnexpectedEOF
-		}
-		if err := pwrite(dst, buf[:n], begin); err != nil {
-			return err
-		}
-		begin += int64(n)
-	}
-	return nil
 }

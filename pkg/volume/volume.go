@@ -8,7 +8,7 @@
 //	  volume.json  what it is
 //	  data/        what containers see
 //	  lock         held shared by who is about to mount it, exclusively by who replaces or removes data
-//	  fill-N/      what is to become data; without a holder of the lock, what a crash has left
+//	  fill-N/      what is to become data, or was; without a holder of the lock, what a crash has left
 //	volumes/NAME@SNAPSHOT/
 //	               the same, for a state of NAME that was kept
 //	volumes/.new-N/, .old-N/
@@ -369,6 +369,57 @@ func (s *Store) Fill(ctx context.Context, name string, idle func() (bool, error)
 		err = errors.Join(err, safepath.RemoveAll(staging))
 	}
 	return done, err
+}
+
+// Replace puts other content in the place of a volume's, at once and whole. check has to have nothing against; while it is
+// asked, and until all is done, no container begins to use the volume. fill is that of Fill.
+func (s *Store) Replace(ctx context.Context, name string, check func() error, fill func(dir string) error) error {
+	lock, err := s.lock(ctx, name, durable.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	if err := check(); err != nil {
+		return err
+	}
+	staging, err := s.fillDir(name)
+	if err == nil {
+		err = fill(staging)
+	}
+	if err == nil {
+		err = syncTree(staging)
+	}
+	if err == nil {
+		err = unix.Renameat2(unix.AT_FDCWD, staging, unix.AT_FDCWD, s.Path(name), unix.RENAME_EXCHANGE)
+	}
+	if err == nil {
+		err = durable.SyncDir(s.path(name))
+	}
+	if err != nil {
+		err = fmt.Errorf("volume %s: %w", name, err)
+	}
+	return errors.Join(err, safepath.RemoveAll(staging)) // what was, if all went well
+}
+
+// Copy makes dir, which is not there or empty, a copy of what a volume holds, with the owner and mode of its top.
+func (s *Store) Copy(name, dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	from, err := os.Open(s.Path(name))
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	to, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	if err := safepath.CopyTree(int(from.Fd()), int(to.Fd()), true); err != nil {
+		return fmt.Errorf("copy volume %s: %w", name, err)
+	}
+	return nil
 }
 
 // fillDir names a directory for new content of a volume whose lock is held, after those that a crash has left are gone.

@@ -35,6 +35,13 @@ var roles = map[string]func(*Store) error{
 		_, err := s.Remove(context.Background(), "whole", nothingAgainst)
 		return err
 	},
+	"replace": func(s *Store) error {
+		return s.Replace(context.Background(), "whole", func() error { return nil }, fillWith(content))
+	},
+	"clone": func(s *Store) error {
+		_, err := s.Create(context.Background(), Volume{Name: "made"}, func(dir string) error { return s.Copy("whole", dir) })
+		return err
+	},
 	"sweep": func(s *Store) error { return s.Sweep(context.Background()) },
 }
 
@@ -298,7 +305,7 @@ func TestKilledAtEveryCall(t *testing.T) {
 	if err != nil {
 		t.Skip("strace is not installed: it kills at each call")
 	}
-	for _, role := range []string{"create", "fill", "remove", "sweep"} {
+	for _, role := range []string{"create", "fill", "remove", "replace", "clone", "sweep"} {
 		t.Run(role, func(t *testing.T) {
 			killed := 0
 			for n := 1; ; n++ {
@@ -329,7 +336,7 @@ func TestKilledAtEveryCall(t *testing.T) {
 }
 
 // calls are those that change something.
-const calls = "mkdirat,openat,renameat,renameat2,rename,unlinkat,fchmodat,fsync,syncfs,write,flock"
+const calls = "mkdirat,openat,renameat,renameat2,rename,unlinkat,fchmodat,fsync,syncfs,write,copy_file_range,linkat,flock"
 
 // prepared makes a store for a role: an empty volume, a whole one, and what a crash has left.
 func prepared(t *testing.T, role string) *Store {
@@ -362,7 +369,7 @@ func look(t *testing.T, s *Store, role string, done bool, n int) {
 		t.Errorf("call %d: the whole volume has %d files", n, whole)
 	case isMade && made != files:
 		t.Errorf("call %d: the new volume has %d files", n, made)
-	case done && role == "create" && !isMade, done && role == "fill" && empty != files, done && role == "remove" && isWhole:
+	case done && (role == "create" || role == "clone") && !isMade, done && role == "fill" && empty != files, done && role == "remove" && isWhole:
 		t.Errorf("%s did nothing", role)
 	}
 	// The same once more works, and takes away what is left.

@@ -1,0 +1,132 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/containr/containr/internal/tty"
+)
+
+func (p *Program) volumeCloneCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "clone VOLUME NEW", Short: "Make a volume with the content of another", Args: exactArgs(2), DisableFlagsInUseLine: true,
+		Long: "Make a volume with the content of another. Containers that run with that one are paused meanwhile. Where the file\n" +
+			"system can share blocks the copy takes no room.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			v, err := e.CloneVolume(cmd.Context(), args[0], args[1])
+			if err == nil {
+				_, err = fmt.Fprintln(p.Out, v.Name)
+			}
+			return err
+		},
+	}
+}
+
+func (p *Program) volumeSnapshotCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "snapshot VOLUME [NAME]", Short: "Keep the content of a volume as it is now", Args: cobra.RangeArgs(1, 2), DisableFlagsInUseLine: true,
+		Long: "Keep the content of a volume as it is now, and print what it is called: VOLUME@NAME; the name is made of the time if\n" +
+			"it is left out. Containers that run with the volume are paused meanwhile. A snapshot can be mounted, read-only, as a\n" +
+			"volume can, and is removed by `containr volume rm`; no prune takes it.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			name := ""
+			if len(args) > 1 {
+				name = args[1]
+			}
+			v, err := e.SnapshotVolume(cmd.Context(), args[0], name)
+			if err == nil {
+				_, err = fmt.Fprintln(p.Out, v.Name)
+			}
+			return err
+		},
+	}
+}
+
+func (p *Program) volumeRestoreCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "restore VOLUME@NAME", Short: "Make a volume what it was when a snapshot was made", Args: exactArgs(1), DisableFlagsInUseLine: true,
+		Long: "Make a volume what it was when a snapshot was made. No container may run with it. What is in the volume is lost; the\n" +
+			"snapshot stays.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			name, err := e.RestoreVolume(cmd.Context(), args[0])
+			if err == nil {
+				_, err = fmt.Fprintln(p.Out, name)
+			}
+			return err
+		},
+	}
+}
+
+func (p *Program) volumeExportCommand() *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use: "export [FLAGS] VOLUME", Short: "Write the content of a volume as a tar archive", Args: exactArgs(1), DisableFlagsInUseLine: true,
+		Long: "Write the content of a volume as a tar archive, to standard output or a file. Containers that run with the volume are\n" +
+			"paused meanwhile.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			if output == "" {
+				if tty.IsTerminal(p.Out) {
+					return &usageError{text: "volume export: standard output is a terminal, which cannot show an archive", hint: "redirect it, or use --output FILE"}
+				}
+				return e.ExportVolume(cmd.Context(), args[0], p.Out)
+			}
+			f, err := os.OpenFile(output, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+			if err != nil {
+				return err
+			}
+			err = e.ExportVolume(cmd.Context(), args[0], f)
+			if closeErr := f.Close(); err == nil {
+				err = closeErr
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE`")
+	return cmd
+}
+
+func (p *Program) volumeImportCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "import VOLUME [FILE]", Short: "Make a volume of a tar archive", Args: cobra.RangeArgs(1, 2), DisableFlagsInUseLine: true,
+		Long: "Make a volume of a tar archive: a file, or standard input. If it fails there is no volume.",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			var in io.Reader = p.In
+			if len(args) > 1 && args[1] != "-" {
+				f, err := os.Open(args[1])
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				in = f
+			}
+			v, err := e.ImportVolume(cmd.Context(), args[0], in)
+			if err == nil {
+				_, err = fmt.Fprintln(p.Out, v.Name)
+			}
+			return err
+		},
+	}
+}

@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/containr/containr/internal/safepath"
+	"github.com/containr/containr/pkg/events"
+	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/volume"
+)
+
+// CloneVolume makes a volume with the content of another. Containers that run with that one are paused meanwhile, so that
+// nothing in the copy is half written by them.
+func (e *Engine) CloneVolume(ctx context.Context, source, target string) (volume.Volume, error) {
+	if err := volume.ValidateName(target); err != nil {
+		return volume.Volume{}, err
+	}
+	return e.copyVolume(ctx, source, volume.Volume{Name: target})
+}
+
+// SnapshotVolume keeps the content of a volume as it is now, as VOLUME@NAME. An empty name is made of the time.
+func (e *Engine) SnapshotVolume(ctx context.Context, source, name string) (volume.Volume, error) {
+	if name == "" {
+		name = time.Now().UTC().Format("20060102-150405.000")
+	}
+	if err := volume.ValidateName(source); err != nil { // a snapshot changes no more
+		return volume.Volume{}, err
+	}
+	return e.copyVolume(ctx, source, volume.Volume{Name: source + "@" + name, Of: source})
+}
+
+func (e *Engine) copyVolume(ctx context.Context, source string, v volume.Volume) (volume.Volume, error) {
+	store, err := e.volumes()
+	if err != nil {
+		return v, err
+	}
+	held, err := store.Hold(ctx, source)
+	if err != nil {
+		return v, err
+	}
+	defer held.Release()
+	v, err = store.Create(ctx, v, func(dir string) error {
+		return e.inQuiet(source, func() error { return store.Copy(source, dir) })
+	})
+	if err == nil {
+		e.tellVolume(events.Create, v.Name)
+	}
+	return v, err
+}
+
+// inQuiet does something while the containers that run with a volume are paused.
+func (e *Engine) inQuiet(name string, do func() error) (err error) {
+	users, err := e.usersOf(name)
+	if err != nil {
+		return err
+	}
+	for _, r := range users {
+		resume, holdErr := e.hold(r, false)
+		if holdErr != nil {
+			return holdErr
+		}
+		defer func() { err = errors.Join(err, resume()) }()
+	}
+	return do()
+}
+
+// RestoreVolume makes a volume what it was when the snapshot VOLUME@NAME was made. No container may run with it.
+func (e *Engine) RestoreVolume(ctx context.Context, snapshot string) (string, error) {
+	name, _, ok := strings.Cut(snapshot, "@")
+	if !ok {
+		return "", fmt.Errorf("%s: a snapshot is called VOLUME@NAME: %w", snapshot, volume.ErrName)
+	}
+	store, err := e.volumes()
+	if err != nil {
+		return name, err
+	}
+	held, err := store.Hold(ctx, snapshot)
+	if err != nil {
+		return name, err
+	}
+	defer held.Release()
+	return name, store.Replace(ctx, name, func() error { return e.mustBeIdle(name) }, func(dir string) error { return store.Copy(snapshot, dir) })
+}
+
+// mustBeIdle refuses to have the content of a volume replaced while a container runs that sees it.
+func (e *Engine) mustBeIdle(name string) error {
+	idle, err := e.idleVolume(name)
+	if err != nil || idle {
+		return err
+	}
+	users, err := e.usersOf(name)
+	if err != nil {
+		return err
+	}
+	return &VolumeInUseError{name, namesOfRecords(users)}
+}
+
+// ExportVolume writes what a volume holds as a tar archive, with owners, modes, times, attributes and links.
+func (e *Engine) ExportVolume(ctx context.Context, name string, w io.Writer) error {
+	store, err := e.volumes()
+	if err != nil {
+		return err
+	}
+	held, err := store.Hold(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer held.Release()
+	dir, err := os.Open(store.Path(name))
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return e.inQuiet(name, func() error {
+		tw := tar.NewWriter(w)
+		if err := image.PackEntry(ctx, tw, dir, ".", "."); err != nil {
+			return fmt.Errorf("export volume %s: %w", name, err)
+		}
+		return tw.Close()
+	})
+}
+
+// ImportVolume makes a volume of a tar archive: whole, or not at all. Whatever its names and links say, nothing outside is
+// touched; devices are refused.
+func (e *Engine) ImportVolume(ctx context.Context, name string, r io.Reader) (volume.Volume, error) {
+	if err := volume.ValidateName(name); err != nil {
+		return volume.Volume{}, err
+	}
+	store, err := e.volumes()
+	if err != nil {
+		return volume.Volume{}, err
+	}
+	v, err := store.Create(ctx, volume.Volume{Name: name}, func(dir string) error {
+		root, err := safepath.OpenRoot(dir)
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		u := unpacking{root: root, archive: os.Geteuid() == 0, uid: os.Geteuid(), gid: os.Getegid()}
+		return u.unpack(ctx, r)
+	})
+	if err == nil {
+		e.tellVolume(events.Create, v.Name)
+	}
+	return v, err
+}
