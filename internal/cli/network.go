@@ -16,6 +16,7 @@ import (
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/networks"
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
 func (p *Program) networkCommand() *cobra.Command {
@@ -30,7 +31,7 @@ func (p *Program) networkCommand() *cobra.Command {
 		RunE: groupOfCommands,
 	}
 	cmd.AddCommand(p.networkCreateCommand(), p.networkListCommand(), p.networkInspectCommand(), p.networkRemoveCommand(),
-		p.networkPruneCommand(), p.networkConnectCommand(), p.networkDisconnectCommand())
+		p.networkPruneCommand(), p.networkReloadCommand(), p.networkConnectCommand(), p.networkDisconnectCommand())
 	return cmd
 }
 
@@ -48,7 +49,17 @@ const (
 	optionMasked  = "com.docker.network.bridge.enable_ip_masquerade"
 	optionMTU     = "com.docker.network.driver.mtu"
 	optionMTUWord = "mtu"
+
+	optionParent      = "parent"
+	optionMode        = "mode"
+	optionMACVLANMode = "macvlan_mode"
+	optionIPVLANMode  = "ipvlan_mode"
+	optionIPVLANFlag  = "ipvlan_flag"
+	optionAddresses   = "addresses"
 )
+
+// networkOptions are those of all drivers.
+var networkOptions = []string{optionMTU, optionAddresses, optionName, optionICC, optionMasked, optionParent, optionMACVLANMode, optionIPVLANMode, optionIPVLANFlag}
 
 func (p *Program) networkCreateCommand() *cobra.Command {
 	f := &networkFlags{}
@@ -79,14 +90,14 @@ func (p *Program) networkCreateCommand() *cobra.Command {
 	}
 	set := cmd.Flags()
 	b := binder{set, ""}
-	set.StringVarP(&f.network.Driver, "driver", "d", networks.DriverBridge, "the kind of network: bridge")
+	set.StringVarP(&f.network.Driver, "driver", "d", networks.DriverBridge, "the kind of network: bridge, macvlan, ipvlan")
 	b.value("subnet", "", "the addresses `PREFIX`, such as 10.1.0.0/24; one of each version of IP", add(&f.subnets, netip.ParsePrefix))
 	b.value("gateway", "", "the host's `ADDRESS` there; else the first", add(&f.gateways, parseAddress))
 	b.value("ip-range", "", "give containers addresses of `PREFIX`, a part of the subnet", add(&f.ranges, netip.ParsePrefix))
 	set.BoolVar(&f.ipv6, "ipv6", true, "give it a subnet of version 6, too")
 	set.BoolVar(&f.network.Internal, "internal", false, "let nothing leave it or come in")
 	b.value("label", "", "note `KEY[=VALUE]` on it", enter(f.network.Labels, container.ParseLabel))
-	b.value("opt", "o", "an `OPTION=VALUE` of the driver: "+strings.Join([]string{optionMTU, optionName, optionICC, optionMasked}, ", "),
+	b.value("opt", "o", "an `OPTION=VALUE` of the driver: "+strings.Join(networkOptions, ", "),
 		enter(f.network.Options, container.ParseLabel))
 	return cmd
 }
@@ -105,8 +116,8 @@ func (f *networkFlags) request() (engine.NetworkRequest, error) {
 	if err := networks.ValidateName(n.Name); err != nil {
 		return engine.NetworkRequest{}, &usageError{text: err.Error(), err: err}
 	}
-	if n.Driver != networks.DriverBridge {
-		return engine.NetworkRequest{}, usageErrorf("network create: driver %s: there is only bridge", n.Driver)
+	if !slices.Contains([]string{networks.DriverBridge, networks.DriverMACVLAN, networks.DriverIPVLAN}, n.Driver) {
+		return engine.NetworkRequest{}, usageErrorf("network create: driver %s: there are bridge, macvlan, ipvlan", n.Driver)
 	}
 	for _, prefix := range f.subnets {
 		n.Subnets = append(n.Subnets, networks.Subnet{Prefix: prefix})
@@ -136,6 +147,9 @@ func (f *networkFlags) request() (engine.NetworkRequest, error) {
 			return engine.NetworkRequest{}, usageErrorf("network create: a network has one subnet of each version of IP, and %d are given", count)
 		}
 	}
+	if n.Driver != networks.DriverBridge {
+		n.Mode = linux.SubLinkModes[n.Driver][0].Word
+	}
 	err := readOptions(&n)
 	return engine.NetworkRequest{Network: n, NoIPv6: !f.ipv6}, err
 }
@@ -162,12 +176,48 @@ func readOptions(n *networks.Network) error {
 		case optionMasked:
 			yes, err = strconv.ParseBool(value)
 			n.Unmasked = !yes
+		case optionAddresses:
+			n.Random = value == "random"
+			if value != "random" && value != "lowest" {
+				err = errors.New("use lowest or random")
+			}
+		case optionParent, optionMode, optionMACVLANMode, optionIPVLANMode, optionIPVLANFlag:
+			err = readShare(n, key, value)
 		default:
-			err = fmt.Errorf("options are %s", strings.Join([]string{optionMTU, optionName, optionICC, optionMasked}, ", "))
+			err = fmt.Errorf("options are %s", strings.Join(networkOptions, ", "))
 		}
 		if err != nil {
 			return usageErrorf("network create: option %s=%s: %v", key, value, err)
 		}
+	}
+	return nil
+}
+
+// readShare reads an option of macvlan or ipvlan.
+func readShare(n *networks.Network, key, value string) error {
+	modes := linux.SubLinkModes[n.Driver]
+	switch {
+	case n.Driver == networks.DriverBridge:
+		return errors.New("it is one of the drivers macvlan and ipvlan")
+	case key == optionParent:
+		if value == "" || len(value) > 15 || strings.ContainsAny(value, "/ :%\t\n") {
+			return errors.New("it is no name for a network device")
+		}
+		n.Parent = value
+		return nil
+	case key != optionMode && !strings.HasPrefix(key, n.Driver):
+		return fmt.Errorf("it is no option of driver %s", n.Driver)
+	case key == optionIPVLANFlag:
+		modes, n.Flag = linux.SubLinkModes["flag"], value
+	default:
+		n.Mode = value
+	}
+	var words []string
+	for _, m := range modes {
+		words = append(words, m.Word)
+	}
+	if !slices.Contains(words, value) {
+		return fmt.Errorf("use %s", strings.Join(words, ", "))
 	}
 	return nil
 }
@@ -419,6 +469,42 @@ func prunableNetworks(filters []string) (func(networks.Network) bool, error) {
 	return func(n networks.Network) bool {
 		return f.Labels("label", n.Labels) && f.NoLabels("label!", n.Labels) && (until.IsZero() || n.Created.Before(until))
 	}, err
+}
+
+func (p *Program) networkReloadCommand() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use: "reload [FLAGS] [CONTAINER...]", Short: "Make rules of running containers again",
+		Long: "Make the rules of the packet filter again that networks and published ports of running containers need, after\n" +
+			"somebody has thrown away all of the host's, as nft flush ruleset does. What is there stays.",
+		Args: cobra.ArbitraryArgs, DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if all == (len(args) > 0) {
+				return usageErrorf("network reload: name containers, or give --all")
+			}
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			if all {
+				if args, err = e.RunningIDs(); err != nil {
+					return err
+				}
+			}
+			var failures []error
+			for _, name := range args {
+				record, err := e.ReloadNetwork(cmd.Context(), name)
+				if err != nil {
+					failures = append(failures, err)
+					continue
+				}
+				fmt.Fprintln(p.Out, record.ID)
+			}
+			return errors.Join(failures...)
+		},
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "those of all containers that run")
+	return cmd
 }
 
 func (p *Program) networkConnectCommand() *cobra.Command {

@@ -3,6 +3,7 @@ package sys
 import (
 	"encoding/binary"
 	"errors"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +24,8 @@ const (
 )
 
 func u32(n int) []byte { return binary.NativeEndian.AppendUint32(nil, uint32(n)) }
+
+func u16(n int) []byte { return binary.NativeEndian.AppendUint16(nil, uint16(n)) }
 
 // named appends what a new device is called and has.
 func named(body []byte, name, mac string, mtu int) []byte {
@@ -68,6 +71,48 @@ func (r *Route) AddVeth(v Veth) error {
 	return r.ask(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, body, nil)
 }
 
+// SubLink is a device that shares another one, of the host's.
+type SubLink struct {
+	// Kind is macvlan, ipvlan or vlan; Parent is the index of the device that is shared.
+	Kind   string
+	Parent int
+	// PID is the process in whose network namespace the device called Name will be, 0 for here.
+	PID  int
+	Name string
+	// MAC is 6 bytes or empty, MTU 0 for the parent's.
+	MAC string
+	MTU int
+	// Number is the mode of macvlan and ipvlan, or the id of a VLAN; Flags are ipvlan's.
+	Number, Flags int
+}
+
+// AddSubLink makes the device. One that is here is up, one in another namespace is not.
+// EOPNOTSUPP means that the kernel does not know the kind.
+func (r *Route) AddSubLink(l SubLink) error {
+	up := uint32(unix.IFF_UP)
+	if l.PID != 0 {
+		up = 0
+	}
+	body := named(linkMessage(0, up, up), l.Name, l.MAC, l.MTU)
+	body = attribute(body, unix.IFLA_LINK, u32(l.Parent))
+	if l.PID != 0 {
+		body = attribute(body, unix.IFLA_NET_NS_PID, u32(l.PID))
+	}
+	var data []byte
+	switch l.Kind {
+	case "macvlan":
+		data = attribute(data, 1, u32(l.Number)) // IFLA_MACVLAN_MODE
+	case "ipvlan":
+		data = attribute(data, 1, u16(l.Number)) // IFLA_IPVLAN_MODE
+		data = attribute(data, 2, u16(l.Flags))  // IFLA_IPVLAN_FLAGS
+	case "vlan":
+		data = attribute(data, 1, u16(l.Number)) // IFLA_VLAN_ID
+	}
+	info := attribute(attribute(nil, infoKind, []byte(l.Kind)), infoData|nested, data)
+	body = attribute(body, unix.IFLA_LINKINFO|nested, info)
+	return r.ask(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, body, nil)
+}
+
 // BridgePort says what a bridge does with a device that is plugged into it. With hairpin it
 // sends back what has come from there, if it is meant to go there; isolated ones do not
 // reach each other, Linux 4.18.
@@ -94,7 +139,7 @@ func (r *Route) AddOwnAddress(index int, local string, prefix int) error {
 }
 
 // AddDefaultRoute sends what has no other route to a gateway, 4 or 16 bytes, through a
-// device.
+// device; to whom it may concern there if all of them are 0.
 func (r *Route) AddDefaultRoute(index int, gateway string) error {
 	body := make([]byte, unix.SizeofRtMsg)
 	body[0] = unix.AF_INET
@@ -102,7 +147,11 @@ func (r *Route) AddDefaultRoute(index int, gateway string) error {
 		body[0] = unix.AF_INET6
 	}
 	body[4], body[5], body[6], body[7] = unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST
-	body = attribute(body, unix.RTA_GATEWAY, []byte(gateway))
+	if strings.Trim(gateway, "\x00") != "" {
+		body = attribute(body, unix.RTA_GATEWAY, []byte(gateway))
+	} else {
+		body[6] = unix.RT_SCOPE_LINK
+	}
 	body = attribute(body, unix.RTA_OIF, u32(index))
 	return r.ask(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, body, nil)
 }

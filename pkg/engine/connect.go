@@ -123,6 +123,39 @@ func (e *Engine) plugIn(endpoint container.Endpoint, record container.Record, n 
 	return e.extend(record.ID, bridge.Connect(in))
 }
 
+// RunningIDs lists the containers that run.
+func (e *Engine) RunningIDs() ([]string, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return nil, err
+	}
+	records, err := containers.List()
+	var ids []string
+	for _, r := range records {
+		if st, err := e.State(r); err == nil && st.PID != 0 {
+			ids = append(ids, r.ID)
+		}
+	}
+	return ids, err
+}
+
+// ReloadNetwork makes the rules of a container's networks and ports again, if it runs: somebody
+// may have thrown away the host's. What is there stays.
+func (e *Engine) ReloadNetwork(ctx context.Context, ref string) (container.Record, error) {
+	record, err := e.Get(ctx, ref)
+	if err != nil || len(record.Endpoints) == 0 {
+		return record, err
+	}
+	in := bridge.Input{PID: namespace.PID}
+	if in.Endpoints, err = e.plannedEndpoints(record.Endpoints); err != nil {
+		return record, err
+	}
+	for _, p := range record.Published {
+		in.Ports = append(in.Ports, portsTo(p, in.Endpoints)...)
+	}
+	return record, e.extend(record.ID, bridge.Reload(in))
+}
+
 // extend makes further steps for a container, if it still runs.
 func (e *Engine) extend(id string, steps []plan.Step) error {
 	rt, err := e.runtime()
@@ -202,6 +235,13 @@ func (e *Engine) Disconnect(ctx context.Context, r ConnectRequest) error {
 	steps := append(bridge.Publish(ports(planned[i:i+1])), plan.Step{Undo: linux.DeleteLink{Link: record.Endpoints[i].Link}})
 	if err := rt.Retract(record.ID, (&plan.Plan{Steps: steps}).Undo()); err != nil {
 		return err
+	}
+	if planned[i].Network.Shared.Kind != "" {
+		drop := plan.Build(plan.Host, plan.NetworkChapter)
+		drop.Do("the container leaves the network", linux.DropLink{PID: namespace.PID, Link: planned[i].Interface})
+		if err := e.extend(record.ID, drop.Steps); err != nil {
+			return err
+		}
 	}
 	left := slices.Delete(slices.Clone(planned), i, i+1)
 	if next := leading(left); leading(planned) == i && next >= 0 {

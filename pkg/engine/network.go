@@ -44,8 +44,21 @@ func (e *Engine) plug(ctx context.Context, p *prepared) error {
 	if err != nil || len(ports) == 0 {
 		return err
 	}
+	if err := e.canPublish(p.endpoints); err != nil {
+		return err
+	}
 	p.published, err = e.choosePorts(ctx, ports)
 	return err
+}
+
+// canPublish refuses ports of a container that is in networks of the drivers macvlan and ipvlan
+// only.
+func (e *Engine) canPublish(endpoints []container.Endpoint) error {
+	planned, err := e.plannedEndpoints(endpoints)
+	if err != nil || len(planned) == 0 || slices.ContainsFunc(planned, func(p bridge.Endpoint) bool { return p.Network.Shared.Kind == "" }) {
+		return err
+	}
+	return fmt.Errorf("network %s, driver %s: %w", endpoints[0].Network, planned[0].Network.Shared.Kind, ErrNoPortsThere)
 }
 
 // maxEndpoints is how many networks a container may be in.
@@ -146,6 +159,11 @@ func leading(endpoints []bridge.Endpoint) int {
 
 func plannedNetwork(n networks.Network) bridge.Network {
 	b := bridge.Network{Link: n.Bridge, MTU: n.MTU, Internal: n.Internal, Isolated: n.Isolated, Unmasked: n.Unmasked}
+	if n.Driver != networks.DriverBridge {
+		b.Shared = bridge.Shared{Kind: n.Driver, Mode: n.Mode, Flag: n.Flag, Parent: n.Parent, Base: n.Base, VLAN: n.VLAN}
+	} else if n.MTU == 0 {
+		b.MTU = uplinkMTU()
+	}
 	for _, s := range n.Subnets {
 		b.Subnets = append(b.Subnets, bridge.Subnet{Prefix: s.Prefix, Gateway: s.Gateway})
 	}
@@ -186,7 +204,7 @@ func portsTo(p container.Port, endpoints []bridge.Endpoint) []bridge.Port {
 		}
 		for _, endpoint := range endpoints {
 			for _, a := range endpoint.Addresses {
-				if !endpoint.Network.Internal && a.Addr().Is6() == six && !port.To.IsValid() {
+				if endpoint.Network.Shared.Kind == "" && !endpoint.Network.Internal && a.Addr().Is6() == six && !port.To.IsValid() {
 					port.To = a.Addr()
 				}
 			}
@@ -316,6 +334,15 @@ func (e *Engine) CreateNetwork(ctx context.Context, r NetworkRequest) (networks.
 	}
 	if n.Driver == "" {
 		n.Driver = networks.DriverBridge
+	}
+	if n.Driver != networks.DriverBridge {
+		if n, err = sharing(n); err != nil {
+			return n, fmt.Errorf("network %s: %w", n.Name, err)
+		}
+		if n, err = store.Create(ctx, n, nil); err == nil { // its addresses are those of the host's network
+			e.tellNetwork(events.Create, n)
+		}
+		return n, err
 	}
 	_, noIPv6 := os.Stat("/proc/sys/net/ipv6")
 	six := slices.ContainsFunc(n.Subnets, func(s networks.Subnet) bool { return s.Prefix.Addr().Is6() })

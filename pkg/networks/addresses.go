@@ -237,7 +237,7 @@ func (n Network) choose(wanted []netip.Addr, taken map[netip.Addr]string) ([]net
 			if err := s.check(a, taken); err != nil {
 				return nil, err
 			}
-		} else if a = s.lowest(taken); !a.IsValid() {
+		} else if a = s.free(taken, n.Random); !a.IsValid() {
 			return nil, fmt.Errorf("subnet %s: %d addresses are taken: %w", s.Prefix, len(taken), ErrFull)
 		}
 		given = append(given, netip.PrefixFrom(a, s.Prefix.Bits()))
@@ -267,6 +267,27 @@ func (s Subnet) check(a netip.Addr, taken map[netip.Addr]string) error {
 // version 6, stand for something else.
 func (s Subnet) special(a netip.Addr) bool {
 	return a == s.Prefix.Addr() || a.Is4() && !s.Prefix.Contains(a.Next())
+}
+
+// free is an address that nobody has: the lowest, or with random any that chance finds soon.
+func (s Subnet) free(taken map[netip.Addr]string, random bool) netip.Addr {
+	const attempts = 100 // of which one succeeds even if nine of ten addresses are taken
+	within := s.Prefix
+	if s.Range.IsValid() {
+		within = s.Range
+	}
+	size := new(big.Int).Lsh(big.NewInt(1), uint(within.Addr().BitLen()-within.Bits()))
+	for range attempts {
+		if !random {
+			break
+		}
+		offset, _ := rand.Int(rand.Reader, size) // it does not fail
+		a := plus(within.Addr(), offset)
+		if a != s.Gateway && !s.special(a) && taken[a] == "" {
+			return a
+		}
+	}
+	return s.lowest(taken)
 }
 
 func (s Subnet) lowest(taken map[netip.Addr]string) netip.Addr {

@@ -43,8 +43,13 @@ const Default = "containr"
 // DefaultBridge is the device of the network Default.
 const DefaultBridge = "containr0"
 
-// DriverBridge is the only driver.
-const DriverBridge = "bridge"
+// Drivers: a bridge, or shares of a device of the host's, with MAC addresses of their own or
+// with the device's.
+const (
+	DriverBridge  = "bridge"
+	DriverMACVLAN = "macvlan"
+	DriverIPVLAN  = "ipvlan"
+)
 
 // Errors that callers tell apart.
 var (
@@ -81,17 +86,26 @@ type Network struct {
 	Name    string    `json:"name"`
 	Driver  string    `json:"driver"`
 	Created time.Time `json:"created"`
-	// Bridge is the name of its device.
-	Bridge  string   `json:"bridge"`
+	// Bridge is the name of its device, empty if it has none of its own.
+	Bridge string `json:"bridge"`
+	// Parent is the host's device that macvlan and ipvlan share, in a Mode with a Flag. If VLAN
+	// is not 0 the device is the network's, and made of the device Base.
+	Parent  string   `json:"parent,omitempty"`
+	Mode    string   `json:"mode,omitempty"`
+	Flag    string   `json:"flag,omitempty"`
+	Base    string   `json:"base,omitempty"`
+	VLAN    int      `json:"vlan,omitempty"`
 	MTU     int      `json:"mtu,omitempty"`
 	Subnets []Subnet `json:"subnets"`
 	// Internal networks lead nowhere; isolated ones keep their containers apart; unmasked
 	// ones show their addresses to other machines.
-	Internal bool              `json:"internal,omitempty"`
-	Isolated bool              `json:"isolated,omitempty"`
-	Unmasked bool              `json:"unmasked,omitempty"`
-	Labels   map[string]string `json:"labels,omitempty"`
-	Options  map[string]string `json:"options,omitempty"`
+	Internal bool `json:"internal,omitempty"`
+	Isolated bool `json:"isolated,omitempty"`
+	Unmasked bool `json:"unmasked,omitempty"`
+	// Random gives containers addresses by chance, and not the lowest that is free.
+	Random  bool              `json:"random,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Options map[string]string `json:"options,omitempty"`
 }
 
 // Store is the directory of networks. Any number of processes may use one.
@@ -222,10 +236,10 @@ func (s *Store) Create(ctx context.Context, n Network, routes []netip.Prefix) (N
 	id := make([]byte, 32)
 	rand.Read(id)
 	n.Version, n.ID, n.Created = version, hex.EncodeToString(id), time.Now().UTC()
-	if n.Bridge == "" {
+	if n.Bridge == "" && n.Driver == DriverBridge {
 		n.Bridge = "ctr-" + n.ID[:11]
 	}
-	if i := slices.IndexFunc(others, func(o Network) bool { return o.Bridge == n.Bridge }); i >= 0 {
+	if i := slices.IndexFunc(others, func(o Network) bool { return n.Bridge != "" && o.Bridge == n.Bridge }); i >= 0 {
 		return n, fmt.Errorf("network %s: device %s is that of network %s: %w", n.Name, n.Bridge, others[i].Name, ErrExists)
 	}
 	if err := complete(&n, others, routes); err != nil {

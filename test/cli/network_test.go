@@ -339,7 +339,7 @@ func TestNetworksInWords(t *testing.T) {
 	d.containr("network", "create", "--subnet", "10.1.0.0/24", "front")
 	d.refused("network front has 10.1.0.0/24", "network", "create", "--subnet", "10.1.0.0/16", "more")
 	d.refused("the host has a route to 192.0.2.0/24", "network", "create", "--subnet", "192.0.2.0/25", "more")
-	d.refused("there is only bridge", "network", "create", "-d", "overlay", "more")
+	d.refused("there are bridge, macvlan, ipvlan", "network", "create", "-d", "overlay", "more")
 	d.refused("did you mean front?", "run", "--rm", "--network", "frnt", "base", "true")
 	d.refused("it is the gateway's", "run", "--rm", "--network", "front", "--ip", "10.1.0.1", "base", "true")
 	d.refused("no network to reach the port through", "run", "--rm", "--network", "none", "-p", "80", "base", "true")

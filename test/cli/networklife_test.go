@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -125,4 +126,131 @@ func TestSystemPruneRemovesNetworks(t *testing.T) {
 	d.containr("rm", "-f", "web")
 	d.containr("system", "prune", "-f")
 	d.finish(before)
+}
+
+// Somebody throws all rules away: they are made again, and twice is no error.
+func TestReload(t *testing.T) {
+	d := newDesk(t)
+	before := d.host.State()
+	d.containr("network", "create", "one")
+	d.containr(append([]string{"run", "-d", "--name", "web", "--network", "one", "-p", "8080:80", "-p", "192.0.2.1:8081:80"}, serve(80, "hello")...)...)
+	d.reach(d.lan, "192.0.2.1:8080", "hello\n")
+	quiet := d.host.State()
+	d.host.Run("nft", "flush", "ruleset")
+	d.notReached(d.lan, "192.0.2.1:8080")
+	for range 2 {
+		d.containr("network", "reload", "web")
+		if now := d.host.State(); now != quiet {
+			t.Errorf("the host has now\n%s\nand had before\n%s", now, quiet)
+		}
+	}
+	d.host.Run("nft", "delete", "element", "inet", "containr", "published_at4", "{ 192.0.2.1 . tcp . 8081 }")
+	if id := d.containr("network", "reload", "--all"); id != d.containr("inspect", "-f", "{{.Id}}", "web") {
+		t.Errorf("reloaded: %q", id)
+	}
+	d.reach(d.lan, "192.0.2.1:8081", "hello\n")
+	d.refused("name containers, or give --all", "network", "reload")
+	d.containr("rm", "-f", "web")
+	d.containr("network", "rm", "one")
+	d.finish(before)
+}
+
+// Packets of containers are not longer than those that may leave the host.
+func TestMTUOfTheUplink(t *testing.T) {
+	d := newDesk(t)
+	d.host.Run("ip", "route", "add", "default", "via", "192.0.2.2")
+	d.host.Run("ip", "link", "set", "up0", "mtu", "1400")
+	before := d.host.State()
+	d.containr("network", "create", "one")
+	d.containr("network", "create", "-o", "mtu=1300", "two")
+	for network, mtu := range map[string]string{"one": "1400", "two": "1300"} {
+		if out := d.containr("run", "--rm", "--network", network, "base", "cat", "/sys/class/net/eth0/mtu"); out != mtu {
+			t.Errorf("network %s: MTU %s, want %s", network, out, mtu)
+		}
+	}
+	d.containr("network", "rm", "one", "two")
+	d.finish(before)
+}
+
+// Addresses are the lowest that are free, or come by chance if that is asked for.
+func TestRandomAddresses(t *testing.T) {
+	d := newDesk(t)
+	before := d.host.State()
+	d.containr("network", "create", "--subnet", "10.1.0.0/16", "--ip-range", "10.1.128.0/17", "-o", "addresses=random", "one")
+	seen := map[string]bool{}
+	for i := range 3 {
+		name := "c" + string(rune('0'+i))
+		d.containr("create", "--name", name, "--network", "one", "base", "true")
+		a := d.containr("inspect", "-f", "{{(index .NetworkSettings.Networks \"one\").IPAddress}}", name)
+		if ip := netip.MustParseAddr(a); !netip.MustParsePrefix("10.1.128.0/17").Contains(ip) || seen[a] {
+			t.Errorf("address %s, and before %v", a, seen)
+		}
+		seen[a] = true
+		d.containr("rm", name)
+	}
+	d.refused("use lowest or random", "network", "create", "-o", "addresses=high", "two")
+	d.containr("network", "rm", "one")
+	d.finish(before)
+}
+
+// A container may have a share of the host's device, and be a machine of its own beside it; or the kernel cannot do that, and
+// it is said so.
+func TestSharedDevice(t *testing.T) {
+	d := newDesk(t)
+	before := d.host.State()
+	d.refused("needs -o parent=DEVICE", "network", "create", "-d", "macvlan", "--subnet", "192.0.2.0/24", "lan")
+	d.refused("the host has no such device", "network", "create", "-d", "macvlan", "--subnet", "192.0.2.0/24", "-o", "parent=up9", "lan")
+	d.refused("is not the id of a VLAN", "network", "create", "-d", "ipvlan", "--subnet", "192.0.2.0/24", "-o", "parent=up0.5000", "lan")
+	d.refused("needs --subnet", "network", "create", "-d", "macvlan", "-o", "parent=up0", "lan")
+	d.refused("use bridge, private, vepa, passthru", "network", "create", "-d", "macvlan", "--subnet", "192.0.2.0/24", "-o", "parent=up0", "-o", "macvlan_mode=l3", "lan")
+	d.refused("it is no option of driver macvlan", "network", "create", "-d", "macvlan", "--subnet", "192.0.2.0/24", "-o", "parent=up0", "-o", "ipvlan_mode=l3", "lan")
+	for _, kind := range []string{"macvlan", "ipvlan"} {
+		d.containr("network", "create", "-d", kind, "--subnet", "192.0.2.0/24", "--gateway", "192.0.2.2", "-o", "parent=up0", "lan")
+		d.containr("network", "create", "-d", kind, "--subnet", "192.0.3.0/24", "-o", "parent=up0.5", "tagged")
+		d.refused("cannot lead its ports there", "run", "--rm", "--network", "lan", "-p", "80", "base", "true")
+		plan := d.containr("explain", "run", "--network", "tagged", "base", "true")
+		for _, want := range []string{"ip link add up0.5 link up0 up type vlan id 5", "type " + kind + " mode "} {
+			if !strings.Contains(plan, want) {
+				t.Errorf("the plan has no %q:\n%s", want, plan)
+			}
+		}
+		if out, err := d.host.Command("ip", "link", "add", "probe", "link", "up0", "type", kind); err != nil {
+			t.Logf("this kernel has no %s (%s), and containr says so", kind, strings.TrimSpace(out))
+			d.refused("this kernel has no devices of that kind", "run", "--rm", "--network", "lan", "base", "true")
+		} else {
+			d.host.Run("ip", "link", "del", "probe")
+			d.shared(kind)
+		}
+		d.containr("network", "rm", "lan", "tagged")
+		d.finish(before)
+	}
+}
+
+// shared runs containers in the networks lan and tagged.
+func (d *desk) shared(kind string) {
+	d.t.Helper()
+	neighbours := map[string]string{"lan": "192.0.2.2"}
+	if out, err := d.lan.Command("ip", "link", "add", "link", "eth0", "name", "eth0.5", "type", "vlan", "id", "5"); err != nil {
+		d.t.Logf("this kernel has no VLANs (%s), and containr says so", strings.TrimSpace(out))
+		d.refused("this kernel has no VLANs", "run", "--rm", "--network", "tagged", "base", "true")
+	} else {
+		neighbours["tagged"] = "192.0.3.2"
+		d.lan.Run("ip", "address", "add", "192.0.3.2/24", "dev", "eth0.5")
+		d.lan.Run("ip", "link", "set", "eth0.5", "up")
+		defer d.lan.Run("ip", "link", "del", "eth0.5")
+	}
+	for network, neighbour := range neighbours {
+		if out, err := d.command("run", "--rm", "--network", network, "base", "ping", "-c", "1", "-W", "30", neighbour); err != nil {
+			d.t.Errorf("driver %s, network %s: %v\n%s", kind, network, err, out)
+		}
+	}
+	d.containr(append([]string{"run", "-d", "--name", "web", "--network", "lan", "--ip", "192.0.2.80"}, serve(80, "hello")...)...)
+	d.reach(d.lan, "192.0.2.80:80", "hello\n")
+	d.containr("network", "disconnect", "lan", "web")
+	if out := d.containr("exec", "web", "ip", "address"); strings.Contains(out, "192.0.2.80") {
+		d.t.Errorf("it has left the network, and still has\n%s", out)
+	}
+	d.containr("network", "connect", "--ip", "192.0.2.81", "lan", "web")
+	d.reach(d.lan, "192.0.2.81:80", "hello\n")
+	d.containr("rm", "-f", "web")
 }

@@ -46,6 +46,18 @@ func (k *Kernel) Do(call plan.Call, regs map[plan.Reg]int) (int, error) {
 		return 0, nft.Transact(rules...)
 	case linux.AddVeth:
 		return addVeth(c, regs[c.PID])
+	case linux.AddSubLink:
+		return addSubLink(c, regs[c.PID])
+	case linux.AddVLAN:
+		return 0, here(func(r *sys.Route) error {
+			parent, err := r.LinkIndex(c.Parent)
+			if err != nil {
+				return err
+			}
+			return r.AddSubLink(sys.SubLink{Kind: "vlan", Parent: parent, Name: c.Link, Number: c.ID})
+		})
+	case linux.DropLink:
+		return 0, inside(regs[c.PID], func(r *sys.Route) error { _, err := r.DeleteLink(c.Link); return err })
 	case linux.FindLink:
 		return linkIn(regs[c.PID], c.Link)
 	case linux.AddRoute:
@@ -164,6 +176,29 @@ func addVeth(c linux.AddVeth, pid int) (int, error) {
 		return 0, err
 	}
 	return linkIn(pid, c.Peer)
+}
+
+func addSubLink(c linux.AddSubLink, pid int) (int, error) {
+	number := func(of, word string) int {
+		for _, m := range linux.SubLinkModes[of] {
+			if m.Word == word {
+				return m.Number
+			}
+		}
+		return 0
+	}
+	err := here(func(r *sys.Route) error {
+		parent, err := r.LinkIndex(c.Parent)
+		if err != nil {
+			return err
+		}
+		return r.AddSubLink(sys.SubLink{Kind: c.Kind, Parent: parent, PID: pid, Name: c.Link, MAC: c.MAC, MTU: c.MTU,
+			Number: number(c.Kind, c.Mode), Flags: number("flag", c.Flag)})
+	})
+	if err != nil {
+		return 0, err
+	}
+	return linkIn(pid, c.Link)
 }
 
 // linkIn finds a device of a process's network.

@@ -23,6 +23,7 @@ package bridge
 import (
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/containr/containr/internal/nft"
 	"github.com/containr/containr/pkg/plan"
@@ -47,6 +48,17 @@ type Network struct {
 	Isolated bool
 	// Unmasked containers keep their addresses when they talk to other machines.
 	Unmasked bool
+	// Shared, if its Kind is not empty, makes it no bridge but shares of a device of the host's.
+	Shared Shared
+}
+
+// Shared is a device of the host's that containers have shares of.
+type Shared struct {
+	// Kind, Mode and Flag: see linux.AddSubLink.
+	Kind, Mode, Flag string
+	// Parent is the device. If VLAN is not 0 it is made of the device Base, and is the network's.
+	Parent, Base string
+	VLAN         int
 }
 
 // Endpoint is a container's plug in a network.
@@ -97,14 +109,20 @@ func Connect(in Input) []plan.Step {
 		return nil
 	}
 	b := plan.Build(plan.Host, plan.NetworkChapter)
-	makeTable(b)
-	six := false
+	six, bridges := false, false
 	for _, e := range in.Endpoints {
+		if e.Network.Shared.Kind != "" {
+			continue
+		}
+		bridges = true
 		for _, s := range e.Network.Subnets {
 			six = six || s.Prefix.Addr().Is6()
 		}
 	}
-	forward(b, in.Host, six)
+	if bridges {
+		makeTable(b)
+		forward(b, in.Host, six)
+	}
 	for i, e := range in.Endpoints {
 		e.Network.make(b)
 		e.plug(b, in.PID, plan.Reg("link_"+strconv.Itoa(i)))
@@ -132,10 +150,13 @@ func forward(b *plan.Builder, h Host, six bool) {
 
 // make plans what of the network is not there yet.
 func (n Network) make(b *plan.Builder) {
-	for _, m := range n.elements() {
-		b.Do("the rules apply to this network", nftStep(m))
+	if n.Shared.Kind != "" {
+		if n.Shared.VLAN != 0 {
+			b.Do("the network is what is marked so on the host's device", linux.AddVLAN{Parent: n.Shared.Base, Link: n.Shared.Parent, ID: n.Shared.VLAN}).Ok(plan.EEXIST)
+		}
+		return
 	}
-	b.Do("all at once", linux.NftCommit{})
+	n.join(b)
 	b.Do("the network is a switch in the kernel", linux.AddBridge{Link: n.Link, MAC: n.mac(), MTU: n.MTU}).Ok(plan.EEXIST)
 	for _, s := range n.Subnets {
 		b.Do("the host is plugged in, as the gateway", linux.AddLinkAddress{Link: n.Link, Local: string(s.Gateway.AsSlice()), Prefix: s.Prefix.Bits()}).Ok(plan.EEXIST)
@@ -144,6 +165,14 @@ func (n Network) make(b *plan.Builder) {
 		b.Do("what the host sends to its own 127.0.0.1 may leave for a container with a published port; the rules keep others out",
 			linux.WriteFile{Path: "/proc/sys/net/ipv4/conf/" + n.Link + "/route_localnet", Data: "1"})
 	}
+}
+
+// join plans that the rules know of the network.
+func (n Network) join(b *plan.Builder) {
+	for _, m := range n.elements() {
+		b.Do("the rules apply to this network", nftStep(m))
+	}
+	b.Do("all at once", linux.NftCommit{})
 }
 
 // mac is the address of the bridge: without one of its own it would take another whenever
@@ -164,8 +193,22 @@ func MAC(a netip.Addr) string {
 
 // plug plans the cable, and what is at the container's end of it.
 func (e Endpoint) plug(b *plan.Builder, pid, link plan.Reg) {
+	if s := e.Network.Shared; s.Kind != "" {
+		c := linux.AddSubLink{Kind: s.Kind, Mode: s.Mode, Flag: s.Flag, Parent: s.Parent, PID: pid, Link: e.Interface, MAC: e.MAC, MTU: e.Network.MTU}
+		if s.Kind == "ipvlan" {
+			c.MAC = "" // it has the parent's
+		}
+		b.Do("a share of the host's device, with an address of its own; it goes with the container", c).As(link)
+		e.address(b, pid, link)
+		return
+	}
 	b.Do("a cable: one end in the switch, the other in the container", linux.AddVeth{Link: e.Link, Bridge: e.Network.Link, Isolated: e.Network.Isolated, PID: pid,
 		Peer: e.Interface, MAC: e.MAC, MTU: e.Network.MTU}).As(link).Reverse(linux.DeleteLink{Link: e.Link})
+	e.address(b, pid, link)
+}
+
+// address plans what is at the container's end: addresses, and the way out.
+func (e Endpoint) address(b *plan.Builder, pid, link plan.Reg) {
 	for _, a := range e.Addresses {
 		flags := uint32(0)
 		if a.Addr().Is6() {
@@ -184,6 +227,16 @@ func (e Endpoint) leadOut(b *plan.Builder, pid, link plan.Reg) {
 	if e.Network.Internal {
 		return
 	}
+	if s := e.Network.Shared; s.Kind != "" {
+		for _, subnet := range e.Network.Subnets {
+			gateway := string(subnet.Gateway.AsSlice())
+			if strings.HasPrefix(s.Mode, "l3") {
+				gateway = strings.Repeat("\x00", len(gateway)) // the host routes it
+			}
+			b.Do("what is for elsewhere goes to the router of the network", linux.AddRoute{PID: pid, Link: link, Gateway: gateway})
+		}
+		return
+	}
 	for _, s := range e.Network.Subnets {
 		b.Do("what is for elsewhere goes to the host", linux.AddRoute{PID: pid, Link: link, Gateway: string(s.Gateway.AsSlice())})
 	}
@@ -196,6 +249,24 @@ func Lead(e Endpoint, pid plan.Reg, ports []Port) []plan.Step {
 	b.Do("the container's device in the network that is the first one now", linux.FindLink{PID: pid, Link: e.Interface}).As("link")
 	e.leadOut(b, pid, "link")
 	b.Add(Publish(ports))
+	return b.Steps
+}
+
+// Reload plans that rules that somebody has thrown away are made again, for a container that
+// runs. What is there stays.
+func Reload(in Input) []plan.Step {
+	b := plan.Build(plan.Host, plan.NetworkChapter)
+	makeTable(b)
+	for _, e := range in.Endpoints {
+		if e.Network.Shared.Kind == "" {
+			e.Network.join(b)
+		}
+	}
+	for _, p := range in.Ports {
+		set, key := p.element()
+		b.Do("what comes for this port of the host is for the container", nftStep(set.Add(key, []nft.Item{nft.Address(p.To), nft.PortNumber(p.Container)}, true)))
+		b.Do("unless it is so already", linux.NftCommit{}).Ok(plan.EEXIST)
+	}
 	return b.Steps
 }
 

@@ -158,6 +158,12 @@ func RemoveTable() plan.Call { return nftStep(Table.Delete()) }
 
 // Remove is what takes a network away that no container is in.
 func (n Network) Remove() []plan.Call {
+	if n.Shared.VLAN != 0 {
+		return []plan.Call{linux.DeleteLink{Link: n.Shared.Parent}}
+	}
+	if n.Shared.Kind != "" {
+		return nil
+	}
 	calls := []plan.Call{linux.DeleteLink{Link: n.Link}}
 	for _, c := range n.changes() {
 		calls = append(calls, nftStep(c.remove))

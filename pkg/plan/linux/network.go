@@ -81,8 +81,86 @@ func (c AddVeth) Text() string {
 	return text
 }
 
+// AddSubLink makes a device called Link that shares Parent, a device of the host's, in the
+// network namespace of the process in PID. Kind is macvlan or ipvlan; Mode is one of
+// SubLinkModes. MAC is 6 bytes, or empty. The result is its index.
+type AddSubLink struct {
+	Kind, Mode, Flag string
+	Parent           string
+	PID              plan.Reg
+	Link, MAC        string
+	MTU              int
+}
+
+func (AddSubLink) Name() string { return "add_sub_link" }
+
+func (c AddSubLink) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Kind), plan.String(c.Mode), plan.String(c.Flag), plan.String(c.Parent), plan.Value(c.PID), plan.String(c.Link),
+		plan.Blob(c.MAC), plan.Number(c.MTU))
+}
+
+// Text is the action as a shell command.
+func (c AddSubLink) Text() string {
+	text := "ip link add " + quote(c.Link) + " link " + quote(c.Parent)
+	if c.MAC != "" {
+		text += " address " + mac(c.MAC)
+	}
+	return strings.TrimSuffix(text+mtu(c.MTU)+" netns $"+string(c.PID)+" type "+c.Kind+" mode "+c.Mode+" "+c.Flag, " ")
+}
+
+// SubLinkModes are the modes of each kind of AddSubLink, as the kernel numbers them; the
+// first is the usual one.
+var SubLinkModes = map[string][]Mode{
+	"macvlan": {{"bridge", 4}, {"private", 1}, {"vepa", 2}, {"passthru", 8}},
+	"ipvlan":  {{"l2", 0}, {"l3", 1}, {"l3s", 2}},
+	"flag":    {{"bridge", 0}, {"private", 1}, {"vepa", 2}},
+}
+
+// Mode is a word and the kernel's number for it.
+type Mode struct {
+	Word   string
+	Number int
+}
+
+// AddVLAN makes a device called Link that is up, for the packets of Parent that are marked
+// with ID, 1 to 4094.
+type AddVLAN struct {
+	Parent, Link string
+	ID           int
+}
+
+func (AddVLAN) Name() string { return "add_vlan" }
+
+func (c AddVLAN) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Parent), plan.String(c.Link), plan.Number(c.ID))
+}
+
+// Text is the action as a shell command.
+func (c AddVLAN) Text() string {
+	return "ip link add " + quote(c.Link) + " link " + quote(c.Parent) + " up type vlan id " + strconv.Itoa(c.ID)
+}
+
+// DropLink deletes a device in the network namespace of the process in PID. One that is gone
+// is no error.
+type DropLink struct {
+	PID  plan.Reg
+	Link string
+}
+
+func (DropLink) Name() string { return "drop_link" }
+
+func (c DropLink) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.Value(c.PID), plan.String(c.Link))
+}
+
+// Text is the action as a shell command.
+func (c DropLink) Text() string {
+	return "nsenter --target $" + string(c.PID) + " --net -- ip link delete " + quote(c.Link)
+}
+
 // AddRoute sends what is for no network that the device with the index in Link is in, in
-// the network namespace of the process in PID, to a gateway: 4 or 16 bytes.
+// the network namespace of the process in PID, to a gateway: 4 or 16 bytes. If all are 0 it
+// goes to whoever is at the device.
 type AddRoute struct {
 	PID, Link plan.Reg
 	Gateway   string
@@ -96,7 +174,11 @@ func (c AddRoute) AppendArgs(dst []plan.Arg) []plan.Arg {
 
 // Text is the action as a shell command.
 func (c AddRoute) Text() string {
-	return "nsenter --target $" + string(c.PID) + " --net -- ip route add default via " + address(c.Gateway) + " dev $" + string(c.Link)
+	via := " via " + address(c.Gateway)
+	if strings.Trim(c.Gateway, "\x00") == "" {
+		via = ""
+	}
+	return "nsenter --target $" + string(c.PID) + " --net -- ip route add default" + via + " dev $" + string(c.Link)
 }
 
 // FindLink asks for a device in the network namespace of the process in PID, by its name.

@@ -92,6 +92,12 @@ func Zero(kind string) plan.Call {
 		return AddBridge{}
 	case "AddLinkAddress":
 		return AddLinkAddress{}
+	case "AddSubLink":
+		return AddSubLink{}
+	case "AddVLAN":
+		return AddVLAN{}
+	case "DropLink":
+		return DropLink{}
 	case "FindLink":
 		return FindLink{}
 	case "AddVeth":
