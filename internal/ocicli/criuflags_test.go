@@ -2,14 +2,20 @@ package ocicli
 
 import (
 	"errors"
+	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
+	"github.com/creack/pty"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/internal/testkit/probe"
 )
 
 // A criu that does not come to its end is killed, which is said, and a container that it was to freeze goes on; what it
@@ -46,6 +52,7 @@ func TestCRIUTakesTooLong(t *testing.T) {
 // Flags that are passed on to criu, and those that are about the end of a container that was brought back. The container
 // holds a file open whose name is gone, which has another name.
 func TestCRIUFlags(t *testing.T) {
+	requireMemoryTracking(t)
 	c := newCounting(t, func(spec *specs.Spec) {
 		count := spec.Process.Args[len(spec.Process.Args)-2:]
 		spec.Process.Args = append([]string{"/probe", "-lock", "/data/open"}, count...)
@@ -79,7 +86,7 @@ func TestCRIUFlags(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkPidfd(t, l, "standard", pidFile)
-	c.more(n)
+	c.back(n)
 	c.must("kill", "c", "KILL")
 	_ = cmd.Wait() // the exit code says it
 	if code := cmd.ProcessState.ExitCode(); code != 137 {
@@ -87,4 +94,55 @@ func TestCRIUFlags(t *testing.T) {
 	}
 	c.waitStopped("c")
 	c.must("delete", "c")
+}
+
+// A container whose descriptors are the terminal of the shell that it was started from has that of the shell that it is
+// brought back from. The terminal is known to be outside, with --shell-job and without.
+func TestCRIUShellJob(t *testing.T) {
+	for _, flags := range [][]string{nil, {"--shell-job"}} {
+		c := newCounting(t, func(spec *specs.Spec) {
+			spec.Process.Args = append(spec.Process.Args, "-report", "-exit", "7")
+		})
+		_, run := c.onShell("run", "c")
+		t.Cleanup(func() { c.run("delete", "--force", "c") })
+		c.until(func(list []probe.Counted) bool { return len(list) > 2 })
+		c.must(slices.Concat([]string{"checkpoint", "--image-path", c.image}, flags, []string{"c"})...)
+		if _ = run.Wait(); run.ProcessState.ExitCode() != 137 { // it waits for the container, which is killed
+			t.Errorf("run: %v", run.ProcessState)
+		}
+		n := len(c.counted())
+		shown, restore := c.onShell(slices.Concat([]string{"restore", "--image-path", c.image}, flags, []string{"c"})...)
+		c.back(n)
+		c.must("kill", "c", "USR1")
+		if _ = restore.Wait(); restore.ProcessState.ExitCode() != 7 {
+			t.Errorf("restore: %v", restore.ProcessState)
+		}
+		if r := testkit.Report(t, <-shown); !r.FDs[0].TTY || !r.FDs[1].TTY {
+			t.Errorf("it has no terminal: %+v", r.FDs)
+		}
+		c.quoteLog("restore.log")
+	}
+}
+
+// onShell starts the runtime in a session of its own, on a terminal. What is shown there comes when all have left it.
+func (c *counting) onShell(args ...string) (<-chan []byte, *exec.Cmd) {
+	c.t.Helper()
+	master, slave, err := pty.Open()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer slave.Close()
+	cmd := c.command(args...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	shown := make(chan []byte, 1)
+	go func() {
+		text, _ := io.ReadAll(master) // ends with EIO when no slave is open
+		master.Close()
+		shown <- text
+	}()
+	return shown, cmd
 }

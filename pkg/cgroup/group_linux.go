@@ -280,6 +280,10 @@ func (g *Group) Fits(res *specs.LinuxResources) error {
 	return nil
 }
 
+// Freezer is the directory whose files stop all processes of the group at once; false if
+// there is none: on version 1, without that controller.
+func (g *Group) Freezer() (string, bool) { return g.path("freezer") }
+
 // Freeze stops all processes of the group, and returns when they have stopped. When
 // ctx ends before that, they are let go again and the error is that of ctx. The
 // caller must not be in the group.

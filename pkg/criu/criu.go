@@ -93,9 +93,10 @@ type Restore struct {
 	Root string
 	// PIDFile is where the process id of the first process will be found.
 	PIDFile string
-	// CgroupRoot is the container's control group, from the root of the tree; empty for
-	// where criu itself is.
-	CgroupRoot string
+	// CgroupRoots are the container's control groups, each from the root of its tree:
+	// one PATH on version 2, CONTROLLER:PATH for each on version 1. What has none is where
+	// it was.
+	CgroupRoots []string
 	// External, Join and Inherit are what the resources of the host are now.
 	External, Join, Inherit []string
 	// LSMProfile ("apparmor:NAME", "selinux:LABEL") and LSMMountContext replace what
@@ -195,7 +196,7 @@ func SplitServer(s string) (host, port string, ok bool) {
 func (r *Restore) Args() []string {
 	w := words{"criu", "restore", "--restore-detached", "--restore-sibling", "--pidfile", r.PIDFile, "--root", r.Root}
 	w.common(&r.Options, RestoreLog)
-	w.option("--cgroup-root", r.CgroupRoot)
+	w.options("--cgroup-root", r.CgroupRoots)
 	w.option("--lsm-profile", r.LSMProfile)
 	w.option("--lsm-mount-context", r.LSMMountContext)
 	w.options("--external", r.External)

@@ -23,7 +23,7 @@ func TestArgs(t *testing.T) {
 			Options: o, PID: 7, Pre: true, LeaveRunning: true, PageServer: "h:9"}).Args(),
 		"criu restore --restore-detached --restore-sibling --pidfile /p --root /r --images-dir /i --work-dir /w -v4 --log-file restore.log --manage-cgroups=soft " +
 			"--cgroup-root /g --lsm-profile apparmor:x --lsm-mount-context c --external e --join-ns ipc:/n --inherit-fd fd[3]:k": (&Restore{Options: o, Root: "/r",
-			PIDFile: "/p", CgroupRoot: "/g", External: []string{"e"}, Join: []string{"ipc:/n"}, Inherit: []string{"fd[3]:k"}, LSMProfile: "apparmor:x", LSMMountContext: "c"}).Args(),
+			PIDFile: "/p", CgroupRoots: []string{"/g"}, External: []string{"e"}, Join: []string{"ipc:/n"}, Inherit: []string{"fd[3]:k"}, LSMProfile: "apparmor:x", LSMMountContext: "c"}).Args(),
 	} {
 		if line := strings.Join(got, " "); line != want {
 			t.Errorf("%s\nwant %s", line, want)

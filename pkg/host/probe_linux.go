@@ -126,6 +126,19 @@ func ownCgroup(table string) string {
 	return "/"
 }
 
+// BesideV1 is where this process is in a tree of version 2 that is there beside version 1;
+// empty if there is none, or nothing else.
+func (f *Facts) BesideV1() (string, error) {
+	if f.CgroupMode != CgroupV1 {
+		return "", nil
+	}
+	own, err := sys.ReadFile("/proc/self/cgroup", maxProcFile)
+	if err != nil || !strings.Contains("\n"+string(own), "\n0::") {
+		return "", err
+	}
+	return ownCgroup(string(own)), nil
+}
+
 // v1Hierarchies reads lines like "4:cpu,cpuacct:/path" of /proc/self/cgroup. The
 // mount point carries the controllers' names, in the kernel's order.
 func v1Hierarchies(table string, mounted func(path string) bool) []Hierarchy {

@@ -47,9 +47,6 @@ func checkCheckpoint(spec *specs.Spec, f *host.Facts) error {
 	if !f.Root() {
 		return errors.New("only root can freeze containers and bring them back: CRIU reads and writes the memory of other processes")
 	}
-	if f.CgroupMode == host.CgroupV1 {
-		return errors.New("the control groups of this machine are version 1: containers are frozen and brought back with version 2 only")
-	}
 	if err := criu.CheckNamespaces(spec); err != nil {
 		return err
 	}
@@ -135,6 +132,9 @@ type RestoreInput struct {
 	Descriptors []string
 	// Output: see CheckpointInput.
 	Output string
+	// Unified is where this process is in a tree of version 2 beside version 1; empty
+	// without one.
+	Unified string
 }
 
 // CompileRestore makes the plan of bringing a container back. It is pure.
@@ -222,7 +222,7 @@ func (c *restoreCompiler) become() error {
 		return err
 	}
 	r.External, r.Join = mounts, criu.JoinNamespaces(c.Spec)
-	r.CgroupRoot = c.cgroupRoot()
+	r.CgroupRoots = c.cgroupRoots()
 	b := plan.Build(plan.Child, plan.CRIUChapter)
 	const stdio = "a standard descriptor of the container's, for criu to hand over"
 	for i := range c.in.Descriptors {
@@ -250,15 +250,27 @@ func (c *restoreCompiler) become() error {
 	return nil
 }
 
-// cgroupRoot is the container's control group as criu names it: from where the tree is
-// mounted.
-func (c *restoreCompiler) cgroupRoot() string {
-	if len(c.cg.Paths) == 0 || len(c.Facts.Hierarchies) == 0 {
-		return ""
+// cgroupRoots are the container's control groups as criu names them: from where their
+// trees are mounted. On version 1 each controller has its own, and a tree of version 2
+// beside them, in which the container has no group, has no name.
+func (c *restoreCompiler) cgroupRoots() []string {
+	var list []string
+	for _, h := range c.Facts.Hierarchies {
+		for _, dir := range c.cg.Paths {
+			path, ok := strings.CutPrefix(dir, h.Path)
+			switch {
+			case !ok || !strings.HasPrefix(path, "/"):
+			case c.Facts.CgroupMode == host.CgroupV2:
+				list = append(list, path)
+			default:
+				for _, controller := range h.Controllers {
+					list = append(list, controller+":"+path)
+				}
+			}
+		}
 	}
-	path, ok := strings.CutPrefix(c.cg.Paths[0], c.Facts.Hierarchies[0].Path)
-	if !ok {
-		return ""
+	if c.in.Unified != "" && len(list) > 0 {
+		list = append(list, ":"+c.in.Unified)
 	}
-	return path
+	return list
 }

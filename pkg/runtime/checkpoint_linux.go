@@ -74,7 +74,11 @@ func (r *Runtime) Checkpoint(req *CheckpointRequest) error {
 	if in.Dump.Pre || in.Dump.LeaveRunning {
 		return nil
 	}
-	return r.remove(req.ID, true)
+	// Who waited for the end of the container may have removed it by now.
+	if err := r.remove(req.ID, true); err != nil && !errors.Is(err, ErrNotFound) {
+		return err
+	}
+	return nil
 }
 
 // goOn lets the container go on, unless it was paused before: a criu that was killed has
@@ -137,7 +141,7 @@ func (r *Runtime) checkpointInput(st *state, req *CheckpointRequest) (*Checkpoin
 	}
 	in.Dump.PID = st.PID
 	if st.ownGroup() {
-		in.Dump.Freezer = st.Cgroups[0]
+		in.Dump.Freezer, _ = r.group(st).Freezer() // without one criu stops the processes one by one
 	}
 	proc := "/proc/" + strconv.Itoa(st.PID)
 	if in.Mounts, err = readMounts(proc + "/mountinfo"); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/containr/containr/pkg/criu"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
 // frozenSpec is a container with everything that freezing has to know of.
@@ -103,18 +104,16 @@ func TestOrderOfRestore(t *testing.T) {
 }
 
 // Where freezing and bringing back cannot be done, both say so.
-func TestCheckpointNeedsRootAndVersion2(t *testing.T) {
+func TestCheckpointNeedsRoot(t *testing.T) {
 	ordinary := paperFacts(host.CgroupV2, host.Kernel{Major: 6, Minor: 12})
 	ordinary.UID, ordinary.Capabilities = 1000, 0
-	for words, f := range map[string]*host.Facts{"only root": ordinary, "version 1": paperFacts(host.CgroupV1, host.Kernel{Major: 6, Minor: 12})} {
-		freeze, back := checkpointInput(frozenSpec()), restoreInput(frozenSpec())
-		freeze.Facts, back.Facts = f, f
-		if _, err := CompileCheckpoint(freeze); err == nil || !strings.Contains(err.Error(), words) {
-			t.Errorf("checkpoint, %s: %v", words, err)
-		}
-		if _, err := CompileRestore(back); err == nil || !strings.Contains(err.Error(), words) {
-			t.Errorf("restore, %s: %v", words, err)
-		}
+	freeze, back := checkpointInput(frozenSpec()), restoreInput(frozenSpec())
+	freeze.Facts, back.Facts = ordinary, ordinary
+	if _, err := CompileCheckpoint(freeze); err == nil || !strings.Contains(err.Error(), "only root") {
+		t.Errorf("checkpoint: %v", err)
+	}
+	if _, err := CompileRestore(back); err == nil || !strings.Contains(err.Error(), "only root") {
+		t.Errorf("restore: %v", err)
 	}
 }
 
@@ -123,7 +122,7 @@ func TestCheckpointNeedsRootAndVersion2(t *testing.T) {
 func TestCRIUErrors(t *testing.T) {
 	log := filepath.Join(t.TempDir(), "dump.log")
 	text := "(00.1) all is well\npie: 1: Daemon waits for command\n(00.2) Error (criu/sk-inet.c:191): inet: Connected TCP socket, consider using --tcp-established option.\n" +
-		"tar: \x1b[2Jevil: Cannot open\n(00.3) Error (criu/cr-dump.c:2053): Dumping FAILED.\n"
+		"tar: \x1b[2Jevil: Cannot open\n(00.25) cg: Dumping value c 1:3 rwm\nc 5:0 rwm from /proc/self/fd/9/devices.list\n(00.3) Error (criu/cr-dump.c:2053): Dumping FAILED.\n"
 	if err := os.WriteFile(log, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -134,5 +133,35 @@ func TestCRIUErrors(t *testing.T) {
 	}
 	if h := Hint(e); !strings.Contains(h, "--tcp-established") {
 		t.Errorf("hint %q", h)
+	}
+}
+
+// On version 1 criu is told of the container's group in each tree, and to leave alone where
+// it is in one of version 2 beside them.
+func TestRestoreIntoV1Groups(t *testing.T) {
+	in := restoreInput(frozenSpec())
+	in.Facts, in.Unified = paperFacts(host.CgroupV1, host.Kernel{Major: 6, Minor: 12}), "/session"
+	p, err := CompileRestore(in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	call, ok := p.Steps[len(p.Steps)-1].Call.(linux.Execve)
+	if !ok {
+		t.Fatalf("the last step is %+v", p.Steps[len(p.Steps)-1])
+	}
+	var got []string
+	for i, word := range call.Args {
+		if word == "--cgroup-root" {
+			got = append(got, call.Args[i+1])
+		}
+	}
+	var want []string
+	for _, h := range in.Facts.Hierarchies {
+		for _, controller := range h.Controllers {
+			want = append(want, controller+":/containr-golden")
+		}
+	}
+	if want = append(want, ":/session"); len(want) < 5 || !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
 	}
 }

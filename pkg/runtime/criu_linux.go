@@ -195,10 +195,15 @@ func criuErrors(path string) []string {
 		return nil // it said nothing
 	}
 	var said []string
+	quoting := false // a file that criu has read, and that goes on
 	for line := range strings.Lines(string(text)) {
 		_, words, failed := strings.Cut(line, "Error (")
 		if !failed && (strings.HasPrefix(line, "(") || strings.HasPrefix(line, "pie:")) {
+			quoting = strings.Contains(line, "cg: Dumping value ")
 			continue // criu's own, with the time or the place before it
+		}
+		if quoting = quoting && !failed; quoting {
+			continue
 		}
 		if failed {
 			if _, rest, ok := strings.Cut(words, "): "); ok {

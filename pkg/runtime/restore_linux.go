@@ -189,6 +189,9 @@ func (r *Runtime) planRestore(req *RestoreRequest, b *bundle) (*plan.Plan, *Rest
 	for i := range mounts {
 		in.Points = append(in.Points, mounts[i].Point)
 	}
+	if in.Unified, err = in.Facts.BesideV1(); err != nil {
+		return nil, nil, err
+	}
 	p, err := CompileRestore(*in)
 	return p, in, err
 }
