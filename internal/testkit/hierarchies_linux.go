@@ -26,7 +26,9 @@ func ReleaseHierarchies() error {
 	}
 	defer os.Remove(point)
 	deadline := time.Now().Add(settleTime)
-	for {
+	// Who mounts a hierarchy that is about to end waits for that, and then has made it anew. So each look comes twice as
+	// long after the one before: on a slow machine the kernel needs more than the first ten milliseconds.
+	for pause := 10 * time.Millisecond; ; pause *= 2 {
 		unseen, err := unseenHierarchies()
 		if err != nil || len(unseen) == 0 {
 			return err
@@ -45,7 +47,7 @@ func ReleaseHierarchies() error {
 				}
 			}
 		}
-		time.Sleep(10 * time.Millisecond) // between two looks at what the kernel does in the background
+		time.Sleep(pause) // between two looks at what the kernel does in the background
 	}
 }
 
