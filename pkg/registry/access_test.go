@@ -304,7 +304,7 @@ func TestClientCertificateStaysWithItsRegistry(t *testing.T) {
 	}))
 	ca := a.file(t, "server.pem", "CERTIFICATE", server.Certificate().Raw) // httptest's is its own authority
 	host := server.Listener.Addr().String()
-	pull := func(t *testing.T, config string) error {
+	pullBy := func(t *testing.T, access Access) error {
 		images, err := image.Open(t.TempDir())
 		if err != nil {
 			t.Fatal(err)
@@ -313,8 +313,12 @@ func TestClientCertificateStaysWithItsRegistry(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = Pull(t.Context(), PullRequest{Ref: ref, Store: images, Platform: amd64, Access: Access{Retry: quick, Hosts: configured(t, config)}})
+		access.Retry = quick
+		_, err = Pull(t.Context(), PullRequest{Ref: ref, Store: images, Platform: amd64, Access: access})
 		return err
+	}
+	pull := func(t *testing.T, config string) error {
+		return pullBy(t, Access{Hosts: configured(t, config)})
 	}
 	entry := fmt.Sprintf("[[registry]]\nprefix = %q\n", host)
 	if err := pull(t, entry+fmt.Sprintf("ca = %q\nclient-cert = %q\nclient-key = %q\n", ca, cert, key)); err != nil {
@@ -331,6 +335,39 @@ func TestClientCertificateStaysWithItsRegistry(t *testing.T) {
 	}
 	if err := pull(t, entry+`ca = "/nonexistent"`); !errors.Is(err, hosts.ErrConfig) {
 		t.Errorf("a file that is not there: %v", err)
+	}
+
+	// Docker's way, in which the names of directory and files say it all, and a directory that was named for one pull.
+	certs := t.TempDir()
+	dir := filepath.Join(certs, host)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for from, to := range map[string]string{ca: "ca.crt", cert: "me.cert", key: "me.key"} {
+		if err := os.Link(from, filepath.Join(dir, to)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	usual, err := hosts.Load(hosts.Options{Dirs: []string{certs}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := shown.Load()
+	if err := pullBy(t, Access{Hosts: usual}); err != nil || shown.Load() == before {
+		t.Errorf("certs.d: %v, the certificate was shown %d times", err, shown.Load()-before)
+	}
+	before = shown.Load()
+	if err := pullBy(t, Access{CertDir: dir}); err != nil || shown.Load() == before {
+		t.Errorf("a directory of certificates: %v, the certificate was shown %d times", err, shown.Load()-before)
+	}
+	if err := os.Remove(filepath.Join(dir, "ca.crt")); err != nil {
+		t.Fatal(err)
+	}
+	if err := pullBy(t, Access{Hosts: usual}); !errors.Is(err, ErrUnreachable) || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("certs.d without the authority: %v", err)
+	}
+	if shownToStore.Load() > 0 {
+		t.Errorf("the certificate was shown %d times to another host", shownToStore.Load())
 	}
 }
 
