@@ -25,8 +25,9 @@ func (p *Program) manifestCommand() *cobra.Command {
 	}
 	push := within("push", p.pushCommand())
 	push.Short = "Send a list, with its images, to a registry"
-	if err := push.Flags().Set("all-platforms", "true"); err == nil {
-		push.Flags().Lookup("all-platforms").DefValue = "true"
+	all := push.Flags().Lookup("all-platforms")
+	if err := all.Value.Set("true"); err == nil { // by FlagSet.Set it would seem to have been typed
+		all.DefValue = "true"
 	}
 	remove := within("rm", p.removeImageCommand())
 	remove.Use, remove.Short = "rm LIST...", "Remove lists"

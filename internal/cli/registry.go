@@ -131,6 +131,9 @@ func (p *Program) pushCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&f.quiet, "quiet", "q", false, "show no progress, and print the name alone")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		finish()
+		if req.Platform != "" && !cmd.Flags().Changed("all-platforms") {
+			req.AllPlatforms = false // the default of `manifest push`
+		}
 		if req.AllPlatforms && req.Platform != "" {
 			return usageErrorf("push: --all-platforms and --platform exclude each other")
 		}

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -179,7 +180,7 @@ func (s *Store) doomedPlatform(index *v1.Index, name string, p Platform, used fu
 	}
 	for _, l := range s.list(index) { // an image for it alone would lose everything
 		if len(l.Images) == 1 && l.Images[0].ManifestDigest == image.ManifestDigest {
-			return nil, fmt.Errorf("image %s: %w", cut(l.Name), ErrOnlyPlatform)
+			return nil, fmt.Errorf("image %s: %w", cut(cmp.Or(l.Name, l.Target.Digest.String())), ErrOnlyPlatform)
 		}
 	}
 	if len(present) < 2 {
