@@ -261,11 +261,26 @@ func bindResources(b binder, l *container.Resources) {
 	b.string(&l.CPUs, "cpuset-cpus", "", "run on the CPUs in `LIST`, such as 0-3,6")
 	b.string(&l.MemoryNodes, "cpuset-mems", "", "use the memory nodes in `LIST`")
 	b.value("pids-limit", "", "at most `NUMBER` processes; -1 for no limit", put(&l.Pids, number))
+	b.value("blkio-weight", "", "a `WEIGHT` against other containers at disks, from 10 to 1000", put(&l.BlockIOWeight, container.ParseIOWeight))
 }
 
 func (r *runFlags) limits() {
 	b, l := binder{r.set, "Limits"}, &r.config.Resources
 	bindResources(b, l)
+	io := &r.config.BlockIO
+	b.value("blkio-weight-device", "", "the same for one disk: `DEVICE:WEIGHT`", add(&io.Weights, container.ParseDeviceWeight))
+	b.value("device-read-bps", "", "read at most `DEVICE:SIZE` from a disk in a second, such as /dev/sda:10m", add(&io.ReadBytes, container.ParseDeviceRate))
+	b.value("device-write-bps", "", "write at most `DEVICE:SIZE` in a second", add(&io.WriteBytes, container.ParseDeviceRate))
+	b.value("device-read-iops", "", "read at most `DEVICE:NUMBER` times in a second", add(&io.ReadOps, container.ParseDeviceOps))
+	b.value("device-write-iops", "", "write at most `DEVICE:NUMBER` times in a second", add(&io.WriteOps, container.ParseDeviceOps))
+	b.value("memory-swappiness", "", "how eagerly its memory is swapped out: `NUMBER` from 0 to 100, -1 for as the host does", func(s string) error {
+		n, err := number(s)
+		if l.Swappiness = &n; n == -1 {
+			l.Swappiness = nil
+		}
+		return err
+	})
+	b.bool(&l.OOMKillDisable, "oom-kill-disable", "", "have its programs wait for memory, instead of killing one")
 	b.value("ulimit", "", "a limit of setrlimit(2): `NAME=SOFT[:HARD]`", add(&r.config.Ulimits, container.ParseUlimit))
 	b.value("oom-score-adj", "", "kill it later or earlier when memory runs out: `NUMBER` from -1000 to 1000", func(s string) error {
 		n, err := number(s)

@@ -76,6 +76,7 @@ type Config struct {
 	// CgroupParent is the cgroup below which the container gets its own.
 	CgroupParent string   `json:"cgroupParent,omitempty"`
 	Ulimits      []Ulimit `json:"ulimits,omitempty"`
+	BlockIO      BlockIO  `json:"blockIO,omitzero"`
 	// OOMScoreAdj is -1000 to 1000; nil is 0.
 	OOMScoreAdj *int `json:"oomScoreAdj,omitempty"`
 
@@ -167,6 +168,12 @@ type Resources struct {
 	MemoryNodes string `json:"memoryNodes,omitempty"`
 	// Pids is the greatest number of processes; -1 is no limit.
 	Pids int64 `json:"pids,omitempty"`
+	// BlockIOWeight is the share of block devices, 10 to 1000.
+	BlockIOWeight uint16 `json:"blockIOWeight,omitempty"`
+	// Swappiness is how eagerly memory is swapped out, 0 to 100; nil leaves it to the host.
+	Swappiness *int64 `json:"swappiness,omitempty"`
+	// OOMKillDisable has programs wait for memory where they would be killed.
+	OOMKillDisable bool `json:"oomKillDisable,omitempty"`
 }
 
 // Namespaces says for each kind whether the container has its own. Which words

@@ -42,6 +42,22 @@ func HostDevices(devices []Device) (map[string][]specs.LinuxDevice, error) {
 	return out, nil
 }
 
+// HostBlockDevices finds the block devices at paths.
+func HostBlockDevices(paths []string) (map[string]specs.LinuxDevice, error) {
+	out := map[string]specs.LinuxDevice{}
+	for _, path := range paths {
+		if _, err := os.Stat(path); err != nil {
+			return nil, fmt.Errorf("limit of block device %s: %w", path, errors.Unwrap(err))
+		}
+		node, ok := deviceNode(path)
+		if !ok || node.Type != "b" {
+			return nil, fmt.Errorf("limit of block device %s: not a block device", path)
+		}
+		out[path] = node
+	}
+	return out, nil
+}
+
 // AllHostDevices lists the nodes below the host's /dev that a privileged
 // container is shown.
 func AllHostDevices() ([]specs.LinuxDevice, error) {

@@ -26,6 +26,8 @@ type Inputs struct {
 	// found there: one for a device, all of them for a directory.
 	// HostDevices fills it.
 	Devices map[string][]specs.LinuxDevice
+	// BlockDevices holds the device at each path of Config.BlockIO.
+	BlockDevices map[string]specs.LinuxDevice
 	// AllDevices are the nodes below the host's /dev, for a privileged
 	// container.
 	AllDevices []specs.LinuxDevice

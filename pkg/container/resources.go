@@ -2,6 +2,7 @@ package container
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -25,6 +26,9 @@ const (
 // The rules are docker's.
 func validateResources(r Resources, m Machine) error {
 	if err := validateMemory(r); err != nil {
+		return err
+	}
+	if err := validateSwapping(r, m); err != nil {
 		return err
 	}
 	if err := validateCPU(r, m); err != nil {
@@ -55,6 +59,21 @@ func validateMemory(r Resources) error {
 		return fmt.Errorf("--memory-reservation %s: the smallest is %s", humanBytes(r.MemoryReservation), humanBytes(MinMemory))
 	case r.Memory > 0 && r.MemoryReservation > r.Memory:
 		return fmt.Errorf("--memory-reservation %s is above --memory %s", humanBytes(r.MemoryReservation), humanBytes(r.Memory))
+	}
+	return nil
+}
+
+// validateSwapping refuses what version 2 of control groups has no word for.
+func validateSwapping(r Resources, m Machine) error {
+	switch {
+	case r.Swappiness != nil && (*r.Swappiness < 0 || *r.Swappiness > 100):
+		return fmt.Errorf("--memory-swappiness %d: use a number from 0 to 100, or -1 for the host's", *r.Swappiness)
+	case r.Swappiness != nil && m.CgroupV2:
+		return errors.New("--memory-swappiness: version 2 of control groups, which this machine has, knows it for the whole machine only: bound swap with --memory-swap")
+	case r.OOMKillDisable && m.CgroupV2:
+		return errors.New("--oom-kill-disable: version 2 of control groups, which this machine has, cannot do that: use --oom-score-adj")
+	case r.OOMKillDisable && r.Memory == 0:
+		return errors.New("--oom-kill-disable needs --memory: without a limit it is the machine that would come to a stop")
 	}
 	return nil
 }
@@ -109,6 +128,7 @@ func specResources(r Resources, devices []specs.LinuxDeviceCgroup) *specs.LinuxR
 	if r.Pids != 0 {
 		out.Pids = &specs.LinuxPids{Limit: &r.Pids}
 	}
+	out.BlockIO = specBlockIO(r.BlockIOWeight, BlockIO{}, nil)
 	return out
 }
 
@@ -118,6 +138,11 @@ func specMemory(r Resources) *specs.LinuxMemory {
 		Swap:        orNil(r.MemorySwap),
 		Reservation: orNil(r.MemoryReservation),
 	}
+	if r.Swappiness != nil {
+		n := uint64(*r.Swappiness)
+		m.Swappiness = &n
+	}
+	m.DisableOOMKiller = orNil(r.OOMKillDisable)
 	if m == (specs.LinuxMemory{}) {
 		return nil
 	}
@@ -181,6 +206,7 @@ func MergeResources(old, change Resources, m Machine) (Resources, error) {
 			*f.to = *f.from
 		}
 	}
+	out.BlockIOWeight = cmp.Or(change.BlockIOWeight, old.BlockIOWeight)
 	out.CPUs, out.MemoryNodes = cmp.Or(change.CPUs, old.CPUs), cmp.Or(change.MemoryNodes, old.MemoryNodes)
 	if out.MemorySwap > 0 && change.MemorySwap == 0 && out.MemorySwap < out.Memory {
 		return out, fmt.Errorf("--memory %s is above the limit of memory and swap, %s: change --memory-swap too",
@@ -193,14 +219,21 @@ func MergeResources(old, change Resources, m Machine) (Resources, error) {
 // does not change.
 func ResourceChange(change Resources) *specs.LinuxResources { return specResources(change, nil) }
 
-// SetResources puts limits into a specification. Who can use which devices stays.
+// SetResources puts limits into a specification. Who can use which devices stays, and so do the bounds
+// of single ones.
 func SetResources(spec *specs.Spec, r Resources) {
 	if spec == nil || spec.Linux == nil {
 		return
 	}
-	var devices []specs.LinuxDeviceCgroup
-	if spec.Linux.Resources != nil {
-		devices = spec.Linux.Resources.Devices
+	before := spec.Linux.Resources
+	if before == nil {
+		before = new(specs.LinuxResources)
 	}
-	spec.Linux.Resources = specResources(r, devices)
+	after := specResources(r, before.Devices)
+	if b := before.BlockIO; b != nil {
+		changed := *b
+		changed.Weight = orNil(r.BlockIOWeight)
+		after.BlockIO = &changed
+	}
+	spec.Linux.Resources = after
 }

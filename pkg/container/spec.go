@@ -170,13 +170,15 @@ func specLinux(c Config, in Inputs, capabilities []string) (*specs.Linux, error)
 	if c.Init && in.InitPath == "" {
 		return nil, fmt.Errorf("--init: %w", ErrNoInit)
 	}
+	resources := specResources(c.Resources, rules)
+	resources.BlockIO = specBlockIO(c.Resources.BlockIOWeight, c.BlockIO, in.BlockDevices)
 	linux := &specs.Linux{
 		Namespaces:  specNamespaces(c, in.Machine),
 		UIDMappings: c.UIDMap,
 		GIDMappings: c.GIDMap,
 		Sysctl:      c.Sysctls,
 		CgroupsPath: cgroupPath(c, in.ID),
-		Resources:   specResources(c.Resources, rules),
+		Resources:   resources,
 		Devices:     devices,
 		Seccomp:     seccomp,
 		MountLabel:  mountLabel(selinuxLabel(c.Security)),

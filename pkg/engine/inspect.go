@@ -207,6 +207,15 @@ type InspectedHostConfig struct {
 	MemoryReservation int64
 	MemorySwap        int64
 	PidsLimit         int64
+	MemorySwappiness  *int64
+	OomKillDisable    bool
+
+	BlkioWeight          uint16
+	BlkioWeightDevice    []InspectedWeight
+	BlkioDeviceReadBps   []InspectedRate
+	BlkioDeviceWriteBps  []InspectedRate
+	BlkioDeviceReadIOps  []InspectedRate
+	BlkioDeviceWriteIOps []InspectedRate
 }
 
 // InspectedMount is a mount that was asked for.
@@ -326,6 +335,33 @@ func sourceIn(spec *specs.Spec, target string) string {
 	return ""
 }
 
+// InspectedWeight and InspectedRate are bounds of a block device.
+type (
+	InspectedWeight struct {
+		Path   string
+		Weight uint64
+	}
+	InspectedRate struct {
+		Path string
+		Rate uint64
+	}
+)
+
+func (h *InspectedHostConfig) setBlockIO(weight uint16, b container.BlockIO) {
+	h.BlkioWeight = weight
+	for _, d := range b.Weights {
+		h.BlkioWeightDevice = append(h.BlkioWeightDevice, InspectedWeight{d.Path, d.Limit})
+	}
+	rates := func(limits []container.DeviceLimit) (out []InspectedRate) {
+		for _, d := range limits {
+			out = append(out, InspectedRate{d.Path, d.Limit})
+		}
+		return out
+	}
+	h.BlkioDeviceReadBps, h.BlkioDeviceWriteBps = rates(b.ReadBytes), rates(b.WriteBytes)
+	h.BlkioDeviceReadIOps, h.BlkioDeviceWriteIOps = rates(b.ReadOps), rates(b.WriteOps)
+}
+
 func inspectedHost(c container.Config) InspectedHostConfig {
 	h := InspectedHostConfig{NetworkMode: c.Namespaces.Network, AutoRemove: c.AutoRemove, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
 		CgroupnsMode: c.Namespaces.Cgroup, DNS: c.DNS.Servers, GroupAdd: c.GroupAdd, IpcMode: c.Namespaces.IPC, PidMode: c.Namespaces.PID,
@@ -334,6 +370,8 @@ func inspectedHost(c container.Config) InspectedHostConfig {
 	l := c.Resources
 	h.CPUShares, h.Memory, h.NanoCPUs, h.CPUPeriod, h.CPUQuota = l.CPUShares, l.Memory, l.NanoCPUs, l.CPUPeriod, l.CPUQuota
 	h.CpusetCpus, h.CpusetMems, h.MemoryReservation, h.MemorySwap, h.PidsLimit = l.CPUs, l.MemoryNodes, l.MemoryReservation, l.MemorySwap, l.Pids
+	h.MemorySwappiness, h.OomKillDisable = l.Swappiness, l.OOMKillDisable
+	h.setBlockIO(l.BlockIOWeight, c.BlockIO)
 	if c.OOMScoreAdj != nil {
 		h.OomScoreAdj = *c.OOMScoreAdj
 	}

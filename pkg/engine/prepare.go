@@ -181,6 +181,9 @@ func (e *Engine) specify(ctx context.Context, p *prepared, machine container.Mac
 	if in.Devices, err = container.HostDevices(p.config.Devices); err != nil {
 		return nil, err
 	}
+	if in.BlockDevices, err = container.HostBlockDevices(p.config.BlockIO.Paths()); err != nil {
+		return nil, err
+	}
 	if p.config.Privileged {
 		if in.AllDevices, err = container.AllHostDevices(); err != nil {
 			return nil, err

@@ -43,8 +43,13 @@ func TestScripts(t *testing.T) {
 	})
 }
 
-// condition knows those that testscript does not: [btrfs] holds where one can be made and mounted.
+// condition knows those that testscript does not: [btrfs] holds where one can be made and mounted,
+// [unified] where control groups are of version 2 alone.
 func condition(name string) (bool, error) {
+	if name == "unified" {
+		_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+		return err == nil, nil
+	}
 	if name != "btrfs" {
 		return false, fmt.Errorf("unknown condition %q", name)
 	}
