@@ -90,16 +90,15 @@ func (l *lowering) keeperAfter() {
 	}
 	l.patch(l.clone, 76, (l.code-l.clone)*InstructionSize)
 	after := false
-	for i := range l.plan.Steps {
+	for i := 0; i < len(l.plan.Steps); {
 		s := &l.plan.Steps[i]
-		if s.Actor != plan.Keeper {
-			continue
-		}
-		if after {
-			l.step(i)
-		}
-		if _, ok := s.Call.(linux.Clone); ok {
-			after = true
+		_, isClone := s.Call.(linux.Clone)
+		switch {
+		case s.Actor == plan.Keeper && after:
+			i = l.group(i)
+		default:
+			after = after || s.Actor == plan.Keeper && isClone
+			i++
 		}
 	}
 }

@@ -36,6 +36,9 @@ type Options struct {
 	// Hold has the program wait for the host once more before it says that it is
 	// ready: see MessageReady.
 	Hold bool
+	// For is shown in the process's command line behind its name, if it is set: for whom
+	// it is there.
+	For string
 	// Alone is for a plan that has no host, see Standalone: nobody is told
 	// anything, and nothing is inherited but the standard descriptors.
 	Alone bool
@@ -59,6 +62,8 @@ type Program struct {
 	// Clone is the step by which the host itself makes the child, or -1 when
 	// the program begins as the keeper.
 	Clone int
+	// For: see Options.
+	For   string
 	trace bool
 }
 
@@ -106,7 +111,7 @@ type lowering struct {
 
 func newLowering(p *plan.Plan, o Options) *lowering {
 	l := &lowering{plan: p, o: o, regs: make(map[plan.Reg]uint64, 48), clone: -1}
-	l.Arch, l.FirstFD, l.Clone, l.trace = o.Arch, o.FirstFD, -1, o.Trace
+	l.Arch, l.FirstFD, l.Clone, l.For, l.trace = o.Arch, o.FirstFD, -1, o.For, o.Trace
 	n := 8 + len(o.Order)
 	last := plan.Host
 	for i := range p.Steps {

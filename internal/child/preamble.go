@@ -59,8 +59,14 @@ func preamble(p *Program, memfd int, fds []int, clone *linux.Clone) *preambleCod
 		// Go's runtime has raised it for itself. Who may not set it keeps what there is.
 		c.data[c.call(linux.Prlimit{Resource: linux.RlimitNofile, Soft: soft, Hard: hard}, 0)+5] = flagAnyError
 	}
-	c.exec(memfdReg)
+	c.exec(memfdReg, p.For)
 	return c
+}
+
+// TellsItIsFor reports whether a process's command line, as /proc has it, is that of a process
+// with Options.For that has not executed another program yet.
+func TellsItIsFor(commandLine, whom string) bool {
+	return commandLine == processName+"\x00"+whom+"\x00"
 }
 
 func (c *preambleCode) reserve(n int) int {
@@ -151,19 +157,26 @@ func (c *preambleCode) raiseAmbient() {
 	}
 }
 
-// exec emits execveat(memfd, "", {"containr-init"}, {}, AT_EMPTY_PATH).
-func (c *preambleCode) exec(memfd int) {
+// exec emits execveat(memfd, "", {"containr-init", whom}, {}, AT_EMPTY_PATH), without whom if
+// that is empty.
+func (c *preambleCode) exec(memfd int, whom string) {
 	empty := c.reserve(8)
-	name := c.reserve(len(processName) + 1)
-	copy(c.data[name:], processName)
-	argv := c.reserve(16)
-	binary.LittleEndian.PutUint64(c.data[argv:], uint64(name))
-	c.at = append(c.at, argv)
+	words := []string{processName, whom}
+	if whom == "" {
+		words = words[:1]
+	}
+	argv := c.reserve(8 * (len(words) + 1))
+	for i, word := range words {
+		text := c.reserve(len(word) + 1)
+		copy(c.data[text:], word)
+		binary.LittleEndian.PutUint64(c.data[argv+8*i:], uint64(text))
+		c.at = append(c.at, argv+8*i)
+	}
 	at := c.instruction("execveat", 0)
 	c.pointer(at, 0, memfd, true)
 	c.pointer(at, 1, empty, false)
 	c.pointer(at, 2, argv, false)
-	c.pointer(at, 3, argv+8, false) // an empty vector
+	c.pointer(at, 3, argv+8*len(words), false) // an empty vector
 	const atEmptyPath = 0x1000
 	binary.LittleEndian.PutUint64(c.data[at+16+8*4:], atEmptyPath)
 }

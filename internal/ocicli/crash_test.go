@@ -3,66 +3,16 @@ package ocicli
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
-)
 
-// killAt runs a command of the runtime and kills it, with SIGKILL, before the nth system
-// call of all its threads; its children run on. It returns how many calls there were,
-// and whether the command ended by itself before the nth.
-func killAt(t *testing.T, cmd *exec.Cmd, n int) (calls int, ended bool) {
-	t.Helper()
-	runtime.LockOSThread() // the tracer is a thread
-	defer runtime.UnlockOSThread()
-	cmd.SysProcAttr = &syscall.SysProcAttr{Ptrace: true}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	pid := cmd.Process.Pid
-	defer cmd.Process.Release()
-	var ws unix.WaitStatus
-	if _, err := unix.Wait4(pid, &ws, unix.WALL, nil); err != nil || !ws.Stopped() {
-		t.Fatalf("the command did not stop: %v, %v", ws, err)
-	}
-	if err := unix.PtraceSetOptions(pid, unix.PTRACE_O_TRACESYSGOOD|unix.PTRACE_O_TRACECLONE|unix.PTRACE_O_EXITKILL); err != nil {
-		t.Fatal(err)
-	}
-	inside := make(map[int]bool)
-	for tid, pass := pid, 0; ; {
-		_ = unix.PtraceSyscall(tid, pass) // a thread that has just ended is told of below
-		var err error
-		for {
-			if tid, err = unix.Wait4(-1, &ws, unix.WALL, nil); err != unix.EINTR {
-				break
-			}
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		pass = 0
-		switch {
-		case tid == pid && (ws.Exited() || ws.Signaled()):
-			return calls, ws.Exited()
-		case !ws.Stopped():
-		case ws.StopSignal() == unix.SIGTRAP|0x80:
-			if inside[tid] = !inside[tid]; inside[tid] {
-				if calls++; calls == n {
-					_ = unix.Kill(pid, unix.SIGKILL)
-				}
-			}
-		case ws.StopSignal() != unix.SIGTRAP && ws.StopSignal() != unix.SIGSTOP:
-			pass = int(ws.StopSignal())
-		}
-	}
-}
+	"github.com/containr/containr/internal/testkit"
+)
 
 // crash kills a verb before each of its system calls (with -short, some), and checks
 // after each kill that list works, and delete --force, and that nothing is left. prepare
@@ -70,7 +20,7 @@ func killAt(t *testing.T, cmd *exec.Cmd, n int) (calls int, ended bool) {
 func crash(t *testing.T, s *site, prepare func(), verb ...string) {
 	t.Helper()
 	// What the runtime of Go and the looking at the machine need changes nothing.
-	first, _ := killAt(t, s.command("state", "none"), -1)
+	first, _ := testkit.KillAt(t, s.command("state", "none"), -1, nil)
 	kills, stride := 0, 1
 	if testing.Short() {
 		stride = 7
@@ -78,7 +28,7 @@ func crash(t *testing.T, s *site, prepare func(), verb ...string) {
 	before := s.left()
 	for n := max(first-40, 1); ; n += stride {
 		prepare()
-		_, ended := killAt(t, s.command(verb...), n)
+		_, ended := testkit.KillAt(t, s.command(verb...), n, nil)
 		if out, errs, code := s.run("list", "-q"); code != 0 || strings.TrimSpace(out) != "" && strings.TrimSpace(out) != "c" {
 			t.Fatalf("%s killed at call %d: list: %s%s", verb[0], n, out, errs)
 		}
@@ -179,7 +129,7 @@ func TestKilledRuntimeLeavesNothing(t *testing.T) {
 func TestProgramOfAKilledRuntimeIsFound(t *testing.T) {
 	s := newSite(t, nil)
 	ran, kills := 0, 0
-	calls, _ := killAt(t, s.command("run", "-d", "c"), -1)
+	calls, _ := testkit.KillAt(t, s.command("run", "-d", "c"), -1, nil)
 	s.must("delete", "--force", "c")
 	// What comes before the process is born is another test's. How many calls there are varies.
 	for n := calls * 3 / 4; n < calls*5/4; n++ {
@@ -189,7 +139,7 @@ func TestProgramOfAKilledRuntimeIsFound(t *testing.T) {
 		}
 		cmd := s.command("run", "-d", "c")
 		cmd.Stdout = w
-		if _, ended := killAt(t, cmd, n); !ended {
+		if _, ended := testkit.KillAt(t, cmd, n, nil); !ended {
 			kills++
 		}
 		w.Close()

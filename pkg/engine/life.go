@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -143,6 +144,11 @@ func (e *Engine) whenIdle(ctx context.Context, record container.Record) (*durabl
 		if st, err := e.State(record); err != nil {
 			return nil, err
 		} else if st.PID != 0 {
+			if err := awaitProgram(ctx, st.PID); errors.Is(err, ErrNotRunning) {
+				continue
+			} else if err != nil {
+				return nil, err
+			}
 			return nil, fmt.Errorf("container %s: %w", record.Name, ErrRunning)
 		}
 		if err := e.settle(ctx, record); err != nil {
@@ -156,6 +162,37 @@ func (e *Engine) whenIdle(ctx context.Context, record container.Record) (*durabl
 			return nil, fmt.Errorf("container %s: %w", record.Name, container.ErrNotFound)
 		}
 		return attended, err
+	}
+}
+
+// programLook is how often awaitProgram looks: the kernel does not tell of an execve.
+const programLook = 5 * time.Millisecond
+
+// awaitProgram waits until a container's first process has executed the program. Until then
+// it may end without having done that, for who starts it may be killed; that is ErrNotRunning.
+func awaitProgram(ctx context.Context, pid int) error {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return ErrNotRunning
+	}
+	if err != nil {
+		return fmt.Errorf("pidfd_open %d: %w", pid, err)
+	}
+	defer unix.Close(fd)
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	for {
+		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && !strings.HasPrefix(exe, "/memfd:containr-init") || errors.Is(err, fs.ErrPermission) {
+			return nil
+		}
+		n, err := unix.Poll(poll, int(programLook.Milliseconds()))
+		switch {
+		case n > 0:
+			return ErrNotRunning
+		case err != nil && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("wait for process %d: %w", pid, err)
+		case ctx.Err() != nil:
+			return ctx.Err()
+		}
 	}
 }
 

@@ -171,6 +171,8 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) error {
 	if formerBoot(st) && exitErr == nil && finished.Before(st.Started) {
 		exitErr = errFormerExit
 	}
+	_, stateErr := rt.State(r.ID)
+	cutOff := exitErr != nil && errors.Is(stateErr, runtime.ErrNotFound) && !formerBoot(st)
 	oom := exitErr == nil && e.oomKilled(r, code)
 	used := e.countUsed(r)
 	if err := rt.Delete(r.ID, true); err != nil {
@@ -184,6 +186,9 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) error {
 	last.Used = used
 	if exitErr != nil {
 		last.Finished, last.Error = time.Now().UTC(), whyNobodySaw(st)
+	}
+	if cutOff {
+		last.ExitCode, last.Error = exitCutOff, "its program did not run: who started it was killed"
 	}
 	e.tellEnd(r, last)
 	if r.Config.AutoRemove {
@@ -206,6 +211,10 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) error {
 
 // exitLost is the exit status of a program of which none is known, as docker has it.
 const exitLost = 255
+
+// exitCutOff is that of a program that was not executed, because who was about to start it was
+// killed, as that of all that fails before the program runs.
+const exitCutOff = 125
 
 // exitTime is when the keeper wrote the exit status down.
 func exitTime(dir string) time.Time {

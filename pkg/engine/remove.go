@@ -120,6 +120,13 @@ func (e *Engine) removeEnded(ctx context.Context, record container.Record) error
 	if st.PID != 0 {
 		return fmt.Errorf("container %s: %w", record.Name, ErrRunning)
 	}
+	rt, err := e.runtime()
+	if err == nil {
+		err = rt.Delete(record.ID, true) // there are remains if who began to start it was killed
+	}
+	if err != nil {
+		return err
+	}
 	return e.remove(ctx, record)
 }
 

@@ -27,6 +27,8 @@ type adopted struct {
 	keeper   *runtime.Keeper
 	// forwards: the log is passed on.
 	forwards bool
+	// acted says that what is to be done with an unhealthy container has been begun.
+	acted bool
 }
 
 func (c *adopted) open(r container.Record) error {

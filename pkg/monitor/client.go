@@ -186,7 +186,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 		return nil, fmt.Errorf("monitor: %w", err)
 	}
 	defer dir.Close()
-	for {
+	for killed := 0; ; {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", address(dir))
 		if err == nil {
 			return conn, nil
@@ -194,11 +194,19 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 		if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("monitor: %w", err)
 		}
-		if err := c.start(ctx); err != nil {
+		err = c.start(ctx)
+		if errors.Is(err, errKilled) && killed < attempts {
+			killed++ // another one may have more luck
+			continue
+		}
+		if err != nil {
 			return nil, err
 		}
 	}
 }
+
+// errKilled means that the monitor was killed while it started.
+var errKilled = errors.New("it was killed")
 
 // start starts the monitor, and returns when it answers requests, or when there is
 // another that does.
@@ -254,6 +262,9 @@ func (c *Client) execute() error {
 	}
 	if string(said) != "ready" {
 		err := cmd.Wait()
+		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == unix.SIGKILL {
+			return fmt.Errorf("monitor: %w while it started: see %s", errKilled, log.Name())
+		}
 		return fmt.Errorf("monitor: it did not start (%v): see %s", err, log.Name())
 	}
 	return cmd.Process.Release()

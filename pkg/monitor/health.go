@@ -76,28 +76,40 @@ func (c *adopted) note(r container.Record, result container.HealthResult) error 
 		st.Health = &next
 		return nil
 	})
-	if err != nil || before == now {
+	if err != nil {
 		return err
 	}
+	if now == container.Unhealthy && !c.acted {
+		// Also if it has become so before: whoever was to do it then may have been killed.
+		c.acted = true
+		defer c.act(r.Check.OnFailure)
+	}
+	if before == now {
+		return nil
+	}
+	c.acted = now == container.Unhealthy
 	ev := r.Event(events.HealthStatus)
 	ev.Detail = now
 	if err := events.Open(c.m.o.Root).Append(ev); err != nil {
 		slog.Error("write the event", "container", c.id, "error", err)
 	}
-	if now != container.Unhealthy {
-		return nil
-	}
-	switch r.Check.OnFailure {
+	return nil
+}
+
+// act does what is to be done with a container that is unhealthy.
+func (c *adopted) act(what string) {
+	switch what {
 	case container.HealthKill:
-		return c.m.runtime.Kill(c.id, unix.SIGKILL, false)
+		if err := c.m.runtime.Kill(c.id, unix.SIGKILL, false); err != nil {
+			slog.Error("kill the unhealthy", "container", c.id, "error", err)
+		}
 	case container.HealthRestart, container.HealthStop:
 		c.m.keep()
 		go func() {
 			defer c.m.done()
-			c.m.command(r.Check.OnFailure, c.id)
+			c.m.command(what, c.id)
 		}()
 	}
-	return nil
 }
 
 // command executes a command of containr's for a container.

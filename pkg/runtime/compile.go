@@ -47,6 +47,11 @@ type Input struct {
 	// has ended: what the container wrote is kept until somebody has taken it. It needs
 	// an ExitFile.
 	Hold bool
+	// StateFile is the host file, absolute, that is there from before the program is
+	// executed until the container has been deleted. A keeper with Hold that does not find
+	// it in the end holds nothing: the making was cut off, and nobody knows of it. Empty for
+	// one that holds in any case.
+	StateFile string
 	// StartFifo makes the container wait, before it executes the program, until
 	// somebody writes to this fifo of the host.
 	StartFifo string
@@ -564,6 +569,10 @@ func (c *compiler) watch() error {
 	switch {
 	case c.ExitFile != "":
 		b.Do("wait for its end", linux.Wait4{PID: namespace.PID, Status: "status"})
+		if c.Hold && c.StateFile != "" && !c.keeperMoves() {
+			b.Do("does anybody know the container? Who made it may have been killed before its program ran", linux.Faccessat{Dir: linux.CWD, Path: c.StateFile, Mode: linux.FOK}).Ok(plan.ENOENT)
+			b.Do("nobody does: then nobody will ask how it ended", linux.ExitGroup{}).Else()
+		}
 		b.Do("leave the exit status where anyone can find it", linux.WriteReg{FD: "exitfile", Value: "status"})
 		if c.Hold {
 			b.Do("tell everybody who waits for it", linux.WriteReg{FD: linux.FD(bell), Value: "status"})
@@ -575,6 +584,17 @@ func (c *compiler) watch() error {
 	}
 	c.add(b.Steps)
 	return nil
+}
+
+// keeperMoves reports whether the keeper shares another mount namespace, where the names of
+// the host's files mean nothing.
+func (c *compiler) keeperMoves() bool {
+	for _, s := range c.ns.Before {
+		if j, ok := s.Call.(linux.Setns); ok && j.Flags == linux.CloneNewns {
+			return true
+		}
+	}
+	return false
 }
 
 func sortedKeys(m map[string]string) []string {

@@ -7,11 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/child"
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/cgroup"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
@@ -117,7 +120,7 @@ func (r *Runtime) remove(id string, force bool) error {
 		return err
 	}
 	if st == nil {
-		err = r.endUnborn(calls)
+		err = errors.Join(endStray(id), r.endUnborn(calls))
 		return r.forget(dir, nil, calls, nil, err)
 	}
 	hooks, err := r.later(st)
@@ -259,6 +262,51 @@ func killGroup(g *cgroup.Group) error {
 		return nil // the last one has ended just now
 	}
 	return &LeftError{PIDs: pids}
+}
+
+// endStray ends the keeper, and the process that has not become the program, of a container
+// whose making was cut off. They end by themselves, but not before another one with the same
+// id may be made, for which the keeper would take itself.
+func endStray(id string) error {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		pid, notNumber := strconv.Atoi(e.Name())
+		if notNumber != nil {
+			continue
+		}
+		if endErr := endIfStray(pid, id); endErr != nil {
+			err = errors.Join(err, fmt.Errorf("container %q: end what its maker left, process %d: %w", id, pid, endErr))
+		}
+	}
+	return err
+}
+
+func endIfStray(pid int, id string) error {
+	line := func() string {
+		text, _ := sys.ReadFile("/proc/"+strconv.Itoa(pid)+"/cmdline", maxConfig) // it may have ended
+		return string(text)
+	}
+	if !child.TellsItIsFor(line(), id) {
+		return nil
+	}
+	fd, err := unix.PidfdOpen(pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("pidfd_open: %w", err)
+	}
+	defer unix.Close(fd)
+	if !child.TellsItIsFor(line(), id) { // the number may be another process's by now
+		return nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return fmt.Errorf("signal: %w", err)
+	}
+	return awaitEnd(fd, pid)
 }
 
 // endUnborn kills what a runtime that was killed has left of a container it had not

@@ -110,7 +110,7 @@ func goldenInputs() map[string]Input {
 		"v2":           root(Input{Spec: limited, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"terminal":     root(Input{Spec: terminal, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"keeper":       root(Input{Spec: overlay, Facts: paperFacts(host.CgroupV2, newKernel), ExitFile: "/run/exit"}),
-		"hold":         root(Input{Spec: terminal, Facts: paperFacts(host.CgroupV2, newKernel), ExitFile: "/run/exit", Hold: true}),
+		"hold":         root(Input{Spec: terminal, Facts: paperFacts(host.CgroupV2, newKernel), ExitFile: "/run/exit", Hold: true, StateFile: "/run/state.json"}),
 		"create":       root(Input{Spec: exampleSpec("sh"), Facts: paperFacts(host.CgroupV2, newKernel), StartFifo: "/run/start"}),
 		"hooks":        root(Input{Spec: hooks, Facts: paperFacts(host.CgroupV1, newKernel), Bundle: "/bundle"}),
 		"hooks-create": root(Input{Spec: hooks, Facts: paperFacts(host.CgroupV2, newKernel), Bundle: "/bundle", StartFifo: "/run/start"}),

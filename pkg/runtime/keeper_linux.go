@@ -155,7 +155,10 @@ func (st *state) endKeeper() error {
 	defer k.Close()
 	ctx, cancel := context.WithTimeout(context.Background(), exitPatience)
 	defer cancel()
-	_, err = k.AwaitExit(ctx, st.ExitFile)
+	// Of a container whose making was cut off it leaves none, and ends by itself.
+	if _, err = k.AwaitExit(ctx, st.ExitFile); ctx.Err() == nil {
+		err = nil
+	}
 	return errors.Join(err, k.End())
 }
 

@@ -24,8 +24,10 @@ type StartOptions struct {
 	Journal string
 	// Console receives the terminal's master end; nil without a terminal.
 	Console *os.File
-	// Held is what a keeper holds, see Input.Hold; nil for nothing.
+	// Held is what a keeper holds, see Input.Hold; nil for nothing. Then For, the id of the
+	// container, is shown in the keeper's command line: it may be all that is known of it.
 	Held *Held
+	For  string
 	// Stdio replaces the first three descriptors where it is not nil.
 	Stdio [3]*os.File
 	// PreserveFDs is the Input's.
@@ -206,7 +208,7 @@ func (e *execution) launch(i int) error {
 	}
 	prog, err := child.Lower(e.plan, child.Options{
 		Arch: goarch, Values: e.regs, FirstFD: 3 + e.o.PreserveFDs, Order: e.order(),
-		Trace: e.o.Trace, Pause: e.o.Before != nil, Hold: e.o.Made != nil,
+		Trace: e.o.Trace, Pause: e.o.Before != nil, Hold: e.o.Made != nil, For: e.o.For,
 	})
 	if err != nil {
 		return err

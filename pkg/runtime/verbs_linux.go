@@ -86,7 +86,7 @@ type CreateRequest struct {
 	Before func(index int, step *plan.Step) error
 	// Starting, if set, is called when all is planned, just before the first step.
 	Starting func()
-	// Made: see StartOptions. The container can be found by then.
+	// Made: see StartOptions. The container can be found when it has returned.
 	Made func(*Started) error
 }
 
@@ -172,6 +172,11 @@ func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	}
 	if err := probeResctrl(&in); err != nil {
 		return in, err
+	}
+	if in.Hold {
+		if in.StateFile, err = filepath.Abs(filepath.Join(r.Root, req.ID, stateFile)); err != nil {
+			return in, err
+		}
 	}
 	if req.Wait {
 		in.StartFifo = filepath.Join(r.Root, req.ID, startFile)
@@ -325,7 +330,11 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 	}
 	var st *state
 	file := filepath.Join(dir, stateFile)
-	s, err := Start(p, StartOptions{Journal: filepath.Join(dir, journalFile), Console: req.Console, Held: req.Held, Stdio: req.Stdio,
+	whom := ""
+	if req.Held != nil {
+		whom = req.ID
+	}
+	s, err := Start(p, StartOptions{For: whom, Journal: filepath.Join(dir, journalFile), Console: req.Console, Held: req.Held, Stdio: req.Stdio,
 		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn, Actions: r.Actions,
 		Inside: &ExecInput{ID: req.ID, Spec: in.Spec, Facts: r.Facts, Cgroups: cgroupPaths(p), Bundle: b.dir},
 		Born: func(s *Started) error {
@@ -333,10 +342,12 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 			return writeState(dir, st, b)
 		},
 		Made: func(s *Started) error {
-			if err := os.Rename(file+newSuffix, file); err != nil || req.Made == nil {
-				return err
+			if req.Made != nil {
+				if err := req.Made(s); err != nil {
+					return err
+				}
 			}
-			return req.Made(s)
+			return os.Rename(file+newSuffix, file) // from here on a keeper holds what it was given
 		}})
 	if err != nil {
 		relay.Close()

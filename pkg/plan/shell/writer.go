@@ -180,7 +180,11 @@ func (w *writer) step(i int) (int, error) {
 	}
 	switch {
 	case s.Actor == plan.Keeper:
-		return end, w.keeper(s)
+		var err error
+		for k := i; k < end && err == nil; k++ {
+			err = w.keeper(&w.steps[k])
+		}
+		return end, err
 	case s.Actor == plan.Host:
 		if end > i+1 {
 			return w.hostGroup(i, end)
