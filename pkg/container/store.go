@@ -227,8 +227,10 @@ func (s *Store) forget(id, name, dir string) error {
 
 // Remove deletes the container with this full id: its name, its record and its
 // directory. The caller has seen to it that nothing runs in it or is mounted
-// below it.
-func (s *Store) Remove(ctx context.Context, id string) error {
+// below it. rest, if it is not nil, removes what else there is of the container, after the
+// record and before the directory: whoever is killed over it leaves a directory to Sweep, which
+// does it again.
+func (s *Store) Remove(ctx context.Context, id string, rest func() error) error {
 	names, err := s.lockNames(ctx)
 	if err != nil {
 		return err
@@ -236,6 +238,11 @@ func (s *Store) Remove(ctx context.Context, id string) error {
 	dir, err := s.unlist(id)
 	if err := errors.Join(err, names.Release()); err != nil {
 		return err
+	}
+	if rest != nil {
+		if err := rest(); err != nil {
+			return err
+		}
 	}
 	return os.RemoveAll(dir)
 }
@@ -538,8 +545,9 @@ func (s *Store) TakeOver(id string) (*durable.Lock, error) {
 }
 
 // Sweep removes what crashes left: directories without a record that nobody is
-// making. It returns their ids.
-func (s *Store) Sweep(ctx context.Context) ([]string, error) {
+// making. It returns their ids. rest, if it is not nil, removes what else there is of one,
+// before its directory, as for Remove.
+func (s *Store) Sweep(ctx context.Context, rest func(id string) error) ([]string, error) {
 	names, err := s.lockNames(ctx)
 	if err != nil {
 		return nil, err
@@ -558,7 +566,14 @@ func (s *Store) Sweep(ctx context.Context) ([]string, error) {
 		if err != nil {
 			continue
 		}
-		if err := errors.Join(s.forget(id, s.nameOf(id), dir), os.RemoveAll(dir)); err != nil {
+		err = s.forget(id, s.nameOf(id), dir)
+		if err == nil && rest != nil {
+			err = rest(id)
+		}
+		if err == nil {
+			err = os.RemoveAll(dir)
+		}
+		if err != nil {
 			return swept, err
 		}
 		swept = append(swept, id)

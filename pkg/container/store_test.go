@@ -74,13 +74,13 @@ func TestStoreLife(t *testing.T) {
 			if err := s.Rename(t.Context(), rec.ID, "web"); err == nil || errors.Is(err, ErrNameInUse) {
 				t.Errorf("its own name again: %v", err)
 			}
-			if err := s.Remove(t.Context(), rec.ID); err != nil {
+			if err := s.Remove(t.Context(), rec.ID, nil); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := s.Get("web"); !errors.Is(err, ErrNotFound) {
 				t.Errorf("Get after Remove: %v", err)
 			}
-			if err := s.Remove(t.Context(), rec.ID); !errors.Is(err, ErrNotFound) {
+			if err := s.Remove(t.Context(), rec.ID, nil); !errors.Is(err, ErrNotFound) {
 				t.Errorf("a second Remove: %v", err)
 			}
 			expectEmpty(t, s)
@@ -99,7 +99,7 @@ func TestDuplicateNameIsRefusedAndLeavesNothing(t *testing.T) {
 	if _, err := s.Dir(id); !errors.Is(err, ErrNotFound) {
 		t.Errorf("the loser's directory is left: %v", err)
 	}
-	if err := s.Remove(t.Context(), first.ID); err != nil {
+	if err := s.Remove(t.Context(), first.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	create(t, s, "web", false)
@@ -117,7 +117,7 @@ func TestReservedNameIsInUseUntilCancelled(t *testing.T) {
 	if _, err := s.Get("web"); !errors.Is(err, ErrNotFound) {
 		t.Errorf("a container that is being made can be found: %v", err)
 	}
-	if swept, err := s.Sweep(t.Context()); err != nil || len(swept) > 0 {
+	if swept, err := s.Sweep(t.Context(), nil); err != nil || len(swept) > 0 {
 		t.Errorf("Sweep took %v, error %v", swept, err)
 	}
 	if err := r.Cancel(t.Context()); err != nil {
@@ -155,17 +155,17 @@ func TestCrashFreesTheName(t *testing.T) {
 	}
 	crash()
 	rec := create(t, s, "web", false)
-	if swept, err := s.Sweep(t.Context()); err != nil || len(swept) != 1 {
+	if swept, err := s.Sweep(t.Context(), nil); err != nil || len(swept) != 1 {
 		t.Errorf("Sweep took %v, error %v; want the crashed one", swept, err)
 	}
 	if got, err := s.Get("web"); err != nil || got.ID != rec.ID {
 		t.Errorf("Get: %+v, error %v", got, err)
 	}
-	if err := s.Remove(t.Context(), rec.ID); err != nil {
+	if err := s.Remove(t.Context(), rec.ID, nil); err != nil {
 		t.Fatal(err)
 	}
 	crash()
-	if _, err := s.Sweep(t.Context()); err != nil {
+	if _, err := s.Sweep(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
 	expectEmpty(t, s)

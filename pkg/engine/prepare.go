@@ -458,5 +458,6 @@ func createRequest(id, dir string, spec *specs.Spec) *runtime.CreateRequest {
 func (e *Engine) discard(ctx context.Context, p *prepared) error {
 	ctx = context.WithoutCancel(ctx)
 	p.release()
-	return errors.Join(e.unplug(p.place.ID, p.endpoints), p.place.Cancel(ctx), p.home.removeLayer(p.place.ID), e.unprovide(ctx, p))
+	// The place last: whoever is killed over the rest leaves it to be swept.
+	return errors.Join(e.unplug(p.place.ID, p.endpoints), p.home.removeLayer(p.place.ID), p.place.Cancel(ctx), e.unprovide(ctx, p))
 }

@@ -56,10 +56,9 @@ func (e *Engine) scanAndRecover(ctx context.Context) ([]container.Found, error) 
 
 // sweep removes containers that were never finished making.
 func (e *Engine) sweep(ctx context.Context, containers *container.Store, rt *runtime.Runtime) error {
-	swept, err := containers.Sweep(ctx)
-	for _, id := range swept {
-		err = errors.Join(err, rt.Delete(id, true), e.removeLayers(id), monitor.RemoveLog(e.root, e.run, id))
-	}
+	_, err := containers.Sweep(ctx, func(id string) error {
+		return errors.Join(rt.Delete(id, true), e.removeLayers(id), monitor.RemoveLog(e.root, e.run, id))
+	})
 	return err
 }
 

@@ -549,15 +549,17 @@ func (e *Engine) remove(ctx context.Context, record container.Record) error {
 	if err != nil {
 		return err
 	}
-	err = containers.Remove(context.WithoutCancel(ctx), record.ID)
+	e.forwardRest(ctx, record)
+	rest := func() error {
+		return errors.Join(e.unplug(record.ID, record.Endpoints), home.removeLayer(record.ID), monitor.RemoveLog(e.root, e.run, record.ID))
+	}
+	err = containers.Remove(context.WithoutCancel(ctx), record.ID, rest)
 	switch {
 	case errors.Is(err, container.ErrNotFound):
-		err = nil // somebody else removes it at the same time
+		err = rest() // somebody else removes it at the same time
 	case err == nil:
 		e.tell(events.Destroy, record)
 	}
-	e.forwardRest(ctx, record)
-	err = errors.Join(err, e.unplug(record.ID, record.Endpoints), home.removeLayer(record.ID), monitor.RemoveLog(e.root, e.run, record.ID))
 	if record.Config.AutoRemove {
 		err = errors.Join(err, e.removeAnonymous(ctx, record))
 	}
