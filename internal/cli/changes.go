@@ -128,17 +128,18 @@ func (p *Program) updateCommand() *cobra.Command {
 	var req engine.UpdateRequest
 	cmd := &cobra.Command{
 		Use:     "update [FLAGS] CONTAINER...",
-		Short:   "Change limits or the restart policy of containers",
+		Short:   "Change limits, published ports or the restart policy of containers",
 		GroupID: groupRun,
-		Long:    "Change limits of containers: at once where they run, and for their next starts. What is not named stays.",
+		Long:    "Change limits and published ports of containers: at once where they run, and for their next starts. What is not named stays.",
 		Example: "  containr update -m 512m --cpus 1.5 web\n" +
-			"  containr update --restart unless-stopped web db",
+			"  containr update --restart unless-stopped web db\n" +
+			"  containr update --publish-add 8080:80 --publish-rm 8081:80 web",
 		Args:                  minArgs(1),
 		DisableFlagsInUseLine: true,
 	}
 	bindUpdate(cmd, &req)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		if req.Resources == (container.Resources{}) && req.Restart == nil {
+		if req.Resources == (container.Resources{}) && req.Restart == nil && len(req.Publish)+len(req.Unpublish) == 0 {
 			return &usageError{text: "update: nothing to change", hint: "`containr update --help` lists what can be"}
 		}
 		return p.forEach(args, func(e *engine.Engine, name string) error {
@@ -153,6 +154,9 @@ func (p *Program) updateCommand() *cobra.Command {
 // bindUpdate makes the flags of update. Their grammars are those of run.
 func bindUpdate(cmd *cobra.Command, req *engine.UpdateRequest) {
 	bindResources(binder{cmd.Flags(), "Limits"}, &req.Resources)
+	n := binder{cmd.Flags(), "Network"}
+	n.value("publish-add", "", "lead a port of the host to it, at once: `[[IP:][PORT]:]PORT[/PROTOCOL]`, as -p of run", addAll(&req.Publish, container.ParsePorts))
+	n.value("publish-rm", "", "lead it there no longer: `[[IP:][PORT]:]PORT[/PROTOCOL]`; all that lead to PORT if no port of the host is named", addAll(&req.Unpublish, container.ParsePorts))
 	b := binder{cmd.Flags(), "Life"}
 	b.value("restart", "", "start it again when it ends: `POLICY` no, always, on-failure[:MAX], unless-stopped", func(s string) error {
 		policy, err := container.ParseRestart(s)

@@ -31,7 +31,7 @@ func (p *Program) networkCommand() *cobra.Command {
 		RunE: groupOfCommands,
 	}
 	cmd.AddCommand(p.networkCreateCommand(), p.networkListCommand(), p.networkInspectCommand(), p.networkRemoveCommand(),
-		p.networkPruneCommand(), p.networkReloadCommand(), p.networkConnectCommand(), p.networkDisconnectCommand())
+		p.networkPruneCommand(), p.networkReloadCommand(), p.networkDoctorCommand(), p.networkConnectCommand(), p.networkDisconnectCommand())
 	return cmd
 }
 

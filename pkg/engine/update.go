@@ -17,6 +17,8 @@ type UpdateRequest struct {
 	Resources container.Resources
 	// Restart is the new policy; nil leaves the old one.
 	Restart *container.Restart
+	// Publish are ports to be published besides, and Unpublish those that are to be no longer.
+	Publish, Unpublish []container.Port
 }
 
 // Update changes limits of a container: at once if it runs, and for its next starts.
@@ -51,6 +53,9 @@ func (e *Engine) Update(ctx context.Context, r UpdateRequest) (container.Record,
 		container.SetResources(rec.Spec, merged)
 		return nil
 	})
+	if err == nil && len(r.Publish)+len(r.Unpublish) > 0 {
+		record, err = e.changePorts(ctx, record, r)
+	}
 	if err == nil {
 		e.tell(events.Update, record)
 	}

@@ -14,6 +14,7 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -119,6 +120,24 @@ func Networks() (int, error) {
 		return 0, nil
 	}
 	return n, err
+}
+
+// IsPublished reports whether the rules lead a port of the host to where it should.
+func IsPublished(p bridge.Port) (bool, error) {
+	for _, step := range bridge.Publish([]bridge.Port{p}) {
+		if c, ok := step.Undo.(linux.NftDelete); ok {
+			data, err := nft.DataOf(c.Message)
+			return err == nil && string(data) == c.Data, err
+		}
+	}
+	return false, nil
+}
+
+// Dropping lists the chains of others that see what the host passes on, and drop what they do
+// not know.
+func Dropping() ([]nft.BaseChain, error) {
+	chains, err := nft.Chains()
+	return slices.DeleteFunc(chains, func(c nft.BaseChain) bool { return !c.Forward || !c.Drops || c.Table == string(bridge.Table) }), err
 }
 
 func findTable(c linux.NftTable) error {

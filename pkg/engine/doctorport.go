@@ -1,0 +1,149 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/network/apply"
+	"github.com/containr/containr/pkg/network/bridge"
+)
+
+// Finding is something that matters to a port of the host.
+type Finding struct {
+	// Bad: it is in the way. Maybe: it is, unless other rules than ours say otherwise.
+	Bad, Maybe bool
+	Text       string
+	// Do is what helps, commands or words.
+	Do []string
+}
+
+// ExaminePort looks at all that a packet for a port of the host meets: who publishes it, the
+// rule, other programs, the host's kernel parameters, other rules, and who listens in the
+// container.
+func (e *Engine) ExaminePort(ctx context.Context, port uint16, protocol string) ([]Finding, error) {
+	containers, err := e.containers()
+	if err != nil {
+		return nil, err
+	}
+	records, err := containers.List()
+	if err != nil {
+		return nil, err
+	}
+	var list []Finding
+	for _, r := range records {
+		for _, p := range r.Published {
+			if p.HostPort == port && p.Protocol == protocol {
+				found, err := e.examine(r, p)
+				if err != nil {
+					return list, err
+				}
+				list = append(list, found...)
+			}
+		}
+	}
+	if len(list) == 0 {
+		list = append(list, Finding{Bad: true, Text: "no container publishes it", Do: []string{fmt.Sprintf("containr update --publish-add %d:PORT/%s CONTAINER", port, protocol)}})
+	}
+	if listening(container.Port{HostPort: port, Protocol: protocol}) != nil {
+		list = append(list, Finding{Bad: true, Text: portHolder(container.Port{HostPort: port, Protocol: protocol}) + " of the host has the port, too: what the rules do not lead away is for it",
+			Do: []string{"end it, or publish another port"}})
+	}
+	return list, nil
+}
+
+// examine follows a packet for a published port to the container.
+func (e *Engine) examine(r container.Record, p container.Port) ([]Finding, error) {
+	list := []Finding{{Text: fmt.Sprintf("container %s publishes it: %s leads to its port %d", r.Name, portText(p), p.Port)}}
+	st, err := e.State(r)
+	if err != nil {
+		return list, err
+	}
+	if st.PID == 0 {
+		return append(list, Finding{Bad: true, Text: "the container does not run", Do: []string{"containr start " + r.Name}}), nil
+	}
+	planned, err := e.plannedEndpoints(r.Endpoints)
+	if err != nil {
+		return list, err
+	}
+	ports := portsTo(p, planned)
+	if len(ports) == 0 {
+		list = append(list, Finding{Bad: true, Text: "it is in no network that leads anywhere", Do: []string{"containr network connect NETWORK " + r.Name}})
+	}
+	there := 0
+	for _, port := range ports {
+		ok, err := apply.IsPublished(port)
+		if err != nil {
+			return list, err
+		}
+		if !ok {
+			list = append(list, Finding{Bad: true, Text: "the rule that leads it to " + port.To.String() + " is gone", Do: []string{"containr network reload " + r.Name}})
+			continue
+		}
+		there++
+		list = append(list, Finding{Text: "the rule leads it to " + port.To.String()})
+	}
+	list = append(list, forwardFindings(ports)...)
+	more, err := dropFindings(planned)
+	list = append(list, more...)
+	return append(list, listenFinding(st.PID, r.Name, p)), err
+}
+
+// forwardFindings look whether the host passes packets on.
+func forwardFindings(ports []bridge.Port) (list []Finding) {
+	h := lookAtForwarding()
+	six := slices.ContainsFunc(ports, func(p bridge.Port) bool { return p.To.Is6() })
+	if !h.Forwards4 {
+		list = append(list, Finding{Bad: true, Text: "the host passes no packets on", Do: []string{"sysctl net.ipv4.ip_forward=1"}})
+	}
+	if six && !h.Forwards6 {
+		list = append(list, Finding{Bad: true, Text: "the host passes no packets of IPv6 on", Do: []string{"sysctl net.ipv6.conf.all.forwarding=1"}})
+	}
+	return list
+}
+
+// dropFindings look for tables of others that drop what they do not know.
+func dropFindings(endpoints []bridge.Endpoint) ([]Finding, error) {
+	chains, err := apply.Dropping()
+	var list []Finding
+	for _, c := range chains {
+		f := Finding{Maybe: true, Text: fmt.Sprintf("chain %s of table %s %s drops what no rule there accepts, whatever containr's say", c.Chain, c.Family, c.Table)}
+		for _, endpoint := range endpoints {
+			if endpoint.Network.Shared.Kind == "" {
+				for _, match := range []string{"iifname", "oifname"} {
+					f.Do = append(f.Do, fmt.Sprintf("nft insert rule %s %s %s %s %s accept", c.Family, c.Table, c.Chain, match, endpoint.Network.Link))
+				}
+			}
+		}
+		list = append(list, f)
+	}
+	return list, err
+}
+
+// listenFinding looks whether a program in the container waits for what comes.
+func listenFinding(pid int, name string, p container.Port) Finding {
+	if p.Protocol == "sctp" {
+		return Finding{Text: "whether a program listens cannot be seen for sctp"}
+	}
+	loopback := false
+	for _, suffix := range []string{"", "6"} {
+		for line := range strings.Lines(string(readIfThere("/proc/" + strconv.Itoa(pid) + "/net/" + p.Protocol + suffix))) {
+			f := strings.Fields(line)
+			if len(f) < 10 || !strings.HasSuffix(f[1], fmt.Sprintf(":%04X", p.Port)) || p.Protocol == "tcp" && f[3] != "0A" {
+				continue
+			}
+			if strings.HasPrefix(f[1], "0100007F:") || strings.HasPrefix(f[1], "00000000000000000000000001000000:") {
+				loopback = true
+				continue
+			}
+			return Finding{Text: fmt.Sprintf("a program in the container listens at %d/%s", p.Port, p.Protocol)}
+		}
+	}
+	if loopback {
+		return Finding{Bad: true, Text: fmt.Sprintf("the program in the container listens at %d/%s of its own 127.0.0.1 only, where nothing from outside arrives", p.Port, p.Protocol), Do: []string{"have it listen at 0.0.0.0 or [::]"}}
+	}
+	return Finding{Bad: true, Text: fmt.Sprintf("nobody in the container listens at %d/%s", p.Port, p.Protocol), Do: []string{"containr logs " + name}}
+}
