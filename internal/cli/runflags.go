@@ -239,6 +239,7 @@ func (r *runFlags) files() {
 	mount := func(s string) (container.Mount, error) { return container.ParseMount(s, r.workingDir()) }
 	b.value("volume", "v", "show `SOURCE:TARGET[:ro]`, a volume or a path of the host, in the container; TARGET alone is a volume without a name", add(&c.Mounts, volume))
 	b.value("mount", "", "mount what `SPEC` says: type=volume|bind|tmpfs|image,target=DIR,...", add(&c.Mounts, mount))
+	b.value("volumes-from", "", "mount what `CONTAINER[:ro|rw]` has mounted too", add(&c.VolumesFrom, container.ParseVolumesFrom))
 	b.value("tmpfs", "", "mount an empty file system in memory: `DIR[:OPTIONS]`", add(&c.Mounts, container.ParseTmpfs))
 	b.bool(&c.ReadOnly, "read-only", "", "make the root file system read-only")
 	b.string(&c.Rootfs, "rootfs", "", "use the directory `DIR` as root file system, without an image")

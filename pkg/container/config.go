@@ -82,6 +82,8 @@ type Config struct {
 
 	// Mounts are what -v, --mount and --tmpfs asked for, in that order.
 	Mounts []Mount `json:"mounts,omitempty"`
+	// VolumesFrom are containers whose mounts it has too.
+	VolumesFrom []VolumesFrom `json:"volumesFrom,omitempty"`
 	// ShmSize is the size of /dev/shm in bytes.
 	ShmSize int64 `json:"shmSize,omitempty"`
 	// Devices are host devices to show in the container.

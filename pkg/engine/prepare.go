@@ -61,6 +61,9 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 			return nil, err
 		}
 	}
+	if c.Mounts, err = e.mountsFrom(ctx, c); err != nil {
+		return nil, err
+	}
 	p := &prepared{config: container.Defaults(c, machine)}
 	if err := container.Validate(p.config, machine); err != nil {
 		return nil, err
@@ -107,6 +110,20 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 		return nil, errors.Join(err, e.discard(ctx, p))
 	}
 	return p, nil
+}
+
+// mountsFrom returns a container's own mounts and those of others that it is to have. If two
+// of these are on the same target, the last that is named has it.
+func (e *Engine) mountsFrom(ctx context.Context, c container.Config) ([]container.Mount, error) {
+	mounts := slices.Clone(c.Mounts)
+	for _, v := range slices.Backward(c.VolumesFrom) {
+		other, err := e.Get(ctx, v.Container)
+		if err != nil {
+			return nil, fmt.Errorf("--volumes-from: %w", err)
+		}
+		mounts = v.Add(mounts, other.Config.Mounts)
+	}
+	return mounts, nil
 }
 
 type prepareOptions struct {
