@@ -1,0 +1,116 @@
+package cli_test
+
+import (
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/internal/testkit/program"
+)
+
+// Commands that make, fill, copy and remove volumes are killed at any moment, two at a time. No volume is ever half there,
+// the one that is never touched keeps all of its files, and a check of the disk finds nothing wrong with volumes.
+func TestKilledCommandsLeaveVolumesWhole(t *testing.T) {
+	program.Require(t)
+	testkit.Leftovers(t)
+	dir := t.TempDir()
+	k := &killer{t: t, root: filepath.Join(dir, "root")}
+	archive := filepath.Join(dir, "full.tar")
+	const many = 40 // files of the volume full
+	for _, args := range [][]string{
+		{"run", "--name", "owner", "-v", "full:/full", "base", "sh", "-c", "for i in $(seq 40); do echo $i > /full/$i; done"},
+		{"volume", "snapshot", "full", "keep"}, {"volume", "export", "-o", archive, "full"},
+	} {
+		if out, err := k.run(args...); err != nil {
+			t.Fatalf("%q: %v\n%s", args, err, out)
+		}
+	}
+	k.commands = [][]string{
+		{"run", "--rm", "-v", "conf:/etc", "-v", "/scratch", "base", "true"}, {"run", "--rm", "-v", "conf:/etc", "--user", "1:1", "base", "true"},
+		{"volume", "rm", "conf", "clone", "import"},
+		{"volume", "clone", "full", "clone"}, {"volume", "import", "import", archive}, {"volume", "restore", "full@keep"},
+		{"volume", "snapshot", "full"}, {"volume", "prune", "-af"},
+	}
+	const seed, lasts = 20261130, 15 * time.Second
+	random := rand.New(rand.NewPCG(seed, seed))
+	rounds, killed := 0, 0
+	for began := time.Now(); time.Since(began) < lasts; rounds++ {
+		var victims []*exec.Cmd
+		var lines []string
+		for range 2 {
+			line := k.commands[random.IntN(len(k.commands))]
+			lines = append(lines, strings.Join(line, " "))
+			victims = append(victims, k.start(line))
+		}
+		time.Sleep(time.Duration(random.Int64N(int64(60 * time.Millisecond)))) // when they are killed, not what is waited for
+		for _, v := range victims {
+			v.Process.Kill()
+		}
+		for _, v := range victims {
+			if v.Wait(); !v.ProcessState.Exited() {
+				killed++
+			}
+		}
+		k.volumesAreWhole(lines, many)
+		if out, err := k.run("volume", "prune", "-f"); err != nil {
+			t.Fatalf("round %d, after %q: prune: %v\n%s", rounds, lines, err, out)
+		}
+		// The layer of a container that was killed while it was removed is found by this as well, and taken away.
+		if out, _ := k.run("system", "check", "--repair"); strings.Contains(out, "volume") {
+			t.Fatalf("round %d, after %q: check:\n%s", rounds, lines, out)
+		}
+		if _, err := os.Stat(filepath.Join(k.root, "volumes", "full", "data", "1")); err != nil {
+			t.Fatalf("round %d, after %q: %v", rounds, lines, err)
+		}
+	}
+	t.Logf("%d rounds, %d commands killed", rounds, killed)
+	if killed < rounds/4 {
+		t.Error("hardly a command was killed: nothing was tested")
+	}
+	removeContainers(t, k.root)
+	if out, err := k.run("volume", "prune", "-af"); err != nil {
+		t.Errorf("prune: %v, %q", err, out)
+	}
+	entries, err := os.ReadDir(filepath.Join(k.root, "volumes"))
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "full@") { // no prune takes snapshots
+			t.Errorf("left: %s", e.Name())
+		}
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// volumesAreWhole looks at all volumes that there are.
+func (k *killer) volumesAreWhole(after []string, many int) {
+	k.t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(k.root, "volumes", "[a-z]*", "data"))
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	for _, dir := range dirs {
+		name := filepath.Base(filepath.Dir(dir))
+		entries, err := os.ReadDir(dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		want := many
+		switch {
+		case name == "conf":
+			want = 4
+		case len(name) == 64: // without a name
+			want = 0
+		}
+		if err != nil || len(entries) != want && !(name == "conf" && len(entries) == 0) {
+			k.t.Fatalf("after %q: volume %s has %d files, %v", after, name, len(entries), err)
+		}
+	}
+}
