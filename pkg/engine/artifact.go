@@ -45,7 +45,11 @@ func (e *Engine) AddArtifact(ctx context.Context, r AddArtifactRequest) (*image.
 			return nil, fmt.Errorf("subject: %w", err)
 		}
 	}
-	return images.AddArtifact(ctx, req)
+	a, err := images.AddArtifact(ctx, req)
+	if err == nil {
+		warnOfSpace(images)
+	}
+	return a, err
 }
 
 // subjectHere is what a name or id of the store means: an index or manifest.
@@ -81,6 +85,7 @@ func (e *Engine) PullArtifact(ctx context.Context, r PullRequest) (*image.Artifa
 	if _, err := registry.PullArtifact(ctx, registry.PullRequest{Access: access, Ref: ref, Store: images, Progress: r.Progress}); err != nil {
 		return nil, err
 	}
+	warnOfSpace(images)
 	e.tellImage(events.Pull, ref.Familiar())
 	return images.Artifact(ref.String())
 }

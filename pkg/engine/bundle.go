@@ -168,12 +168,16 @@ func (e *Engine) RepackImage(ctx context.Context, r RepackRequest) (*image.Image
 	if err != nil {
 		return nil, err
 	}
-	return images.Derive(ctx, image.DeriveRequest{
+	img, err := images.Derive(ctx, image.DeriveRequest{
 		Name: r.Name, Base: base, CreatedBy: "containr image repack", Comment: r.Comment, Created: date,
 		Layer: func(w io.Writer) error {
 			return native.Diff(ctx, w, record.Chain, filepath.Join(r.Dir, bundleRootfs), snapshot.ArchiveOptions{Latest: date})
 		},
 	})
+	if err == nil {
+		warnOfSpace(images)
+	}
+	return img, err
 }
 
 func readBundle(dir string) (bundle, error) {

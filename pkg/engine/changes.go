@@ -140,6 +140,7 @@ func (e *Engine) Commit(ctx context.Context, r CommitRequest) (*image.Image, err
 	if err := errors.Join(err, resume()); err != nil {
 		return nil, fmt.Errorf("container %s: %w", l.record.Name, err)
 	}
+	warnOfSpace(images)
 	e.tell(events.Commit, l.record, "imageID", img.ConfigDigest.String(), "imageRef", img.Name)
 	return img, nil
 }

@@ -220,6 +220,7 @@ func (e *Engine) Import(ctx context.Context, r ImportRequest) (*image.Image, err
 	}
 	img, err := images.Import(ctx, req)
 	if err == nil {
+		warnOfSpace(images)
 		e.tellImage(events.Import, nameOr(img.Name, img.ConfigDigest))
 	}
 	return img, err
