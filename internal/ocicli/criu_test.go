@@ -127,7 +127,7 @@ func (c *counting) counted() []probe.Counted {
 // until waits until what has been counted is as it should be.
 func (c *counting) until(enough func([]probe.Counted) bool) []probe.Counted {
 	c.t.Helper()
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		list := c.counted()
 		if enough(list) {
 			return list

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"testing"
 
 	"github.com/creack/pty"
@@ -97,30 +96,28 @@ func TestCRIUFlags(t *testing.T) {
 }
 
 // A container whose descriptors are the terminal of the shell that it was started from has that of the shell that it is
-// brought back from. The terminal is known to be outside, with --shell-job and without.
+// brought back from.
 func TestCRIUShellJob(t *testing.T) {
-	for _, flags := range [][]string{nil, {"--shell-job"}} {
-		c := newCounting(t, func(spec *specs.Spec) {
-			spec.Process.Args = append(spec.Process.Args, "-report", "-exit", "7")
-		})
-		_, run := c.onShell("run", "c")
-		t.Cleanup(func() { c.run("delete", "--force", "c") })
-		c.until(func(list []probe.Counted) bool { return len(list) > 2 })
-		c.must(slices.Concat([]string{"checkpoint", "--image-path", c.image}, flags, []string{"c"})...)
-		if _ = run.Wait(); run.ProcessState.ExitCode() != 137 { // it waits for the container, which is killed
-			t.Errorf("run: %v", run.ProcessState)
-		}
-		n := len(c.counted())
-		shown, restore := c.onShell(slices.Concat([]string{"restore", "--image-path", c.image}, flags, []string{"c"})...)
-		c.back(n)
-		c.must("kill", "c", "USR1")
-		if _ = restore.Wait(); restore.ProcessState.ExitCode() != 7 {
-			t.Errorf("restore: %v", restore.ProcessState)
-		}
-		if r := testkit.Report(t, <-shown); !r.FDs[0].TTY || !r.FDs[1].TTY {
-			t.Errorf("it has no terminal: %+v", r.FDs)
-		}
-		c.quoteLog("restore.log")
+	c := newCounting(t, func(spec *specs.Spec) {
+		spec.Process.Args = append(spec.Process.Args, "-report", "-exit", "7")
+	})
+	_, run := c.onShell("run", "c")
+	t.Cleanup(func() { c.run("delete", "--force", "c") })
+	c.until(func(list []probe.Counted) bool { return len(list) > 2 })
+	c.must("checkpoint", "--shell-job", "--image-path", c.image, "c")
+	if _ = run.Wait(); run.ProcessState.ExitCode() != 137 { // it waits for the container, which is killed
+		t.Errorf("run: %v", run.ProcessState)
+	}
+	n := len(c.counted())
+	defer c.quoteLog("restore.log")
+	shown, restore := c.onShell("restore", "--shell-job", "--image-path", c.image, "c")
+	c.back(n)
+	c.must("kill", "c", "USR1")
+	if _ = restore.Wait(); restore.ProcessState.ExitCode() != 7 {
+		t.Errorf("restore: %v", restore.ProcessState)
+	}
+	if r := testkit.Report(t, <-shown); !r.FDs[0].TTY || !r.FDs[1].TTY {
+		t.Errorf("it has no terminal: %+v", r.FDs)
 	}
 }
 
