@@ -1,6 +1,7 @@
 // Command containr-monitor looks after the containers of one state root that run
 // detached. containr starts it when it is needed; see package monitor. With the argument
-// drain it holds the terminal of a program that its user has left.
+// drain it holds the terminal of a program that its user has left. With the word resolver it is another
+// process: it answers for the names of containers; see package resolver.
 package main
 
 import (
@@ -13,10 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/pkg/monitor"
+	"github.com/containr/containr/pkg/resolver"
 )
 
 // readyFD is the descriptor on which containr waits for the monitor.
 const readyFD = 3
+
+// resolverWord in the place of the state root asks for the resolver.
+const resolverWord = "resolver"
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == monitor.DrainWord {
@@ -25,7 +30,8 @@ func main() {
 		}
 		return
 	}
-	if len(os.Args) < 4 {
+	resolve := len(os.Args) == 3 && os.Args[1] == resolverWord
+	if len(os.Args) < 4 && !resolve {
 		fmt.Fprintln(os.Stderr, "containr-monitor is started by containr: it looks after containers that run detached")
 		os.Exit(125)
 	}
@@ -41,6 +47,13 @@ func main() {
 	}
 	os.Stderr = os.NewFile(uintptr(log), "log")
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
+	if resolve {
+		if err := resolver.Run(resolver.Options{Run: os.Args[2], Ready: os.NewFile(readyFD, "ready")}); err != nil {
+			slog.Error("resolver", "error", err)
+			os.Exit(1)
+		}
+		return
+	}
 	o := monitor.Options{Root: os.Args[1], Run: os.Args[2], Command: os.Args[3:], Ready: os.NewFile(readyFD, "ready")}
 	if err := monitor.Run(o); err != nil {
 		slog.Error("monitor", "error", err)

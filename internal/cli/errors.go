@@ -30,6 +30,7 @@ import (
 	"github.com/containr/containr/pkg/registry/credential"
 	"github.com/containr/containr/pkg/registry/hosts"
 	"github.com/containr/containr/pkg/registry/trust"
+	"github.com/containr/containr/pkg/resolver"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/volume"
 )
@@ -188,6 +189,8 @@ var hints = []struct {
 	{engine.ErrNetworkNeedsRoot, "an ordinary user's containers have --network none or host"},
 	{engine.ErrConnected, "`containr network inspect` shows who is in it"},
 	{networks.ErrInUse, "`containr network inspect` shows who is in it; `containr rm` removes a container, `containr network disconnect` takes it out"},
+	{engine.ErrNoNames, "`containr network create` makes a network in which containers have names"},
+	{resolver.ErrPort, "let that name server listen at the addresses of its own alone (dnsmasq: bind-interfaces), or make the network with --disable-dns"},
 	{networks.ErrOverlap, "choose another --subnet, or leave the choice to containr"},
 	{networks.ErrAddress, "leave the choice to containr, or see with `containr network inspect` what is free"},
 	{networks.ErrNotFound, "`containr network ls` lists networks, `containr network create` makes one"},
@@ -319,11 +322,10 @@ func groupOfCommands(cmd *cobra.Command, args []string) error {
 // insteadOf says what to do instead of what docker has and containr has not: commands
 // of the first level, and flags of run with their dashes.
 var insteadOf = map[string]string{
-	"build":           "build the image elsewhere, and take it in with `containr load` or `containr pull`",
-	"compose":         "start each container with `containr run`",
-	"list":            "`containr ps` lists containers, `containr images` images",
-	"ls":              "`containr ps` lists containers, `containr images` images",
-	"--network-alias": "containers do not find each other by name yet: use --ip, and --add-host in those that look for it",
+	"build":   "build the image elsewhere, and take it in with `containr load` or `containr pull`",
+	"compose": "start each container with `containr run`",
+	"list":    "`containr ps` lists containers, `containr images` images",
+	"ls":      "`containr ps` lists containers, `containr images` images",
 }
 
 // flagError puts the errors of the flag parser into our words.

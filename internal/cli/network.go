@@ -95,6 +95,7 @@ func (p *Program) networkCreateCommand() *cobra.Command {
 	b.value("gateway", "", "the host's `ADDRESS` there; else the first", add(&f.gateways, parseAddress))
 	b.value("ip-range", "", "give containers addresses of `PREFIX`, a part of the subnet", add(&f.ranges, netip.ParsePrefix))
 	set.BoolVar(&f.ipv6, "ipv6", true, "give it a subnet of version 6, too")
+	set.BoolVar(&f.network.NoNames, "disable-dns", false, "do not answer for the names of its containers")
 	set.BoolVar(&f.network.Internal, "internal", false, "let nothing leave it or come in")
 	b.value("label", "", "note `KEY[=VALUE]` on it", enter(f.network.Labels, container.ParseLabel))
 	b.value("opt", "o", "an `OPTION=VALUE` of the driver: "+strings.Join(networkOptions, ", "),
@@ -519,6 +520,7 @@ func (p *Program) networkConnectCommand() *cobra.Command {
 	b := binder{cmd.Flags(), ""}
 	b.value("ip", "", "its `ADDRESS` there", put(&plug.IPv4, container.ParseIPv4))
 	b.value("ip6", "", "its IPv6 `ADDRESS` there", put(&plug.IPv6, container.ParseIPv6))
+	b.value("alias", "", "let others there find it by `NAME`, too", add(&plug.Aliases, container.ParseAlias))
 	return cmd
 }
 

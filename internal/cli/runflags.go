@@ -303,7 +303,7 @@ func (r *runFlags) security() {
 func (r *runFlags) namespaces() {
 	b, c := binder{r.set, "Namespaces"}, &r.config
 	n := &c.Namespaces
-	b.value("network", "", "connect it with `NETWORK`: its name, none, host, container:NAME, ns:PATH; or name=NAME,ip=IP,...", add(&c.Networks, container.ParsePlug))
+	b.value("network", "", "connect it with `NETWORK`: its name, none, host, container:NAME, ns:PATH; or name=NAME,ip=IP,alias=NAME,...", add(&c.Networks, container.ParsePlug))
 	b.alias("net", "network")
 	b.string(&n.PID, "pid", "", "`WHOSE` processes it sees: private, host or container:NAME")
 	b.string(&n.IPC, "ipc", "", "`WHOSE` shared memory it sees: private, host, shareable, none or container:NAME")
@@ -351,12 +351,13 @@ func (r *runFlags) ports() {
 	b.value("ip", "", "its `ADDRESS` in the first network", put(&f.IPv4, container.ParseIPv4))
 	b.value("ip6", "", "its IPv6 `ADDRESS` there", put(&f.IPv6, container.ParseIPv6))
 	b.value("mac-address", "", "the `ADDRESS` of its network card there", put(&f.MAC, container.ParseMAC))
+	b.value("network-alias", "", "let others in the first network find it by `NAME`, too", add(&f.Aliases, container.ParseAlias))
 }
 
 // plugs puts --network, and what is said of the first of them, together.
 func (r *runFlags) plugs(c *container.Config) error {
 	f := r.first
-	asked := f.IPv4 != "" || f.IPv6 != "" || f.MAC != ""
+	asked := f.IPv4 != "" || f.IPv6 != "" || f.MAC != "" || len(f.Aliases) > 0
 	word := len(c.Networks) > 0 && container.IsNetworkWord(c.Networks[0].Network)
 	switch {
 	case len(c.Networks) == 0 && asked:
@@ -365,11 +366,12 @@ func (r *runFlags) plugs(c *container.Config) error {
 		c.Namespaces.Network, c.Networks = c.Networks[0].Network, nil
 		return nil
 	case word && asked:
-		return usageErrorf("--ip, --ip6 and --mac-address cannot be used with --network %s", c.Networks[0].Network)
+		return usageErrorf("--ip, --ip6, --mac-address and --network-alias cannot be used with --network %s", c.Networks[0].Network)
 	}
 	if asked {
 		p := &c.Networks[0]
 		p.IPv4, p.IPv6, p.MAC = cmp.Or(f.IPv4, p.IPv4), cmp.Or(f.IPv6, p.IPv6), cmp.Or(f.MAC, p.MAC)
+		p.Aliases = append(p.Aliases, f.Aliases...)
 	}
 	return nil
 }

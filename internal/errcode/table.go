@@ -26,6 +26,7 @@ import (
 	"github.com/containr/containr/pkg/registry/credential"
 	"github.com/containr/containr/pkg/registry/hosts"
 	"github.com/containr/containr/pkg/registry/trust"
+	"github.com/containr/containr/pkg/resolver"
 	"github.com/containr/containr/pkg/rootfs"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/snapshot"
@@ -196,6 +197,14 @@ var table = []Entry{
 		Cause:   "A journal, or a plan, has a step that this containr does not know.",
 		Reasons: []string{"it was written by a newer containr"},
 		Do:      []string{"Use the containr that made the container."}},
+	{Code: "CTR-1085", Sentinel: resolver.ErrPort, Name: "pkg/resolver.ErrPort", Title: "another name server is in the way",
+		Cause:   "The containers of a network ask for names at the host's address in it, port 53, where another program listens already.",
+		Reasons: []string{"a name server of the host listens at all of its addresses, also at those that it will get"},
+		Do: []string{"Let that name server listen at the addresses of its own alone: bind-interfaces is dnsmasq's word for it.",
+			"`containr network create --disable-dns` makes a network whose containers have no names."}},
+	{Code: "CTR-1086", Sentinel: engine.ErrNoNames, Name: "pkg/engine.ErrNoNames", Title: "nobody answers for names in this network",
+		Cause: "An alias was asked for in the network that needs not be made, or in one that was made with --disable-dns.",
+		Do:    []string{"Make a network with `containr network create`: its containers find each other by name."}},
 	{Code: "CTR-1040", Sentinel: engine.ErrNoImage, Name: "pkg/engine.ErrNoImage", Title: "the container was made of a directory",
 		Cause: "A container of `run --rootfs` works on the directory itself. It has no image with which it could be compared, and no layer.",
 		Do:    []string{"Look into the directory, or pack it: `tar c -C DIR . | containr import - NAME` makes an image of it."}},

@@ -58,6 +58,7 @@ var commands = []Command{
 	{Name: "nl", Usage: "[-b a|t] [FILE...]", Does: "Number lines.", Run: runNl},
 	{Name: "nohup", Usage: "COMMAND [ARG...]", Does: "Run a command that ignores SIGHUP.", Run: runNohup},
 	{Name: "nproc", Usage: "[--all]", Does: "Print how many processors this process may use.", Run: runNproc},
+	{Name: "nslookup", Usage: "[-t TYPE] [--tcp] NAME [SERVER]", Does: "Ask a name server.", Run: runNslookup},
 	{Name: "paste", Usage: "[-s] [-d C] [FILE...]", Does: "Join the lines of files.", Run: runPaste},
 	{Name: "pgrep", Usage: "[-flx] PATTERN", Does: "Print the ids of processes whose name matches.", Run: runPgrep},
 	{Name: "pidof", Usage: "[-s] NAME...", Does: "Print the ids of processes that run a program.", Run: runPidof},

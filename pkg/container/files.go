@@ -115,7 +115,11 @@ func HostnameFile(hostname string) []byte { return []byte(hostname + "\n") }
 // (ownNetwork), a server at a loopback address of the host is left out, since it
 // cannot be reached from there, and so are addresses with a zone, which name a
 // link that the container does not have.
-func ResolvConf(host []byte, dns DNS, ownNetwork bool) []byte {
+//
+// resolver, if it is not empty, is where the names of its network are asked for. It asks the other servers itself; but one
+// at a loopback address is the container's own, and asked by the container alone. As for docker, names without a dot are
+// not searched in domains first: they are mostly those of neighbours.
+func ResolvConf(host []byte, dns DNS, ownNetwork bool, resolver string) []byte {
 	servers, search, options := parseResolvConf(host)
 	if ownNetwork {
 		servers = slices.DeleteFunc(servers, func(s string) bool {
@@ -132,6 +136,12 @@ func ResolvConf(host []byte, dns DNS, ownNetwork bool) []byte {
 	if len(dns.Options) > 0 {
 		options = dns.Options
 	}
+	if resolver != "" && !slices.ContainsFunc(dns.Servers, isLoopback) {
+		servers = []string{resolver}
+		if !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+			options = append(options, "ndots:0")
+		}
+	}
 	if slices.Contains(search, ".") {
 		search = nil
 	}
@@ -146,6 +156,17 @@ func ResolvConf(host []byte, dns DNS, ownNetwork bool) []byte {
 		b.WriteString("options " + strings.Join(options, " ") + "\n")
 	}
 	return []byte(b.String())
+}
+
+func isLoopback(server string) bool {
+	a, err := netip.ParseAddr(server)
+	return err == nil && a.IsLoopback()
+}
+
+// OnlyLoopback reports whether all name servers of a resolv.conf are at loopback addresses of the host.
+func OnlyLoopback(file []byte) bool {
+	servers, _, _ := parseResolvConf(file)
+	return len(servers) > 0 && !slices.ContainsFunc(servers, func(s string) bool { return !isLoopback(s) })
 }
 
 // parseResolvConf reads resolv.conf(5): servers add up; of search and domain the

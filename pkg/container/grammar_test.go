@@ -559,22 +559,26 @@ func TestHostsFile(t *testing.T) {
 func TestResolvConf(t *testing.T) {
 	const host = "# made by hand\nnameserver 127.0.0.53\nnameserver 192.0.2.1\nnameserver fe80::1%eth0\nsearch a.example b.example\noptions edns0 trust-ad\n"
 	tests := []struct {
-		name string
-		dns  DNS
-		own  bool
-		want string
+		name     string
+		dns      DNS
+		own      bool
+		want     string
+		resolver string
 	}{
-		{"the host's network", DNS{}, false, "nameserver 127.0.0.53\nnameserver 192.0.2.1\nnameserver fe80::1%eth0\nsearch a.example b.example\noptions edns0 trust-ad\n"},
-		{"its own", DNS{}, true, "nameserver 192.0.2.1\nsearch a.example b.example\noptions edns0 trust-ad\n"},
-		{"all said", DNS{[]string{"9.9.9.9"}, []string{"c"}, []string{"ndots:1"}}, true, "nameserver 9.9.9.9\nsearch c\noptions ndots:1\n"},
-		{"no search", DNS{Search: []string{"."}}, true, "nameserver 192.0.2.1\noptions edns0 trust-ad\n"},
+		{"the host's network", DNS{}, false, "nameserver 127.0.0.53\nnameserver 192.0.2.1\nnameserver fe80::1%eth0\nsearch a.example b.example\noptions edns0 trust-ad\n", ""},
+		{"its own", DNS{}, true, "nameserver 192.0.2.1\nsearch a.example b.example\noptions edns0 trust-ad\n", ""},
+		{"all said", DNS{[]string{"9.9.9.9"}, []string{"c"}, []string{"ndots:1"}}, true, "nameserver 9.9.9.9\nsearch c\noptions ndots:1\n", ""},
+		{"names", DNS{}, true, "nameserver 10.0.0.1\nsearch a.example b.example\noptions edns0 trust-ad ndots:0\n", "10.0.0.1"},
+		{"names, and a server that is asked for others", DNS{[]string{"9.9.9.9"}, []string{"c"}, []string{"ndots:2"}}, true, "nameserver 10.0.0.1\nsearch c\noptions ndots:2\n", "10.0.0.1"},
+		{"a server in the container", DNS{Servers: []string{"127.0.0.1"}, Search: []string{"."}}, true, "nameserver 127.0.0.1\noptions edns0 trust-ad\n", "10.0.0.1"},
+		{"no search", DNS{Search: []string{"."}}, true, "nameserver 192.0.2.1\noptions edns0 trust-ad\n", ""},
 	}
 	for _, tt := range tests {
-		if got := string(ResolvConf([]byte(host), tt.dns, tt.own)); got != tt.want {
+		if got := string(ResolvConf([]byte(host), tt.dns, tt.own, tt.resolver)); got != tt.want {
 			t.Errorf("%s: got\n%s", tt.name, got)
 		}
 	}
-	if got := ResolvConf([]byte("domain x.org\n;c\nnameserver\n"), DNS{}, true); string(got) != "search x.org\n" {
+	if got := ResolvConf([]byte("domain x.org\n;c\nnameserver\n"), DNS{}, true, ""); string(got) != "search x.org\n" {
 		t.Errorf("domain: %q", got)
 	}
 }

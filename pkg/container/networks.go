@@ -29,6 +29,8 @@ type Plug struct {
 	MAC string `json:"mac,omitempty"`
 	// Interface is the name of its device in the container.
 	Interface string `json:"interface,omitempty"`
+	// Aliases are names that its neighbours there find it by, beside its own.
+	Aliases []string `json:"aliases,omitempty"`
 }
 
 // Endpoint is how a container is connected with a network: a Plug with everything decided.
@@ -42,6 +44,10 @@ type Endpoint struct {
 	// in the same subnets.
 	Prefixes []string `json:"prefixes"`
 	Gateways []string `json:"gateways"`
+	// Resolver is the address where the names of the network are asked for, empty if nobody answers. Internal: nothing
+	// leaves the network.
+	Resolver string `json:"resolver,omitempty"`
+	Internal bool   `json:"internal,omitempty"`
 }
 
 // Joined says what of another network namespace a container joins: that of the container
@@ -68,13 +74,18 @@ func IsNetworkWord(s string) bool {
 }
 
 // ParsePlug reads one value of --network: a name, or name=NAME,ip=IP,ip6=IP,mac-address=MAC,
-// interface=NAME in any order.
+// interface=NAME,alias=NAME in any order, or, in podman's form, NAME:ip=IP,alias=NAME... An alias may be given more than
+// once.
 func ParsePlug(s string) (Plug, error) {
-	if !strings.Contains(s, "=") {
+	if !strings.Contains(s, "=") || IsNetworkWord(s) {
 		return Plug{Network: s}, nil
 	}
 	var p Plug
-	for part := range strings.SplitSeq(s, ",") {
+	parts := s
+	if name, rest, ok := strings.Cut(s, ":"); ok && !strings.Contains(name, "=") {
+		p.Network, parts = name, rest
+	}
+	for part := range strings.SplitSeq(parts, ",") {
 		key, value, _ := strings.Cut(part, "=")
 		var err error
 		switch key {
@@ -88,8 +99,12 @@ func ParsePlug(s string) (Plug, error) {
 			p.MAC, err = ParseMAC(value)
 		case "interface":
 			p.Interface, err = parseInterface(value)
+		case "alias":
+			var alias string
+			alias, err = ParseAlias(value)
+			p.Aliases = append(p.Aliases, alias)
 		default:
-			err = fmt.Errorf("unknown key %q: use name, ip, ip6, mac-address, interface", key)
+			err = fmt.Errorf("unknown key %q: use name, ip, ip6, mac-address, interface, alias", key)
 		}
 		if err != nil {
 			return p, fmt.Errorf("network %q: %w", s, err)
@@ -99,6 +114,15 @@ func ParsePlug(s string) (Plug, error) {
 		return p, fmt.Errorf("network %q: no name=NETWORK in it", s)
 	}
 	return p, nil
+}
+
+// ParseAlias reads a name for a container in a network. The resolver does not tell upper case from lower.
+func ParseAlias(s string) (string, error) {
+	name, err := ParseDNSSearch(s)
+	if err != nil || name == "." {
+		return "", fmt.Errorf("%q is no name that others could ask for", s)
+	}
+	return strings.ToLower(name), nil
 }
 
 // ParseIPv4 reads an address of version 4.

@@ -61,10 +61,13 @@ func (e *Engine) Connect(ctx context.Context, r ConnectRequest) error {
 	}
 	_, err = containers.Change(ctx, record.ID, func(c *container.Record) error {
 		c.Endpoints = append(c.Endpoints, endpoint)
-		return nil
+		return renewResolvConf(record, record.Endpoints, c.Endpoints)
 	})
 	if err == nil {
 		err = e.plugIn(endpoint, record, n)
+	}
+	if err == nil {
+		err = e.renewNames(ctx, record.ID)
 	}
 	if err != nil {
 		return errors.Join(err, e.forgetEndpoint(ctx, record.ID, endpoint))
@@ -200,9 +203,13 @@ func (e *Engine) forgetEndpoint(ctx context.Context, id string, endpoint contain
 		return err
 	}
 	_, err = containers.Change(context.WithoutCancel(ctx), id, func(c *container.Record) error {
+		before := slices.Clone(c.Endpoints)
 		c.Endpoints = slices.DeleteFunc(c.Endpoints, func(p container.Endpoint) bool { return p.NetworkID == endpoint.NetworkID })
-		return nil
+		return renewResolvConf(*c, before, c.Endpoints)
 	})
+	if err == nil {
+		err = e.renewNames(ctx, id)
+	}
 	return errors.Join(err, e.unplug(id, []container.Endpoint{endpoint}))
 }
 

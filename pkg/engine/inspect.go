@@ -87,6 +87,9 @@ type InspectedEndpoint struct {
 	IPv6Gateway         string
 	// Interface is the name of its device in the container.
 	Interface string
+	// Aliases are the names that it was given there, and DNSNames all that others find it by.
+	Aliases  []string
+	DNSNames []string
 }
 
 func inspectedNetworks(r container.Record, st container.State) InspectedNetworks {
@@ -105,6 +108,10 @@ func inspectedNetworks(r container.Record, st container.State) InspectedNetworks
 		}
 		if i == 0 {
 			n.IPAddress, n.IPPrefixLen, n.Gateway, n.MacAddress = out.IPAddress, out.IPPrefixLen, out.Gateway, out.MacAddress
+		}
+		out.Aliases = endpoint.Aliases
+		if endpoint.Resolver != "" {
+			out.DNSNames = append([]string{r.Name, r.ID[:12]}, endpoint.Aliases...)
 		}
 		n.Networks[endpoint.Network] = out
 	}

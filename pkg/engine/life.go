@@ -584,6 +584,7 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 		old := record.Name
 		record.Name = name
 		e.tell(events.Rename, record, "oldName", old)
+		err = e.renewNames(ctx, record.ID)
 	}
 	return err
 }

@@ -66,6 +66,9 @@ func (e *Engine) attendToAll(ctx context.Context) ([]container.Found, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := e.ensureResolver(ctx); err != nil {
+		return nil, err
+	}
 	m, err := e.monitor()
 	if err != nil || m.Running() {
 		return found, err

@@ -61,6 +61,9 @@ func (e *Engine) canPublish(endpoints []container.Endpoint) error {
 	return fmt.Errorf("network %s, driver %s: %w", endpoints[0].Network, planned[0].Network.Shared.Kind, ErrNoPortsThere)
 }
 
+// ErrNoNames means that a container is to have a name in a network where nobody answers for names.
+var ErrNoNames = errors.New("nobody answers for names in this network")
+
 // maxEndpoints is how many networks a container may be in.
 const maxEndpoints = 32
 
@@ -90,8 +93,14 @@ func (e *Engine) lease(ctx context.Context, id string, index int, plug container
 	if err != nil {
 		return none, err
 	}
+	if len(plug.Aliases) > 0 && !n.Resolver().IsValid() {
+		return none, errors.Join(fmt.Errorf("network %s, name %s: %w", n.Name, plug.Aliases[0], ErrNoNames), store.Release(n.Name, id))
+	}
 	out := container.Endpoint{Plug: plug, NetworkID: n.ID, Link: "ctr" + id[:9] + "-" + strconv.Itoa(index)}
-	out.Network = n.Name
+	out.Network, out.Internal = n.Name, n.Internal
+	if r := n.Resolver(); r.IsValid() {
+		out.Resolver = r.String()
+	}
 	if out.Interface == "" {
 		out.Interface = "eth" + strconv.Itoa(index)
 	}

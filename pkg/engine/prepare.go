@@ -350,7 +350,7 @@ func (e *Engine) writeFiles(ctx context.Context, p *prepared, machine container.
 	if !ownNetwork {
 		base = readIfThere("/etc/hosts")
 	}
-	resolv := readIfThere("/etc/resolv.conf")
+	resolv := hostResolvConf(ownNetwork)
 	if owner, joined := container.Joined(c.Namespaces.Network); joined {
 		// Who has the network has the names in it.
 		var err error
@@ -363,7 +363,7 @@ func (e *Engine) writeFiles(ctx context.Context, p *prepared, machine container.
 	for path, data := range map[string][]byte{
 		files.Hosts:      container.HostsFile(base, []string{hostname}, addresses, extra),
 		files.Hostname:   container.HostnameFile(hostname),
-		files.ResolvConf: container.ResolvConf(resolv, c.DNS, ownNetwork),
+		files.ResolvConf: container.ResolvConf(resolv, c.DNS, ownNetwork, resolverOf(p.endpoints)),
 	} {
 		if err := errors.Join(os.WriteFile(path, data, 0o644), p.home.own(path)); err != nil {
 			return container.Files{}, err

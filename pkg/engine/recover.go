@@ -174,7 +174,7 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) error {
 	cutOff := exitErr != nil && errors.Is(stateErr, runtime.ErrNotFound) && !formerBoot(st)
 	oom := exitErr == nil && e.oomKilled(r, code)
 	used := e.countUsed(r)
-	if err := rt.Delete(r.ID, true); err != nil {
+	if err := errors.Join(rt.Delete(r.ID, true), e.forgetNames(r)); err != nil {
 		return err
 	}
 	if exitErr != nil {

@@ -364,7 +364,10 @@ func (x *execution) start(ctx context.Context, given *streams.Given) error {
 		if err := joins.check(); err != nil {
 			return err
 		}
-		return x.setRunning(ctx, s.PID)
+		if err := x.setRunning(ctx, s.PID); err != nil {
+			return err
+		}
+		return x.tellNames(ctx, x.record, s.PID)
 	}
 	s, err := x.runtime.Create(req)
 	if errors.Is(err, runtime.ErrExists) { // who began to start it was killed: its lock is ours
@@ -374,7 +377,7 @@ func (x *execution) start(ctx context.Context, given *streams.Given) error {
 		s, err = x.runtime.Create(req)
 	}
 	if err != nil {
-		return err
+		return errors.Join(err, x.forgetNames(x.record))
 	}
 	if x.request.Traced != nil {
 		x.request.Traced(p, s.Trace)
@@ -465,7 +468,7 @@ func (x *execution) setExited(ctx context.Context, exit Exit) error {
 		err = x.containers.Update(context.WithoutCancel(ctx), x.record.ID, ended)
 	}
 	x.tellEnd(x.record, last)
-	return err
+	return errors.Join(err, x.forgetNames(x.record))
 }
 
 // errLeft means that the user has left a container that goes on.
@@ -551,7 +554,7 @@ func (e *Engine) remove(ctx context.Context, record container.Record) error {
 	}
 	e.forwardRest(ctx, record)
 	rest := func() error {
-		return errors.Join(e.unplug(record.ID, record.Endpoints), home.removeLayer(record.ID), monitor.RemoveLog(e.root, e.run, record.ID))
+		return errors.Join(e.forgetNames(record), e.unplug(record.ID, record.Endpoints), home.removeLayer(record.ID), monitor.RemoveLog(e.root, e.run, record.ID))
 	}
 	err = containers.Remove(context.WithoutCancel(ctx), record.ID, rest)
 	switch {

@@ -103,9 +103,21 @@ type Network struct {
 	Isolated bool `json:"isolated,omitempty"`
 	Unmasked bool `json:"unmasked,omitempty"`
 	// Random gives containers addresses by chance, and not the lowest that is free.
-	Random  bool              `json:"random,omitempty"`
+	Random bool `json:"random,omitempty"`
+	// NoNames: its containers do not find each other by name.
+	NoNames bool              `json:"noNames,omitempty"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	Options map[string]string `json:"options,omitempty"`
+}
+
+// Resolver is the address where names of its containers are asked for: the host's first in it. It is invalid if nobody
+// answers there. The host is in networks of the driver bridge only; and the network Default has no names, as docker's has
+// none: who does not care for a network shall not pay for them.
+func (n Network) Resolver() netip.Addr {
+	if n.NoNames || n.Name == Default || n.Driver != DriverBridge || len(n.Subnets) == 0 {
+		return netip.Addr{}
+	}
+	return n.Subnets[0].Gateway
 }
 
 // Store is the directory of networks. Any number of processes may use one.

@@ -92,24 +92,30 @@ func install(t testing.TB, pkg, path string) {
 // monitorPatience is how long a monitor may need to end when there is nothing for it to do.
 const monitorPatience = 30 * time.Second
 
-// AwaitMonitor waits until the monitor of a state root, if there is one, has ended: nothing is left for it to look after.
+// AwaitMonitor waits until the monitor and the resolver of a state root, if there are such, have ended: nothing is left for
+// them to look after.
 func AwaitMonitor(root string) error {
+	return errors.Join(awaitProcess(root, "monitor"), awaitProcess(root, "resolver"))
+}
+
+// awaitProcess waits until a process lets go of its lock.
+func awaitProcess(root, name string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), monitorPatience)
 	defer cancel()
-	lock, err := durable.AcquireExisting(ctx, filepath.Join(root, "run", "monitor.lock"), durable.Shared)
+	lock, err := durable.AcquireExisting(ctx, filepath.Join(root, "run", name+".lock"), durable.Shared)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		log, _ := os.ReadFile(filepath.Join(root, "run", "monitor.log"))
-		return fmt.Errorf("the monitor does not end: %w\n%s", err, log)
+		log, _ := os.ReadFile(filepath.Join(root, "run", name+".log"))
+		return fmt.Errorf("the %s does not end: %w\n%s", name, err, log)
 	}
 	return lock.Release()
 }
 
 // transient are the directories below a state root that are empty when no command runs and no container is kept.
 var transient = []string{
-	"containers", "layers", "logs", "run/logs", "names", "run/containers", "run/runtime", "content/ingest", "content/leases", "snapshots/staging",
+	"containers", "layers", "logs", "run/logs", "names", "run/containers", "run/runtime", "run/resolver", "content/ingest", "content/leases", "snapshots/staging",
 }
 
 // LeftIn lists what a state root should not hold any more: containers and their layers, what is half fetched, leases.

@@ -90,6 +90,7 @@ func translation() []rule {
 		{"what the host sent to its own 127.0.0.1: a container could not answer to that", Table.Rule("leave", nft.FromLoopback(), nft.ToInterfaces(bridges, false), nft.Masquerade())},
 		{"a container that talks to a published port: the answer has to come back through the host", Table.Rule("leave", nft.Translated(), nft.From(subnets[false]), nft.ToInterfaces(bridges, false), nft.Masquerade())},
 		{"a container that talks to a published port: the answer has to come back through the host", Table.Rule("leave", nft.Translated(), nft.From(subnets[true]), nft.ToInterfaces(bridges, false), nft.Masquerade())},
+		{"what the host says to itself, at its address in a network, does not leave", Table.Rule("leave", nft.ToLocal(), nft.Return())},
 		{"nobody else knows the containers' addresses: what leaves has the host's", Table.Rule("leave", nft.From(masked[false]), nft.ToInterfaces(bridges, true), nft.Masquerade())},
 		{"nobody else knows the containers' addresses: what leaves has the host's", Table.Rule("leave", nft.From(masked[true]), nft.ToInterfaces(bridges, true), nft.Masquerade())},
 	}
