@@ -176,7 +176,8 @@ func (s *Store) alive(id string) bool {
 	if _, err := os.Lstat(filepath.Join(dir, recordFile)); err == nil {
 		return true
 	}
-	lock, err := durable.TryAcquire(filepath.Join(dir, lockFile), durable.Exclusive)
+	// Nothing is made there: somebody else may be removing the directory.
+	lock, err := durable.TryAcquireExisting(filepath.Join(dir, lockFile), durable.Exclusive)
 	if err != nil {
 		return errors.Is(err, durable.ErrLocked)
 	}

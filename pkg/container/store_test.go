@@ -343,3 +343,28 @@ func TestHostDevices(t *testing.T) {
 		}
 	}
 }
+
+// A directory that somebody is removing, or was killed over, is looked at by others meanwhile: they put nothing into it,
+// with which it could not be removed.
+func TestASweepMakesNothing(t *testing.T) {
+	s := openStore(t)
+	rec := create(t, s, "web", false)
+	dir, err := s.Dir(rec.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := errors.New("stop")
+	err = s.Remove(t.Context(), rec.ID, func() error {
+		os.Remove(filepath.Join(dir, lockFile))
+		if _, err := s.Sweep(t.Context(), func(string) error { return stop }); !errors.Is(err, stop) {
+			t.Errorf("error %v, want that of what is removed beside it", err)
+		}
+		if _, err := os.Stat(filepath.Join(dir, lockFile)); err == nil {
+			t.Error("the sweep has made a lock")
+		}
+		return nil
+	})
+	if _, gone := os.Stat(dir); err != nil || gone == nil {
+		t.Errorf("error %v, and the directory is there: %v", err, gone == nil)
+	}
+}
