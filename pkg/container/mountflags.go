@@ -189,7 +189,7 @@ func (m *Mount) volumeOptions(options string) error {
 func (m *Mount) checkOptions() error {
 	switch {
 	case m.Own && m.Type != MountVolume:
-		return errors.New("U changes the owners of files, and those of the host are not changed: use a volume")
+		return errors.New("the option U changes the owners of files, and those of the host are not changed: use a volume")
 	case m.Propagation != "" && m.Type != MountBind:
 		return errors.New("a propagation belongs to a path of the host: nothing is mounted below a volume")
 	}
