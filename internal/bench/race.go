@@ -28,7 +28,7 @@ type sample struct {
 // count takes over what the kernel has counted.
 func (s *sample) count(usage *unix.Rusage) {
 	s.cpu = time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
-	s.faults = usage.Minflt
+	s.faults = int64(usage.Minflt)
 }
 
 // contestant is one program in a race.

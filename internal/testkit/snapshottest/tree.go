@@ -168,7 +168,7 @@ func attributes(t *testing.T, x *suite) {
 		}
 		for name, want := range map[string]unix.Stat_t{"d": {Mode: unix.S_IFDIR | 0o1777, Uid: 1, Gid: 2}, "f": {Mode: unix.S_IFREG | 0o4755, Uid: 1000, Gid: 1001}, "l": {Mode: unix.S_IFLNK | 0o777, Uid: 5, Gid: 6}} {
 			var st unix.Stat_t
-			if err := unix.Lstat(dir+"/"+name, &st); err != nil || st.Mode != want.Mode || st.Uid != want.Uid || st.Gid != want.Gid || st.Mtim.Sec != stamp.Unix() {
+			if err := unix.Lstat(dir+"/"+name, &st); err != nil || st.Mode != want.Mode || st.Uid != want.Uid || st.Gid != want.Gid || int64(st.Mtim.Sec) != stamp.Unix() {
 				t.Errorf("%s: mode %o, owner %d:%d, time %d, error %v", name, st.Mode, st.Uid, st.Gid, st.Mtim.Sec, err)
 			}
 		}
