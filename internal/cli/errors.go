@@ -326,6 +326,9 @@ var insteadOf = map[string]string{
 	"compose": "start each container with `containr run`",
 	"list":    "`containr ps` lists containers, `containr images` images",
 	"ls":      "`containr ps` lists containers, `containr images` images",
+
+	"--link":    "containers of a network find each other by name: `containr network create NAME`, then --network NAME for each",
+	"--runtime": "containr is its own runtime; docker takes containr-runtime as one of its own",
 }
 
 // flagError puts the errors of the flag parser into our words.

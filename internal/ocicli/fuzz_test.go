@@ -117,6 +117,11 @@ func seeds(root string) [][]byte {
 // words; every fortieth is made, too, and its container runs or is refused, and goes.
 func TestRandomConfigurations(t *testing.T) {
 	s := newSite(t, nil)
+	// A root file system "../.." is the test's own too.
+	s.bundle = filepath.Join(s.bundle, "deep", "down")
+	if err := os.MkdirAll(s.bundle, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	facts, err := host.Probe()
 	if err != nil {
 		t.Fatal(err)

@@ -36,7 +36,8 @@ type Problem struct {
 // The blobs are read while others use the store; it is locked for what comes after, which
 // takes little time.
 func (s *Store) Check(ctx context.Context, repair bool) ([]Problem, error) {
-	c := checker{ctx: ctx, store: s, repair: repair, bad: map[digest.Digest]bool{}}
+	c := checker{ctx: ctx, repair: repair, bad: map[digest.Digest]bool{}}
+	c.store = &Store{dir: s.dir, Volatile: s.Volatile, damaged: c.bad}
 	err := c.readBlobs()
 	if err == nil {
 		err = c.locked()
@@ -141,7 +142,14 @@ func (c *checker) name(e v1.Descriptor) (bool, error) {
 	case err != nil:
 		return false, err
 	}
+	unfinished, err := c.unfinished(e)
+	if err != nil {
+		return false, err
+	}
 	for _, i := range images {
+		if unfinished[i.ManifestDigest] {
+			continue // garbage, and named as such
+		}
 		for n, l := range i.Layers {
 			if c.store.Has(l.Descriptor) && !c.bad[l.Descriptor.Digest] {
 				continue
@@ -153,6 +161,14 @@ func (c *checker) name(e v1.Descriptor) (bool, error) {
 		}
 	}
 	return false, nil
+}
+
+func (c *checker) unfinished(target v1.Descriptor) (map[digest.Digest]bool, error) {
+	data, err := c.store.ReadBlob(target, MaxManifestSize)
+	if err != nil {
+		return nil, err
+	}
+	return c.store.unfinished(target, data), nil
 }
 
 // garbage looks for what nothing leads to: what a killed process left.

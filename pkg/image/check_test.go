@@ -41,6 +41,53 @@ func TestAWholeStoreHasNoProblems(t *testing.T) {
 	}
 }
 
+// What a pull has brought of a further platform when it is cut off is garbage, though the index has a name; while it goes
+// on, its lease protects it; and if it is all that there is of the image, it stays.
+func TestUnfinishedPlatformIsGarbage(t *testing.T) {
+	s := newStore(t)
+	whole, partial := simple("x", "amd64"), simple("y", "arm64")
+	add(t, s, "multi", whole, partial)
+	missing := partial.Layers[1]
+	if err := os.Remove(s.blobPath(missing.Digest)); err != nil {
+		t.Fatal(err)
+	}
+	lease, err := s.Lease(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lease.Put(t.Context(), partial.Manifest.Descriptor, partial.Manifest.Data); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.GC(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !s.Has(partial.Manifest.Descriptor) {
+		t.Error("the manifest went while a lease protected it")
+	}
+	lease.Close()
+	if got := problems(t, s, false); !strings.Contains(got, blobName(partial.Manifest.Digest)+": no name leads to it") || strings.Contains(got, "damaged") {
+		t.Errorf("problems:\n%s", got)
+	}
+	if _, err := s.GC(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if s.Has(partial.Manifest.Descriptor) || !s.Has(whole.Manifest.Descriptor) {
+		t.Error("of two platforms the wrong one is left")
+	}
+	if got := problems(t, s, false); got != "" {
+		t.Errorf("problems:\n%s", got)
+	}
+	if err := os.Remove(s.blobPath(whole.Layers[1].Digest)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.GC(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := problems(t, s, false); !s.Has(whole.Manifest.Descriptor) || !strings.Contains(got, "is missing or damaged") {
+		t.Errorf("the only platform: problems:\n%s", got)
+	}
+}
+
 func TestCheckFindsAndRepairsDamage(t *testing.T) {
 	s := newStore(t)
 	layer, manifest, whole := simple("layer"), simple("manifest"), simple("whole")

@@ -185,9 +185,57 @@ func (s *Store) mark(live map[digest.Digest]bool, todo ...v1.Descriptor) error {
 			return err
 		}
 		read[d.Digest] = true
-		todo = append(todo, children(data)...)
+		unfinished := s.unfinished(d, data)
+		for _, c := range children(data) {
+			if !unfinished[c.Digest] {
+				todo = append(todo, c)
+			}
+		}
 	}
 	return nil
+}
+
+// unfinished returns the manifests in an index of which something is absent that they list, while another one is whole.
+// That is what a pull or a load leaves that is cut off, if the index has a name already because of another platform: with
+// the manifest the platform would seem to be here. If none is whole, what is here is all that is known of the image, and
+// stays.
+func (s *Store) unfinished(d v1.Descriptor, data []byte) map[digest.Digest]bool {
+	if !IsIndex(d.MediaType) {
+		return nil
+	}
+	unfinished, whole := map[digest.Digest]bool{}, false
+	for _, m := range children(data) {
+		if !IsManifest(m.MediaType) {
+			continue
+		}
+		data, err := s.ReadBlob(m, MaxManifestSize)
+		if err != nil {
+			continue // it is absent, and what leads to it leads nowhere
+		}
+		if s.hasAll(children(data)) {
+			whole = true
+		} else {
+			unfinished[m.Digest] = true
+		}
+	}
+	if !whole {
+		return nil
+	}
+	return unfinished
+}
+
+// hasAll reports whether all blobs are here, if perhaps damaged, that a registry has: layers of other places have
+// addresses.
+func (s *Store) hasAll(blobs []v1.Descriptor) bool {
+	for _, d := range blobs {
+		if d.Digest == "" || len(d.URLs) > 0 || s.damaged[d.Digest] {
+			continue
+		}
+		if _, err := os.Lstat(s.blobPath(d.Digest)); errors.Is(err, fs.ErrNotExist) {
+			return false
+		}
+	}
+	return true
 }
 
 // isContentError reports whether an error is about what a blob is, and not about

@@ -23,6 +23,8 @@ type Store struct {
 	// Volatile leaves out flushes to the disk: for a store that need not survive
 	// a power failure. Set it before using the store.
 	Volatile bool
+	// damaged are blobs that a check has found to be so: what lists them is not what a pull has left half done.
+	damaged map[digest.Digest]bool
 }
 
 // Names of the entries of a store, see the package comment.

@@ -186,7 +186,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 		return nil, fmt.Errorf("monitor: %w", err)
 	}
 	defer dir.Close()
-	for killed := 0; ; {
+	for failed := 0; ; {
 		conn, err := new(net.Dialer).DialContext(ctx, "unix", address(dir))
 		if err == nil {
 			return conn, nil
@@ -195,8 +195,8 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 			return nil, fmt.Errorf("monitor: %w", err)
 		}
 		err = c.start(ctx)
-		if errors.Is(err, errKilled) && killed < attempts {
-			killed++ // another one may have more luck
+		if (errors.Is(err, errKilled) || errors.Is(err, errHeld)) && failed < attempts {
+			failed++ // another one may have more luck
 			continue
 		}
 		if err != nil {
@@ -207,6 +207,10 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 
 // errKilled means that the monitor was killed while it started.
 var errKilled = errors.New("it was killed")
+
+// errHeld means that the monitor found its lock held: by another one, or by a command that just looked whether there is
+// one.
+var errHeld = errors.New("there was another one, which does not answer")
 
 // start starts the monitor, and returns when it answers requests, or when there is
 // another that does.
@@ -264,6 +268,9 @@ func (c *Client) execute() error {
 		err := cmd.Wait()
 		if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == unix.SIGKILL {
 			return fmt.Errorf("monitor: %w while it started: see %s", errKilled, log.Name())
+		}
+		if err == nil {
+			return fmt.Errorf("monitor: %w: see %s", errHeld, log.Name())
 		}
 		return fmt.Errorf("monitor: it did not start (%v): see %s", err, log.Name())
 	}

@@ -140,7 +140,8 @@ const chunk = 64 << 10
 // move moves data to the empty tray.
 func move(from int, o *streams.Output, most int) (int, error) {
 	n, err := retry(func() (int64, error) {
-		return unix.Splice(from, nil, int(o.TrayIn.Fd()), nil, most, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		n, err := unix.Splice(from, nil, int(o.TrayIn.Fd()), nil, most, unix.SPLICE_F_NONBLOCK|unix.SPLICE_F_MOVE)
+		return int64(n), err // an int where pointers have 32 bits
 	})
 	if !errors.Is(err, unix.EINVAL) {
 		return n, err

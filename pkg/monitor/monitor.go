@@ -124,8 +124,11 @@ type Monitor struct {
 // Run looks after the containers of a state root until there are none. If there is a
 // monitor already it returns at once.
 func Run(o Options) error {
-	lock, err := durable.TryAcquire(filepath.Join(o.Run, lockName), durable.Exclusive)
-	if errors.Is(err, durable.ErrLocked) {
+	// A command that looks whether there is a monitor holds the lock for a moment.
+	short, cancel := context.WithTimeout(background, 100*time.Millisecond)
+	defer cancel()
+	lock, err := durable.Acquire(short, filepath.Join(o.Run, lockName), durable.Exclusive)
+	if short.Err() != nil && err != nil {
 		return nil
 	}
 	if err != nil {

@@ -96,6 +96,41 @@ func TestMonitorWithoutVersionsIsReplaced(t *testing.T) {
 	lock.Release()
 }
 
+// Commands that look whether there is a monitor do not keep one from starting.
+func TestMonitorStartsThoughOthersLook(t *testing.T) {
+	dir := t.TempDir()
+	c := &Client{Options: Options{Root: dir, Run: dir}}
+	path := filepath.Join(dir, lockName)
+	for range 2 {
+		looker, err := durable.TryAcquire(path, durable.Shared)
+		if err != nil {
+			t.Fatal(err)
+		}
+		theirs, ready, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() {
+			ended <- Run(Options{Root: dir, Run: dir, Ready: ready})
+			ready.Close()
+		}()
+		runtime.Gosched()
+		looker.Release()
+		said, err := io.ReadAll(theirs)
+		if err != nil || string(said) != "ready" {
+			t.Fatalf("it says %q (%v), and ends with %v", said, err, <-ended)
+		}
+		theirs.Close()
+		if !c.Running() {
+			t.Error("it does not seem to run")
+		}
+		if err := <-ended; err != nil { // it is idle
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestVersions(t *testing.T) {
 	for _, c := range []struct {
 		line, rest string

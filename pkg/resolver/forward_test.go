@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -18,17 +19,8 @@ import (
 // messages, from any number of sockets.
 func fakeServer(t *testing.T, at string, port uint16, answer func(question []byte) [][]byte) uint16 {
 	t.Helper()
-	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr(at), port)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	port = c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-	l, err := net.Listen("tcp", netip.AddrPortFrom(addr(at), port).String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
+	c, l := listenBoth(t, at, port)
+	t.Cleanup(func() { c.Close(); l.Close() })
 	go func() {
 		buf := make([]byte, 4096)
 		for {
@@ -55,7 +47,29 @@ func fakeServer(t *testing.T, at string, port uint16, answer func(question []byt
 			conn.Close()
 		}
 	}()
-	return port
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+}
+
+// listenBoth listens on one port by UDP and by TCP. If any port will do, the one that UDP gets may be taken for TCP: then
+// another is tried.
+func listenBoth(t *testing.T, at string, port uint16) (*net.UDPConn, net.Listener) {
+	t.Helper()
+	for range 100 {
+		c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr(at), port)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", netip.AddrPortFrom(addr(at), c.LocalAddr().(*net.UDPAddr).AddrPort().Port()).String())
+		if err == nil {
+			return c, l
+		}
+		c.Close()
+		if port != 0 || !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+	}
+	t.Fatal("no port that is free for UDP and TCP")
+	return nil, nil
 }
 
 // says is an answer to a question with an address.
