@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"os"
 	"strings"
 
@@ -23,9 +24,14 @@ type unpacking struct {
 	archive  bool
 	host     bool
 	uid, gid int
+	// top gives the directory itself what the archive says of it; else it stays as it is.
+	top bool
 
 	dirs []*tar.Header // that were made, whose metadata changes with what comes into them
 }
+
+// errArchive says that an archive is none that can be unpacked.
+var errArchive = errors.New("malformed archive")
 
 // unpack reads the archive to its end.
 func (u *unpacking) unpack(ctx context.Context, r io.Reader) error {
@@ -58,8 +64,18 @@ func (u *unpacking) unpack(ctx context.Context, r io.Reader) error {
 // entry makes one entry of the archive.
 func (u *unpacking) entry(h *tar.Header, content io.Reader) error {
 	name, err := safepath.Clean(h.Name)
-	if err != nil || name == "" {
-		return err // the directory that is copied to stays as it is
+	if err != nil {
+		return err
+	}
+	if u.archive && (!isOwner(h.Uid) || !isOwner(h.Gid)) {
+		return &fs.PathError{Op: "make", Path: h.Name, Err: fmt.Errorf("%w: owner %d:%d is out of range", errArchive, h.Uid, h.Gid)}
+	}
+	if name == "" {
+		if u.top && h.Typeflag == tar.TypeDir {
+			h.Name = "."
+			u.dirs = append(u.dirs, h)
+		}
+		return nil
 	}
 	h.Name = name
 	d, base, err := u.root.MakeParent(name, makeMissing)
@@ -94,6 +110,10 @@ func (u *unpacking) entry(h *tar.Header, content io.Reader) error {
 	}
 	return u.dress(d, base, h)
 }
+
+// isOwner reports whether a number is one of a user or group. The kernel takes the lower 32 bits of any other for one, 0 say,
+// and -1 for none: then the file stays that of who unpacks.
+func isOwner(id int) bool { return id >= 0 && int64(id) < math.MaxUint32 }
 
 // makeMissing makes a directory that the archive has no entry for.
 func makeMissing(d *safepath.Dir, base string) (string, error) { return "", d.Mkdir(base, 0o755) }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/containr/containr/internal/safepath"
@@ -104,6 +105,78 @@ func TestACopyLosesWhatGivesRights(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "disk")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("device: %v", err)
+	}
+}
+
+// TestOwnersOutOfRangeAreRefused: the kernel would make them others, 1<<32 root, and -1 whoever unpacks.
+func TestOwnersOutOfRangeAreRefused(t *testing.T) {
+	for _, id := range []int64{-1, 1<<32 - 1, 1 << 32, 1<<40 + 1000} {
+		for _, h := range []tar.Header{{Uid: int(id)}, {Gid: int(id)}} {
+			for _, kind := range []byte{tar.TypeReg, tar.TypeDir, tar.TypeSymlink} {
+				h.Typeflag, h.Name, h.Linkname, h.Mode, h.Format = kind, "mine", "", 0o4755, tar.FormatGNU // PAX has no negative ones
+				if kind == tar.TypeSymlink {
+					h.Linkname = "elsewhere"
+				}
+				var b bytes.Buffer
+				w := tar.NewWriter(&b)
+				if err := errors.Join(w.WriteHeader(&h), w.Close()); err != nil {
+					t.Fatal(err)
+				}
+				dir := t.TempDir()
+				root, err := safepath.OpenRoot(dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				u := &unpacking{root: root, archive: true}
+				if err := u.unpack(t.Context(), &b); !errors.Is(err, errArchive) {
+					t.Errorf("%c of %d:%d: %v", kind, h.Uid, h.Gid, err)
+				}
+				root.Close()
+				if _, err := os.Lstat(filepath.Join(dir, "mine")); !errors.Is(err, fs.ErrNotExist) {
+					t.Errorf("%c of %d:%d was made: %v", kind, h.Uid, h.Gid, err)
+				}
+			}
+		}
+	}
+}
+
+// TestAnImportedVolumeIsAsPrivateAsTheOneThatWasExported: the directory itself has its owner and mode in the archive, too.
+func TestAnImportedVolumeIsAsPrivateAsTheOneThatWasExported(t *testing.T) {
+	e := New(Options{Root: t.TempDir()})
+	private, err := e.CreateVolume(t.Context(), VolumeRequest{Name: "private"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := func(name string) string {
+		v, err := e.Volume(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Path
+	}
+	if err := os.Chmod(path(private.Name), 0o700|os.ModeSticky); err != nil {
+		t.Fatal(err)
+	}
+	owner := os.Geteuid()
+	if owner == 0 {
+		owner = 999
+		if err := os.Chown(path(private.Name), owner, owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var b bytes.Buffer
+	if err := e.ExportVolume(t.Context(), "private", &b); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.ImportVolume(t.Context(), "again", &b); err != nil {
+		t.Fatal(err)
+	}
+	info, err := os.Stat(path("again"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st := info.Sys().(*syscall.Stat_t); info.Mode() != os.ModeDir|os.ModeSticky|0o700 || int(st.Uid) != owner {
+		t.Errorf("the volume is %v, of %d", info.Mode(), st.Uid)
 	}
 }
 

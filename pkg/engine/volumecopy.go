@@ -143,7 +143,7 @@ func (e *Engine) ImportVolume(ctx context.Context, name string, r io.Reader) (vo
 			return err
 		}
 		defer root.Close()
-		u := unpacking{root: root, archive: os.Geteuid() == 0, uid: os.Geteuid(), gid: os.Getegid()}
+		u := unpacking{root: root, archive: os.Geteuid() == 0, uid: os.Geteuid(), gid: os.Getegid(), top: true}
 		return u.unpack(ctx, r)
 	})
 	if err == nil {
