@@ -1,8 +1,11 @@
 package resolver
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -263,5 +266,29 @@ func TestSilentServer(t *testing.T) {
 	_, err := u.ask(context.Background(), "udp", []netip.Addr{addr("127.0.0.1")}, ask(t, "example.com.", dnsmessage.TypeA, nil))
 	if err == nil || time.Since(began) > 2*forwardPatience {
 		t.Errorf("error %v after %v", err, time.Since(began))
+	}
+}
+
+// TestAContainerDoesNotFillTheLog: each question that nobody answers fails with an error of its own, which has the port in it.
+func TestAContainerDoesNotFillTheLog(t *testing.T) {
+	var log bytes.Buffer
+	before := slog.Default()
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	defer slog.SetDefault(before)
+	s := lab(t)
+	complain := func(i int) {
+		q, _, _ := parse(ask(t, fmt.Sprintf("x%d.example.", i), dnsmessage.TypeA, nil))
+		s.complain(q, addr("10.0.1.2"), fmt.Errorf("read udp 10.0.1.1:%d: i/o timeout", i))
+	}
+	for i := range 1000 {
+		complain(i)
+	}
+	if n := strings.Count(log.String(), "\n"); n != 1 {
+		t.Fatalf("1000 questions made %d lines:\n%.1000s", n, log.String())
+	}
+	s.lastAt = s.lastAt.Add(-complaintInterval)
+	complain(1000)
+	if got := log.String(); strings.Count(got, "\n") != 2 || !strings.Contains(got, "others=999") {
+		t.Errorf("later the log is\n%s", got)
 	}
 }

@@ -61,9 +61,9 @@ type server struct {
 	failed  map[netip.Addr]error
 	idle    *time.Timer
 
-	logMu   sync.Mutex
-	lastLog string
-	lastAt  time.Time
+	logMu  sync.Mutex
+	lastAt time.Time
+	silent int // complaints since then that the log does not have
 }
 
 // live is an entry whose container runs, as its pidfd says.
@@ -397,16 +397,18 @@ func (v *view) others(servers []netip.Addr) []netip.Addr {
 	return list
 }
 
-// complaintInterval is how often the log has the same complaint.
+// complaintInterval is how often the log has a complaint. Any, not the same one again: each has a port of its own in it, and a
+// container that asks for nothing but names nobody answers must not fill the memory that the run directory is in.
 const complaintInterval = 10 * time.Second
 
 // complain writes down why a question could not be answered.
 func (s *server) complain(q question, from netip.Addr, err error) {
 	s.logMu.Lock()
 	defer s.logMu.Unlock()
-	if err.Error() == s.lastLog && time.Since(s.lastAt) < complaintInterval {
+	if !s.lastAt.IsZero() && time.Since(s.lastAt) < complaintInterval {
+		s.silent++
 		return
 	}
-	s.lastLog, s.lastAt = err.Error(), time.Now()
-	slog.Warn("a name could not be asked for: the answer is SERVFAIL", "name", q.Name.String(), "container", from, "error", err)
+	slog.Warn("a name could not be asked for: the answer is SERVFAIL", "name", q.Name.String(), "container", from, "error", err, "others", s.silent)
+	s.lastAt, s.silent = time.Now(), 0
 }
