@@ -2,6 +2,7 @@ package engine
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"math"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -45,7 +47,7 @@ func (u *unpacking) unpack(ctx context.Context, r io.Reader) error {
 			err = ctx.Err()
 		}
 		if err == nil {
-			err = u.entry(h, archive)
+			err = u.entry(h, patient{ctx, archive})
 		}
 		if err != nil {
 			return fmt.Errorf("copy: %w", err)
@@ -94,7 +96,7 @@ func (u *unpacking) entry(h *tar.Header, content io.Reader) error {
 		}
 		u.dirs = append(u.dirs, h)
 		return d.Mkdir(base, 0o700)
-	case tar.TypeReg:
+	case tar.TypeReg, tar.TypeGNUSparse:
 		return u.fill(d, base, content, h, mounted)
 	case tar.TypeSymlink:
 		err = d.Symlink(h.Linkname, base)
@@ -179,11 +181,61 @@ func (u *unpacking) fill(d *safepath.Dir, base string, content io.Reader, h *tar
 		return err
 	}
 	f := os.NewFile(uintptr(fd), h.Name)
-	_, err = io.Copy(f, content)
+	if isSparse(h) {
+		err = copyHoles(f, content, h.Size)
+	} else {
+		_, err = io.Copy(f, content)
+	}
 	if err == nil && !there {
 		err = u.dressOpen(f, h)
 	}
 	return errors.Join(err, f.Close())
+}
+
+// isSparse reports whether an archive says that a file has holes. Where they are, the tar reader keeps for itself.
+func isSparse(h *tar.Header) bool {
+	return h.Typeflag == tar.TypeGNUSparse || h.PAXRecords["GNU.sparse.map"] != "" ||
+		h.PAXRecords["GNU.sparse.major"] != "" || h.PAXRecords["GNU.sparse.size"] != ""
+}
+
+// copyHoles fills an empty file and leaves blocks of zeros out: an archive of 1 kB can have one of a TiB in it, which must not fill the disk.
+func copyHoles(f *os.File, content io.Reader, size int64) error {
+	if err := f.Truncate(size); err != nil { // now, if the file system has none as long as that
+		return err
+	}
+	const block = 4096
+	var buf, zeros [64 << 10]byte
+	for at := int64(0); at < size; {
+		n, err := io.ReadFull(content, buf[:min(size-at, int64(len(buf)))])
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+		for b := range slices.Chunk(buf[:n], block) {
+			if !bytes.Equal(b, zeros[:len(b)]) {
+				if _, err := f.WriteAt(b, at); err != nil {
+					return err
+				}
+			}
+			at += int64(len(b))
+		}
+	}
+	return nil
+}
+
+// patient reads until the context ends.
+type patient struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (p patient) Read(b []byte) (int, error) {
+	if err := p.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return p.r.Read(b)
 }
 
 // link makes a further name of a file that came before.

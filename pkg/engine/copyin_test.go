@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -105,6 +106,47 @@ func TestACopyLosesWhatGivesRights(t *testing.T) {
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "disk")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("device: %v", err)
+	}
+}
+
+// TestHolesAreNotFilled: a small archive does not fill the disk with a file of nothing.
+func TestHolesAreNotFilled(t *testing.T) {
+	const size = 1 << 30
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: "huge", Mode: 0o600, Size: 5, PAXRecords: map[string]string{ // the writer refuses the real ones
+		"XNU.sparse.name": "huge", "XNU.sparse.size": strconv.Itoa(size), "XNU.sparse.numblocks": "1", "XNU.sparse.map": "10000,5"}}
+	if err := w.WriteHeader(h); err != nil {
+		t.Fatal(err)
+	}
+	w.Write([]byte("there"))
+	w.Close()
+	archive := bytes.ReplaceAll(b.Bytes(), []byte("XNU.sparse"), []byte("GNU.sparse"))
+	dir := t.TempDir()
+	root, err := safepath.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	u := &unpacking{root: root, uid: os.Geteuid(), gid: os.Getegid()}
+	if err := u.unpack(t.Context(), bytes.NewReader(archive)); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(filepath.Join(dir, "huge"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if taken := info.Sys().(*syscall.Stat_t).Blocks * 512; info.Size() != size || taken > 1<<20 {
+		t.Errorf("the file has %d bytes, and takes %d of the disk", info.Size(), taken)
+	}
+	got := make([]byte, 7)
+	if _, err := f.ReadAt(got, 9999); err != nil || string(got) != "\x00there\x00" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
