@@ -187,6 +187,7 @@ var hints = []struct {
 	{engine.ErrNotRunning, "`containr start` runs it; `containr ps -a` lists all containers"},
 	{engine.ErrPortTaken, "publish another port of the host, or leave the choice: -p PORT"},
 	{engine.ErrNetworkNeedsRoot, "an ordinary user's containers have --network none or host"},
+	{engine.ErrParent, "`ip link` lists the devices; name the one whose network the containers are to be in, such as -o parent=eth0"},
 	{engine.ErrConnected, "`containr network inspect` shows who is in it"},
 	{networks.ErrInUse, "`containr network inspect` shows who is in it; `containr rm` removes a container, `containr network disconnect` takes it out"},
 	{engine.ErrNoNames, "`containr network create` makes a network in which containers have names"},
@@ -388,13 +389,18 @@ func rangeArgs(least, most int) cobra.PositionalArgs {
 		if len(args) >= least && (most < 0 || len(args) <= most) {
 			return nil
 		}
-		e := &usageError{text: fmt.Sprintf("%s: too many arguments: %s", cmd.Name(), strings.Join(args, " "))}
+		e := &usageError{text: fmt.Sprintf("%s: too many arguments: %s", pathOf(cmd), strings.Join(args, " "))}
 		if len(args) < least {
-			e.text = cmd.Name() + ": an argument is missing"
+			e.text = pathOf(cmd) + ": an argument is missing"
 		}
 		e.hint = "usage: " + cmd.UseLine()
 		return e
 	}
+}
+
+// pathOf is a command's name with those of the commands above it, but containr's.
+func pathOf(cmd *cobra.Command) string {
+	return strings.TrimPrefix(cmd.CommandPath(), cmd.Root().Name()+" ")
 }
 
 // exclusive refuses more than one of some flags.
@@ -406,7 +412,7 @@ func exclusive(cmd *cobra.Command, names ...string) error {
 		}
 	}
 	if len(given) > 1 {
-		return usageErrorf("%s: %s exclude each other", cmd.Name(), strings.Join(given, " and "))
+		return usageErrorf("%s: %s exclude each other", pathOf(cmd), strings.Join(given, " and "))
 	}
 	return nil
 }

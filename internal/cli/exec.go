@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"fmt"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -87,6 +88,7 @@ func (p *Program) exec(ctx context.Context, f *execFlags) error {
 	}
 	exit, err := e.Exec(ctx, r)
 	if err == nil && exit.Left {
+		fmt.Fprintf(p.Err, "containr: left; the program goes on in container %s, and nothing comes back to it\n", r.Container)
 		return nil
 	}
 	if err != nil && engine.ExitStatus(err) == statusUsage {

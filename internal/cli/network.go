@@ -26,7 +26,7 @@ func (p *Program) networkCommand() *cobra.Command {
 		GroupID: groupSystem,
 		Long: "Make and remove networks, and connect containers with them.\n\n" +
 			"Containers in a network reach each other and, unless it is internal, other machines. Networks are kept apart.\n" +
-			"The network " + networks.Default + " is made when it is first used.",
+			"The network " + networks.Default + " (--network bridge) is made when it is first used; without --network a container is in none.",
 		Args: cobra.ArbitraryArgs,
 		RunE: groupOfCommands,
 	}
@@ -91,9 +91,9 @@ func (p *Program) networkCreateCommand() *cobra.Command {
 	set := cmd.Flags()
 	b := binder{set, ""}
 	set.StringVarP(&f.network.Driver, "driver", "d", networks.DriverBridge, "the kind of network: bridge, macvlan, ipvlan")
-	b.value("subnet", "", "the addresses `PREFIX`, such as 10.1.0.0/24; one of each version of IP", add(&f.subnets, netip.ParsePrefix))
+	b.value("subnet", "", "the addresses `PREFIX`, such as 10.1.0.0/24; one of each version of IP", add(&f.subnets, parsePrefix))
 	b.value("gateway", "", "the host's `ADDRESS` there; else the first", add(&f.gateways, parseAddress))
-	b.value("ip-range", "", "give containers addresses of `PREFIX`, a part of the subnet", add(&f.ranges, netip.ParsePrefix))
+	b.value("ip-range", "", "give containers addresses of `PREFIX`, a part of the subnet", add(&f.ranges, parsePrefix))
 	set.BoolVar(&f.ipv6, "ipv6", true, "give it a subnet of version 6, too")
 	set.BoolVar(&f.network.NoNames, "disable-dns", false, "do not answer for the names of its containers")
 	set.BoolVar(&f.network.Internal, "internal", false, "let nothing leave it or come in")
@@ -106,9 +106,17 @@ func (p *Program) networkCreateCommand() *cobra.Command {
 func parseAddress(s string) (netip.Prefix, error) {
 	a, err := netip.ParseAddr(s)
 	if err != nil {
-		return netip.Prefix{}, err
+		return netip.Prefix{}, fmt.Errorf("%q is not an address", s)
 	}
 	return netip.PrefixFrom(a, a.BitLen()), nil
+}
+
+func parsePrefix(s string) (netip.Prefix, error) {
+	prefix, err := netip.ParsePrefix(s)
+	if err != nil {
+		return prefix, fmt.Errorf("%q is no range of addresses, such as 10.1.0.0/24", s)
+	}
+	return prefix, nil
 }
 
 // request puts the flags together.

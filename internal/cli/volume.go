@@ -39,7 +39,7 @@ func (p *Program) volumeCreateCommand() *cobra.Command {
 		Use:                   "create [FLAGS] [VOLUME]",
 		Short:                 "Make a volume",
 		Long:                  "Make a volume and print its name. One that is there already stays as it is.",
-		Args:                  cobra.MaximumNArgs(1),
+		Args:                  rangeArgs(0, 1),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if driver != volume.DriverLocal {
@@ -91,6 +91,10 @@ func (p *Program) volumeListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			dangling, given, err := f.Bool("dangling")
+			if err != nil {
+				return err
+			}
 			e, err := p.engine()
 			if err != nil {
 				return err
@@ -103,7 +107,7 @@ func (p *Program) volumeListCommand() *cobra.Command {
 			for _, v := range list {
 				if f.Exactly("driver", v.Driver) && f.Labels("label", v.Labels) &&
 					f.Any("name", func(s string) bool { return strings.Contains(v.Name, s) }) &&
-					f.Any("dangling", func(s string) bool { return isTrue(s) == (len(v.Containers) == 0) }) {
+					(!given || dangling == (len(v.Containers) == 0)) {
 					rows = append(rows, rowOfVolume(v))
 				}
 			}
@@ -126,11 +130,6 @@ func (p *Program) volumeListCommand() *cobra.Command {
 	set.BoolVarP(&quiet, "quiet", "q", false, "print names alone")
 	set.BoolVarP(&size, "size", "s", false, "print how many containers have them and what they take on disk, too")
 	return cmd
-}
-
-func isTrue(s string) bool {
-	b, err := strconv.ParseBool(s)
-	return err == nil && b
 }
 
 func rowOfVolume(v engine.UsedVolume) volumeRow {
@@ -239,7 +238,11 @@ func (p *Program) volumePruneCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			all = all || len(f["all"]) > 0 && f.Any("all", isTrue)
+			named, _, err := f.Bool("all")
+			if err != nil {
+				return err
+			}
+			all = all || named
 			e, err := p.engine()
 			if err != nil {
 				return err

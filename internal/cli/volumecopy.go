@@ -31,7 +31,7 @@ func (p *Program) volumeCloneCommand() *cobra.Command {
 
 func (p *Program) volumeSnapshotCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "snapshot VOLUME [NAME]", Short: "Keep the content of a volume as it is now", Args: cobra.RangeArgs(1, 2), DisableFlagsInUseLine: true,
+		Use: "snapshot VOLUME [NAME]", Short: "Keep the content of a volume as it is now", Args: rangeArgs(1, 2), DisableFlagsInUseLine: true,
 		Long: "Keep the content of a volume as it is now, and print what it is called: VOLUME@NAME; the name is made of the time if\n" +
 			"it is left out. Containers that run with the volume are paused meanwhile. A snapshot can be mounted, read-only, as a\n" +
 			"volume can, and is removed by `containr volume rm`; no prune takes it.",
@@ -106,7 +106,7 @@ func (p *Program) volumeExportCommand() *cobra.Command {
 
 func (p *Program) volumeImportCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "import VOLUME [FILE]", Short: "Make a volume of a tar archive", Args: cobra.RangeArgs(1, 2), DisableFlagsInUseLine: true,
+		Use: "import VOLUME [FILE]", Short: "Make a volume of a tar archive", Args: rangeArgs(1, 2), DisableFlagsInUseLine: true,
 		Long: "Make a volume of a tar archive: a file, or standard input. If it fails there is no volume.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()

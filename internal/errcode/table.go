@@ -127,7 +127,7 @@ var table = []Entry{
 		Cause: "It runs in the foreground of another command, whose terminal or files are its own. They cannot be had a second time.",
 		Do:    []string{"Use the terminal of that command.", "`containr exec` runs a further program in it."}},
 	{Code: "CTR-1025", Sentinel: engine.ErrNoLogs, Name: "pkg/engine.ErrNoLogs", Title: "the container keeps no log",
-		Cause: "It was made with --log-driver none.",
+		Cause: "It was made with --log-driver none, or has run in the foreground with a terminal or --rm: then it writes to the terminal or the files of the command that ran it.",
 		Do:    []string{"Make it with --log-driver json-file or local."}},
 	{Code: "CTR-1026", Sentinel: monitor.ErrNoProgram, Name: "pkg/monitor.ErrNoProgram", Title: "containr-monitor is not installed",
 		Cause: "Containers in the background are looked after by the program containr-monitor, which is neither beside containr nor in libexec.",

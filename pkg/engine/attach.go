@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"time"
 
@@ -216,7 +217,7 @@ type LogsRequest struct {
 }
 
 // ErrNoLogs means that a container keeps no log.
-var ErrNoLogs = errors.New("the container was made with --log-driver none")
+var ErrNoLogs = errors.New("the container keeps no log")
 
 // Logs calls each with what a container has written, line by line.
 func (e *Engine) Logs(ctx context.Context, r LogsRequest, each func(logs.Record) error) error {
@@ -225,7 +226,7 @@ func (e *Engine) Logs(ctx context.Context, r LogsRequest, each func(logs.Record)
 		return err
 	}
 	if record.Config.LogDriver == logs.None {
-		return fmt.Errorf("container %s: %w", record.Name, ErrNoLogs)
+		return fmt.Errorf("container %s: it was made with --log-driver none: %w", record.Name, ErrNoLogs)
 	}
 	containers, err := e.containers()
 	if err != nil {
@@ -247,7 +248,29 @@ func (e *Engine) Logs(ctx context.Context, r LogsRequest, each func(logs.Record)
 			return err
 		}
 	}
-	return logs.Read(ctx, logDir, o, each)
+	some := false
+	err = logs.Read(ctx, logDir, o, func(r logs.Record) error {
+		some = true
+		return each(r)
+	})
+	if err == nil && !some && e.unlogged(record, logDir) {
+		return fmt.Errorf("container %s: in the foreground, what it writes goes to the terminal or the files of that command: %w", record.Name, ErrNoLogs)
+	}
+	return err
+}
+
+// unlogged reports whether a container has run without anybody who writes a log, as one in
+// the foreground does that has a terminal or goes away at its end: it has not a single file.
+func (e *Engine) unlogged(record container.Record, logDir string) bool {
+	if !record.Config.TTY && !record.Config.AutoRemove {
+		return false
+	}
+	st, err := e.State(record)
+	if err != nil || st.Started.IsZero() {
+		return false
+	}
+	entries, err := os.ReadDir(logDir)
+	return (err == nil || errors.Is(err, fs.ErrNotExist)) && len(entries) == 0
 }
 
 // pauses reports whether all is read of what a container wrote before it ended last: it is

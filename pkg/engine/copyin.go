@@ -43,6 +43,9 @@ func (u *unpacking) unpack(ctx context.Context, r io.Reader) error {
 		if errors.Is(err, io.EOF) {
 			break
 		}
+		if errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = fmt.Errorf("not a whole tar archive: %w", err)
+		}
 		if err == nil {
 			err = ctx.Err()
 		}

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"archive/tar"
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -137,17 +139,36 @@ func (e *Engine) ImportVolume(ctx context.Context, name string, r io.Reader) (vo
 	if err != nil {
 		return volume.Volume{}, err
 	}
+	in := bufio.NewReader(r)
 	v, err := store.Create(ctx, volume.Volume{Name: name}, func(dir string) error {
+		if err := looksLikeTar(in); err != nil {
+			return fmt.Errorf("volume %s: %w", name, err)
+		}
 		root, err := safepath.OpenRoot(dir)
 		if err != nil {
 			return err
 		}
 		defer root.Close()
 		u := unpacking{root: root, archive: os.Geteuid() == 0, uid: os.Geteuid(), gid: os.Getegid(), top: true}
-		return u.unpack(ctx, r)
+		return u.unpack(ctx, in)
 	})
 	if err == nil {
 		e.tellVolume(events.Create, v.Name)
 	}
 	return v, err
+}
+
+// looksLikeTar refuses what is often given in place of a tar archive: nothing, as comes out of a command that failed, and
+// one that is compressed. An archive of nothing has an end, too.
+func looksLikeTar(r *bufio.Reader) error {
+	head, err := r.Peek(4)
+	switch {
+	case errors.Is(err, io.EOF) && len(head) == 0:
+		return errors.New("the archive is empty, and has not even an end")
+	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+		return errors.New("the archive is compressed by gzip: `gzip -dc` unpacks it")
+	case bytes.Equal(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+		return errors.New("the archive is compressed by zstd: `zstd -dc` unpacks it")
+	}
+	return nil
 }

@@ -288,6 +288,27 @@ func TestDetachKeys(t *testing.T) {
 	x.ends(3)
 }
 
+// What only a terminal has seen, logs does not pass off as nothing.
+func TestTerminalInTheForegroundHasNoLog(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("run", "-it", "--name", "seen", "base", "echo", "words")
+	x.expect("words\r\n")
+	x.ends(0)
+	x.containr("logs", "seen")
+	x.expect("container seen: in the foreground, what it writes goes to the terminal")
+	x.ends(1)
+	x.containr("rm", "seen")
+	x.ends(0)
+	x.containr("run", "-dt", "--name", "seen", "base", "true") // says nothing, and somebody would have listened
+	x.ends(0)
+	x.containr("wait", "seen")
+	x.ends(0)
+	x.containr("logs", "seen")
+	x.ends(0)
+	x.containr("rm", "seen")
+	x.ends(0)
+}
+
 func TestDetachKeysMayBeOthers(t *testing.T) {
 	x := newTerminal(t)
 	x.containr("run", "--rm", "-it", "--name", "left", "--detach-keys", "ctrl-x,d", "base", "sh", "-c", `echo ready; head -n 1 | hexdump -C; read x`)
@@ -316,6 +337,7 @@ func TestExecRunsOnWhenItIsLeft(t *testing.T) {
 	x.containr("exec", "-it", "left", "sh", "-c", `mkfifo /go /done; echo ready; read y </go; seq 100000; echo "done $y" >/done`)
 	x.expect("ready\r\n")
 	x.types("\x10\x11")
+	x.expect("the program goes on in container left")
 	x.ends(0)
 	x.containr("exec", "left", "sh", "-c", `echo well >/go; cat /done`)
 	x.expect("done well")
