@@ -188,6 +188,7 @@ var hints = []struct {
 	{engine.ErrPortTaken, "publish another port of the host, or leave the choice: -p PORT"},
 	{engine.ErrNetworkNeedsRoot, "an ordinary user's containers have --network none or host"},
 	{engine.ErrParent, "`ip link` lists the devices; name the one whose network the containers are to be in, such as -o parent=eth0"},
+	{engine.ErrNoPortsThere, "ports are published in networks of the driver bridge; `containr network connect` connects a container with one"},
 	{engine.ErrConnected, "`containr network inspect` shows who is in it"},
 	{networks.ErrInUse, "`containr network inspect` shows who is in it; `containr rm` removes a container, `containr network disconnect` takes it out"},
 	{engine.ErrNoNames, "`containr network create` makes a network in which containers have names"},

@@ -22,6 +22,12 @@ func (e *Engine) changePorts(ctx context.Context, record container.Record, r Upd
 	if err != nil {
 		return record, err
 	}
+	if record.Config.Namespaces.Network == container.HostNamespace {
+		return record, fmt.Errorf("container %s, --network host: its ports are the host's already", record.Name)
+	}
+	if len(record.Endpoints) == 0 {
+		return record, fmt.Errorf("container %s, --network %s: %w", record.Name, record.Config.Namespaces.Network, ErrNoPortsThere)
+	}
 	if leading(planned) < 0 || e.canPublish(record.Endpoints) != nil {
 		return record, fmt.Errorf("container %s: %w", record.Name, ErrNoPortsThere)
 	}
