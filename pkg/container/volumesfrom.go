@@ -10,16 +10,15 @@ import (
 type VolumesFrom struct {
 	// Container is its name, its id or the beginning of its id.
 	Container string `json:"container"`
-	// ReadOnly and ReadWrite have them all so; neither leaves each as it is there.
-	ReadOnly  bool `json:"readOnly,omitempty"`
-	ReadWrite bool `json:"readWrite,omitempty"`
+	// ReadOnly has them all so; otherwise each is as it is there. What is read-only there cannot be had otherwise.
+	ReadOnly bool `json:"readOnly,omitempty"`
 }
 
-// ParseVolumesFrom reads CONTAINER[:ro|rw].
+// ParseVolumesFrom reads CONTAINER[:ro|rw]. As with docker rw is what is so without it.
 func ParseVolumesFrom(s string) (VolumesFrom, error) {
 	name, mode, moded := strings.Cut(s, ":")
-	v := VolumesFrom{Container: name, ReadOnly: mode == "ro", ReadWrite: mode == "rw"}
-	if name == "" || moded && !v.ReadOnly && !v.ReadWrite {
+	v := VolumesFrom{Container: name, ReadOnly: mode == "ro"}
+	if name == "" || moded && mode != "ro" && mode != "rw" {
 		return v, fmt.Errorf("%q: use CONTAINER, CONTAINER:ro or CONTAINER:rw", s)
 	}
 	return v, nil
@@ -32,7 +31,7 @@ func (v VolumesFrom) Add(mounts, theirs []Mount) []Mount {
 		if slices.ContainsFunc(mounts, func(own Mount) bool { return own.Target == m.Target }) {
 			continue
 		}
-		m.ReadOnly = (m.ReadOnly || v.ReadOnly) && !v.ReadWrite
+		m.ReadOnly = m.ReadOnly || v.ReadOnly
 		mounts = append(mounts, m)
 	}
 	return mounts
