@@ -474,7 +474,7 @@ func (e *Engine) Volume(ctx context.Context, name string) (UsedVolume, error) {
 	return UsedVolume{Volume: v, Path: store.Path(name), Containers: namesOfRecords(users), Bytes: -1}, err
 }
 
-// RemoveVolume removes a volume that no container has. One with snapshots has to be without them first.
+// RemoveVolume removes a volume that no container has. Its snapshots stay, as volumes of their own.
 func (e *Engine) RemoveVolume(ctx context.Context, name string) (volume.Volume, error) {
 	if _, err := e.attendToAll(ctx); err != nil {
 		return volume.Volume{}, err
