@@ -15,6 +15,9 @@
 //   - a journal ([Journal]): records are only ever appended, each as a line with
 //     its checksum. A crash can only damage the end, which reading ignores.
 //
+// A daemon's socket is not remembered, but is left behind like a file: [Listen] takes
+// the place of one whose owner was killed.
+//
 // A full disk must not keep anybody from making room: whoever removes a container
 // writes first that it is to end. [Reserve] keeps room for one more content of a
 // small file, and WriteFile takes it when there is no other.

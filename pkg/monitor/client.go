@@ -187,7 +187,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	}
 	defer dir.Close()
 	for failed := 0; ; {
-		conn, err := new(net.Dialer).DialContext(ctx, "unix", address(dir))
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", durable.SocketAddress(dir, socketName))
 		if err == nil {
 			return conn, nil
 		}

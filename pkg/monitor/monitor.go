@@ -45,8 +45,6 @@ package monitor
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -149,7 +147,7 @@ func Run(o Options) error {
 	if err := os.MkdirAll(positionDir(o.Run), 0o700); err != nil {
 		return err
 	}
-	if m.listen, err = listen(o.Run); err != nil {
+	if m.listen, err = durable.Listen(o.Run, socketName); err != nil {
 		return err
 	}
 	m.idle = time.AfterFunc(time.Hour, m.endIfIdle)
@@ -168,28 +166,6 @@ func Run(o Options) error {
 	m.talks.Wait()
 	return err
 }
-
-// listen makes the socket. One that is there is of a monitor that was killed.
-func listen(run string) (net.Listener, error) {
-	dir, err := os.Open(run)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	if err := os.Remove(filepath.Join(run, socketName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.Listen("unix", address(dir))
-	if err != nil {
-		return nil, fmt.Errorf("socket of the monitor: %w", err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	return l, os.Chmod(filepath.Join(run, socketName), 0o600)
-}
-
-// address is the socket's by way of a descriptor: the length of a socket's name is
-// limited, see unix(7).
-func address(dir *os.File) string { return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), socketName) }
 
 // keep says that there is something to stay for, done that it is no more.
 func (m *Monitor) keep() {

@@ -36,7 +36,7 @@ func formerMonitor(run string) error {
 	if _, err := durable.TryAcquire(filepath.Join(run, lockName), durable.Exclusive); err != nil {
 		return err
 	}
-	l, err := listen(run)
+	l, err := durable.Listen(run, socketName)
 	if err != nil {
 		return err
 	}

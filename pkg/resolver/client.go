@@ -89,7 +89,7 @@ func (c *Client) ask(ctx context.Context, line string) (string, error) {
 	}
 	defer dir.Close()
 	for {
-		conn, err := new(net.Dialer).DialContext(ctx, "unix", address(dir))
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", durable.SocketAddress(dir, socketName))
 		if err == nil {
 			defer conn.Close()
 			return exchange(conn, line)

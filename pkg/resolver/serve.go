@@ -90,7 +90,7 @@ func Run(o Options) error {
 		return err
 	}
 	defer s.close()
-	if s.listen, err = listenControl(o.Run); err != nil {
+	if s.listen, err = durable.Listen(o.Run, socketName); err != nil {
 		return err
 	}
 	go s.followChanges()

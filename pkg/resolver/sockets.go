@@ -6,11 +6,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -184,28 +182,6 @@ func event(b []byte) inotifyEvent {
 	end := min(len(b), unix.SizeofInotifyEvent+length)
 	return inotifyEvent{binary.NativeEndian.Uint32(b[4:]), unix.ByteSliceToString(b[unix.SizeofInotifyEvent:end]), end}
 }
-
-// listenControl makes the socket for requests. One that is there is of a resolver that was killed.
-func listenControl(run string) (net.Listener, error) {
-	dir, err := os.Open(run)
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	if err := os.Remove(filepath.Join(run, socketName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.Listen("unix", address(dir))
-	if err != nil {
-		return nil, fmt.Errorf("socket of the resolver: %w", err)
-	}
-	l.(*net.UnixListener).SetUnlinkOnClose(false)
-	return l, os.Chmod(filepath.Join(run, socketName), 0o600)
-}
-
-// address is the socket's by way of a descriptor: the length of a socket's name is
-// limited, see unix(7).
-func address(dir *os.File) string { return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), socketName) }
 
 // protocol is the version of what is said over the socket, and of what entries hold.
 const protocol = 1
