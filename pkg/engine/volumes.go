@@ -20,7 +20,11 @@ import (
 // provide makes the volumes that a container is to have and does not find, puts what the image has there into those that
 // are empty, and finds the images that it is to see. Its volumes cannot be removed until p.release.
 func (e *Engine) provide(ctx context.Context, p *prepared, o prepareOptions) error {
-	p.config.Mounts = withImageVolumes(p)
+	mounts, err := withImageVolumes(p)
+	if err != nil {
+		return err
+	}
+	p.config.Mounts = mounts
 	p.contents = map[string]container.Content{}
 	for i := range p.config.Mounts {
 		m := &p.config.Mounts[i]
@@ -36,27 +40,31 @@ func (e *Engine) provide(ctx context.Context, p *prepared, o prepareOptions) err
 		}
 	}
 	// Only now: filling wants each of them to itself, and one may be seen in two places.
-	var err error
 	p.held, err = e.holdVolumes(ctx, p.config)
 	return err
 }
 
-// withImageVolumes adds the volumes that the image wants, in places where the user has put nothing.
-func withImageVolumes(p *prepared) []container.Mount {
+// withImageVolumes adds the volumes that the image wants, in places where the user has put nothing. An image has none in
+// the kernel's own file systems, whose content programs and the kernel's security modules trust.
+func withImageVolumes(p *prepared) ([]container.Mount, error) {
 	mounts := slices.Clone(p.config.Mounts)
 	if p.image == nil {
-		return mounts
+		return mounts, nil
 	}
 	for _, target := range slices.Sorted(maps.Keys(p.image.Config.Config.Volumes)) {
 		m, err := container.ParseVolume(target, "/")
 		if err != nil || m.Type != container.MountVolume || !m.Anonymous {
 			continue // no place that anything can be mounted on
 		}
-		if !slices.ContainsFunc(mounts, func(o container.Mount) bool { return o.Target == m.Target }) {
-			mounts = append(mounts, m)
+		if slices.ContainsFunc(mounts, func(o container.Mount) bool { return o.Target == m.Target }) {
+			continue
 		}
+		if below := m.Target + "/"; strings.HasPrefix(below, "/proc/") || strings.HasPrefix(below, "/sys/") {
+			return nil, fmt.Errorf("the image wants a volume on %s: what is there is the kernel's", m.Target)
+		}
+		mounts = append(mounts, m)
 	}
-	return mounts
+	return mounts, nil
 }
 
 func (e *Engine) provideVolume(ctx context.Context, p *prepared, m *container.Mount, o prepareOptions) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -110,6 +111,26 @@ func TestVolumesOfImagesTakeNothingOfTheHost(t *testing.T) {
 	}
 	if data, err := os.ReadFile(filepath.Join(outside, "secret")); err != nil || string(data) != "of the host" {
 		t.Errorf("the file of the host: %q, %v", data, err)
+	}
+}
+
+// An image has no volume in what the kernel shows of itself.
+func TestVolumesOfImagesStayOutOfProc(t *testing.T) {
+	begin(t)
+	e := engine.New(engine.Options{Root: t.TempDir()})
+	tree := testkit.Rootfs(t)
+	for _, place := range []string{"/proc", "/proc/sys/kernel", "/sys", "/sys/fs/cgroup"} {
+		config := v1.ImageConfig{Cmd: []string{"/probe"}, Volumes: map[string]struct{}{place: {}}}
+		if _, err := e.Import(t.Context(), engine.ImportRequest{Path: tree, Name: "odd:2", Config: config}); err != nil {
+			t.Fatal(err)
+		}
+		_, err := e.Run(t.Context(), engine.RunRequest{Config: container.Config{Image: "odd:2", Name: "odd", AutoRemove: true}})
+		if err == nil || !strings.Contains(err.Error(), "wants a volume on "+place) {
+			t.Errorf("%s: error %v", place, err)
+		}
+	}
+	if list, err := e.Volumes(t.Context(), false); err != nil || len(list) != 0 {
+		t.Errorf("%d volumes are left, %v", len(list), err)
 	}
 }
 
