@@ -39,6 +39,7 @@ import (
 	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/internal/tty"
+	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/host"
 )
@@ -340,5 +341,5 @@ func (p *Program) awaitCatching() {
 func (p *Program) engine() (*engine.Engine, error) {
 	p.awaitCatching()
 	root, err := absolute(p.global.root)
-	return engine.New(engine.Options{Root: root, Offline: p.global.offline, Snapshotter: p.global.snapshotter}), err
+	return engine.New(engine.Options{Root: root, Network: container.NetworkBridge, Offline: p.global.offline, Snapshotter: p.global.snapshotter}), err
 }

@@ -23,6 +23,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 func TestRunFlags(t *testing.T) {
 	t.Setenv("PASSED_ON", "from outside")
 	t.Setenv("XDG_CONFIG_HOME", t.TempDir())
+	t.Setenv("CONTAINR_RUN_NETWORK", "")
 	t.Chdir(t.TempDir())
 	dir, err := os.Getwd()
 	if err != nil {

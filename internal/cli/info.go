@@ -91,7 +91,7 @@ func (p *Program) info(ctx context.Context) (infoDocument, error) {
 	if err := unix.Sysinfo(&s); err != nil {
 		return d, fmt.Errorf("sysinfo: %w", err)
 	}
-	d.MemTotal = s.Totalram * uint64(s.Unit)
+	d.MemTotal = uint64(s.Totalram) * uint64(s.Unit)
 	for _, f := range notOK(doctor.Examine(m)) {
 		d.Warnings = append(d.Warnings, f.Check+": "+f.Why)
 	}

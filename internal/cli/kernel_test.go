@@ -21,6 +21,12 @@ import (
 	"github.com/containr/containr/internal/testkit/probe"
 )
 
+// TestMain has containers that name no network have none: tests run beside each other in the host's network namespace.
+func TestMain(m *testing.M) {
+	os.Setenv("CONTAINR_RUN_NETWORK", "none") // it does not fail
+	os.Exit(m.Run())
+}
+
 // place is a private state root and a root file system for containers.
 type place struct {
 	t          *testing.T

@@ -83,13 +83,13 @@ const (
 )
 
 // Presence is whether a part of the kernel is there.
-type Presence string
+type Presence = host.Presence
 
 // What can be known of a part.
 const (
-	Present Presence = "present"
-	Absent  Presence = "absent"
-	Unknown Presence = "" // the kernel says nothing, and its configuration is nowhere
+	Present = host.Present
+	Absent  = host.Absent
+	Unknown = host.Unknown
 )
 
 // Distribution is what os-release(5) says.

@@ -1,11 +1,8 @@
 package doctor
 
 import (
-	"bytes"
-	"compress/gzip"
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"os"
 	"os/user"
@@ -77,15 +74,15 @@ func (m *Machine) probeKernel() {
 			m.FileSystems = append(m.FileSystems, f[len(f)-1])
 		}
 	}
-	k := readKernelParts(m.Release)
+	k := host.ReadKernelParts(m.Release)
 	for _, name := range []string{"overlay", "mqueue"} {
-		if !slices.Contains(m.FileSystems, name) && k.loadable(name) {
+		if !slices.Contains(m.FileSystems, name) && k.Loadable(name) {
 			m.FileSystems = append(m.FileSystems, name)
 		}
 	}
 	m.Parts = map[Part]Presence{}
 	for part, option := range map[Part]string{Bridge: "CONFIG_BRIDGE", Veth: "CONFIG_VETH", NFTables: "CONFIG_NF_TABLES", Tun: "CONFIG_TUN"} {
-		m.Parts[part] = k.presence(string(part), option)
+		m.Parts[part] = k.Presence(string(part), option)
 	}
 	m.SeccompActions = strings.Fields(read("/proc/sys/kernel/seccomp/actions_avail"))
 	if text := read("/sys/kernel/security/lsm"); text != "" {
@@ -97,71 +94,6 @@ func (m *Machine) probeKernel() {
 		m.MaxUserNamespaces = n
 	}
 	m.Distribution = parseRelease(read("/etc/os-release"))
-}
-
-// kernelParts is what can be known of a kernel's parts without loading any.
-type kernelParts struct {
-	// names are modules that are loaded, built in, or can be loaded.
-	names map[string]bool
-	// config is the text of its configuration, empty if it is nowhere.
-	config string
-}
-
-func readKernelParts(release string) kernelParts {
-	k := kernelParts{names: map[string]bool{}}
-	for _, name := range entries("/sys/module") {
-		k.names[name] = true
-	}
-	for _, file := range []string{"modules.builtin", "modules.dep"} {
-		k.addModules(read(filepath.Join("/lib/modules", release, file)))
-	}
-	k.config = readConfig(release)
-	return k
-}
-
-// addModules reads lines such as "kernel/net/bridge/bridge.ko.xz: kernel/net/llc/llc.ko.xz".
-func (k kernelParts) addModules(text string) {
-	for line := range strings.Lines(text) {
-		path, _, _ := strings.Cut(strings.TrimSpace(line), ":")
-		name, _, isModule := strings.Cut(filepath.Base(path), ".ko")
-		if isModule {
-			k.names[strings.ReplaceAll(name, "-", "_")] = true
-		}
-	}
-}
-
-// readConfig reads the kernel's configuration where kernels and distributions keep it.
-func readConfig(release string) string {
-	for _, path := range []string{"/boot/config-" + release, filepath.Join("/lib/modules", release, "config")} {
-		if text := read(path); text != "" {
-			return text
-		}
-	}
-	packed, err := sys.ReadFile("/proc/config.gz", maxFile)
-	if err != nil {
-		return ""
-	}
-	z, err := gzip.NewReader(bytes.NewReader(packed))
-	if err != nil {
-		return ""
-	}
-	text, err := io.ReadAll(io.LimitReader(z, maxFile))
-	if err != nil {
-		return ""
-	}
-	return string(text)
-}
-
-func (k kernelParts) loadable(name string) bool { return k.names[name] }
-
-func (k kernelParts) presence(name, option string) Presence {
-	switch {
-	case k.names[name], strings.Contains(k.config, "\n"+option+"=y\n"):
-		return Present
-	case k.config != "": // a module that is nowhere in /lib/modules, or nothing at all
-		return Absent
-	}
-	return Unknown
 }
 
 func (m *Machine) probeGroups() {

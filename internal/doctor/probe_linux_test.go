@@ -52,25 +52,6 @@ func TestProbeAgreesWithTheKernel(t *testing.T) {
 	}
 }
 
-func TestKernelParts(t *testing.T) {
-	k := kernelParts{names: map[string]bool{}, config: "#\nCONFIG_BRIDGE=m\nCONFIG_VETH=y\n# CONFIG_TUN is not set\n"}
-	k.addModules("kernel/net/netfilter/nf_tables.ko.xz: kernel/net/netfilter/nfnetlink.ko.xz\nkernel/fs/over-lay.ko\n\n")
-	for name, c := range map[string]struct {
-		option string
-		want   Presence
-	}{
-		"nf_tables": {"CONFIG_NF_TABLES", Present}, "over_lay": {"CONFIG_X", Present}, "veth": {"CONFIG_VETH", Present},
-		"bridge": {"CONFIG_BRIDGE", Absent}, "tun": {"CONFIG_TUN", Absent},
-	} {
-		if got := k.presence(name, c.option); got != c.want {
-			t.Errorf("%s is %q, want %q", name, got, c.want)
-		}
-	}
-	if got := (kernelParts{}).presence("tun", "CONFIG_TUN"); got != Unknown {
-		t.Errorf("of a silent kernel tun is %q", got)
-	}
-}
-
 func TestFileSystemOf(t *testing.T) {
 	const table = "22 1 8:1 / / rw - ext4 /dev/a rw\n23 22 0:5 / /var rw - xfs /dev/b rw\n24 23 0:6 / /var/a\\040b rw shared:1 - btrfs /dev/c rw\n25 22 0:7 / /var rw - tmpfs none rw\nnonsense\n"
 	for path, want := range map[string]string{"/home": "ext4", "/var/lib": "tmpfs", "/var/a b/c": "btrfs", "/variable": "ext4"} {

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 )
@@ -25,7 +26,10 @@ func Defaults(c Config, m Machine) Config {
 		c.ShmSize = DefaultShmSize
 	}
 	normalizePlugs(&c)
-	orString(&c.Namespaces.Network, NetworkNone)
+	if c.Namespaces.Network == "" {
+		c.Namespaces.Network = cmp.Or(m.Network, NetworkNone)
+		normalizePlugs(&c)
+	}
 	orString(&c.Namespaces.PID, Private)
 	orString(&c.Namespaces.IPC, Private)
 	orString(&c.Namespaces.UTS, Private)

@@ -59,6 +59,8 @@ type Machine struct {
 	// Capabilities are those that a container can be given: the names in
 	// our own bounding set, or all that the kernel has in a user namespace.
 	Capabilities []string
+	// Network is the network of those that name none; empty is NetworkNone.
+	Network string
 	// CPUs is the number of processors, for --cpus. 0 is unknown.
 	CPUs int
 	// CPUSet and MemoryNodes are what can be asked for, such as 0-3. Empty

@@ -190,7 +190,7 @@ func validateNetwork(c Config, m Machine) error {
 			return fmt.Errorf("--network %s cannot be used with another network", word)
 		}
 		if (len(c.Ports) > 0 || c.PublishAll) && word == NetworkNone {
-			return fmt.Errorf("-p cannot be used with --network none, nor without --network: there is no network to reach the port through; --network bridge is one")
+			return fmt.Errorf("-p cannot be used with --network none, which is also what an ordinary user's containers have: there is no network to reach the port through; as root, --network bridge is one")
 		}
 		if len(c.Ports) > 0 || c.PublishAll {
 			return fmt.Errorf("-p cannot be used with --network %s: there is no network to reach the port through", word)

@@ -88,6 +88,7 @@ func (e *Engine) debugStopped(ctx context.Context, run RunRequest, target contai
 	if err != nil {
 		return Exit{}, fmt.Errorf("container %s: %w", target.Name, err)
 	}
+	run.Config.Namespaces.Network = container.NetworkNone // it is about files
 	run.Config.UIDMap, run.Config.GIDMap = target.Config.UIDMap, target.Config.GIDMap
 	run.mounts = []specs.Mount{m}
 	return e.Run(ctx, run)

@@ -70,6 +70,10 @@ type Options struct {
 	// Init is the program that --init puts into containers. Empty looks for
 	// containr-init beside the running program, and in the usual places.
 	Init string
+	// Network is that of containers which name none, the word for one or its name. It falls back to none, with a warning,
+	// where no bridge can be made; an ordinary user's containers always have none. Empty is none: who uses this package has
+	// nothing made on the host that was not asked for.
+	Network string
 	// Offline forbids to ask registries.
 	Offline bool
 	// Snapshotter is the way in which new containers get their root file systems, one of host.SnapshotterNames; empty is

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -85,7 +86,7 @@ func (e *Engine) lease(ctx context.Context, id string, index int, plug container
 	}
 	n, given, err := store.Lease(ctx, plug.Network, id, wanted, containers.Alive)
 	if errors.Is(err, networks.ErrNotFound) && isDefaultNetwork(plug.Network) {
-		if _, err := e.CreateNetwork(ctx, NetworkRequest{Network: networks.Network{Name: networks.Default, Bridge: networks.DefaultBridge}}); err != nil && !errors.Is(err, networks.ErrExists) {
+		if err := e.createDefaultNetwork(ctx); err != nil {
 			return none, err
 		}
 		n, given, err = store.Lease(ctx, plug.Network, id, wanted, containers.Alive)
@@ -114,6 +115,20 @@ func (e *Engine) lease(ctx context.Context, id string, index int, plug container
 	return out, nil
 }
 
+// createDefaultNetwork makes the network that is there by itself. If there is a device of its usual name, that is the one of
+// another state root.
+func (e *Engine) createDefaultNetwork(ctx context.Context) error {
+	n := networks.Network{Name: networks.Default, Bridge: networks.DefaultBridge}
+	if _, err := net.InterfaceByName(n.Bridge); err == nil {
+		n.Bridge = ""
+	}
+	_, err := e.CreateNetwork(ctx, NetworkRequest{Network: n})
+	if errors.Is(err, networks.ErrExists) {
+		return nil
+	}
+	return err
+}
+
 func isDefaultNetwork(name string) bool {
 	return name == networks.Default || name == container.NetworkBridge || name == "default"
 }
@@ -125,6 +140,40 @@ func (e *Engine) stores() (*networks.Store, *container.Store, error) {
 	}
 	containers, err := e.containers()
 	return store, containers, err
+}
+
+// defaultNetwork is the network of a container that names none.
+func (e *Engine) defaultNetwork(c container.Config) (string, error) {
+	word := e.options.Network
+	if word == "" || container.IsNetworkWord(word) || c.Namespaces.Network != "" || len(c.Networks) > 0 {
+		return word, nil
+	}
+	facts, err := e.facts()
+	if err != nil || !facts.Root() {
+		return container.NetworkNone, err
+	}
+	link, err := e.defaultLink()
+	if err != nil {
+		return "", err
+	}
+	if why := apply.Unable(facts, link); why != "" {
+		slog.Warn("no network can be made here: the container has none, as with --network none, which does away with this message", "reason", why)
+		return container.NetworkNone, nil
+	}
+	return word, nil
+}
+
+// defaultLink is the device of the default network.
+func (e *Engine) defaultLink() (string, error) {
+	store, err := e.networks()
+	if err != nil {
+		return "", err
+	}
+	n, err := store.Get(networks.Default)
+	if errors.Is(err, networks.ErrNotFound) {
+		return networks.DefaultBridge, nil
+	}
+	return n.Bridge, err
 }
 
 // unplug gives the addresses of a container back.

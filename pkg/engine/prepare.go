@@ -64,6 +64,9 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 	if c.Mounts, err = e.mountsFrom(ctx, c); err != nil {
 		return nil, err
 	}
+	if machine.Network, err = e.defaultNetwork(c); err != nil {
+		return nil, err
+	}
 	p := &prepared{config: container.Defaults(c, machine)}
 	if err := container.Validate(p.config, machine); err != nil {
 		return nil, err

@@ -3,9 +3,13 @@ package cli_test
 import (
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/containr/containr/internal/testkit/program"
 )
 
 // The way to everywhere else, and published ports, go through the first network that leads anywhere: also when the one
@@ -106,6 +110,56 @@ func TestExplainMakesNoNetwork(t *testing.T) {
 		t.Errorf("there should be one network: %q", out)
 	}
 	d.containr("network", "rm", "containr")
+	d.finish(before)
+}
+
+// Who names no network is in the one that is there by itself; and where none can be made, has none, and is told why.
+func TestNetworkOfThoseWhoNameNone(t *testing.T) {
+	d := newDesk(t)
+	d.environment = append(d.environment, program.NetworkVar+"=")
+	before := d.host.State()
+	unable := func(args ...string) (out string, err error) {
+		script := `mount --bind /proc/sys /proc/sys && mount -o remount,bind,ro /proc/sys && exec containr "$@"`
+		d.host.Do(func() {
+			cmd := exec.Command("unshare", append([]string{"--mount", "sh", "-c", script, "sh"}, args...)...)
+			cmd.Env = d.environment
+			var b []byte
+			b, err = cmd.CombinedOutput()
+			out = string(b)
+		})
+		return out, err
+	}
+	const list = "ls /sys/class/net; ip route"
+	out, err := unable("run", "--rm", "base", "sh", "-c", list)
+	if want := "no network can be made here"; err != nil || !strings.Contains(out, want) || !strings.Contains(out, "ip_forward cannot be written") || !strings.HasSuffix(out, "\nlo\n") {
+		t.Errorf("without sysctls: %v\n%s", err, out)
+	}
+	if out, err = unable("run", "--rm", "--network", "none", "base", "sh", "-c", list); err != nil || out != "lo\n" {
+		t.Errorf("without sysctls, and with none asked for: %v\n%s", err, out)
+	}
+	if out, err = unable("run", "--rm", "-p", "8080:80", "base", "true"); err == nil || !strings.Contains(out, "-p cannot be used with --network none") {
+		t.Errorf("a port without sysctls: %v\n%s", err, out)
+	}
+	if now := d.host.State(); now != before {
+		t.Errorf("the host has now\n%s\nand had before\n%s", now, before)
+	}
+	if got, want := d.containr("run", "--rm", "base", "sh", "-c", list), "eth0\nlo\ndefault via 10.192.0.1 dev eth0\n10.192.0.0/20 dev eth0 proto kernel scope link src 10.192.0.2"; got != want {
+		t.Errorf("the container has\n%s\nwant\n%s", got, want)
+	}
+	d.environment[len(d.environment)-1] += "none"
+	if got := d.containr("run", "--rm", "base", "sh", "-c", list); got != "lo" {
+		t.Errorf("with none as the default the container has %s", got)
+	}
+	d.environment[len(d.environment)-1] = program.NetworkVar + "="
+	// The device of another state root is left to it.
+	other := *d
+	other.environment = append(slices.Clone(d.environment), program.RootVar+"="+filepath.Join(t.TempDir(), "other"))
+	if got := other.containr("run", "--rm", "base", "ip", "route"); !strings.Contains(got, "via 10.192.16.1 ") {
+		t.Errorf("another state root's container has %s", got)
+	}
+	other.containr("network", "rm", "bridge")
+	d.containr("run", "--rm", "base", "true")
+	d.containr("network", "rm", "bridge")
 	d.finish(before)
 }
 

@@ -6,7 +6,8 @@
 // do:
 //
 //   - A block that begins with ```sh is executed, as root, by sh -eu, with bin/ first in PATH. /var/lib and /run are
-//     replaced by private directories, so that what a page shows are the usual paths, and nothing stays. The blocks of
+//     replaced by private directories, so that what a page shows are the usual paths, and nothing stays. A page has a network
+//     namespace of its own, in which the default network is made as on the reader's machine. The blocks of
 //     a page are executed in their order, in one working directory, and find the files of those before.
 //   - If a block that begins with ```text follows, with nothing but blank lines between, it must be what the commands
 //     printed. A line of three dots stands for any lines, three dots in a line for any text.

@@ -71,12 +71,14 @@ func (p place) awaitMonitor() error {
 
 // place is where the blocks of one page are executed.
 type place struct {
+	host     *testkit.NetNS
 	bin, dir string
 	registry string // host and port: $REGISTRY of the blocks, an empty registry to begin with
 }
 
 func newPlace(t *testing.T, bin string) place {
-	p := place{bin: bin, dir: t.TempDir(), registry: fakeregistry.New(t, fakeregistry.Options{}).Host()}
+	p := place{host: testkit.NewNetNS(t), bin: bin, dir: t.TempDir()}
+	p.host.Do(func() { p.registry = fakeregistry.New(t, fakeregistry.Options{}).Host() })
 	for _, d := range []string{"lib", "run", "work"} {
 		if err := os.Mkdir(filepath.Join(p.dir, d), 0o755); err != nil {
 			t.Fatal(err)
@@ -102,7 +104,9 @@ func (p place) try(t *testing.T, e example) {
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Run(); err != nil {
+	var err error
+	p.host.Do(func() { err = cmd.Run() })
+	if err != nil {
 		t.Fatalf("%v\n%s\nprinted\n%s", err, e.text, out.String())
 	}
 	if !e.tells {

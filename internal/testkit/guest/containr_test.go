@@ -35,6 +35,7 @@ func containr(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	inside(t)
 	var out, errs bytes.Buffer
 	cmd := exec.Command("containr", args...)
+	cmd.Env = append(os.Environ(), "CONTAINR_RUN_NETWORK=none")
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil && cmd.ProcessState == nil {
 		t.Fatal(err)

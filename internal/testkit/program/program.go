@@ -7,7 +7,9 @@
 // sources, with the same flags: it counts for coverage, and the race detector sees it. containr-init, which has to be
 // static, is built apart and put beside it.
 //
-// The environment variable ROOT stands for --root, so that a test says once where everything is kept.
+// The environment variable ROOT stands for --root, so that a test says once where everything is kept. And the default network is
+// none: tests run beside each other in the host's network namespace. Who sets CONTAINR_RUN_NETWORK, be it to nothing, in a
+// namespace of his own, has what users have.
 package program
 
 import (
@@ -33,6 +35,9 @@ import (
 // RootVar names the environment variable with the state root.
 const RootVar = "ROOT"
 
+// NetworkVar names the variable of the configuration with the network of containers that name none.
+const NetworkVar = "CONTAINR_RUN_NETWORK"
+
 // Main runs the tests, or containr. It does not return.
 func Main(m *testing.M) {
 	testscript.Main(m, map[string]func(){"containr": containr})
@@ -43,6 +48,9 @@ func containr() {
 	args := os.Args[1:]
 	if root := os.Getenv(RootVar); root != "" {
 		args = append([]string{"--root", root}, args...)
+	}
+	if _, said := os.LookupEnv(NetworkVar); !said {
+		os.Setenv(NetworkVar, "none") // it does not fail
 	}
 	p := cli.Program{In: os.Stdin, Out: os.Stdout, Err: os.Stderr}
 	os.Exit(p.Main(args))
