@@ -52,6 +52,7 @@ var ErrUnsupported = errors.New("containers cannot be started on this architectu
 //	 0  nr      system call number
 //	 4  deref   bit i: Args[i] is the address of the value (a register)
 //	 5  flags   see the flag constants
+//	 6  again   how often the call is made again after EAGAIN
 //	 8  ok      four error numbers to tolerate, 0 where unused
 //	16  args    six arguments
 //	64  dst     where to store the result, 0 for nowhere
@@ -61,7 +62,7 @@ type Instruction struct {
 	Nr    uint32
 	Deref uint8
 	Flags uint8
-	_     uint16
+	Again uint16
 	Ok    [plan.MaxTolerated]uint16
 	Args  [6]uint64
 	Dst   uint64

@@ -200,11 +200,19 @@ func (l *lowering) instruction(i int, s *plan.Step, args [6]uint64, deref uint8)
 		dst = l.reg(s.Result)
 	}
 	at := l.emit(nr, deref, flags, args, dst, i)
+	if c, ok := s.Call.(linux.Openat2); ok && c.Resolve&linux.ResolveInRoot != 0 && plan.Reg(c.Dir) != s.Result {
+		l.put(l.addr(at)+6, 2, again)
+	}
 	for k, e := range s.Tolerate {
 		l.put(l.addr(at)+8+uint64(2*k), 2, uint64(e))
 	}
 	return at
 }
+
+// again is how often a path with ".." in it is looked up anew: the kernel answers EAGAIN
+// whenever something was renamed meanwhile, anywhere on the machine, as it cannot tell
+// then that the path stays inside.
+const again = 1000
 
 // raw emits a call that is not a step of the plan. An argument that is the address
 // of sync stands for its value.

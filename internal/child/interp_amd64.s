@@ -103,6 +103,13 @@ other:
 	JMP	run
 failed:
 	NEGQ	AX
+	CMPQ	AX, $11          // EAGAIN: once more, if there are tries left
+	JNE	final
+	CMPW	6(BX), $0
+	JEQ	final
+	DECW	6(BX)
+	JMP	run
+final:
 	TESTB	$1, R12          // flagAnyError
 	JNZ	other
 	CMPW	AX, 8(BX)

@@ -75,6 +75,14 @@ other:
 	B	run
 failed:
 	NEG	R0, R0
+	CMP	$11, R0              // EAGAIN: once more, if there are tries left
+	BNE	final
+	MOVHU	6(R19), R22
+	CBZ	R22, final
+	SUB	$1, R22, R22
+	MOVH	R22, 6(R19)
+	B	run
+final:
 	TBNZ	$0, R21, other       // flagAnyError
 	MOVHU	8(R19), R22
 	CMP	R22, R0

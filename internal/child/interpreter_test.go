@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -287,5 +288,75 @@ func TestZeroByteInStringIsRefused(t *testing.T) {
 	b.Do("a path with a zero byte ends early", linux.Chdir{Path: "/a\x00b"})
 	if _, err := Lower(&plan.Plan{Steps: b.Steps}, Options{Arch: linux.AMD64, FirstFD: 3}); err == nil {
 		t.Error("lowered a string with a zero byte")
+	}
+}
+
+const resolveCached linux.ResolveFlags = 0x20 // RESOLVE_CACHED
+
+// A path is looked up again when something is renamed meanwhile, and not for ever.
+func TestRenamesElsewhereDoNotStopALookup(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"a", "x"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	renamed, stop := 0, make(chan struct{})
+	var noise sync.WaitGroup
+	noise.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			if err := unix.Rename(filepath.Join(dir, "x"), filepath.Join(dir, "y")); err != nil {
+				t.Error(err)
+			}
+			if err := unix.Rename(filepath.Join(dir, "y"), filepath.Join(dir, "x")); err != nil {
+				t.Error(err)
+			}
+			renamed++
+		}
+	})
+	b := plan.Build(plan.Child, plan.ProgramChapter)
+	b.Do("a root", linux.Openat{Dir: linux.CWD, Path: dir, Flags: linux.OPath | linux.ODirectory}).As("root")
+	for range 200 {
+		b.Do("a path with dots", linux.Openat2{Dir: "root", Path: strings.Repeat("a/../", 40) + "a", Flags: linux.OPath, Resolve: linux.ResolveInRoot}).As("at")
+		b.Do("done", linux.Close{FD: "at"})
+	}
+	b.Do("the end", linux.ExitGroup{Code: 42})
+	p := &plan.Plan{Steps: b.Steps}
+	for range 20 {
+		if code := launchOnce(t, p); code != 42 {
+			t.Errorf("exit code %d, want 42", code)
+		}
+	}
+	close(stop)
+	noise.Wait()
+	t.Logf("%d times renamed meanwhile", 2*renamed)
+	// Never: to make a file is what RESOLVE_CACHED refuses, with EAGAIN.
+	never := plan.Build(plan.Child, plan.ProgramChapter)
+	never.Do("a root", linux.Openat{Dir: linux.CWD, Path: dir, Flags: linux.OPath | linux.ODirectory}).As("root")
+	never.Do("in vain", linux.Openat2{Dir: "root", Path: "new", Flags: linux.OCreat, Mode: 0o600, Resolve: linux.ResolveInRoot | resolveCached}).As("at")
+	never.Do("the end", linux.ExitGroup{Code: 42})
+	if code := launchOnce(t, &plan.Plan{Steps: never.Steps}); code != FailureCode {
+		t.Errorf("exit code %d, want %d", code, FailureCode)
+	}
+	again := make(map[uint32]int)
+	nr, _ := linux.SyscallNumber("openat2", linux.Arch(runtime.GOARCH))
+	prog, err := Lower(p, Options{Arch: linux.Arch(runtime.GOARCH), FirstFD: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := prog.Simulate(func(n uint32, _ [6]uint64, _ []byte) int64 {
+		again[n]++
+		if n == nr {
+			return -int64(plan.EAGAIN)
+		}
+		return 0
+	}, func(uint32, int64) bool { return false })
+	if err != nil || out.Errno != plan.EAGAIN || again[nr] != 1001 {
+		t.Errorf("%d lookups, then %v, %v", again[nr], out.Errno, err)
 	}
 }

@@ -50,6 +50,8 @@ func (p *Program) Simulate(kernel Kernel, stop func(nr uint32, result int64) boo
 			return out, nil
 		}
 		switch errno := uint16(-r); {
+		case plan.Errno(errno) == plan.EAGAIN && r < 0 && in.Again > 0:
+			binary.LittleEndian.PutUint16(mem[pc-dataBase+6:], in.Again-1)
 		case r >= 0 && in.Flags&flagClone != 0 && r != 0:
 			pc += uint64(int64(in.Other))
 		case r == 0 && in.Flags&flagZeroFails != 0 && in.Flags&flagClone == 0:
@@ -68,7 +70,7 @@ func (p *Program) Simulate(kernel Kernel, stop func(nr uint32, result int64) boo
 }
 
 func decodeInstruction(b []byte) Instruction {
-	in := Instruction{Nr: binary.LittleEndian.Uint32(b), Deref: b[4], Flags: b[5]}
+	in := Instruction{Nr: binary.LittleEndian.Uint32(b), Deref: b[4], Flags: b[5], Again: binary.LittleEndian.Uint16(b[6:])}
 	for i := range in.Ok {
 		in.Ok[i] = binary.LittleEndian.Uint16(b[8+2*i:])
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -115,8 +116,18 @@ func validateUserNamespace(c Config, m Machine) error {
 	return validateIDMaps("--gidmap", c.GIDMap)
 }
 
+// emulated are the files of /proc that tell of the machine, in the place of which lxcfs
+// and others show what tells of the container. Programs trust the rest of it.
+var emulated = []string{
+	"/proc/cpuinfo", "/proc/diskstats", "/proc/loadavg", "/proc/meminfo", "/proc/net/dev", "/proc/slabinfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
+	"/proc/sys/crypto/fips_enabled", "/proc/sys/kernel/ns_last_pid",
+}
+
 func validateMounts(c Config) error {
 	for _, m := range c.Mounts {
+		if strings.HasPrefix(m.Target, "/proc/") && !slices.Contains(emulated, m.Target) {
+			return fmt.Errorf("a mount on %s: programs trust what /proc says; only these are mounted over, as lxcfs does: %s", m.Target, strings.Join(emulated, ", "))
+		}
 		if c.Init && (m.Target == "/dev" || m.Target == initTarget) {
 			return fmt.Errorf("--init cannot be used with a mount on %s", m.Target)
 		}

@@ -71,6 +71,7 @@ func (b *builder) mountNew(m *specs.Mount, o *options, dest, pointer string) err
 	case m.Type == "sysfs" && dest == "/sys":
 		b.sys = reg
 	}
+	b.trust(dest, reg)
 	return nil
 }
 
@@ -121,6 +122,7 @@ func (b *builder) bind(m *specs.Mount, o *options, dest, pointer string) error {
 	}
 	if isMapped(m) {
 		b.attach(linux.FD(mappedReg(pointer)), dest, source.Kind == host.Directory, pointer)
+		b.trust(dest, linux.FD(mappedReg(pointer)))
 		return nil
 	}
 	old := !b.in.Facts.HasMountSetattr()
@@ -151,6 +153,7 @@ func (b *builder) bind(m *specs.Mount, o *options, dest, pointer string) error {
 	if old {
 		b.remount(reg, o, source.Mount, pointer)
 	}
+	b.trust(dest, reg)
 	return nil
 }
 
@@ -265,11 +268,11 @@ const (
 
 // lookup resolves a path inside the root to a descriptor, and makes what is
 // missing of it. Symbolic links are followed, but never out of the root, and with
-// noLinks not at all.
+// noLinks not at all. Where links lead into what the kernel shows of itself, the plan
+// fails: see guard.
 func (b *builder) lookup(dest string, dir bool, pointer string) linux.FD {
 	at := linux.FD("at")
 	rel := strings.TrimPrefix(dest, "/")
-	why := "where " + dest + " is, whatever links the image has on the way"
 	flags := linux.OPath | linux.OCloexec
 	if dir {
 		flags |= linux.ODirectory
@@ -278,27 +281,40 @@ func (b *builder) lookup(dest string, dir bool, pointer string) linux.FD {
 	if b.noLinks {
 		resolve |= linux.ResolveNoSymlinks
 	}
-	open := func(p string, flags linux.OpenFlags) linux.Openat2 {
-		return linux.Openat2{Dir: rootReg, Path: p, Flags: flags, Resolve: resolve}
+	guarded := b.guarded(dest)
+	first, ok := resolve, []plan.Errno{plan.ENOENT}
+	if len(guarded) > 0 {
+		first, ok = first|linux.ResolveNoXdev, append(ok, plan.EXDEV)
 	}
-	b.Do(why, open(rel, flags)).As("at").Ok(plan.ENOENT).For(pointer)
+	b.Do("where "+dest+" is, whatever links the image has on the way",
+		linux.Openat2{Dir: rootReg, Path: rel, Flags: flags, Resolve: first}).As("at").Ok(ok...).For(pointer)
+	const missing = "it is not in the image: made"
 	parent := linux.FD(rootReg)
 	parts := strings.Split(rel, "/")
 	for i, name := range parts {
+		why, open := missing, linux.Openat2{Dir: rootReg, Path: strings.Join(parts[:i+1], "/"), Flags: linux.OPath | linux.OCloexec | linux.ODirectory, Resolve: resolve}
 		last := i == len(parts)-1
 		if last && !dir {
-			b.Do("it is not in the image: made as an empty file", linux.Mknodat{Dir: parent, Path: name, Mode: regular | 0o644}).
+			if i > 0 {
+				b.guard(parent, guarded, pointer)
+			}
+			b.Do(missing+" as an empty file", linux.Mknodat{Dir: parent, Path: name, Mode: regular | 0o644}).
 				Else().Ok(plan.EEXIST).For(pointer)
+			if len(guarded) > 0 {
+				why, open.Dir, open.Path, open.Resolve = "the file itself: a link would lead elsewhere", parent, name, resolve|linux.ResolveNoSymlinks
+			}
 		} else {
-			b.Do("it is not in the image: made", linux.Mkdirat{Dir: parent, Path: name, Mode: 0o755}).
+			b.Do(missing, linux.Mkdirat{Dir: parent, Path: name, Mode: 0o755}).
 				Else().Ok(plan.EEXIST).For(pointer)
 		}
-		f := linux.OPath | linux.OCloexec | linux.ODirectory
 		if last {
-			f = flags
+			open.Flags = flags
 		}
-		b.Do("it is not in the image: made", open(strings.Join(parts[:i+1], "/"), f)).Else().As("at").For(pointer)
+		b.Do(why, open).Else().As("at").For(pointer)
 		parent = at
+	}
+	if dir {
+		b.guard(at, guarded, pointer)
 	}
 	return at
 }
@@ -330,6 +346,7 @@ func (b *builder) cgroup(o *options, dest, pointer string) error {
 		}
 		b.links(reg, c, pointer)
 	}
+	b.trust(dest, reg)
 	if o.set&linux.AttrReadonly != 0 {
 		b.chdir(reg)
 		b.Do("nothing is to be added to the list of hierarchies",
@@ -356,6 +373,7 @@ func (b *builder) unifiedCgroup(o *options, dest, pointer string) error {
 	if hasNamespace(b.in.Spec, specs.CgroupNamespace) {
 		b.newFilesystem("cgroup2", "cgroup", &options{set: o.set}, plan.Reg(reg), pointer)
 		b.attach(reg, dest, true, pointer)
+		b.trust(dest, reg)
 		return nil
 	}
 	b.Do("the container's own control group", linux.OpenTree{Dir: linux.CWD, Path: b.in.Cgroups[0].Path, Flags: linux.OpenTreeClone | linux.OpenTreeCloexec}).
@@ -367,6 +385,7 @@ func (b *builder) unifiedCgroup(o *options, dest, pointer string) error {
 	if !b.in.Facts.HasMountSetattr() {
 		b.remount(reg, o, 0, pointer)
 	}
+	b.trust(dest, reg)
 	return nil
 }
 

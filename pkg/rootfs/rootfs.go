@@ -108,7 +108,8 @@ type builder struct {
 	proc, sys linux.FD
 	cwd       linux.FD // where the last fchdir went
 	noLinks   bool     // see lookup
-	n         int      // registers that have been given a name of their own
+	trusted   []trusted
+	n         int // registers that have been given a name of their own
 }
 
 // Plan returns the child's steps up to the mounts, devices and covers; Enter

@@ -117,6 +117,56 @@ func TestLinkInThePlaceOfProcIsRefused(t *testing.T) {
 	}
 }
 
+// A link on the way to the place of a mount does not lead it into what the kernel shows
+// of itself, whether the image has the link or a volume, and whatever is mounted.
+func TestLinksLeadNoMountIntoProc(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.Leftovers(t)
+	root, volume, dir := testkit.Rootfs(t), t.TempDir(), t.TempDir()
+	file := filepath.Join(dir, "file")
+	testkit.WriteFile(t, file, "false", 0o644)
+	testkit.WriteFile(t, filepath.Join(volume, "real", "file"), "", 0o644)
+	for link, target := range map[string]string{
+		filepath.Join(root, "proc1"): "/proc", filepath.Join(root, "sys1"): "sys", filepath.Join(root, "chain"): "chain2", filepath.Join(root, "chain2"): "../../proc1/sys",
+		filepath.Join(root, "group"): "/sys/fs/cgroup", filepath.Join(root, "etc", "up"): "../proc", filepath.Join(root, "uptime"): "/proc/uptime", filepath.Join(root, "etc", "mtab"): "/proc/mounts",
+		filepath.Join(volume, "out"): "/proc/sys", filepath.Join(volume, "uptime"): "../proc/uptime", filepath.Join(root, "good"): "/vol/real", filepath.Join(root, "own"): "/etc",
+	} {
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	vol := specs.Mount{Destination: "/vol", Type: "bind", Source: volume, Options: []string{"bind"}}
+	try := func(m specs.Mount) error {
+		spec := exampleSpec("/probe", "-exit", "0")
+		spec.Mounts = append(spec.Mounts, vol, m)
+		_, err := runPlan(t, compileInput(t, Input{ID: "test", Spec: spec, Root: root}))
+		return err
+	}
+	refuse := func(m specs.Mount) {
+		var step *StepError
+		if err := try(m); !errors.As(err, &step) || !strings.Contains(Hint(err), "symbolic link") {
+			t.Errorf("%s at %s: %v, hint %q", m.Type, m.Destination, err, Hint(err))
+		}
+	}
+	for _, place := range []string{"/proc1", "/sys1", "/chain", "/group", "/etc/up", "/etc/up/sys/kernel", "/proc1/sys", "/proc1/self", "/sys1/kernel", "/vol/out", "/vol/out/kernel"} {
+		refuse(specs.Mount{Destination: place, Type: "tmpfs", Source: "tmpfs"})
+		refuse(specs.Mount{Destination: place, Type: "tmpfs", Source: "tmpfs", Options: []string{"tmpcopyup"}})
+		refuse(specs.Mount{Destination: place, Type: "bind", Source: dir, Options: []string{"rbind"}})
+	}
+	for _, place := range []string{"/uptime", "/etc/mtab", "/etc/up/uptime", "/proc1/self/status", "/vol/uptime", "/sys1/kernel/uevent_seqnum", "/vol/out/kernel/hostname"} {
+		refuse(specs.Mount{Destination: place, Type: "bind", Source: file, Options: []string{"bind"}})
+	}
+	for _, m := range []specs.Mount{
+		{Destination: "/good", Type: "tmpfs", Source: "tmpfs"}, {Destination: "/good/new", Type: "bind", Source: dir, Options: []string{"bind"}},
+		{Destination: "/good/file", Type: "bind", Source: file, Options: []string{"bind"}}, {Destination: "/own/new", Type: "bind", Source: file, Options: []string{"bind"}},
+		{Destination: "/proc/uptime", Type: "bind", Source: file, Options: []string{"bind"}}, {Destination: "/dev/shm", Type: "tmpfs", Source: "tmpfs"},
+	} {
+		if err := try(m); err != nil {
+			t.Errorf("%s at %s: %v, hint %q", m.Type, m.Destination, err, Hint(err))
+		}
+	}
+}
+
 // A container that waits for its start, with all its privileges dropped but with
 // descriptors of the runtime's, is not open to its peers, where those see it.
 func TestWaitingContainerIsClosedToItsPeers(t *testing.T) {

@@ -36,8 +36,9 @@ const (
 var attacks = []attack{
 	{"CVE-2019-5736", "No handle to the program that sets containers up can be had from inside, by `/proc/self/exe`, a script's first line or `/proc/PID/exe`; what is there is a sealed copy that holds nothing of the host's binary.",
 		map[string][]string{inRuntime: {"TestProgramThatIsTheRuntime", "TestExecOfTheRuntimeItself", "TestKeeperHoldsNothing"}, "internal/child": {"TestWaitingProgramIsSmallAndClean"}}},
-	{"CVE-2019-16884, CVE-2019-19921, CVE-2023-27561, CVE-2023-28642", "An image with a link in the place of `/proc` or `/sys`, and a volume over `/proc`, are refused; a profile or label is written to a procfs that is one for certain, whatever lies over its files.",
-		map[string][]string{inRuntime: {"TestLinkInThePlaceOfProcIsRefused", "TestOnlyProcfsIsMountedOverProc", "TestAppArmorProfileIsNotToldToTheImage", "TestKernelIsNotToldThroughTheContainersProc"}}},
+	{"CVE-2019-16884, CVE-2019-19921, CVE-2023-27561, CVE-2023-28642", "An image with a link in the place of `/proc` or `/sys`, and a volume over `/proc`, are refused, also where a link on the way to the volume's place leads there, and however fast it is swapped in; a profile or label is written to a procfs that is one for certain, whatever lies over its files.",
+		map[string][]string{inRuntime: {"TestLinkInThePlaceOfProcIsRefused", "TestOnlyProcfsIsMountedOverProc", "TestLinksLeadNoMountIntoProc", "TestAppArmorProfileIsNotToldToTheImage", "TestKernelIsNotToldThroughTheContainersProc"},
+			inHere: {"TestLinksOfImagesLeadNoVolumeIntoProc", "TestRacingLinksLeadNoMountIntoProc"}}},
 	{"CVE-2021-30465, CVE-2024-45310", "Places of mounts are looked up inside the root and kept as descriptors: links, also those that a racing process swaps in, lead no mount, file or directory outside.",
 		map[string][]string{inRuntime: {"TestMountTargetsStayInside", "TestMountTargetsBehindLinks"}, inHere: {"TestRacingLinksInVolumesLeadNowhere"}}},
 	{"CVE-2021-43784", "What is longer than the kernel, or we, can take is refused, and never cut.",

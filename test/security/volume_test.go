@@ -13,6 +13,7 @@ import (
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/runtime"
 )
 
 // A process that has a volume, and swaps a directory in it for a symbolic link while a
@@ -132,6 +133,65 @@ func TestVolumesOfImagesStayOutOfProc(t *testing.T) {
 	if list, err := e.Volumes(t.Context(), false); err != nil || len(list) != 0 {
 		t.Errorf("%d volumes are left, %v", len(list), err)
 	}
+}
+
+// A link of an image leads no volume, and nothing that is mounted by flags, into /proc.
+func TestLinksOfImagesLeadNoVolumeIntoProc(t *testing.T) {
+	begin(t)
+	e := engine.New(engine.Options{Root: t.TempDir()})
+	tree, dir := testkit.Rootfs(t), t.TempDir()
+	if err := errors.Join(os.Symlink("/proc", filepath.Join(tree, "foo")), os.Symlink("../foo/sys", filepath.Join(tree, "etc", "chain"))); err != nil {
+		t.Fatal(err)
+	}
+	config := v1.ImageConfig{Cmd: []string{"/probe"}, Volumes: map[string]struct{}{"/foo": {}}}
+	if _, err := e.Import(t.Context(), engine.ImportRequest{Path: tree, Name: "odd:3", Config: config}); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []container.Config{
+		{Image: "odd:3"},
+		{Rootfs: tree, Mounts: []container.Mount{{Type: container.MountVolume, Source: "v", Target: "/foo"}}},
+		{Rootfs: tree, Mounts: []container.Mount{{Type: container.MountBind, Source: dir, Target: "/etc/chain"}}},
+		{Rootfs: tree, Mounts: []container.Mount{{Type: container.MountTmpfs, Target: "/foo/sys/kernel"}}},
+	} {
+		c.Name, c.AutoRemove, c.Args = "odd", true, []string{"/probe"}
+		_, err := e.Run(t.Context(), engine.RunRequest{Config: c})
+		if err == nil || !strings.Contains(runtime.Hint(err), "leads to where the kernel shows itself") {
+			t.Errorf("%+v: error %v", c.Mounts, err)
+		}
+	}
+}
+
+// A process that has a volume, and swaps a directory in it for a link to /proc while
+// something is mounted below, has it mounted in the volume or nowhere.
+func TestRacingLinksLeadNoMountIntoProc(t *testing.T) {
+	begin(t)
+	shared := t.TempDir()
+	file := filepath.Join(t.TempDir(), "file")
+	testkit.WriteFile(t, file, "mounted", 0o644)
+	dir, link := filepath.Join(shared, "a"), filepath.Join(shared, "b")
+	testkit.WriteFile(t, filepath.Join(dir, "uptime"), "", 0o644)
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "sys"), 0o755), os.Symlink("/proc", link)); err != nil {
+		t.Fatal(err)
+	}
+	swapping(t, dir, link)
+	ran := 0
+	for range 60 {
+		report, err := run(t, container.Config{Mounts: []container.Mount{
+			{Type: container.MountBind, Source: shared, Target: "/vol"},
+			{Type: container.MountTmpfs, Target: "/vol/a/sys"},
+			{Type: container.MountBind, Source: file, Target: "/vol/a/uptime"},
+		}}, attempts("open:/proc/sys/kernel/ostype", "read:/proc/uptime")...)
+		var step *runtime.StepError
+		switch {
+		case err == nil && (len(report.Tries) != 2 || !report.Tries[0].OK || report.Tries[1].Value == "mounted"):
+			t.Fatalf("something is mounted over /proc: %+v", report.Tries)
+		case err == nil:
+			ran++
+		case !errors.As(err, &step):
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d of 60 containers ran", ran)
 }
 
 // A tree of the host that is bound in whatever way is what it was, to the byte.

@@ -159,6 +159,21 @@ func (c Symlinkat) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.String(c.Target), c.Dir.arg(), plan.String(c.Path))
 }
 
+// Renameat2 is renameat2(2).
+type Renameat2 struct {
+	OldDir  FD
+	OldPath string
+	NewDir  FD
+	NewPath string
+	Flags   uint32
+}
+
+func (Renameat2) Name() string { return "renameat2" }
+
+func (c Renameat2) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, c.OldDir.arg(), plan.String(c.OldPath), c.NewDir.arg(), plan.String(c.NewPath), plan.Number(int(c.Flags)))
+}
+
 // Fchownat is fchownat(2); a symbolic link itself is changed, never its target.
 type Fchownat struct {
 	Dir      FD

@@ -78,6 +78,7 @@ var numbers = [...]struct {
 	{"dup3", 292, 24},
 	{"fcntl", 72, 25},
 	{"mkdirat", 258, 34},
+	{"renameat2", 316, 276},
 	{"fchownat", 260, 54},
 	{"fchmod", 91, 52},
 	{"read", 0, 63},

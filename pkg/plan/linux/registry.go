@@ -30,6 +30,8 @@ func Zero(kind string) plan.Call {
 		return Mknodat{}
 	case "Symlinkat":
 		return Symlinkat{}
+	case "Renameat2":
+		return Renameat2{}
 	case "Fchownat":
 		return Fchownat{}
 	case "Fchmod":

@@ -295,20 +295,23 @@ func (w *writer) lookup(i, end int, c linux.Openat2) error {
 	}
 	w.uses["inside"] = true
 	w.regs[s.Result] = value{place: path{variable: variable}}
-	how := "find"
+	how, word := "find", ""
 	for k := i + 1; k < end; k++ {
 		switch w.steps[k].Call.(type) {
 		case linux.Mkdirat:
 			how = "dir"
 		case linux.Mknodat:
 			how = "file"
+		case linux.Renameat2:
+			word = " apart"
 		}
 	}
 	w.rememberAll(&w.inside, i, end)
 	find := fmt.Sprintf("inside %s %s", how, Quote(strings.TrimPrefix(c.Path, "/")))
 	if c.Resolve&linux.ResolveNoSymlinks != 0 {
-		find += " nolinks"
+		word = " nolinks"
 	}
+	find += word
 	if how != "find" {
 		w.inside.add(s, find, variable+"=$found")
 		return nil

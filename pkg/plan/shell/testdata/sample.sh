@@ -65,8 +65,9 @@ status=0
 unshare --mount --uts --pid --propagation unchanged --fork -- setsid -- bash -p -c "$born" born bash -p -c "$script" inside 9<<'INSIDE' || status=$?
 set -eu
 
-# inside find|dir|file PATH [nolinks]: where the path is, seen from the new root; links
-# are followed as if it were the root already. dir and file make what is missing.
+# inside find|dir|file PATH [nolinks|apart]: where the path is, seen from the new root; links
+# are followed as if it were the root already. dir and file make what is missing. With apart,
+# links must not lead to where the kernel shows itself.
 inside() {
     how=$1 rest=$2 here=$root links=0
     while [ -n "$rest" ]; do
@@ -96,6 +97,7 @@ inside() {
         fi
         here=$next
     done
+    case ${3-}$here/ in apart"$root"/proc/* | apart"$root"/sys/*) echo "$2: a link into /proc or /sys" >&2; return 1 ;; esac
     found=$here
 }
 
