@@ -66,6 +66,8 @@ type Program struct {
 	interrupted    func() os.Signal
 	stopInterrupts func()
 	caught         chan struct{} // closed when interrupts are caught
+	shown          *progress     // what is said of registries; nil until there is something to say
+	showing        sync.Mutex    // held while shown is set
 }
 
 // globalFlags are those that every command takes.
@@ -341,5 +343,7 @@ func (p *Program) awaitCatching() {
 func (p *Program) engine() (*engine.Engine, error) {
 	p.awaitCatching()
 	root, err := absolute(p.global.root)
-	return engine.New(engine.Options{Root: root, Network: container.NetworkBridge, Offline: p.global.offline, Snapshotter: p.global.snapshotter}), err
+	return engine.New(engine.Options{
+		Root: root, Network: container.NetworkBridge, Offline: p.global.offline, Snapshotter: p.global.snapshotter, Waits: p.showWait,
+	}), err
 }

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -268,6 +269,9 @@ func hintFor(err error) string {
 	if errors.As(err, &noNetwork) && noNetwork.Near != "" {
 		return "did you mean " + noNetwork.Near + "?"
 	}
+	if hint := certificateHint(err); hint != "" {
+		return hint
+	}
 	if hint := runtime.Hint(err); hint != "" {
 		return hint
 	}
@@ -279,6 +283,28 @@ func hintFor(err error) string {
 		if errors.Is(err, h.err) {
 			return h.text
 		}
+	}
+	return ""
+}
+
+// certificateHint says what to do when a registry's certificate is not believed.
+func certificateHint(err error) string {
+	var e *registry.Error
+	var stranger x509.UnknownAuthorityError
+	var other x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	switch {
+	case !errors.As(err, &e):
+	case errors.As(err, &stranger):
+		dir := "/etc/containr"
+		if os.Geteuid() != 0 {
+			dir = "~/.config/containr"
+		}
+		return fmt.Sprintf("if it is to be trusted, put the certificate of its authority into %s/certs.d/%s/ca.crt; --tls-verify=false asks for none", dir, e.Registry)
+	case errors.As(err, &other):
+		return "ask it by a name that its certificate has"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return "see with `date` whether this machine's clock is right; if it is, the registry needs a new certificate"
 	}
 	return ""
 }

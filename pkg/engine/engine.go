@@ -54,6 +54,7 @@ import (
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/monitor"
 	"github.com/containr/containr/pkg/networks"
+	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/snapshot"
 	"github.com/containr/containr/pkg/volume"
@@ -79,6 +80,8 @@ type Options struct {
 	// Snapshotter is the way in which new containers get their root file systems, one of host.SnapshotterNames; empty is
 	// the best that can be used.
 	Snapshotter string
+	// Waits, if set, is told when a registry keeps us waiting, of several requests at a time. It must not block.
+	Waits func(registry.Wait)
 	// Monitor is the program that looks after detached containers. Empty looks for
 	// containr-monitor in the same places.
 	Monitor string

@@ -34,7 +34,7 @@ type RegistryAccess struct {
 // access completes how registries are reached: with the files of configuration, and
 // with what the engine was told.
 func (e *Engine) access(r RegistryAccess) (registry.Access, error) {
-	a := registry.Access{PlainHTTP: r.PlainHTTP, Insecure: r.Insecure, Credential: r.Credential, CertDir: r.CertDir, Offline: e.offline}
+	a := registry.Access{PlainHTTP: r.PlainHTTP, Insecure: r.Insecure, Credential: r.Credential, CertDir: r.CertDir, Offline: e.offline, Waits: e.options.Waits}
 	if slog.Default().Enabled(context.Background(), slog.LevelDebug) {
 		a.Trace = func(x registry.Exchange) {
 			slog.Debug("registry", "method", x.Method, "url", x.URL, "status", x.Status, "took", x.Took, "error", x.Err)

@@ -37,6 +37,8 @@ type Access struct {
 	// Trace, if set, is told of each request, in the order in which they end; of several
 	// at a time.
 	Trace func(Exchange)
+	// Waits, if set, is told when a registry keeps us waiting; of several requests at a time. It must not block.
+	Waits func(Wait)
 	Retry Retry
 }
 

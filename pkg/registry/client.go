@@ -36,6 +36,7 @@ type client struct {
 	auth       *auth.Client
 	transport  *byHost
 	retry      Retry
+	waits      func(Wait) // may be nil
 }
 
 // Bounds on connections.
@@ -61,7 +62,7 @@ func (a *Access) newClient(e hosts.Endpoint, parallel int, actions ...string) (*
 	}
 	c := &client{
 		registry: e.Host, root: e.Root, repository: e.Repository, namespace: e.Namespace, mirror: e.Mirror,
-		actions: actions, retry: a.Retry.orDefault(),
+		actions: actions, retry: a.Retry.orDefault(), waits: a.Waits,
 		loose: e.Scheme == "" && (e.Insecure || isLoopback(e.Host)),
 	}
 	if c.mirror {

@@ -50,7 +50,7 @@ func (c *client) fetchManifest(ctx context.Context, selector string, want v1.Des
 	var got document
 	what := "manifest " + c.repository + separator(selector) + selector
 	header := http.Header{"Accept": image.ManifestTypes()}
-	err := c.try(ctx, what, func() (int64, error) {
+	err := c.try(ctx, what, func(ctx context.Context) (int64, error) {
 		ctx, watch := c.watch(ctx)
 		defer watch.stop()
 		resp, err := c.request(ctx, "manifests/"+selector, header, http.StatusOK)
@@ -87,7 +87,7 @@ func separator(selector string) string {
 // fetchDocument fetches a small blob as a whole.
 func (c *client) fetchDocument(ctx context.Context, want v1.Descriptor) (document, error) {
 	var got document
-	err := c.try(ctx, "blob "+want.Digest.String(), func() (int64, error) {
+	err := c.try(ctx, "blob "+want.Digest.String(), func(ctx context.Context) (int64, error) {
 		ctx, watch := c.watch(ctx)
 		defer watch.stop()
 		resp, err := c.request(ctx, "blobs/"+want.Digest.String(), nil, http.StatusOK)
@@ -159,7 +159,7 @@ func checkLength(resp *http.Response, want int64) error {
 
 // fetchBlob fetches a blob into w. After a failure it goes on where w ends.
 func (c *client) fetchBlob(ctx context.Context, d v1.Descriptor, w *image.Writer, report func(done int64)) error {
-	return c.try(ctx, "blob "+d.Digest.String(), func() (int64, error) {
+	return c.try(ctx, "blob "+d.Digest.String(), func(ctx context.Context) (int64, error) {
 		before := w.Written()
 		err := c.fetchRest(ctx, d, w, report)
 		return w.Written() - before, err
@@ -257,6 +257,7 @@ func writeError(err error) error {
 // watchdog ends a request whose body makes no progress.
 type watchdog struct {
 	timer  *time.Timer
+	ctx    context.Context
 	stall  time.Duration
 	cancel context.CancelCauseFunc
 }
@@ -267,7 +268,7 @@ var errStalled = errors.New("no data for too long")
 // watch returns a context for one request, and the watchdog that may end it.
 func (c *client) watch(ctx context.Context) (context.Context, *watchdog) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := &watchdog{stall: c.retry.Stall, cancel: cancel}
+	w := &watchdog{ctx: ctx, stall: c.retry.Stall, cancel: cancel}
 	// Until the first byte the transport's own time limits apply as well.
 	w.timer = time.AfterFunc(w.stall+headerTimeout, func() { cancel(errStalled) })
 	return ctx, w
@@ -281,6 +282,7 @@ func (w *watchdog) stop() {
 // reader returns body, each read of which keeps the watchdog quiet for a while.
 func (w *watchdog) reader(body io.Reader) io.Reader {
 	w.timer.Reset(w.stall)
+	body = attended(w.ctx, body)
 	return readerFunc(func(p []byte) (int, error) {
 		n, err := body.Read(p)
 		w.timer.Reset(w.stall)

@@ -59,7 +59,7 @@ func (c *client) pages(ctx context.Context, what string, u *url.URL, take func([
 	for range maxPages {
 		var next *url.URL
 		var enough bool
-		err := c.try(ctx, what, func() (int64, error) {
+		err := c.try(ctx, what, func(ctx context.Context) (int64, error) {
 			data, after, err := c.page(ctx, u)
 			if err != nil {
 				return 0, err

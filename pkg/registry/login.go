@@ -60,7 +60,7 @@ func Login(ctx context.Context, a Access, domain string) (*LoggedIn, error) {
 	defer c.close()
 	tokens := &offlineTokens{next: c.auth.Client.Transport, registry: e.Host}
 	c.auth.Client.Transport = tokens
-	err = c.try(ctx, "login", func() (int64, error) {
+	err = c.try(ctx, "login", func(ctx context.Context) (int64, error) {
 		ctx, watch := c.watch(ctx)
 		defer watch.stop()
 		resp, err := c.send(ctx, http.MethodGet, c.absolute("/"), nil, nil, http.StatusOK)

@@ -16,6 +16,7 @@ type Retry struct {
 	Attempts int           // in a row without progress, 6 by default
 	Pause    time.Duration // after the first failure, then doubled; 500 ms by default
 	Stall    time.Duration // without a byte, until a connection counts as broken; 60 s by default
+	Notice   time.Duration // without progress, until Access.Waits is told; 3 s by default
 }
 
 // longestPause is the longest that a pull waits between two attempts. A registry
@@ -36,15 +37,21 @@ func (r Retry) orDefault() Retry {
 	if r.Stall <= 0 {
 		r.Stall = 60 * time.Second
 	}
+	if r.Notice <= 0 {
+		r.Notice = 3 * time.Second
+	}
 	return r
 }
 
 // try makes attempts until one succeeds, fails for good, or there have been too
 // many in a row. attempt returns how many bytes it brought. An *Error of it is
 // completed with the registry and what was asked of it.
-func (c *client) try(ctx context.Context, what string, attempt func() (int64, error)) error {
+func (c *client) try(ctx context.Context, what string, attempt func(context.Context) (int64, error)) error {
 	for failures := 1; ; failures++ {
-		got, err := attempt()
+		began := time.Now()
+		attended, waiting := c.attend(ctx, what, failures)
+		got, err := attempt(attended)
+		waiting.end()
 		if err == nil {
 			return nil
 		}
@@ -62,7 +69,9 @@ func (c *client) try(ctx context.Context, what string, attempt func() (int64, er
 		if !e.retry || failures >= c.retry.Attempts || e.after > longestPause {
 			return e
 		}
-		if err := pause(ctx, max(c.backoff(failures), e.after)); err != nil {
+		rest := max(c.backoff(failures), e.after)
+		waiting.retries(began, e, rest)
+		if err := pause(ctx, rest); err != nil {
 			return fmt.Errorf("registry %s: %s: %w", c.registry, what, err)
 		}
 	}

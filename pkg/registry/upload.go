@@ -28,7 +28,7 @@ const (
 
 // exists asks whether a blob or manifest is there.
 func (c *client) exists(ctx context.Context, what, path string, header http.Header) (found bool, err error) {
-	err = c.try(ctx, what, func() (int64, error) {
+	err = c.try(ctx, what, func(ctx context.Context) (int64, error) {
 		ctx, watch := c.watch(ctx)
 		defer watch.stop()
 		resp, err := c.send(ctx, http.MethodHead, c.url(path), header, nil, http.StatusOK, http.StatusNotFound)
@@ -47,7 +47,7 @@ func (c *client) exists(ctx context.Context, what, path string, header http.Head
 func (c *client) putManifest(ctx context.Context, selector string, n *node) error {
 	what := "manifest " + c.repository + separator(selector) + selector
 	known := false
-	err := c.try(ctx, what, func() (int64, error) {
+	err := c.try(ctx, what, func(ctx context.Context) (int64, error) {
 		ctx, watch := c.watch(ctx)
 		defer watch.stop()
 		body := &payload{size: int64(len(n.data)), open: func() (io.ReadCloser, error) {
@@ -99,7 +99,7 @@ func (u *upload) what() string { return "blob " + u.blob.Digest.String() }
 
 // run sends the blob, and goes on after failures where the registry's copy ends.
 func (u *upload) run(ctx context.Context) error {
-	return u.client.try(ctx, u.what(), func() (int64, error) {
+	return u.client.try(ctx, u.what(), func(ctx context.Context) (int64, error) {
 		before := u.offset
 		err := u.attempt(ctx)
 		u.broken = err != nil
@@ -135,7 +135,7 @@ func (u *upload) attempt(ctx context.Context) error {
 func (u *upload) mount(ctx context.Context, from string) (mounted bool, err error) {
 	ctx = auth.AppendScopesForHost(ctx, u.client.registry, auth.ScopeRepository(from, "pull"))
 	query := url.Values{"mount": {u.blob.Digest.String()}, "from": {from}}
-	err = u.client.try(ctx, u.what(), func() (int64, error) {
+	err = u.client.try(ctx, u.what(), func(ctx context.Context) (int64, error) {
 		err := u.begin(ctx, "?"+query.Encode())
 		mounted = err == nil && u.location == nil
 		return 0, err

@@ -16,5 +16,8 @@
 // virtual machine with version 2; there podman runs too, which asks for a capability that a machine of continuous
 // integration may not have.
 //
+// Images go both ways too: docker, podman, buildah and crane push to and pull from a registry that is containr, and its
+// digests are theirs (exchange_test.go).
+//
 // The images are made from containr's built-in one (image_test.go): no registry is asked.
 package callers

@@ -55,6 +55,7 @@ func TestPodman(t *testing.T) {
 	t.Run("terminal", p.terminals)
 	t.Run("build", p.build)
 	t.Run("health", p.checks)
+	t.Run("exchange", func(t *testing.T) { p.exchange(t, "--tls-verify=false") })
 }
 
 // TestPodmanCheckpoint: a container is frozen and goes on with what it had in memory; and so does a copy of it, made of an
@@ -112,4 +113,5 @@ func TestBuildah(t *testing.T) {
 		t.Errorf("run: exit code %d, want 9: %s", a.code, a.stderr)
 	}
 	b.must(t, "rm", "work")
+	t.Run("exchange", func(t *testing.T) { b.exchange(t, "--tls-verify=false") })
 }

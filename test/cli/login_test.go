@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,4 +52,19 @@ func TestPasswordPromptCanBeInterrupted(t *testing.T) {
 	if n := len(registry.Requests("/")); n > 0 {
 		t.Errorf("the registry was asked %d times", n)
 	}
+}
+
+// Who waits for a registry that says nothing is told what for, and can end it.
+func TestSilentRegistryIsNamed(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close() // the kernel takes connections in, and nobody says anything on them
+	x := newTerminal(t)
+	host := l.Addr().String()
+	x.containr("pull", "--plain-http", host+"/app:1")
+	x.expect("waiting for the answer of " + host + " for 3 s, at most 60 s, attempt 1 of 6")
+	x.types("\x03")
+	x.ends(130)
 }

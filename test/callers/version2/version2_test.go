@@ -13,7 +13,7 @@ import (
 
 // TestCallers runs them with the packages of Debian 12.
 func TestCallers(t *testing.T) {
-	const runtime = "/usr/local/bin/containr-runtime"
+	const runtime, containr = "/usr/local/bin/containr-runtime", "/usr/local/bin/containr"
 	for _, c := range []struct {
 		name, tests string
 		packages    []string
@@ -28,8 +28,11 @@ func TestCallers(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			guest.Run(t, guest.Options{
 				Kernel: cmp.Or(c.kernel, "debian-6.12"), Package: "github.com/containr/containr/test/callers", Run: "^(" + c.tests + ")$",
-				Programs: map[string]string{runtime: "github.com/containr/containr/cmd/containr-runtime"},
-				Env:      []string{"CONTAINR_TEST_RUNTIME=" + runtime},
+				Programs: map[string]string{
+					runtime:  "github.com/containr/containr/cmd/containr-runtime",
+					containr: "github.com/containr/containr/cmd/containr",
+				},
+				Env:      []string{"CONTAINR_TEST_RUNTIME=" + runtime, "CONTAINR_TEST_CONTAINR=" + containr},
 				Packages: c.packages, Timeout: 15 * time.Minute,
 			})
 		})
