@@ -37,11 +37,13 @@ func (p *Program) attachCommand() *cobra.Command {
 	o.keys, _ = tty.ParseKeys(tty.DefaultDetachKeys)
 	cmd := &cobra.Command{
 		Use:     "attach [FLAGS] CONTAINER",
-		Short:   "Connect with a container that runs in the background",
+		Short:   "Connect with a container that runs",
 		GroupID: groupRun,
-		Long: "Connect with a container that runs in the background: what it writes from now on comes here, and\n" +
-			"what is typed goes to it if it was made with -i. Its terminal is left with the detach keys,\n" +
-			"and when the terminal here is closed.\n" +
+		Long: "Connect with a container that runs: what it writes from now on comes here, and what is typed\n" +
+			"goes to it if it was made with -i. Its terminal is left with the detach keys, and when the\n" +
+			"terminal here is closed.\n" +
+			"What runs in the foreground can be attached to from another terminal, if it has a log or a terminal;\n" +
+			"its input, if that is no terminal, stays the one of the command that started it.\n" +
 			"The exit status is the program's.",
 		Args:                  exactArgs(1),
 		DisableFlagsInUseLine: true,

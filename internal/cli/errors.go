@@ -202,7 +202,7 @@ var hints = []struct {
 	{volume.ErrExists, "choose another name, or remove that one with `containr volume rm`"},
 	{networks.ErrExists, "choose another name, or remove that one with `containr network rm`"},
 	{engine.ErrPaused, "`containr unpause` lets it go on"},
-	{engine.ErrForeground, "use the terminal of that command, or `containr exec`"},
+	{engine.ErrForeground, "run it with --log-driver json-file, with -t or without --rm to attach; or use `containr exec`"},
 	{engine.ErrNoJournal, "choose --log-driver json-file or syslog"},
 	{engine.ErrNoGPU, "have the driver's tools describe them (`nvidia-ctk cdi generate`), or name the directory of the descriptions with --cdi-spec-dir"},
 	{cdi.ErrUnknown, "look into the vendor's files, or name their directory with --cdi-spec-dir"},

@@ -21,8 +21,8 @@ func (p *Program) logsCommand() *cobra.Command {
 		Short:   "Print what a container has written",
 		GroupID: groupRun,
 		Long: "Print what a container has written, each of its two outputs to our own.\n\n" +
-			"What runs in the foreground is logged too, unless it has a terminal or is removed at its end with --rm:\n" +
-			"then it writes to the terminal or the files of the command that started it; --log-driver asks for a log.",
+			"What runs in the foreground is logged too, unless it is removed at its end with --rm and has no terminal:\n" +
+			"then it writes to the files of the command that started it itself; --log-driver json-file asks for a log.",
 		Args:                  exactArgs(1),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

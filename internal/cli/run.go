@@ -72,7 +72,7 @@ func needsMonitor(c container.Config) bool {
 	switch c.LogDriver {
 	case "", logs.None:
 	case logs.JSONFile, logs.Local:
-		if c.TTY || c.AutoRemove {
+		if c.AutoRemove && !c.TTY {
 			return true // else the engine logs it, see engine.RunRequest
 		}
 	default:
@@ -168,7 +168,7 @@ func (p *Program) consoleSize() *specs.Box {
 // attachTerminal connects our terminal with the container's.
 func (p *Program) attachTerminal(interactive, sigProxy bool, keys []byte) func(*engine.Running) (func() error, error) {
 	return func(r *engine.Running) (func() error, error) {
-		s := &tty.Session{Out: p.Out, Master: r.Console, Keys: keys, Detach: r.Leave}
+		s := &tty.Session{Out: p.Out, Master: r.Console, Screen: r.Screen, Keys: keys, Detach: r.Leave}
 		if sigProxy {
 			s.Signal = func(sig os.Signal) { r.Signal(sig) } // it may have ended
 		}

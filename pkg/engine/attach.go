@@ -50,10 +50,6 @@ func (e *Engine) Attach(ctx context.Context, ref string) (*Attached, error) {
 	if st.Status == container.Paused {
 		return nil, fmt.Errorf("container %s: %w", record.Name, ErrPaused)
 	}
-	m, err := e.monitor()
-	if err != nil {
-		return nil, err
-	}
 	keeper, err := rt.Keeper(record.ID)
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", record.Name, err)
@@ -63,7 +59,7 @@ func (e *Engine) Attach(ctx context.Context, ref string) (*Attached, error) {
 		return nil, fmt.Errorf("container %s: %w", record.Name, ErrForeground)
 	}
 	a := &Attached{Record: record, engine: e, pid: st.PID}
-	if a.from, err = m.Attach(ctx, record.ID); err != nil {
+	if err := a.listen(ctx); err != nil {
 		if errors.Is(err, durable.ErrLocked) {
 			err = ErrForeground
 		}
@@ -75,6 +71,34 @@ func (e *Engine) Attach(ctx context.Context, ref string) (*Attached, error) {
 	}
 	a.Terminal, a.Input = a.ends.Terminal, a.ends.Input
 	return a, nil
+}
+
+// handedOver is how long a container may be on its way from who has started it to who looks after it.
+const handedOver = 2 * time.Second
+
+// listen has who looks after the container send what it writes: who runs it in the foreground, or
+// the monitor. It may be that neither does yet.
+func (a *Attached) listen(ctx context.Context) error {
+	for until := time.Now().Add(handedOver); ; time.Sleep(10 * time.Millisecond) {
+		from, err := monitor.AttachForeground(ctx, a.engine.run, a.Record.ID)
+		if err == nil && from == nil {
+			from, err = a.askMonitor(ctx)
+		}
+		if err == nil {
+			a.from = from
+		}
+		if !errors.Is(err, durable.ErrLocked) || ctx.Err() != nil || time.Now().After(until) {
+			return err
+		}
+	}
+}
+
+func (a *Attached) askMonitor(ctx context.Context) (*monitor.Attachment, error) {
+	m, err := a.engine.monitor()
+	if err != nil {
+		return nil, err
+	}
+	return m.Attach(ctx, a.Record.ID)
 }
 
 // Await begins to listen to a container that is about to be started, so that nothing is
@@ -160,10 +184,12 @@ func (a *Attached) Copy(ctx context.Context, out, err io.Writer, missed func(byt
 	}
 }
 
-// again attaches to a new monitor.
+// again attaches to a new monitor, or to the one that goes on where who ran the container in the
+// foreground has left.
 func (a *Attached) again(ctx context.Context) (ended bool, err error) {
+	err = a.from.AwaitSender(ctx)
 	a.from.Close()
-	if err := ctx.Err(); err != nil {
+	if err := errors.Join(err, ctx.Err()); err != nil {
 		return false, err
 	}
 	st, err := a.engine.State(a.Record)
@@ -173,12 +199,7 @@ func (a *Attached) again(ctx context.Context) (ended bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	m, err := a.engine.monitor()
-	if err != nil {
-		return false, err
-	}
-	a.from, err = m.Attach(ctx, a.Record.ID)
-	return false, err
+	return false, a.listen(ctx)
 }
 
 // Signal sends a signal to the container's program. One that has ended is no error.
@@ -254,15 +275,15 @@ func (e *Engine) Logs(ctx context.Context, r LogsRequest, each func(logs.Record)
 		return each(r)
 	})
 	if err == nil && !some && e.unlogged(record, logDir) {
-		return fmt.Errorf("container %s: in the foreground, what it writes goes to the terminal or the files of that command: %w", record.Name, ErrNoLogs)
+		return fmt.Errorf("container %s: in the foreground with --rm, what it writes goes to the files of that command: %w", record.Name, ErrNoLogs)
 	}
 	return err
 }
 
 // unlogged reports whether a container has run without anybody who writes a log, as one in
-// the foreground does that has a terminal or goes away at its end: it has not a single file.
+// the foreground does that goes away at its end: it has not a single file.
 func (e *Engine) unlogged(record container.Record, logDir string) bool {
-	if !record.Config.TTY && !record.Config.AutoRemove {
+	if record.Config.TTY || !record.Config.AutoRemove {
 		return false
 	}
 	st, err := e.State(record)

@@ -70,9 +70,9 @@ type Running struct {
 	ID, Name string
 	// PID is its first process.
 	PID int
-	// Console is our end of its terminal; nil if it has none. The engine
-	// closes it after detach.
-	Console *os.File
+	// Console is our end of its terminal, to be written to; nil if it has none. What the
+	// container writes to it comes from Screen. The engine closes both after detach.
+	Console, Screen *os.File
 
 	// pidfd is open on the first process; -1 if it was too quick for that.
 	pidfd int
@@ -203,6 +203,7 @@ func (e *Engine) execute(ctx context.Context, record container.Record, attended 
 	exit, started, err = x.foreground(ctx)
 	if exit.Left {
 		err = errors.Join(err, x.handOver(ctx, attended))
+		x.copies.from.Dismiss() // whom the monitor serves from now on
 	}
 	return exit, started, err
 }
@@ -217,7 +218,7 @@ type execution struct {
 	request    RunRequest
 	started    *runtime.Started
 	running    Running
-	// copies are made of what a container in the foreground writes, if it has a log.
+	// copies are made of what a container in the foreground writes, unless it has our files.
 	copies *output
 }
 
@@ -278,9 +279,11 @@ func (x *execution) foreground(ctx context.Context) (exit Exit, started bool, er
 		return Exit{}, false, err
 	}
 	defer x.close()
-	if x.logged() {
+	if x.copied() {
 		if x.copies, err = x.copyOutput(given); err != nil {
 			err = errors.Join(err, x.kill())
+		} else {
+			x.running.Screen = x.copies.screen
 		}
 	}
 	ended := false
@@ -306,6 +309,9 @@ func (x *execution) close() {
 	}
 	if x.running.Console != nil {
 		x.running.Console.Close()
+	}
+	if x.running.Screen != nil {
+		x.running.Screen.Close()
 	}
 }
 
@@ -490,6 +496,7 @@ func (x *execution) attended(ctx context.Context) (code int, err error) {
 	}
 	code, waitErr := x.wait(waiting)
 	if errors.Is(waitErr, context.Canceled) && err == nil {
+		x.copies.stop() // first: a program that writes without end would keep detach from its end
 		if err := detach(); err != nil {
 			return 0, err
 		}
@@ -513,11 +520,12 @@ func (x *execution) wait(ctx context.Context) (int, error) {
 		return 0, err
 	}
 	defer keeper.Close()
-	if _, err := keeper.AwaitExit(ctx, container.ExitFile(x.dir)); err != nil {
+	code, err := keeper.AwaitExit(ctx, container.ExitFile(x.dir))
+	if err != nil {
 		return 0, err
 	}
 	if x.copies != nil {
-		x.copies.finish()
+		x.copies.finish(code)
 	}
 	if err := keeper.End(); err != nil {
 		return 0, err

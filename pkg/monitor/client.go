@@ -74,6 +74,9 @@ func (c *Client) Ensure(ctx context.Context) error {
 type Attachment struct {
 	conn net.Conn
 	in   *bufio.Reader
+	// process is the one that sends it, if that is not the monitor; nil also if it is in
+	// another PID namespace.
+	process *os.File
 }
 
 // Attach has the monitor send what a container writes that runs.
@@ -91,7 +94,7 @@ func (c *Client) attach(ctx context.Context, line string) (*Attachment, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Attachment{conn, in}, nil
+	return &Attachment{conn: conn, in: in}, nil
 }
 
 // Next returns the next frame. The error is io.ErrUnexpectedEOF if the monitor has ended
@@ -115,7 +118,22 @@ func (a *Attachment) Next() (Kind, []byte, error) {
 func Number(data []byte) int { return int(binary.LittleEndian.Uint32(data)) }
 
 // Close ends the attachment; the container goes on.
-func (a *Attachment) Close() error { return a.conn.Close() }
+func (a *Attachment) Close() error {
+	if a.process != nil {
+		a.process.Close()
+	}
+	return a.conn.Close()
+}
+
+// AwaitSender waits until the process that sends the output has ended, and with it the locks
+// that it held, if it is not the monitor. It is for when Next returned io.ErrUnexpectedEOF.
+func (a *Attachment) AwaitSender(ctx context.Context) error {
+	if a.process == nil {
+		return nil
+	}
+	_, err := awaitEnd(ctx, a.process)
+	return err
+}
 
 // request sends a request and reads the answer. A monitor that leaves is waited for, and another one started.
 func (c *Client) request(ctx context.Context, line string) (net.Conn, *bufio.Reader, error) {

@@ -46,6 +46,20 @@ func frame(s logs.Stream) Kind {
 type hub struct {
 	mu      sync.Mutex
 	clients map[*client]bool
+	// closed says that there will be no more output here: whoever comes now is too late.
+	closed bool
+}
+
+func newHub() *hub { return &hub{clients: map[*client]bool{}} }
+
+// add adds a client; it is false if the container has ended, or is looked after by somebody else now.
+func (h *hub) add(c *client) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.clients[c] = true
+	}
+	return !h.closed
 }
 
 // client is somebody who is attached. What he does not take in time he misses, and is told
@@ -68,7 +82,7 @@ func (m *Monitor) hub(id string, c *client) *hub {
 	defer m.mu.Unlock()
 	h := m.hubs[id]
 	if h == nil {
-		h = &hub{clients: map[*client]bool{}}
+		h = newHub()
 		m.hubs[id] = h
 	}
 	switch {
@@ -81,6 +95,13 @@ func (m *Monitor) hub(id string, c *client) *hub {
 		h.mu.Unlock()
 	}
 	return h
+}
+
+// close has add refuse whoever comes from now on.
+func (h *hub) close() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
 }
 
 func (h *hub) empty() bool {
@@ -278,6 +299,12 @@ func (m *Monitor) attach(conn net.Conn, id string, runs bool) {
 			return
 		}
 	}
+	h.serve(conn, c)
+}
+
+// serve tells a client of the hub that it is one, and sends it what is for it until the container
+// ends or the client goes.
+func (h *hub) serve(conn net.Conn, c *client) {
 	reply(conn, nil)
 	go func() {
 		_, _ = conn.Read(make([]byte, 1)) // the client's end

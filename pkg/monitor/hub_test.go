@@ -68,7 +68,7 @@ func TestFramesOverTheSocket(t *testing.T) {
 	if answer, err := in.ReadString('\n'); answer != protocol+" ok\n" || err != nil {
 		t.Fatalf("%q, %v", answer, err)
 	}
-	a := &Attachment{ours, in}
+	a := &Attachment{conn: ours, in: in}
 	defer a.Close()
 	h := m.hub(id, nil)
 	h.send(StdoutFrame, []byte("out"))

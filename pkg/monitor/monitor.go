@@ -88,7 +88,8 @@ func positionDir(run string) string { return filepath.Join(run, "logs") }
 
 // RemoveLog removes the log of a container.
 func RemoveLog(root, run, id string) error {
-	return errors.Join(os.RemoveAll(LogDir(root, id)), os.RemoveAll(filepath.Join(positionDir(run), id)), os.RemoveAll(ForwardLock(run, id)))
+	return errors.Join(os.RemoveAll(LogDir(root, id)), os.RemoveAll(filepath.Join(positionDir(run), id)), os.RemoveAll(ForwardLock(run, id)),
+		os.RemoveAll(filepath.Join(positionDir(run), foregroundSocket(id))))
 }
 
 // Monitor is a monitor that runs.

@@ -50,6 +50,12 @@ func newTerminal(t *testing.T) *terminal {
 			t.Errorf("left in the state root: %s", path)
 		}
 	})
+	return openTerminal(t, root)
+}
+
+// openTerminal makes a terminal in a state that is there.
+func openTerminal(t *testing.T, root string) *terminal {
+	t.Helper()
 	master, slave, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)
@@ -288,24 +294,89 @@ func TestDetachKeys(t *testing.T) {
 	x.ends(3)
 }
 
-// What only a terminal has seen, logs does not pass off as nothing.
-func TestTerminalInTheForegroundHasNoLog(t *testing.T) {
+// What a terminal in the foreground has seen is in the log too, with --rm as long as the container is there.
+func TestTerminalInTheForegroundHasALog(t *testing.T) {
+	for _, flags := range [][]string{{"-it"}, {"-t"}, {"-it", "--rm"}} {
+		x := newTerminal(t)
+		x.containr(append(append([]string{"run", "--name", "seen"}, flags...), "base", "sh", "-c", "echo words; exec sleep 1000")...)
+		x.expect("words")
+		other := openTerminal(t, x.root)
+		other.containr("logs", "seen")
+		other.expect("words")
+		other.ends(0)
+		other.containr("kill", "seen")
+		other.expect("seen")
+		other.ends(0)
+		x.ends(137)
+		if len(flags) > 1 {
+			continue
+		}
+		x.containr("logs", "seen")
+		x.expect("words")
+		x.ends(0)
+		x.containr("rm", "seen")
+		x.ends(0)
+	}
+}
+
+// Two look at the same container, and type: who has started it in the foreground, and who has attached to it. When the
+// first leaves, the second stays; and when it was killed, too.
+func TestTerminalInTheForegroundIsAttachedTo(t *testing.T) {
+	for name, leave := range map[string]func(x *terminal){
+		"left": func(x *terminal) {
+			x.types("\x10\x11")
+			x.expect("comes back\r\n")
+			x.ends(0)
+		},
+		"killed": func(x *terminal) {
+			x.cmd.Process.Kill()
+			x.cmd.Wait()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newTerminal(t)
+			x.containr("run", "-it", "--rm", "--name", "shared", "base", "sh")
+			x.expect("# ")
+			other := openTerminal(t, x.root)
+			other.containr("attach", "shared")
+			other.isTaken()
+			x.types("echo fir''st\r")
+			x.expect("first\r\n")
+			other.expect("first\r\n")
+			other.types("echo sec''ond\r")
+			x.expect("second\r\n")
+			other.expect("second\r\n")
+			leave(x)
+			// What comes before the monitor has taken over is not shown, so it is typed again.
+			late := time.Now().Add(patience)
+			for !bytes.Contains(other.seen, []byte("third\r\n")) && time.Now().Before(late) {
+				other.types("echo thi''rd\r")
+				select {
+				case part := <-other.output:
+					other.seen = append(other.seen, part...)
+				case <-time.After(100 * time.Millisecond):
+				}
+			}
+			other.expect("third\r\n")
+			other.types("exit 7\r")
+			other.ends(7)
+		})
+	}
+}
+
+// A program that writes without end can be left.
+func TestTerminalThatIsFloodedIsLeft(t *testing.T) {
 	x := newTerminal(t)
-	x.containr("run", "-it", "--name", "seen", "base", "echo", "words")
-	x.expect("words\r\n")
+	x.containr("run", "-it", "--name", "flood", "base", "yes")
+	x.expect("y\r\ny\r\n")
+	x.types("\x10\x11")
+	x.expect("comes back\r\n")
 	x.ends(0)
-	x.containr("logs", "seen")
-	x.expect("container seen: in the foreground, what it writes goes to the terminal")
-	x.ends(1)
-	x.containr("rm", "seen")
+	x.containr("logs", "-n", "1", "flood")
+	x.expect("y")
 	x.ends(0)
-	x.containr("run", "-dt", "--name", "seen", "base", "true") // says nothing, and somebody would have listened
-	x.ends(0)
-	x.containr("wait", "seen")
-	x.ends(0)
-	x.containr("logs", "seen")
-	x.ends(0)
-	x.containr("rm", "seen")
+	x.containr("rm", "-f", "flood")
+	x.expect("flood")
 	x.ends(0)
 }
 
