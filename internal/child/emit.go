@@ -138,7 +138,7 @@ func (l *lowering) group(i int) int {
 // step emits one step and returns the index of its instruction.
 func (l *lowering) step(i int) int {
 	s := &l.plan.Steps[i]
-	if l.o.Hold && isReady(s.Call) {
+	if l.o.Hold && isReady(s.Call) || l.o.Beside && s.Awaits {
 		l.waitForHost()
 	}
 	if l.o.Pause && s.Actor == plan.Child {

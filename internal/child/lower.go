@@ -36,6 +36,9 @@ type Options struct {
 	// Hold has the program wait for the host once more before it says that it is
 	// ready: see MessageReady.
 	Hold bool
+	// Beside has the program wait for the host before each step that Awaits: the host makes
+	// the plan's steps Beside when the process has been born.
+	Beside bool
 	// For is shown in the process's command line behind its name, if it is set: for whom
 	// it is there.
 	For string
@@ -120,6 +123,9 @@ func newLowering(p *plan.Plan, o Options) *lowering {
 			n++
 			if o.Pause {
 				n += 2
+			}
+			if s.Awaits {
+				n++
 			}
 		} else if _, ok := s.Call.(linux.Clone); ok {
 			l.Clone = i

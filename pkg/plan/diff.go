@@ -66,7 +66,7 @@ func (o DiffOptions) replace(s string, isA bool) string {
 // them are replaced, so that two steps with one key are the same.
 func (o DiffOptions) stepKey(s *Step, isA bool) string {
 	k := key{o: o, isA: isA}
-	fmt.Fprintf(&k.b, "%d %q %d %v %v %v %v %q ", s.Actor, s.Result, s.When, s.Tolerate, s.TolerateAny, s.ZeroFails, s.Eager, s.Later)
+	fmt.Fprintf(&k.b, "%d %q %d %v %v %v %v %v %v %q ", s.Actor, s.Result, s.When, s.Tolerate, s.TolerateAny, s.ZeroFails, s.Eager, s.Beside, s.Awaits, s.Later)
 	k.text(s.Why)
 	k.call(s.Call)
 	if s.Undo != nil {
@@ -282,7 +282,7 @@ func writeChange(out *strings.Builder, a, b *Plan, c Change, o DiffOptions) int 
 	if s.Why != t.Why {
 		out.WriteString("      for another reason: " + t.Why + "\n")
 	}
-	if s.Eager != t.Eager || s.Later != t.Later || s.ZeroFails != t.ZeroFails || !sameUndo(s, t, o) {
+	if s.Eager != t.Eager || s.Beside != t.Beside || s.Awaits != t.Awaits || s.Later != t.Later || s.ZeroFails != t.ZeroFails || !sameUndo(s, t, o) {
 		out.WriteString("      with another order, check or inverse\n")
 	}
 	return 0

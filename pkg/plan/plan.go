@@ -25,6 +25,10 @@
 // the same way; no planner writes such messages by hand. A Host step marked
 // Eager does not need anything that the Child did before it: the host runs it
 // as soon as the child exists, and the child waits for it here at the latest.
+// A Host step before the birth that is marked Beside is not needed by the birth, nor by
+// the Child before the next step of its that Awaits: the host may make it while the
+// process is being born and makes its first steps, and the child waits there. The order of the list
+// is always a right one too; scripts and programs that stand alone keep to it.
 // A Host step with Later stands in the list where it happens, and is made by the
 // verb of the runtime that it names: by start, by delete. Nobody waits for it here.
 //
@@ -139,6 +143,8 @@ type Step struct {
 	ZeroFails bool
 	// Eager, on a host step: see the package comment.
 	Eager bool
+	// Beside, on a host step, and Awaits, on one of the child: see the package comment.
+	Beside, Awaits bool
 	// Later, on a host step, is the verb of the runtime that makes it, "start" or
 	// "delete", when it is not the one that makes the container.
 	Later string
@@ -210,6 +216,9 @@ func (s *Step) OrGone() *Step { s.ZeroFails = true; return s }
 // Early marks a host step as Eager.
 func (s *Step) Early() *Step { s.Eager = true; return s }
 
+// Aside marks a host step as Beside.
+func (s *Step) Aside() *Step { s.Beside = true; return s }
+
 // At names the verb that makes a host step later; see Step.Later.
 func (s *Step) At(verb string) *Step { s.Later = verb; return s }
 
@@ -226,7 +235,8 @@ const MaxTolerated = 4
 // Validate reports the first step that breaks a rule of the vocabulary: a
 // missing reason, a dependent step without a head or after a step of another
 // actor, more tolerated errors than an instruction holds, an inverse on a step
-// that is not the host's, a register that is read before anything set it.
+// that is not the host's, one that nobody awaits, a register that is read before
+// anything set it.
 // Registers in given are known from outside.
 func (p *Plan) Validate(given ...Reg) error {
 	known := make(map[Reg]bool, 32)
@@ -234,8 +244,18 @@ func (p *Plan) Validate(given ...Reg) error {
 		known[r] = true
 	}
 	var buf []Arg
+	born, beside := false, -1
 	for i := range p.Steps {
 		s := &p.Steps[i]
+		born = born || s.Actor != Host
+		if s.Beside && born {
+			return fmt.Errorf("plan: step %d (%s): beside a birth that was before it", i+1, s.Call.Name())
+		}
+		if s.Beside {
+			beside = i
+		} else if s.Awaits {
+			beside = -1
+		}
 		if err := p.validateStep(i); err != nil {
 			return fmt.Errorf("plan: step %d (%s): %w", i+1, s.Call.Name(), err)
 		}
@@ -247,6 +267,9 @@ func (p *Plan) Validate(given ...Reg) error {
 			known[s.Result] = true
 		}
 		learnFilled(buf, known)
+	}
+	if beside >= 0 {
+		return fmt.Errorf("plan: step %d (%s): no step awaits it", beside+1, p.Steps[beside].Call.Name())
 	}
 	return nil
 }
@@ -262,6 +285,10 @@ func (p *Plan) validateStep(i int) error {
 		return fmt.Errorf("only host steps have an inverse")
 	case s.Actor != Host && s.Eager:
 		return fmt.Errorf("only host steps can be eager")
+	case s.Beside && (s.Actor != Host || s.Later != "" || s.Result != ""):
+		return fmt.Errorf("only a host step without a result can be beside the birth")
+	case s.Awaits && (s.Actor != Child || s.When != Always):
+		return fmt.Errorf("only a step that the child makes in any case can await others")
 	case s.Actor != Host && s.Later != "":
 		return fmt.Errorf("only host steps can be left to a later verb")
 	case s.When != Always && i == 0:

@@ -170,18 +170,20 @@ func (b *builder) own(p string) (dir linux.FD, rest string, attrs linux.MountFla
 	return "", "", 0
 }
 
-// mask covers a file with /dev/null or, when that fails because it is a directory,
-// a directory with an empty file system. A path that is not there needs no cover.
+// mask covers a file with /dev/null and a directory with an empty file system. A path
+// that is not there needs no cover. Which of the two it is is asked first: mounting a
+// file over a directory would fail too, but the kernel waits for all processors (an RCU
+// grace period) before it says so.
 func (b *builder) mask(p, pointer string) {
 	const why = "tells too much: covered"
 	dir, rest, _ := b.own(p)
 	if dir != "" {
 		b.chdir(dir)
-		b.Do(p+" "+why, linux.Mount{Source: "/dev/null", Target: rest, Flags: linux.MsBind}).
-			Ok(plan.ENOTDIR, plan.ENOENT).For(pointer)
+		b.Do(p+" "+why, linux.Faccessat{Dir: linux.CWD, Path: rest + "/", Mode: linux.FOK}).Ok(plan.ENOTDIR, plan.ENOENT).For(pointer)
 		b.Do(p+" "+why, linux.Mount{Source: "tmpfs", Target: rest, Type: "tmpfs", Flags: linux.MsReadonly,
 			Data: b.mountData("tmpfs", &options{data: []string{"size=0k", "nr_inodes=2"}})}).
-			Else().Ok(plan.ENOENT).For(pointer)
+			Then().Ok(plan.ENOENT).For(pointer)
+		b.Do(p+" "+why, linux.Mount{Source: "/dev/null", Target: rest, Flags: linux.MsBind}).Else().Ok(plan.ENOENT).For(pointer)
 		return
 	}
 	b.Do(p+" "+why, linux.OpenTree{Dir: linux.CWD, Path: "/dev/null", Flags: linux.OpenTreeClone | linux.OpenTreeCloexec}).As("null").For(pointer)

@@ -95,7 +95,9 @@ func Compile(in Input) (*plan.Plan, error) {
 
 type compiler struct {
 	Input
-	cg       *cgroup.Placement
+	cg *cgroup.Placement
+	// setup is where the steps of its Setup begin.
+	setup    int
 	ns       *namespace.Placement
 	steps    []plan.Step
 	attached bool
@@ -137,6 +139,7 @@ func (c *compiler) compile() (*plan.Plan, error) {
 			return nil, err
 		}
 	}
+	c.overlap()
 	return &plan.Plan{Steps: c.steps}, nil
 }
 
@@ -172,7 +175,7 @@ func (c *compiler) limits() error {
 	if err != nil {
 		return err
 	}
-	c.cg = cg
+	c.cg, c.setup = cg, len(c.steps)
 	c.add(cg.Setup)
 	return nil
 }

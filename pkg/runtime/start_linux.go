@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -119,7 +120,8 @@ type execution struct {
 }
 
 // run walks the list once. Where the child's part begins it is lowered and started;
-// from then on a block of host steps first waits for the baton.
+// from then on a block of host steps first waits for the baton. Steps beside the birth
+// are made just after its start, unless somebody wants to see each step in its place.
 func (e *execution) run() error {
 	e.undos = slices.DeleteFunc(e.plan.Undo(), wasThere)
 	if e.o.Journal != "" {
@@ -146,7 +148,12 @@ func (e *execution) run() error {
 				}
 			}
 			i++
-		case steps[i].Actor != plan.Host, steps[i].Later != "":
+		case e.overlaps() && steps[i].Awaits:
+			if err := e.proc.Continue(); err != nil {
+				return err
+			}
+			i++
+		case steps[i].Actor != plan.Host, steps[i].Later != "", e.overlaps() && steps[i].Beside:
 			i++
 		case e.proc != nil:
 			end, err := e.hostBlock(i)
@@ -199,6 +206,25 @@ func isClone(c plan.Call) bool {
 	return ok
 }
 
+// overlaps reports whether steps Beside are made while the process is being born.
+func (e *execution) overlaps() bool { return e.o.Before == nil }
+
+// besides makes the steps that the birth did not have to wait for.
+func (e *execution) besides() error {
+	if !e.overlaps() {
+		return nil
+	}
+	for i := range e.plan.Steps {
+		if !e.plan.Steps[i].Beside {
+			continue
+		}
+		if err := e.hostStep(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // launch lowers the child's part and starts it.
 func (e *execution) launch(i int) error {
 	if e.o.Before != nil && e.plan.Steps[i].Actor == plan.Host {
@@ -208,7 +234,7 @@ func (e *execution) launch(i int) error {
 	}
 	prog, err := child.Lower(e.plan, child.Options{
 		Arch: goarch, Values: e.regs, FirstFD: 3 + e.o.PreserveFDs, Order: e.order(),
-		Trace: e.o.Trace, Pause: e.o.Before != nil, Hold: e.o.Made != nil, For: e.o.For,
+		Trace: e.o.Trace, Pause: e.o.Before != nil, Hold: e.o.Made != nil, Beside: e.overlaps(), For: e.o.For,
 	})
 	if err != nil {
 		return err
@@ -227,16 +253,17 @@ func (e *execution) launch(i int) error {
 	if err != nil {
 		var errno unix.Errno
 		if errors.As(err, &errno) && prog.Clone >= 0 {
-			return &StepError{Index: prog.Clone, Step: e.plan.Steps[prog.Clone], Errno: plan.Errno(errno)}
+			err = &StepError{Index: prog.Clone, Step: e.plan.Steps[prog.Clone], Errno: plan.Errno(errno)}
 		}
-		return err
+		return cmp.Or(e.besides(), err) // what comes first in the list is told
 	}
 	e.prog, e.proc = prog, proc
-	if clone == nil {
-		return e.born()
+	if clone != nil {
+		e.setPID(proc.PID)
+		return e.besides()
 	}
-	e.setPID(proc.PID)
-	return nil
+	besides := e.besides()
+	return cmp.Or(besides, e.born()) // also after an error: a process without a number cannot be reaped
 }
 
 func (e *execution) order() []plan.Reg {

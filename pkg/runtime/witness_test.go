@@ -136,7 +136,7 @@ func parseStrace(t *testing.T, line string) witnessed {
 
 func compareWithWitness(t *testing.T, p *plan.Plan, calls []witnessed) {
 	t.Helper()
-	prog, err := child.Lower(p, child.Options{Arch: goarch, FirstFD: 3, Values: map[plan.Reg]int{"cgroup": 9}, Hold: true})
+	prog, err := child.Lower(p, child.Options{Arch: goarch, FirstFD: 3, Values: map[plan.Reg]int{"cgroup": 9}, Hold: true, Beside: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,6 +64,8 @@ type step struct {
 	When        string       `json:"when,omitempty"`
 	ZeroFails   bool         `json:"zeroFails,omitempty"`
 	Eager       bool         `json:"eager,omitempty"`
+	Beside      bool         `json:"beside,omitempty"`
+	Awaits      bool         `json:"awaits,omitempty"`
 	Later       string       `json:"later,omitempty"`
 	From        text         `json:"from,omitzero"`
 	Undo        *undo        `json:"undo,omitempty"`
@@ -122,7 +124,7 @@ func (j *step) from(s *plan.Step) error {
 		return err
 	}
 	*j = step{Actor: s.Actor.String(), Chapter: s.Chapter, Why: text(s.Why), Call: s.Call.Name(), Type: typ, Args: args,
-		Result: s.Result, TolerateAny: s.TolerateAny, ZeroFails: s.ZeroFails, Eager: s.Eager, Later: s.Later, From: text(s.From), Text: s.String()}
+		Result: s.Result, TolerateAny: s.TolerateAny, ZeroFails: s.ZeroFails, Eager: s.Eager, Beside: s.Beside, Awaits: s.Awaits, Later: s.Later, From: text(s.From), Text: s.String()}
 	if s.When != plan.Always {
 		j.When = s.When.String()
 	}
@@ -150,7 +152,7 @@ func (j *step) to(s *plan.Step) error {
 		return err
 	}
 	*s = plan.Step{Chapter: j.Chapter, Why: string(j.Why), Call: call, Result: j.Result,
-		TolerateAny: j.TolerateAny, ZeroFails: j.ZeroFails, Eager: j.Eager, Later: j.Later, From: string(j.From)}
+		TolerateAny: j.TolerateAny, ZeroFails: j.ZeroFails, Eager: j.Eager, Beside: j.Beside, Awaits: j.Awaits, Later: j.Later, From: string(j.From)}
 	if s.Actor, err = byName("actor", j.Actor, plan.Host, plan.Child, plan.Keeper); err != nil {
 		return err
 	}

@@ -112,7 +112,7 @@ func randomCall(r *rand.Rand, types []string) plan.Call {
 
 func randomStep(r *rand.Rand, types []string) plan.Step {
 	s := plan.Step{Actor: plan.Actor(r.IntN(3)), Chapter: plan.RootfsChapter, Why: "w" + randomString(r), Call: randomCall(r, types),
-		TolerateAny: r.IntN(4) == 0, When: plan.When(r.IntN(3)), ZeroFails: r.IntN(4) == 0, Eager: r.IntN(4) == 0, From: randomString(r)}
+		TolerateAny: r.IntN(4) == 0, When: plan.When(r.IntN(3)), ZeroFails: r.IntN(4) == 0, Eager: r.IntN(4) == 0, Beside: r.IntN(4) == 0, Awaits: r.IntN(4) == 0, From: randomString(r)}
 	if r.IntN(2) == 0 {
 		s.Result = "reg"
 	}

@@ -26,6 +26,8 @@ func (w *writer) command(i int) ([]command, error) {
 		return nil, w.join(s, c)
 	case linux.Unshare:
 		return nil, w.unshare(s, c)
+	case linux.Faccessat:
+		return run("[ -e %s ]", Quote(c.Path)), nil
 	case linux.Umask:
 		return run("umask %04o", c.Mask), nil
 	case linux.Sethostname:

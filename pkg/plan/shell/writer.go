@@ -224,7 +224,9 @@ func (w *writer) group(i, end int) error {
 			return w.lookup(i, end, c)
 		}
 	case linux.Faccessat:
-		return w.search(i, end, c)
+		if c.Mode != linux.FOK {
+			return w.search(i, end, c)
+		}
 	}
 	head, err := w.command(i)
 	if err != nil {
