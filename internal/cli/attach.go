@@ -270,7 +270,7 @@ func (p *Program) portCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			published := record.Published
+			published := record.Reached()
 			if st.PID == 0 {
 				published = nil
 			}

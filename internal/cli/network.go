@@ -26,7 +26,7 @@ func (p *Program) networkCommand() *cobra.Command {
 		GroupID: groupSystem,
 		Long: "Make and remove networks, and connect containers with them.\n\n" +
 			"Containers in a network reach each other and, unless it is internal, other machines. Networks are kept apart.\n" +
-			"The network " + networks.Default + " (--network bridge) is made when it is first used; without --network a container is in none.",
+			"The network " + networks.Default + " (--network bridge) is made when it is first used: by a container that names none, too.",
 		Args: cobra.ArbitraryArgs,
 		RunE: groupOfCommands,
 	}
@@ -38,7 +38,7 @@ func (p *Program) networkCommand() *cobra.Command {
 // networkFlags are those of network create.
 type networkFlags struct {
 	subnets, gateways, ranges []netip.Prefix
-	ipv6                      bool
+	ipv6, icc                 bool
 	network                   networks.Network
 }
 
@@ -95,6 +95,7 @@ func (p *Program) networkCreateCommand() *cobra.Command {
 	b.value("gateway", "", "the host's `ADDRESS` there; else the first", add(&f.gateways, parseAddress))
 	b.value("ip-range", "", "give containers addresses of `PREFIX`, a part of the subnet", add(&f.ranges, parsePrefix))
 	set.BoolVar(&f.ipv6, "ipv6", true, "give it a subnet of version 6, too")
+	set.BoolVar(&f.icc, "icc", true, "let its containers reach each other; else they reach the host and other machines only")
 	set.BoolVar(&f.network.NoNames, "disable-dns", false, "do not answer for the names of its containers")
 	set.BoolVar(&f.network.Internal, "internal", false, "let nothing leave it or come in")
 	b.value("label", "", "note `KEY[=VALUE]` on it", enter(f.network.Labels, container.ParseLabel))
@@ -129,6 +130,10 @@ func (f *networkFlags) request() (engine.NetworkRequest, error) {
 		return engine.NetworkRequest{}, usageErrorf("network create: driver %s: there are bridge, macvlan, ipvlan", n.Driver)
 	}
 	for _, prefix := range f.subnets {
+		if prefix != prefix.Masked() {
+			return engine.NetworkRequest{}, &usageError{text: fmt.Sprintf("network create: subnet %s: bits behind its length are set", prefix),
+				hint: fmt.Sprintf("--subnet %s has that address in it; --gateway %s makes it the host's", prefix.Masked(), prefix.Addr())}
+		}
 		n.Subnets = append(n.Subnets, networks.Subnet{Prefix: prefix})
 	}
 	for _, g := range f.gateways {
@@ -160,6 +165,10 @@ func (f *networkFlags) request() (engine.NetworkRequest, error) {
 		n.Mode = linux.SubLinkModes[n.Driver][0].Word
 	}
 	err := readOptions(&n)
+	if err == nil && !f.icc && n.Driver != networks.DriverBridge {
+		err = usageErrorf("network create: --icc=false is for networks of the driver bridge: a %s is kept apart by its mode or flag, private", n.Driver)
+	}
+	n.Isolated = n.Isolated || !f.icc
 	return engine.NetworkRequest{Network: n, NoIPv6: !f.ipv6}, err
 }
 

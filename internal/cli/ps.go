@@ -199,7 +199,7 @@ func portsOf(c engine.Container) string {
 		return ""
 	}
 	var list []string
-	for _, p := range c.Published {
+	for _, p := range c.Reached() {
 		for _, host := range hostAddresses(p) {
 			list = append(list, fmt.Sprintf("%s->%d/%s", host, p.Port, p.Protocol))
 		}

@@ -93,6 +93,7 @@ var machines = map[string]func() *Machine{
 		m.Facts.Hierarchies = []host.Hierarchy{{Path: "/sys/fs/cgroup/memory", Controllers: []string{"memory"}}}
 		m.Systemd, m.Facts.AppArmor = true, false
 		m.ManagerError = "no answer"
+		m.InputDrops = []InputDrop{{"INPUT of table ip filter", "ip filter INPUT"}}
 		return m
 	},
 	"container": func() *Machine { // root in a container of somebody else's

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/host/parts"
 )
 
 // Machine is what was found. Its zero value is a machine that has nothing.
@@ -25,6 +26,9 @@ type Machine struct {
 	FileSystems []string
 	// Parts says of parts of the kernel whether they are there.
 	Parts map[Part]Presence
+	// InputDrops are the chains of the packet filter, as "INPUT of table ip filter", that drop what is for the host and that
+	// none of their rules accepts; each with the words nft(8) takes for it.
+	InputDrops []InputDrop
 	// SeccompActions and SecurityModules are the kernel's own lists.
 	SeccompActions, SecurityModules []string
 	// Pressure says that /proc/pressure is there.
@@ -71,6 +75,9 @@ type Machine struct {
 	Registries []Registry
 }
 
+// InputDrop is a chain with the policy to drop. Words are those that nft(8) takes for it.
+type InputDrop struct{ Name, Words string }
+
 // Part is a part of the kernel that may be a module.
 type Part string
 
@@ -83,13 +90,13 @@ const (
 )
 
 // Presence is whether a part of the kernel is there.
-type Presence = host.Presence
+type Presence = parts.Presence
 
 // What can be known of a part.
 const (
-	Present = host.Present
-	Absent  = host.Absent
-	Unknown = host.Unknown
+	Present = parts.Present
+	Absent  = parts.Absent
+	Unknown = parts.Unknown
 )
 
 // Distribution is what os-release(5) says.

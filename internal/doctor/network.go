@@ -7,6 +7,7 @@ var networkChecks = []check{
 	{group: "Network", name: "bridge", ask: part(Bridge, "CONFIG_BRIDGE", "containers can be joined by a bridge")},
 	{group: "Network", name: "veth", ask: part(Veth, "CONFIG_VETH", "a container can be connected with the host")},
 	{group: "Network", name: "nf-tables", ask: part(NFTables, "CONFIG_NF_TABLES", "addresses can be translated, ports published")},
+	{group: "Network", name: "names", concerns: root, ask: names},
 	{group: "Network", name: "tun", ask: tunnel},
 	{group: "Network", name: "ip-forward", ask: forwarding("net.ipv4.ip_forward", "IPv4")},
 	{group: "Network", name: "ipv6-forward", ask: forwarding("net.ipv6.conf.all.forwarding", "IPv6")},
@@ -29,6 +30,16 @@ func part(p Part, option, use string) func(*Machine) (State, string, string) {
 		}
 		return Limited, fmt.Sprintf("the kernel does not say whether it has %s", p), fmt.Sprintf("sudo modprobe %s", p)
 	}
+}
+
+// names: containers ask the host for names, at port 53 of their network's gateway.
+func names(m *Machine) (State, string, string) {
+	if len(m.InputDrops) == 0 {
+		return OK, "no firewall keeps containers from asking the host for names", ""
+	}
+	c := m.InputDrops[0]
+	return Limited, fmt.Sprintf("chain %s drops what no rule there accepts: containers may get no answer to their questions for names", c.Name),
+		fmt.Sprintf(`sudo nft insert rule %s iifname "ctr*" udp dport 53 accept`, c.Words)
 }
 
 func tunnel(m *Machine) (State, string, string) {

@@ -16,8 +16,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/filelimit"
+	"github.com/containr/containr/internal/nft"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/host/parts"
 )
 
 // Options say what Probe cannot find out by itself.
@@ -74,7 +76,7 @@ func (m *Machine) probeKernel() {
 			m.FileSystems = append(m.FileSystems, f[len(f)-1])
 		}
 	}
-	k := host.ReadKernelParts(m.Release)
+	k := parts.Read(m.Release)
 	for _, name := range []string{"overlay", "mqueue"} {
 		if !slices.Contains(m.FileSystems, name) && k.Loadable(name) {
 			m.FileSystems = append(m.FileSystems, name)
@@ -84,6 +86,7 @@ func (m *Machine) probeKernel() {
 	for part, option := range map[Part]string{Bridge: "CONFIG_BRIDGE", Veth: "CONFIG_VETH", NFTables: "CONFIG_NF_TABLES", Tun: "CONFIG_TUN"} {
 		m.Parts[part] = k.Presence(string(part), option)
 	}
+	m.probeFirewall()
 	m.SeccompActions = strings.Fields(read("/proc/sys/kernel/seccomp/actions_avail"))
 	if text := read("/sys/kernel/security/lsm"); text != "" {
 		m.SecurityModules = strings.Split(strings.TrimSpace(text), ",")
@@ -94,6 +97,20 @@ func (m *Machine) probeKernel() {
 		m.MaxUserNamespaces = n
 	}
 	m.Distribution = parseRelease(read("/etc/os-release"))
+}
+
+// probeFirewall asks nf_tables, unless it is a module that asking would load.
+func (m *Machine) probeFirewall() {
+	waits := strings.Contains(read(filepath.Join("/lib/modules", m.Release, "modules.dep")), "/nf_tables.ko") && !strings.Contains(read("/proc/modules"), "nf_tables ")
+	if waits || !m.Facts.Root() {
+		return
+	}
+	chains, _ := nft.Chains() // what cannot be found out is left out
+	for _, c := range chains {
+		if c.Input && c.Drops {
+			m.InputDrops = append(m.InputDrops, InputDrop{c.Chain + " of table " + c.Family + " " + c.Table, c.Family + " " + c.Table + " " + c.Chain})
+		}
+	}
 }
 
 func (m *Machine) probeGroups() {

@@ -13,8 +13,9 @@ import (
 type BaseChain struct {
 	// Family, Table and Chain are its names, as nft(8) takes them.
 	Family, Table, Chain string
-	// Forward: it sees what the host passes on. Drops: it drops what none of its rules decides.
-	Forward, Drops bool
+	// Forward: it sees what the host passes on. Input: it sees what is for the host. Drops: it drops what none of its rules
+	// decides.
+	Forward, Input, Drops bool
 }
 
 // Chains lists the chains of IP that packets pass, of all tables. What the older iptables has
@@ -25,7 +26,7 @@ func Chains() ([]BaseChain, error) {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	const getChain, forward, accept = 4, 2, 1 // NFT_MSG_GETCHAIN, NF_INET_FORWARD, NF_ACCEPT
+	const getChain, input, forward, accept = 4, 1, 2, 1 // NFT_MSG_GETCHAIN, NF_INET_LOCAL_IN, NF_INET_FORWARD, NF_ACCEPT
 	m := []byte(message(getChain, flagDump))
 	m[16] = unix.AF_UNSPEC
 	binary.NativeEndian.PutUint32(m[8:], 1)
@@ -56,7 +57,7 @@ func Chains() ([]BaseChain, error) {
 				if len(hook) == 4 && len(policy) == 4 {
 					list = append(list, BaseChain{Family: families[b[16]],
 						Table: strings.TrimRight(string(find(b[header:size], 1)), "\x00"), Chain: strings.TrimRight(string(find(b[header:size], 3)), "\x00"),
-						Forward: binary.BigEndian.Uint32(hook) == forward, Drops: binary.BigEndian.Uint32(policy) != accept})
+						Forward: binary.BigEndian.Uint32(hook) == forward, Input: binary.BigEndian.Uint32(hook) == input, Drops: binary.BigEndian.Uint32(policy) != accept})
 				}
 			}
 			b = b[min(len(b), (size+3)&^3):]

@@ -234,7 +234,7 @@ func PortNumber(n uint16) Item {
 // ProtocolName is an item of the field Protocol: tcp, udp or sctp.
 func ProtocolName(name string) Item { return Item{name, []byte{protocols[name]}} }
 
-var protocols = map[string]byte{"tcp": 6, "udp": 17, "sctp": 132}
+var protocols = map[string]byte{"tcp": 6, "udp": 17, "sctp": 132, "icmp": 1, "ipv6-icmp": 58}
 
 // InterfaceName is an item of the field Interface.
 func InterfaceName(name string) Item {

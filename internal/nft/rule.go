@@ -2,6 +2,7 @@ package nft
 
 import (
 	"encoding/binary"
+	"strconv"
 	"strings"
 )
 
@@ -138,6 +139,17 @@ func ToLocal() Word {
 	const addressType, byDestination, local = 3, 2, 2
 	return Word{"fib daddr type local", [][]byte{expression("fib", number(1, reg0), number(2, addressType), number(3, byDestination)),
 		compare(false, reg0, binary.NativeEndian.AppendUint32(nil, local))}}
+}
+
+// IsProtocol: it is of this protocol above IP: tcp, udp, sctp, icmp or ipv6-icmp.
+func IsProtocol(name string) Word {
+	return Word{"meta l4proto " + name, [][]byte{meta(metaL4Proto, reg0), compare(false, reg0, []byte{protocols[name]})}}
+}
+
+// ToPort: it is for this port of tcp, udp or sctp.
+func ToPort(protocol string, port uint16) Word {
+	return Word{protocol + " dport " + strconv.Itoa(int(port)), append(IsProtocol(protocol).expressions,
+		payload(transport, 2, 2, reg0), compare(false, reg0, PortNumber(port).data))}
 }
 
 // anyBit: connection tracking has one of these bits under the key.

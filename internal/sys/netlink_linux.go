@@ -43,33 +43,39 @@ func OpenRoute() (*Route, error) {
 
 // OpenRouteOf opens a socket in the network namespace of a process. The calling thread
 // is there for a moment.
-func OpenRouteOf(pid int) (*Route, error) {
+func OpenRouteOf(pid int) (r *Route, err error) {
+	err = InNetworkOf(pid, func() error { r, err = OpenRoute(); return err })
+	return r, err
+}
+
+// InNetworkOf calls do, which opens sockets, in the network namespace of a process.
+func InNetworkOf(pid int, do func() error) error {
 	runtime.LockOSThread()
 	own, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		runtime.UnlockOSThread()
-		return nil, fmt.Errorf("own network namespace: %w", err)
+		return fmt.Errorf("own network namespace: %w", err)
 	}
 	defer unix.Close(own)
-	r, err := openRouteIn("/proc/" + strconv.Itoa(pid) + "/ns/net")
+	err = inNetworkAt("/proc/"+strconv.Itoa(pid)+"/ns/net", do)
 	if back := unix.Setns(own, unix.CLONE_NEWNET); back != nil {
 		// The thread stays locked: nobody else may run on it.
-		return nil, errors.Join(err, fmt.Errorf("back to the own network namespace: %w", back))
+		return errors.Join(err, fmt.Errorf("back to the own network namespace: %w", back))
 	}
 	runtime.UnlockOSThread()
-	return r, err
+	return err
 }
 
-func openRouteIn(path string) (*Route, error) {
+func inNetworkAt(path string, do func() error) error {
 	ns, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+		return fmt.Errorf("open %s: %w", path, err)
 	}
 	defer unix.Close(ns)
 	if err := unix.Setns(ns, unix.CLONE_NEWNET); err != nil {
-		return nil, fmt.Errorf("setns %s: %w", path, err)
+		return fmt.Errorf("setns %s: %w", path, err)
 	}
-	return OpenRoute()
+	return do()
 }
 
 // Close closes the socket.

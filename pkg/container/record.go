@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/containr/containr/internal/durable"
@@ -186,4 +187,13 @@ func writeJSON(path string, v any, o durable.Options) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return durable.WriteFile(path, append(data, '\n'), o)
+}
+
+// Reached are the ports of the host that lead to the container: those that it publishes, if it is in a network that leads
+// anywhere.
+func (r Record) Reached() []Port {
+	if !slices.ContainsFunc(r.Endpoints, func(p Endpoint) bool { return !p.Internal }) {
+		return nil
+	}
+	return r.Published
 }

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -89,6 +90,10 @@ func (e *Engine) examine(r container.Record, p container.Port) ([]Finding, error
 	list = append(list, forwardFindings(ports)...)
 	more, err := dropFindings(planned)
 	list = append(list, more...)
+	if err == nil {
+		more, err = e.silenceFindings(r, st.PID)
+		list = append(list, more...)
+	}
 	return append(list, listenFinding(st.PID, r.Name, p)), err
 }
 
@@ -119,6 +124,19 @@ func dropFindings(endpoints []bridge.Endpoint) ([]Finding, error) {
 			}
 		}
 		list = append(list, f)
+	}
+	return list, err
+}
+
+// silenceFindings say that a container gets no answers to its questions for names.
+func (e *Engine) silenceFindings(r container.Record, pid int) (list []Finding, err error) {
+	for _, endpoint := range r.Endpoints {
+		found, silenceErr := e.silence(r.ID, pid, endpoint)
+		err = errors.Join(err, silenceErr)
+		for _, s := range found {
+			list = append(list, Finding{Bad: true, Text: fmt.Sprintf("nobody answers its questions for names at %s, in network %s: chain %s drops what no rule there accepts", endpoint.Resolver, endpoint.Network, s.chain),
+				Do: []string{s.letAsk}})
+		}
 	}
 	return list, err
 }

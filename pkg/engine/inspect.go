@@ -118,7 +118,7 @@ func inspectedNetworks(r container.Record, st container.State) InspectedNetworks
 	if len(r.Endpoints) == 0 {
 		n.Networks[r.Config.Namespaces.Network] = InspectedEndpoint{}
 	}
-	for _, p := range r.Published {
+	for _, p := range r.Reached() {
 		key := fmt.Sprintf("%d/%s", p.Port, p.Protocol)
 		if n.Ports[key] == nil {
 			n.Ports[key] = []InspectedPort{}

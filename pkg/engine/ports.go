@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -132,6 +133,9 @@ func portText(p container.Port) string {
 // listening looks whether a program of the host has a port: then it is an error that says
 // which.
 func listening(p container.Port) error {
+	if forAll(p.HostIP) {
+		return fmt.Errorf("port %s of the host: the address is for all machines of a network, and none of the host's own: %w", portText(p), syscall.EADDRNOTAVAIL)
+	}
 	address := net.JoinHostPort(p.HostIP, strconv.Itoa(int(p.HostPort)))
 	var err error
 	switch p.Protocol {
@@ -153,6 +157,32 @@ func listening(p container.Port) error {
 		return fmt.Errorf("port %s of the host: the host has no such address: %w", portText(p), err)
 	}
 	return err
+}
+
+// forAll reports whether an address is for more than one machine: a program may listen there, but no connection has it.
+func forAll(address string) bool {
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return false
+	}
+	if a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return true
+	}
+	own, _ := net.InterfaceAddrs() // who has none has no broadcast address either
+	broadcast := false
+	for _, o := range own {
+		n, ok := o.(*net.IPNet)
+		if !ok || n.IP.To4() == nil {
+			continue
+		}
+		ones, bits := n.Mask.Size()
+		if ip, _ := netip.AddrFromSlice(n.IP.To4()); ip == a {
+			return false
+		} else if p := netip.PrefixFrom(ip, ones); bits == 32 && ones < 31 && p.Contains(a) && (!p.Contains(a.Next()) || !p.Contains(a.Prev())) {
+			broadcast = true
+		}
+	}
+	return broadcast
 }
 
 // portHolder says which process has a port.

@@ -4,16 +4,20 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/monitor"
+	"github.com/containr/containr/pkg/network/apply"
 	"github.com/containr/containr/pkg/resolver"
 )
 
@@ -45,7 +49,62 @@ func (e *Engine) tellNames(ctx context.Context, record container.Record, pid int
 	if err := resolver.Write(e.run, entry); err != nil {
 		return err
 	}
-	return r.Look(ctx, asked)
+	if err := r.Look(ctx, asked); err != nil {
+		return err
+	}
+	return e.warnOfSilence(record, pid)
+}
+
+// answerPatience is how long an answer of the resolver, which takes less than a millisecond, is waited for.
+const answerPatience = 500 * time.Millisecond
+
+// silenced is a chain of somebody else that keeps a container's questions for names from the resolver.
+type silenced struct {
+	chain string
+	// letAsk is the rule there that lets the network's containers ask.
+	letAsk string
+}
+
+// silence lists what keeps a container from asking for names in a network, if it gets no answer.
+func (e *Engine) silence(id string, pid int, endpoint container.Endpoint) ([]silenced, error) {
+	gateway, err := netip.ParseAddr(endpoint.Resolver)
+	if err != nil {
+		return nil, nil // nobody answers there
+	}
+	chains, err := apply.DroppingInput()
+	if err != nil || len(chains) == 0 {
+		return nil, err
+	}
+	answered, err := apply.Answered(pid, gateway, id[:12], answerPatience)
+	if err != nil || answered {
+		return nil, err
+	}
+	store, err := e.networks()
+	if err != nil {
+		return nil, err
+	}
+	n, err := store.Get(endpoint.Network)
+	var list []silenced
+	for _, c := range chains {
+		list = append(list, silenced{c.Chain + " of table " + c.Family + " " + c.Table,
+			fmt.Sprintf("nft insert rule %s %s %s iifname %s udp dport 53 accept", c.Family, c.Table, c.Chain, n.Bridge)})
+	}
+	return list, err
+}
+
+// warnOfSilence says that a container cannot ask for names, since the host's firewall is in the way.
+func (e *Engine) warnOfSilence(record container.Record, pid int) error {
+	for _, endpoint := range record.Endpoints {
+		found, err := e.silence(record.ID, pid, endpoint)
+		if err != nil {
+			return err
+		}
+		for _, s := range found {
+			slog.Warn("the container's questions for names may be thrown away by the host's firewall: there is no answer", "container", record.Name,
+				"network", endpoint.Network, "server", endpoint.Resolver, "chain", s.chain, "hint", s.letAsk)
+		}
+	}
+	return nil
 }
 
 // entryOf is what the resolver has to know of a container, and where it is asked.

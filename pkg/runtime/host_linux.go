@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -244,14 +245,20 @@ func removeDir(path string) error {
 	}
 }
 
-// undoAll makes all inverses, as far as possible, and returns the errors.
+// undoAll makes all inverses, as far as possible, and returns the errors. The kernel takes its time with network devices,
+// some 20 ms in which it does nothing but wait until nobody looks at one any more; the rest goes on meanwhile, as nothing
+// depends on when a device goes.
 func (a Actions) undoAll(calls []plan.Call) error {
-	var errs []error
-	for _, c := range calls {
-		if err := a.undo(c); err != nil {
-			errs = append(errs, err)
+	errs := make([]error, len(calls))
+	var links sync.WaitGroup
+	for i, c := range calls {
+		if _, isLink := c.(linux.DeleteLink); isLink {
+			links.Go(func() { errs[i] = a.undo(c) })
+		} else {
+			errs[i] = a.undo(c)
 		}
 	}
+	links.Wait()
 	return errors.Join(errs...)
 }
 

@@ -238,7 +238,7 @@ func TestWayOut(t *testing.T) {
 	before := d.host.State()
 	d.containr("network", "create", "out")
 	d.containr("network", "create", "--internal", "in")
-	d.containr("network", "create", "-o", "com.docker.network.bridge.enable_icc=false", "--subnet", "10.3.0.0/24", "apart")
+	d.containr("network", "create", "--icc=false", "--subnet", "10.3.0.0/24", "apart")
 	if out, err := d.command("run", "--rm", "--network", "out", "base", "ping", "-c", "1", "-W", "30", "192.0.2.2"); err != nil {
 		t.Errorf("the neighbour: %v\n%s", err, out)
 	}

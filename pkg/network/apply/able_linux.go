@@ -9,6 +9,7 @@ import (
 	"github.com/containr/containr/internal/nft"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/host/parts"
 	"github.com/containr/containr/pkg/network/bridge"
 )
 
@@ -33,9 +34,9 @@ func Unable(f *host.Facts, link string) string {
 	if err := unix.Uname(&u); err != nil {
 		return fmt.Sprintf("uname: %v", err)
 	}
-	parts := host.ReadKernelParts(unix.ByteSliceToString(u.Release[:]))
+	kernel := parts.Read(unix.ByteSliceToString(u.Release[:]))
 	for _, p := range []struct{ name, option string }{{"bridge", "CONFIG_BRIDGE"}, {"veth", "CONFIG_VETH"}} {
-		if parts.Presence(p.name, p.option) == host.Absent {
+		if kernel.Presence(p.name, p.option) == parts.Absent {
 			return fmt.Sprintf("the kernel has no %s", p.name)
 		}
 	}

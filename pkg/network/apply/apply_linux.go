@@ -14,7 +14,9 @@ package apply
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -138,6 +140,42 @@ func IsPublished(p bridge.Port) (bool, error) {
 func Dropping() ([]nft.BaseChain, error) {
 	chains, err := nft.Chains()
 	return slices.DeleteFunc(chains, func(c nft.BaseChain) bool { return !c.Forward || !c.Drops || c.Table == string(bridge.Table) }), err
+}
+
+// DroppingInput lists the chains of others that see what is for the host, and drop what they do not know.
+func DroppingInput() ([]nft.BaseChain, error) {
+	chains, err := nft.Chains()
+	return slices.DeleteFunc(chains, func(c nft.BaseChain) bool { return !c.Input || !c.Drops || c.Table == string(bridge.Table) }), err
+}
+
+// Answered reports whether a process, in its network, gets an answer of the name server at an address, to a question for a
+// name that need not exist. A server whose questions or answers are thrown away is waited for that long.
+func Answered(pid int, server netip.Addr, name string, patience time.Duration) (bool, error) {
+	fd := -1
+	err := sys.InNetworkOf(pid, func() (err error) {
+		family := unix.AF_INET
+		if server.Is6() {
+			family = unix.AF_INET6
+		}
+		fd, err = unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	var to unix.Sockaddr = &unix.SockaddrInet6{Port: 53, Addr: server.As16()}
+	if server.Is4() {
+		to = &unix.SockaddrInet4{Port: 53, Addr: server.As4()}
+	}
+	wait := unix.NsecToTimeval(patience.Nanoseconds())
+	question := append([]byte{0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, byte(len(name))}, name...) // id 1, recursion, one question, RFC 1035
+	question = append(question, 0, 0, 1, 0, 1)                                               // an address of class IN
+	if err := errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait), unix.Connect(fd, to), unix.Send(fd, question, 0)); err != nil {
+		return false, fmt.Errorf("name server %s: %w", server, err)
+	}
+	n, _, err := unix.Recvfrom(fd, make([]byte, 512), 0)
+	return err == nil && n > 0, nil
 }
 
 func findTable(c linux.NftTable) error {

@@ -110,6 +110,12 @@ func forwarding() []rule {
 		{"packets for the host", Table.BaseChain("deliver", nft.Hook{Type: "filter", Hook: "input", Priority: filter})},
 		{"answers to what the host has sent from 127.0.0.1", Table.Rule("deliver", nft.Established(), nft.Accept())},
 		{"what listens at 127.0.0.1 is for the host alone", Table.Rule("deliver", nft.FromInterfaces(bridges, false), nft.ToLoopback(), nft.Drop())},
+		{"what an internal network may say to the host", Table.Rule("deliver", nft.FromInterfaces(internal, true), nft.Accept())},
+		{"who has which address, and whether the host is there", Table.Rule("deliver", nft.IsProtocol("icmp"), nft.Accept())},
+		{"who has which address, and whether the host is there", Table.Rule("deliver", nft.IsProtocol("ipv6-icmp"), nft.Accept())},
+		{"questions for names", Table.Rule("deliver", nft.ToPort("udp", 53), nft.Accept())},
+		{"questions for names", Table.Rule("deliver", nft.ToPort("tcp", 53), nft.Accept())},
+		{"but no service of the host's", Table.Rule("deliver", nft.Drop())},
 	}
 }
 

@@ -1,4 +1,4 @@
-package host
+package parts
 
 import (
 	"bytes"
@@ -21,17 +21,17 @@ const (
 	Unknown Presence = "" // the kernel says nothing, and its configuration is nowhere
 )
 
-// KernelParts is what can be known of a kernel's parts without loading any.
-type KernelParts struct {
+// Kernel is what can be known of a kernel's parts without loading any.
+type Kernel struct {
 	// names are modules that are loaded, built in, or can be loaded.
 	names map[string]bool
 	// config is the text of its configuration, empty if it is nowhere.
 	config string
 }
 
-// ReadKernelParts looks for the parts of the running kernel, of this release.
-func ReadKernelParts(release string) KernelParts {
-	k := KernelParts{names: map[string]bool{}}
+// Read looks for the parts of the running kernel, of this release.
+func Read(release string) Kernel {
+	k := Kernel{names: map[string]bool{}}
 	for _, name := range namesIn("/sys/module") {
 		k.names[name] = true
 	}
@@ -43,7 +43,7 @@ func ReadKernelParts(release string) KernelParts {
 }
 
 // addModules reads lines such as "kernel/net/bridge/bridge.ko.xz: kernel/net/llc/llc.ko.xz".
-func (k KernelParts) addModules(text string) {
+func (k Kernel) addModules(text string) {
 	for line := range strings.Lines(text) {
 		path, _, _ := strings.Cut(strings.TrimSpace(line), ":")
 		name, _, isModule := strings.Cut(filepath.Base(path), ".ko")
@@ -76,10 +76,10 @@ func readConfig(release string) string {
 }
 
 // Loadable reports whether a module is there.
-func (k KernelParts) Loadable(name string) bool { return k.names[name] }
+func (k Kernel) Loadable(name string) bool { return k.names[name] }
 
 // Presence says whether a part is there: a module of this name, or what the option of the configuration builds in.
-func (k KernelParts) Presence(name, option string) Presence {
+func (k Kernel) Presence(name, option string) Presence {
 	switch {
 	case k.names[name], strings.Contains(k.config, "\n"+option+"=y\n"):
 		return Present

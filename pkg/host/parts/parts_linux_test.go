@@ -1,9 +1,9 @@
-package host
+package parts
 
 import "testing"
 
-func TestKernelParts(t *testing.T) {
-	k := KernelParts{names: map[string]bool{}, config: "#\nCONFIG_BRIDGE=m\nCONFIG_VETH=y\n# CONFIG_TUN is not set\n"}
+func TestKernel(t *testing.T) {
+	k := Kernel{names: map[string]bool{}, config: "#\nCONFIG_BRIDGE=m\nCONFIG_VETH=y\n# CONFIG_TUN is not set\n"}
 	k.addModules("kernel/net/netfilter/nf_tables.ko.xz: kernel/net/netfilter/nfnetlink.ko.xz\nkernel/fs/over-lay.ko\n\n")
 	for name, c := range map[string]struct {
 		option string
@@ -16,7 +16,7 @@ func TestKernelParts(t *testing.T) {
 			t.Errorf("%s is %q, want %q", name, got, c.want)
 		}
 	}
-	if got := (KernelParts{}).Presence("tun", "CONFIG_TUN"); got != Unknown {
+	if got := (Kernel{}).Presence("tun", "CONFIG_TUN"); got != Unknown {
 		t.Errorf("of a silent kernel tun is %q", got)
 	}
 }
