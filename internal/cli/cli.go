@@ -42,6 +42,7 @@ import (
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/network/cni"
 )
 
 //go:generate go run ./gendocs ../../docs/cli ../../man
@@ -79,6 +80,9 @@ type globalFlags struct {
 	errorFormat string
 	offline     bool
 	snapshotter string
+	// networkBackend, cniConf and cniBin: see engine.Options.
+	networkBackend, cniConf string
+	cniBin                  []string
 }
 
 // Main runs the command line and returns the exit status. args do not hold the
@@ -289,6 +293,9 @@ func (g *globalFlags) bind(root *cobra.Command) {
 	f.BoolVarP(&g.debug, "debug", "D", false, "print what is done, step by step")
 	f.BoolVar(&g.offline, "offline", false, "ask no registry, as with CONTAINR_OFFLINE=1 in the environment")
 	f.StringVar(&g.snapshotter, "snapshotter", host.AutoSnapshotter, "give new containers their root file systems by `NAME`: auto, overlay, btrfs, native (copies)")
+	f.StringVar(&g.networkBackend, "network-backend", engine.BackendBuiltin, "have networks made by `NAME`: builtin, or cni, by plugins; --network cni:NAME always means the latter")
+	f.StringVar(&g.cniConf, "cni-conf-dir", cni.DefaultConf, "find the networks of plugins in `DIR`")
+	f.StringArrayVar(&g.cniBin, "cni-bin-dir", cni.DefaultBin, "find plugins in `DIR`")
 	f.StringVar(&g.logLevel, "log-level", "warn", "print messages from `LEVEL` on: debug, info (what happens to containers and images), warn, error")
 	f.StringVar(&g.logFormat, "log-format", "text", "print messages as `FORMAT`: text or json")
 	f.StringVar(&g.errorFormat, "error-format", "text", "print the error that ends the command as `FORMAT`: text or json, which has its code")
@@ -302,6 +309,9 @@ func (g *globalFlags) apply(w io.Writer) error {
 	}
 	if !slices.Contains(host.SnapshotterNames(), g.snapshotter) {
 		return usageErrorf("--snapshotter %s: use %s", g.snapshotter, strings.Join(host.SnapshotterNames(), ", "))
+	}
+	if !slices.Contains(engine.NetworkBackends(), g.networkBackend) {
+		return usageErrorf("--network-backend %s: use %s", g.networkBackend, strings.Join(engine.NetworkBackends(), " or "))
 	}
 	if g.errorFormat != "text" && g.errorFormat != "json" {
 		return usageErrorf("--error-format %s: use text or json", g.errorFormat)
@@ -342,8 +352,14 @@ func (p *Program) awaitCatching() {
 // undone if we were told to end.
 func (p *Program) engine() (*engine.Engine, error) {
 	p.awaitCatching()
+	o := engine.Options{Network: container.NetworkBridge, Offline: p.global.offline, Snapshotter: p.global.snapshotter, Waits: p.showWait,
+		NetworkBackend: p.global.networkBackend}
 	root, err := absolute(p.global.root)
-	return engine.New(engine.Options{
-		Root: root, Network: container.NetworkBridge, Offline: p.global.offline, Snapshotter: p.global.snapshotter, Waits: p.showWait,
-	}), err
+	conf, confErr := absolute(p.global.cniConf)
+	o.Root, o.CNIConf, err = root, conf, errors.Join(err, confErr)
+	for _, dir := range p.global.cniBin {
+		bin, binErr := absolute(dir)
+		o.CNIBin, err = append(o.CNIBin, bin), errors.Join(err, binErr)
+	}
+	return engine.New(o), err
 }

@@ -26,6 +26,7 @@ import (
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/monitor"
+	"github.com/containr/containr/pkg/network/cni"
 	"github.com/containr/containr/pkg/networks"
 	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/registry/credential"
@@ -192,6 +193,12 @@ var hints = []struct {
 	{engine.ErrNoPortsThere, "ports are published in networks of the driver bridge; `containr network connect` connects a container with one"},
 	{engine.ErrConnected, "`containr network inspect` shows who is in it"},
 	{networks.ErrInUse, "`containr network inspect` shows who is in it; `containr rm` removes a container, `containr network disconnect` takes it out"},
+	{cni.ErrNoPlugin, "`apt-get install containernetworking-plugins` brings the usual ones to /usr/lib/cni; --cni-bin-dir names another directory"},
+	{cni.ErrNotFound, "`containr network ls --filter driver=cni` lists those that there are; --cni-conf-dir names another directory"},
+	{cni.ErrInvalid, "the form is that of https://www.cni.dev/docs/spec/"},
+	{cni.ErrVersion, "the file's cniVersion has to be one that containr and all its plugins know: `echo '{\"cniVersion\":\"1.0.0\"}' | CNI_COMMAND=VERSION PLUGIN` asks a plugin"},
+	{cni.ErrNoCapability, "chain a plugin that can, with \"capabilities\": {NAME: true}: portmap has portMappings, bandwidth has bandwidth, bridge and tuning have mac, host-local has ips"},
+	{cni.ErrAnnotation, "NAME, NAME@INTERFACE,NAME..., or JSON: [{\"name\": NAME, \"interface\": NAME, \"ips\": [ADDRESS/BITS]}]"},
 	{engine.ErrNoNames, "`containr network create` makes a network in which containers have names"},
 	{resolver.ErrPort, "let that name server listen at the addresses of its own alone (dnsmasq: bind-interfaces), or make the network with --disable-dns"},
 	{networks.ErrOverlap, "choose another --subnet, or leave the choice to containr"},

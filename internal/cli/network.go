@@ -31,7 +31,7 @@ func (p *Program) networkCommand() *cobra.Command {
 		RunE: groupOfCommands,
 	}
 	cmd.AddCommand(p.networkCreateCommand(), p.networkListCommand(), p.networkInspectCommand(), p.networkRemoveCommand(),
-		p.networkPruneCommand(), p.networkReloadCommand(), p.networkDoctorCommand(), p.networkConnectCommand(), p.networkDisconnectCommand())
+		p.networkPruneCommand(), p.networkReloadCommand(), p.networkDoctorCommand(), p.networkCheckCommand(), p.networkConnectCommand(), p.networkDisconnectCommand())
 	return cmd
 }
 
@@ -278,6 +278,17 @@ func (p *Program) networkListCommand() *cobra.Command {
 					rows = append(rows, rowOfNetwork(n, full))
 				}
 			}
+			plugins, err := pluginNetworks(cmd.Context(), e)
+			if err != nil {
+				return err
+			}
+			for _, n := range plugins {
+				if f.Exactly("driver", n.Driver) && f.Labels("label", n.Labels) &&
+					f.Any("id", func(v string) bool { return strings.HasPrefix(n.ID, v) }) &&
+					f.Any("name", func(v string) bool { return strings.Contains(n.Name, v) }) {
+					rows = append(rows, rowOfPlugins(n, full))
+				}
+			}
 			if quiet && format == "" {
 				for _, r := range rows {
 					fmt.Fprintln(p.Out, r.ID)
@@ -335,6 +346,8 @@ type inspectedNetwork struct {
 	Labels     map[string]string
 	// Bridge is the device on the host.
 	Bridge string
+	// CNI is there if plugins make the network.
+	CNI *pluginNetwork `json:",omitempty"`
 }
 
 type inspectedSubnet struct {
@@ -395,6 +408,15 @@ func (p *Program) networkInspectCommand() *cobra.Command {
 			found := []inspectedNetwork{}
 			var failures []error
 			for _, name := range args {
+				if strings.HasPrefix(name, container.CNIPrefix) {
+					n, err := inspectPluginNetwork(cmd.Context(), e, name)
+					if err != nil {
+						failures = append(failures, err)
+						continue
+					}
+					found = append(found, n)
+					continue
+				}
 				n, records, err := e.Network(cmd.Context(), name)
 				if err != nil {
 					failures = append(failures, err)

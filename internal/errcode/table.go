@@ -19,6 +19,7 @@ import (
 	"github.com/containr/containr/pkg/logs/forward"
 	"github.com/containr/containr/pkg/monitor"
 	"github.com/containr/containr/pkg/network/apply"
+	"github.com/containr/containr/pkg/network/cni"
 	"github.com/containr/containr/pkg/networks"
 	"github.com/containr/containr/pkg/plan/planjson"
 	"github.com/containr/containr/pkg/plan/shell"
@@ -205,6 +206,30 @@ var table = []Entry{
 		Reasons: []string{"a name server of the host listens at all of its addresses, also at those that it will get"},
 		Do: []string{"Let that name server listen at the addresses of its own alone: bind-interfaces is dnsmasq's word for it.",
 			"`containr network create --disable-dns` makes a network whose containers have no names."}},
+	{Code: "CTR-1095", Sentinel: cni.ErrNotFound, Name: "pkg/network/cni.ErrNotFound", Title: "no such CNI network",
+		Cause:   "A network whose name begins with cni: is a file in /etc/cni/net.d, or the directory of --cni-conf-dir, and no file there has this name in it.",
+		Reasons: []string{"the name is that in the file, not that of the file", "a file could not be read: the message says which"},
+		Do:      []string{"`containr network ls --filter driver=cni` lists those that there are."}},
+	{Code: "CTR-1096", Sentinel: cni.ErrInvalid, Name: "pkg/network/cni.ErrInvalid", Title: "not a CNI network",
+		Cause: "A file in the directory of CNI networks is not what the specification says. The message has its line.",
+		Do:    []string{"Mend the file, or move it away: names that end in .conf, .conflist and .json are read."}},
+	{Code: "CTR-1097", Sentinel: cni.ErrVersion, Name: "pkg/network/cni.ErrVersion", Title: "unknown version of CNI",
+		Cause:   "The file of a network says a version of the specification that containr, or one of the plugins, does not know.",
+		Reasons: []string{"the plugins are older than the file: Debian 12's know versions up to 1.0.0"},
+		Do:      []string{"Write a version into the file that all know, such as 1.0.0."}},
+	{Code: "CTR-1098", Sentinel: cni.ErrNoPlugin, Name: "pkg/network/cni.ErrNoPlugin", Title: "no such CNI plugin",
+		Cause: "The file of a network names a program that is in none of the directories of plugins.",
+		Do:    []string{"`apt-get install containernetworking-plugins` installs the usual ones.", "--cni-bin-dir names another directory."}},
+	{Code: "CTR-1099", Sentinel: cni.ErrNoCapability, Name: "pkg/network/cni.ErrNoCapability", Title: "none of the network's plugins can do that",
+		Cause:   "A port, an address, a name or a limit of bandwidth is asked for, and no plugin of the network takes such an argument, or it gave something else.",
+		Reasons: []string{"the file does not say which capabilities a plugin has"},
+		Do:      []string{"Add a plugin that can, such as portmap, and say so: `\"capabilities\": {\"portMappings\": true}`."}},
+	{Code: "CTR-1100", Sentinel: cni.ErrPlugin, Name: "pkg/network/cni.ErrPlugin", Title: "a CNI plugin failed",
+		Cause: "A plugin said that it could not do what it was told. The message has its words; what it had done by then was undone.",
+		Do:    []string{"`containr explain run` prints how the plugins are called.", "`containr network check` asks them how the network is."}},
+	{Code: "CTR-1101", Sentinel: cni.ErrAnnotation, Name: "pkg/network/cni.ErrAnnotation", Title: "an annotation about networks is not understood",
+		Cause: "k8s.v1.cni.cncf.io/networks is a list of names, NAME@INTERFACE, or JSON; the rates of kubernetes.io/ingress-bandwidth and egress-bandwidth are such as 10M.",
+		Do:    []string{"Compare it with the chapter on networks."}},
 	{Code: "CTR-1086", Sentinel: engine.ErrNoNames, Name: "pkg/engine.ErrNoNames", Title: "nobody answers for names in this network",
 		Cause: "An alias was asked for in the network that needs not be made, or in one that was made with --disable-dns.",
 		Do:    []string{"Make a network with `containr network create`: its containers find each other by name."}},

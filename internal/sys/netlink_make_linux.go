@@ -140,7 +140,7 @@ func (r *Route) AddOwnAddress(index int, local string, prefix int) error {
 
 // AddDefaultRoute sends what has no other route to a gateway, 4 or 16 bytes, through a
 // device; to whom it may concern there if all of them are 0.
-func (r *Route) AddDefaultRoute(index int, gateway string) error {
+func (r *Route) AddDefaultRoute(index int, gateway string, replace bool) error {
 	body := make([]byte, unix.SizeofRtMsg)
 	body[0] = unix.AF_INET
 	if len(gateway) == 16 {
@@ -153,7 +153,11 @@ func (r *Route) AddDefaultRoute(index int, gateway string) error {
 		body[6] = unix.RT_SCOPE_LINK
 	}
 	body = attribute(body, unix.RTA_OIF, u32(index))
-	return r.ask(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, body, nil)
+	how := uint16(unix.NLM_F_EXCL)
+	if replace {
+		how = unix.NLM_F_REPLACE
+	}
+	return r.ask(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|how|unix.NLM_F_ACK, body, nil)
 }
 
 // DeleteLink deletes a device by its name, and reports whether there was one.

@@ -82,8 +82,12 @@ func ParsePlug(s string) (Plug, error) {
 	}
 	var p Plug
 	parts := s
-	if name, rest, ok := strings.Cut(s, ":"); ok && !strings.Contains(name, "=") {
+	own, plugins := strings.CutPrefix(s, CNIPrefix)
+	if name, rest, ok := strings.Cut(own, ":"); ok && !strings.Contains(name, "=") {
 		p.Network, parts = name, rest
+		if plugins {
+			p.Network = CNIPrefix + name
+		}
 	}
 	for part := range strings.SplitSeq(parts, ",") {
 		key, value, _ := strings.Cut(part, "=")

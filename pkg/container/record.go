@@ -47,6 +47,8 @@ type Record struct {
 	// host that lead to it, each with one HostPort.
 	Endpoints []Endpoint `json:"endpoints,omitempty"`
 	Published []Port     `json:"published,omitempty"`
+	// Attachments are where plugins connect it with networks.
+	Attachments []Attachment `json:"attachments,omitempty"`
 	// Spec is what was decided. It is a file of its own, spec.json, as other
 	// tools read it.
 	Spec *specs.Spec `json:"-"`

@@ -82,6 +82,11 @@ type Options struct {
 	Snapshotter string
 	// Waits, if set, is told when a registry keeps us waiting, of several requests at a time. It must not block.
 	Waits func(registry.Wait)
+	// NetworkBackend says who makes networks whose names do not say so, one of NetworkBackends; empty is builtin.
+	NetworkBackend string
+	// CNIConf is the directory of networks that plugins make, and CNIBin are those of plugins; empty are the usual places.
+	CNIConf string
+	CNIBin  []string
 	// Monitor is the program that looks after detached containers. Empty looks for
 	// containr-monitor in the same places.
 	Monitor string

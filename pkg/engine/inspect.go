@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -190,18 +191,20 @@ type InspectedHostConfig struct {
 	CgroupnsMode    string
 	DNS             []string `json:"Dns"`
 	// DeviceRequests are devices by name.
-	DeviceRequests    []InspectedDevices `json:",omitempty"`
-	ExtraHosts        []string
-	GroupAdd          []string
-	IpcMode           string
-	OomScoreAdj       int
-	PidMode           string
-	Privileged        bool
-	ReadonlyRootfs    bool
-	UTSMode           string
-	UsernsMode        string
-	ShmSize           int64
-	Sysctls           map[string]string
+	DeviceRequests []InspectedDevices `json:",omitempty"`
+	ExtraHosts     []string
+	GroupAdd       []string
+	IpcMode        string
+	OomScoreAdj    int
+	PidMode        string
+	Privileged     bool
+	ReadonlyRootfs bool
+	UTSMode        string
+	UsernsMode     string
+	ShmSize        int64
+	Sysctls        map[string]string
+	// Annotations are those that were given, and what came of the networks that they ask for.
+	Annotations       map[string]string `json:",omitempty"`
 	Init              bool
 	CPUShares         int64 `json:"CpuShares"`
 	Memory            int64
@@ -281,6 +284,9 @@ func (e *Engine) InspectContainer(ctx context.Context, r InspectContainerRequest
 		dir = home.layer(record.ID)
 	}
 	i := inspection(record, st)
+	if err := e.inspectAttachments(i, record, st); err != nil {
+		return nil, err
+	}
 	i.ResolvConfPath, i.HostnamePath, i.HostsPath = filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
 	if i.HostConfig.LogConfig.Type != logs.None {
 		i.LogPath = filepath.Join(monitor.LogDir(e.root, record.ID), logs.FileName)
@@ -373,7 +379,7 @@ func inspectedHost(c container.Config) InspectedHostConfig {
 	h := InspectedHostConfig{NetworkMode: c.Namespaces.Network, AutoRemove: c.AutoRemove, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
 		CgroupnsMode: c.Namespaces.Cgroup, DNS: c.DNS.Servers, GroupAdd: c.GroupAdd, IpcMode: c.Namespaces.IPC, PidMode: c.Namespaces.PID,
 		Privileged: c.Privileged, ReadonlyRootfs: c.ReadOnly, UTSMode: c.Namespaces.UTS, UsernsMode: c.Namespaces.User, ShmSize: c.ShmSize,
-		Sysctls: c.Sysctls, Init: c.Init, CgroupParent: c.CgroupParent}
+		Sysctls: c.Sysctls, Annotations: maps.Clone(c.Annotations), Init: c.Init, CgroupParent: c.CgroupParent}
 	l := c.Resources
 	h.CPUShares, h.Memory, h.NanoCPUs, h.CPUPeriod, h.CPUQuota = l.CPUShares, l.Memory, l.NanoCPUs, l.CPUPeriod, l.CPUQuota
 	h.CpusetCpus, h.CpusetMems, h.MemoryReservation, h.MemorySwap, h.PidsLimit = l.CPUs, l.MemoryNodes, l.MemoryReservation, l.MemorySwap, l.Pids

@@ -29,8 +29,14 @@ import (
 
 // plug gives the container addresses in its networks, and ports of the host. They are its
 // own until unplug, or until there is no such container.
-func (e *Engine) plug(ctx context.Context, p *prepared) error {
+func (e *Engine) plug(ctx context.Context, p *prepared) (err error) {
+	if p.attachments, err = e.attach(p.config); err != nil {
+		return err
+	}
 	for i, plug := range p.config.Networks {
+		if _, plugins := plug.CNINetwork(); plugins {
+			continue
+		}
 		endpoint, err := e.lease(ctx, p.place.ID, i, plug)
 		if err != nil {
 			return err
@@ -358,11 +364,6 @@ func (e *Engine) restoreForwarding() error {
 func (e *Engine) connect(req *runtime.CreateRequest, endpoints []container.Endpoint, published []container.Port) (err error) {
 	req.Network, err = e.networkSteps(endpoints, published)
 	return err
-}
-
-// actions make the steps of networks.
-func actions() runtime.Actions {
-	return runtime.Actions{Do: new(apply.Kernel).Do, Undo: apply.Undo, Read: apply.Read}
 }
 
 // NetworkRequest asks for a network.

@@ -44,6 +44,7 @@ type prepared struct {
 	spec        *specs.Spec
 	endpoints   []container.Endpoint
 	published   []container.Port
+	attachments []container.Attachment
 	contents    map[string]container.Content
 	held        []*durable.Lock // on the volumes it uses
 	volumes     []string        // those that were made for it
@@ -62,6 +63,9 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 		}
 	}
 	if c.Mounts, err = e.mountsFrom(ctx, c); err != nil {
+		return nil, err
+	}
+	if c, err = e.preferBackend(c); err != nil {
 		return nil, err
 	}
 	if machine.Network, err = e.defaultNetwork(c); err != nil {
@@ -448,7 +452,7 @@ func (e *Engine) seccomp(file string) (func([]string) (*specs.LinuxSeccomp, erro
 // record is what is kept about the container.
 func (p *prepared) record() (container.Record, error) {
 	r := container.Record{Created: time.Now().UTC(), Config: p.config, Chain: string(p.chain), Snapshotter: string(p.driver), Spec: p.spec,
-		Endpoints: p.endpoints, Published: p.published}
+		Endpoints: p.endpoints, Published: p.published, Attachments: p.attachments}
 	var img v1.ImageConfig
 	if p.image != nil {
 		img, r.ConfigDigest = p.image.Config.Config, p.image.ConfigDigest.String()

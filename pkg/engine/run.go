@@ -418,7 +418,10 @@ func (x *execution) createRequest(spec *specs.Spec) (*runtime.CreateRequest, err
 			return nil, err
 		}
 	}
-	return req, x.connect(req, x.record.Endpoints, x.record.Published)
+	if err := x.connect(req, x.record.Endpoints, x.record.Published); err != nil {
+		return nil, err
+	}
+	return req, x.connectPlugins(req, x.record.Endpoints, x.record.Attachments, x.record.Published)
 }
 
 // lookAtConsole takes a copy of the terminal's master end, which was sent before the

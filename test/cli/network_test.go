@@ -266,7 +266,9 @@ func TestWayOut(t *testing.T) {
 }
 
 // seenFrom has a container in the network out talk to the neighbour, and returns the address that he sees.
-func (d *desk) seenFrom(neighbour string) string {
+func (d *desk) seenFrom(neighbour string) string { return d.seenIn("out", neighbour) }
+
+func (d *desk) seenIn(network, neighbour string) string {
 	d.t.Helper()
 	var listener net.Listener
 	var err error
@@ -284,7 +286,7 @@ func (d *desk) seenFrom(neighbour string) string {
 		}
 		from <- seen
 	}()
-	if out, err := d.command("run", "--rm", "--network", "out", "base", "nc", "-w", "30", neighbour, "7000"); err != nil {
+	if out, err := d.command("run", "--rm", "--network", network, "base", "nc", "-w", "30", neighbour, "7000"); err != nil {
 		d.t.Errorf("the neighbour at %s: %v\n%s", neighbour, err, out)
 		listener.Close()
 	}

@@ -64,7 +64,7 @@ func (k *Kernel) Do(call plan.Call, regs map[plan.Reg]int) (int, error) {
 	case linux.FindLink:
 		return linkIn(regs[c.PID], c.Link)
 	case linux.AddRoute:
-		return 0, inside(regs[c.PID], func(r *sys.Route) error { return r.AddDefaultRoute(regs[c.Link], c.Gateway) })
+		return 0, inside(regs[c.PID], func(r *sys.Route) error { return r.AddDefaultRoute(regs[c.Link], c.Gateway, c.Replace) })
 	case linux.AddBridge:
 		return 0, here(func(r *sys.Route) error { return r.AddBridge(c.Link, c.MAC, c.MTU) })
 	case linux.AddLinkAddress:

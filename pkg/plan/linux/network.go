@@ -160,16 +160,21 @@ func (c DropLink) Text() string {
 
 // AddRoute sends what is for no network that the device with the index in Link is in, in
 // the network namespace of the process in PID, to a gateway: 4 or 16 bytes. If all are 0 it
-// goes to whoever is at the device.
+// goes to whoever is at the device. With Replace it takes the place of one that is there.
 type AddRoute struct {
 	PID, Link plan.Reg
 	Gateway   string
+	Replace   bool
 }
 
 func (AddRoute) Name() string { return "add_route" }
 
 func (c AddRoute) AppendArgs(dst []plan.Arg) []plan.Arg {
-	return append(dst, plan.Value(c.PID), plan.Value(c.Link), plan.Blob(c.Gateway))
+	dst = append(dst, plan.Value(c.PID), plan.Value(c.Link), plan.Blob(c.Gateway))
+	if c.Replace {
+		dst = append(dst, plan.String("replace"))
+	}
+	return dst
 }
 
 // Text is the action as a shell command.
@@ -178,7 +183,11 @@ func (c AddRoute) Text() string {
 	if strings.Trim(c.Gateway, "\x00") == "" {
 		via = ""
 	}
-	return "nsenter --target $" + string(c.PID) + " --net -- ip route add default" + via + " dev $" + string(c.Link)
+	verb := "add"
+	if c.Replace {
+		verb = "replace"
+	}
+	return "nsenter --target $" + string(c.PID) + " --net -- ip route " + verb + " default" + via + " dev $" + string(c.Link)
 }
 
 // FindLink asks for a device in the network namespace of the process in PID, by its name.

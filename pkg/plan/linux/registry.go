@@ -114,6 +114,14 @@ func Zero(kind string) plan.Call {
 		return Nft{}
 	case "NftDelete":
 		return NftDelete{}
+	case "PinNamespace":
+		return PinNamespace{}
+	case "UnpinNamespace":
+		return UnpinNamespace{}
+	case "CNI":
+		return CNI{}
+	case "CNIDelete":
+		return CNIDelete{}
 	case "NftCommit":
 		return NftCommit{}
 	case "OpenHost":

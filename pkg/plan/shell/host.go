@@ -233,6 +233,8 @@ func beyond(c plan.Call) error {
 	case linux.NftTable, linux.Nft, linux.NftCommit, linux.AddBridge, linux.AddLinkAddress, linux.AddVeth, linux.AddRoute, linux.FindLink,
 		linux.AddSubLink, linux.AddVLAN, linux.DropLink:
 		return errors.New("networks take ip(8) and nft(8), which are none of util-linux: their steps in the plan are the commands")
+	case linux.PinNamespace, linux.CNI:
+		return errors.New("the plugins of networks have their own needs: their steps in the plan are the commands")
 	case linux.SendListener:
 		return errors.New("the listener is a descriptor in another process, and no shell can take it from there")
 	}
