@@ -12,10 +12,12 @@ package main
 // might have something to do. That was a tenth of a run, and a sixth of a start or a
 // delete. A GOMAXPROCS that the caller has set comes after it, and Go takes the first.
 //
-// A timer slack of a millisecond: the thread that looks after the others (sysmon) sleeps
-// for 20 microseconds at a time. It slept 125 times in a run under strace, 12 times with
-// the slack, and often took the processor away from a system call that took a little longer, to no avail, since nobody
-// else wanted it. See internal/timerslack, which takes the slack back.
+// A timer slack of ten milliseconds: the thread that looks after the others (sysmon)
+// sleeps for 20 microseconds at a time, and up to ten milliseconds when there is nothing
+// to do. It slept 125 times in a run under strace, 12 times with a slack of a tenth of
+// this, and often took the processor away from a system call that took a little longer,
+// to no avail, since nobody else wanted it. See internal/timerslack, which takes the
+// slack back.
 //
 // A limit of three open files: Go opens files of its own before anything else, to learn
 // how large huge pages are and how many processors its control group may use. For the

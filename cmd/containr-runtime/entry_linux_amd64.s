@@ -27,7 +27,7 @@ slack:
 	MOVQ AX, github·com∕containr∕containr∕internal∕timerslack·original(SB)
 	MOVL $157, AX              // prctl(PR_SET_TIMERSLACK, 1 ms)
 	MOVL $29, DI
-	MOVL $1000000, SI
+	MOVL $10000000, SI
 	SYSCALL
 variable:
 	MOVQ 0(SP), CX

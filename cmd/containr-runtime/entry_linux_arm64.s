@@ -28,7 +28,7 @@ slack:
 	MOVD $github·com∕containr∕containr∕internal∕timerslack·original(SB), R4
 	MOVD R0, (R4)
 	MOVD $29, R0               // prctl(PR_SET_TIMERSLACK, 1 ms)
-	MOVD $1000000, R1
+	MOVD $10000000, R1
 	SVC
 
 variable:

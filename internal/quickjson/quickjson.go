@@ -334,15 +334,31 @@ func (d *decoder) count() (n int) {
 				n++
 			}
 		case '"':
-			for i++; i < len(d.text) && d.text[i] != '"'; i++ {
-				if d.text[i] == '\\' {
-					i++
-				}
-			}
+			i = d.quoted(i)
 		}
 		empty = false
 	}
 	return 0
+}
+
+// quoted finds the end of the string that begins at i: its last quotation mark, or the
+// end of the text. Most strings have no other mark in them.
+func (d *decoder) quoted(i int) int {
+	for {
+		n := strings.IndexByte(d.text[i+1:], '"')
+		if n < 0 {
+			return len(d.text)
+		}
+		begin := i + 1
+		i += n + 1
+		escapes := 0
+		for i-1-escapes >= begin && d.text[i-1-escapes] == '\\' {
+			escapes++
+		}
+		if escapes%2 == 0 {
+			return i
+		}
+	}
 }
 
 // any reads a value into an empty interface, as encoding/json does.
