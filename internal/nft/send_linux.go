@@ -14,7 +14,13 @@ const maxAnswer = 64 << 10
 
 // Transact sends messages as one transaction: the kernel makes all of it at once, or
 // nothing. The error is the first that the kernel found, an errno.
+//
+// Errors are answered whether asked for or not. An answer to each message that succeeds would overflow the socket's buffer,
+// which the kernel reports instead of anything else; so there is one, for the last.
 func Transact(messages ...string) error {
+	if len(messages) == 0 {
+		return nil
+	}
 	fd, err := open()
 	if err != nil {
 		return err
@@ -24,15 +30,34 @@ func Transact(messages ...string) error {
 	for i, m := range messages {
 		start := len(batch)
 		batch = append(batch, m...)
-		flags := binary.NativeEndian.Uint16(batch[start+6:])
-		binary.NativeEndian.PutUint16(batch[start+6:], flags|flagAck)
+		if i == len(messages)-1 {
+			flags := binary.NativeEndian.Uint16(batch[start+6:])
+			binary.NativeEndian.PutUint16(batch[start+6:], flags|flagAck)
+		}
 		binary.NativeEndian.PutUint32(batch[start+8:], uint32(i+1))
 	}
 	batch = frame(batch, batchEnd, uint32(len(messages)+1))
+	if err := roomFor(fd, len(batch), len(messages)); err != nil {
+		return err
+	}
 	if err := unix.Sendto(fd, batch, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("nftables: %w", err)
 	}
-	return awaitAll(fd, len(messages))
+	return awaitAll(fd, 1)
+}
+
+// roomFor makes a socket's buffers large enough for a batch, and for an error about each of its messages.
+func roomFor(fd, bytes, messages int) error {
+	const usual, answer = 128 << 10, 1 << 10 // what every kernel gives at least; an answer with what the kernel needs to keep it
+	for option, size := range map[int]int{unix.SO_SNDBUFFORCE: 2 * bytes, unix.SO_RCVBUFFORCE: messages * answer} {
+		if size <= usual {
+			continue
+		}
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, size); err != nil {
+			return fmt.Errorf("nftables: a buffer of %d bytes: %w", size, err)
+		}
+	}
+	return nil
 }
 
 // Exists reports whether there is the table.

@@ -288,3 +288,25 @@ func descriptors(t *testing.T) int {
 	}
 	return len(entries)
 }
+
+// Thousands of messages are one transaction, and the first error of thousands is told.
+func TestManyAtOnce(t *testing.T) {
+	testkit.RequireNft(t)
+	n := testkit.NewNetNS(t)
+	in := inputOf()
+	in.Ports = nil
+	for i := range 5000 {
+		in.Ports = append(in.Ports, bridge.Port{To: in.Endpoints[0].Addresses[i%2].Addr(), Protocol: "tcp", HostPort: uint16(10000 + i/2), Container: uint16(i/2 + 1)})
+	}
+	k := new(Kernel)
+	if err := perform(n, k, bridge.Connect(in), container(t, n)); err != nil {
+		t.Fatal(err)
+	}
+	count := func() int { return strings.Count(n.Run("nft", "list", "table", "inet", "containr"), "tcp . ") }
+	if got := count(); got != 5000 {
+		t.Errorf("%d ports are published, want 5000", got)
+	}
+	if err := perform(n, k, bridge.Publish(in.Ports), 0); err != unix.EEXIST {
+		t.Errorf("the same ports once more: error %v, want EEXIST", err)
+	}
+}
