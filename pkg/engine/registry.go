@@ -118,7 +118,7 @@ func (e *Engine) pullInto(ctx context.Context, images *image.Store, ref image.Re
 		return nil, err
 	}
 	return registry.Pull(ctx, registry.PullRequest{
-		Access: access, Ref: ref, Store: images, Platform: platform, AllPlatforms: r.AllPlatforms, Layer: layer, Progress: r.Progress,
+		Access: access, Ref: ref, Store: images, Platform: platform, AllPlatforms: r.AllPlatforms, Layer: layer, LayerChecks: true, Progress: r.Progress,
 	})
 }
 

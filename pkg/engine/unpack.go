@@ -34,7 +34,7 @@ func (e *Engine) newUnpacker() (*unpacker, error) {
 	return &unpacker{snapshots: snapshots, known: known, staged: map[digest.Digest]*snapshot.Staged{}}, err
 }
 
-// layer extracts one layer. A layer that can only be extracted on top of its
+// layer extracts one layer, which has its digest if it is extracted. A layer that can only be extracted on top of its
 // parents is left for unpack.
 func (u *unpacker) layer(ctx context.Context, l image.Layer, r io.Reader) error {
 	if _, ok := slices.BinarySearch(u.known, l.DiffID); ok {
@@ -92,7 +92,7 @@ func unpackStored(ctx context.Context, snapshots *snapshot.Store, images *image.
 	for _, l := range img.Layers {
 		layers = append(layers, snapshot.Layer{
 			DiffID: l.DiffID,
-			Open:   func(context.Context) (io.ReadCloser, error) { return l.Open(images, image.Limits{}) },
+			Open:   func(context.Context) (io.ReadCloser, error) { return l.OpenUnchecked(images, image.Limits{}) },
 		})
 	}
 	return snapshots.Unpack(ctx, layers, nil)

@@ -57,6 +57,21 @@ func (l Layer) Open(s *Store, limits Limits) (io.ReadCloser, error) {
 	return r, nil
 }
 
+// OpenUnchecked is Open for a reader who holds the stream against the layer's diff id himself, see
+// [NewUncheckedLayerReader].
+func (l Layer) OpenUnchecked(s *Store, limits Limits) (io.ReadCloser, error) {
+	f, err := s.OpenBlob(l.Descriptor)
+	if err != nil {
+		return nil, err
+	}
+	r, err := NewUncheckedLayerReader(f, limits)
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
 // NewLayerReader returns the tar stream in a layer's blob, which may be compressed
 // by gzip or zstd or not at all (the content tells, not the media type). Its end
 // is io.EOF only if the stream has the digest diffID; otherwise it is an error
@@ -73,6 +88,27 @@ func NewLayerReader(blob io.ReadCloser, diffID digest.Digest, limits Limits) (io
 		return nil, fmt.Errorf("layer %s: %w", diffID, err)
 	}
 	return &layerReader{decompressor: r, blob: blob, diffID: diffID, hash: diffID.Algorithm().Hash()}, nil
+}
+
+// NewUncheckedLayerReader is NewLayerReader for a reader who holds the stream against the layer's diff id himself, as
+// pkg/snapshot does: to hash it twice would cost as much time again.
+func NewUncheckedLayerReader(blob io.ReadCloser, limits Limits) (io.ReadCloser, error) {
+	r, err := newDecompressor(blob, limits)
+	if err != nil {
+		return nil, fmt.Errorf("layer: %w", err)
+	}
+	return &uncheckedReader{decompressor: r, blob: blob}, nil
+}
+
+// uncheckedReader closes the blob with the decompressor.
+type uncheckedReader struct {
+	*decompressor
+	blob io.Closer
+}
+
+func (r *uncheckedReader) Close() error {
+	r.decompressor.Close()
+	return r.blob.Close()
 }
 
 // layerReader verifies what a decompressor yields.

@@ -63,9 +63,9 @@ type applier struct {
 }
 
 // apply writes all entries of the archive.
-func (a *applier) apply(r *tar.Reader) error {
+func (a *applier) apply(r *entries) error {
 	for {
-		h, err := r.Next()
+		h, err := r.next()
 		if err == io.EOF {
 			return nil
 		}
@@ -97,7 +97,7 @@ func archiveError(err error) error {
 }
 
 // entry writes one entry.
-func (a *applier) entry(h *tar.Header, data io.Reader) error {
+func (a *applier) entry(h *tar.Header, data *entries) error {
 	if a.entries++; a.entries > a.limits.Entries {
 		return &LimitError{"Entries", a.limits.Entries}
 	}
@@ -169,7 +169,7 @@ func (a *applier) rootEntry(h *tar.Header) error {
 }
 
 // inode makes what the entry describes at base of d.
-func (a *applier) inode(d *safepath.Dir, base string, h *tar.Header, data io.Reader) error {
+func (a *applier) inode(d *safepath.Dir, base string, h *tar.Header, data *entries) error {
 	if h.Typeflag == tar.TypeLink {
 		return a.hardLink(d, base, h.Linkname)
 	}

@@ -1,7 +1,6 @@
 package snapshot
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -164,7 +163,7 @@ func (st *Staged) fill(ctx context.Context, diffID digest.Digest, r io.Reader, o
 }
 
 // applyArchive runs an applier to its end.
-func (st *Staged) applyArchive(in io.Reader, limits Limits, parent ChainID) error {
+func (st *Staged) applyArchive(in *stream, limits Limits, parent ChainID) error {
 	a := &applier{
 		layer:  st.layer,
 		limits: limits,
@@ -179,7 +178,7 @@ func (st *Staged) applyArchive(in io.Reader, limits Limits, parent ChainID) erro
 		}
 		defer a.lower.close()
 	}
-	err := a.apply(tar.NewReader(in))
+	err := a.apply(&entries{in: in})
 	st.Skipped = a.skipped
 	return err
 }

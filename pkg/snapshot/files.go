@@ -10,7 +10,7 @@ import (
 )
 
 // regular makes a file: four system calls for a small one that belongs to us.
-func (a *applier) regular(d *safepath.Dir, base string, m meta, h *tar.Header, data io.Reader) error {
+func (a *applier) regular(d *safepath.Dir, base string, m meta, h *tar.Header, data *entries) error {
 	if h.Size > a.limits.Bytes-a.bytes {
 		return &LimitError{"Bytes", a.limits.Bytes}
 	}
@@ -48,7 +48,7 @@ func isSparse(h *tar.Header) bool {
 const bufferSize = 256 << 10
 
 // fill copies size bytes of data to the new file fd.
-func (a *applier) fill(fd int, data io.Reader, size int64, sparse bool) error {
+func (a *applier) fill(fd int, data *entries, size int64, sparse bool) error {
 	if a.buf == nil {
 		a.buf = make([]byte, bufferSize)
 	}
@@ -57,14 +57,14 @@ func (a *applier) fill(fd int, data io.Reader, size int64, sparse bool) error {
 		write = pwriteSparse
 	}
 	for offset := int64(0); offset < size; {
-		n, err := io.ReadFull(data, a.buf[:min(size-offset, bufferSize)])
+		part, err := data.take(size-offset, a.buf)
 		if err != nil {
 			return archiveError(unexpected(err))
 		}
-		if err := write(fd, a.buf[:n], offset); err != nil {
+		if err := write(fd, part, offset); err != nil {
 			return err
 		}
-		offset += int64(n)
+		offset += int64(len(part))
 	}
 	if sparse {
 		return wrap("truncate", unix.Ftruncate(fd, size)) // it may end in a hole

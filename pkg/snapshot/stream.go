@@ -97,6 +97,39 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// peek returns the next n bytes, or nil if they are not all in one block, which at a multiple of n they are unless the
+// archive ends. They are valid until s is used again.
+func (s *stream) peek(n int) []byte {
+	if len(s.rest) == 0 && s.next() != nil || len(s.rest) < n {
+		return nil
+	}
+	return s.rest[:n]
+}
+
+// take returns at most n of the next bytes, and at least one if n is not zero. They are valid until s is used again.
+func (s *stream) take(n int64) ([]byte, error) {
+	for n > 0 && len(s.rest) == 0 {
+		if err := s.next(); err != nil {
+			return nil, err
+		}
+	}
+	taken := s.rest[:min(n, int64(len(s.rest)))]
+	s.rest = s.rest[len(taken):]
+	return taken, nil
+}
+
+// skip passes over n bytes.
+func (s *stream) skip(n int64) error {
+	for n > 0 {
+		taken, err := s.take(n)
+		if err != nil {
+			return err
+		}
+		n -= int64(len(taken))
+	}
+	return nil
+}
+
 // next gives the block back and takes the next one.
 func (s *stream) next() error {
 	if s.block != nil {

@@ -99,6 +99,7 @@ func requested(ts *testscript.TestScript, neg bool, args []string) {
 //	base:latest   the built-in image, for both architectures
 //	app:1         one small layer, which is no runnable image
 //	arm:latest    an image for linux/arm64 alone
+//	lied:1        an image whose configuration tells another digest of its layer
 func newRegistry(t *testing.T) *fakeregistry.Registry {
 	return newRegistryWith(t, fakeregistry.Options{})
 }
@@ -117,7 +118,25 @@ func newRegistryWith(t *testing.T, o fakeregistry.Options) *fakeregistry.Registr
 	r.PushManifest("base", "latest", base.index)
 	r.Push("app", "1", testimage.Build(testimage.Options{}))
 	r.PushIndex("arm", "latest", testimage.Build(testimage.Options{Platform: v1.Platform{OS: "linux", Architecture: "arm64"}}))
+	r.Push("lied", "1", liar())
 	return r
+}
+
+// liar is an image whose layer is what the manifest says, but not what the configuration says.
+func liar() *testimage.Image {
+	i := testimage.Build(testimage.Options{Layers: [][]byte{testimage.Tar(testimage.File{Name: "lie", Body: "lie"})}})
+	i.Config = testimage.NewBlob(i.Config.MediaType, bytes.ReplaceAll(i.Config.Data, []byte(i.DiffIDs[0].Encoded()), []byte(strings.Repeat("0", 64))))
+	var m v1.Manifest
+	if err := json.Unmarshal(i.Manifest.Data, &m); err != nil {
+		panic(err)
+	}
+	m.Config = i.Config.Descriptor
+	data, err := json.Marshal(m)
+	if err != nil {
+		panic(err)
+	}
+	i.Manifest = testimage.NewBlob(i.Manifest.MediaType, data)
+	return i
 }
 
 // content is an image as blobs, whatever they are, and its index.
