@@ -42,6 +42,9 @@ type Options struct {
 	// For is shown in the process's command line behind its name, if it is set: for whom
 	// it is there.
 	For string
+	// Replace has strings of the program's arguments and environment that are others in
+	// truth: those that no plan may hold.
+	Replace map[string]string
 	// Alone is for a plan that has no host, see Standalone: nobody is told
 	// anything, and nothing is inherited but the standard descriptors.
 	Alone bool
@@ -326,6 +329,9 @@ func (l *lowering) vector(list []string) uint64 {
 	}
 	at := l.alloc(8 * (len(list) + 1))
 	for i, s := range list {
+		if other, ok := l.o.Replace[s]; ok {
+			s = other
+		}
 		l.put(at+uint64(8*i), 8, l.cstring(s))
 	}
 	if key != nil {

@@ -196,6 +196,7 @@ var commands = []struct {
 	{"history", (*Program).historyCommand},
 	{"network", (*Program).networkCommand},
 	{"volume", (*Program).volumeCommand},
+	{"secret", (*Program).secretCommand},
 	{"help", (*Program).helpCommand},
 	{"system", (*Program).systemCommand},
 	{"version", (*Program).versionCommand},

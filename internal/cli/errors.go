@@ -34,6 +34,7 @@ import (
 	"github.com/containr/containr/pkg/registry/trust"
 	"github.com/containr/containr/pkg/resolver"
 	"github.com/containr/containr/pkg/runtime"
+	"github.com/containr/containr/pkg/secret"
 	"github.com/containr/containr/pkg/volume"
 )
 
@@ -204,6 +205,10 @@ var hints = []struct {
 	{networks.ErrOverlap, "choose another --subnet, or leave the choice to containr"},
 	{networks.ErrAddress, "leave the choice to containr, or see with `containr network inspect` what is free"},
 	{networks.ErrNotFound, "`containr network ls` lists networks, `containr network create` makes one"},
+	{secret.ErrInUse, "a container reads its secrets whenever it starts: `containr rm CONTAINER` first; `containr secret create --replace` changes what the secret holds"},
+	{secret.ErrNotFound, "`containr secret ls` lists secrets, `containr secret create NAME FILE` makes one"},
+	{secret.ErrExists, "choose another name, or give it other content with --replace"},
+	{secret.ErrSealed, "bring back the key that the secrets were made with, or make them anew: `containr secret rm`, then `containr secret create`"},
 	{volume.ErrInUse, "`containr rm -v CONTAINER` removes a container and its volumes without a name; `containr volume rm` those with one"},
 	{volume.ErrNotFound, "`containr volume ls` lists volumes, `containr volume create` makes one"},
 	{volume.ErrExists, "choose another name, or remove that one with `containr volume rm`"},
@@ -271,6 +276,10 @@ func hintFor(err error) string {
 	var noVolume *volume.NotFoundError
 	if errors.As(err, &noVolume) && noVolume.Near != "" {
 		return "did you mean " + noVolume.Near + "?"
+	}
+	var noSecret *secret.NotFoundError
+	if errors.As(err, &noSecret) && noSecret.Near != "" {
+		return "did you mean " + noSecret.Near + "?"
 	}
 	var noNetwork *networks.NotFoundError
 	if errors.As(err, &noNetwork) && noNetwork.Near != "" {

@@ -30,6 +30,7 @@ import (
 	"github.com/containr/containr/pkg/resolver"
 	"github.com/containr/containr/pkg/rootfs"
 	"github.com/containr/containr/pkg/runtime"
+	"github.com/containr/containr/pkg/secret"
 	"github.com/containr/containr/pkg/snapshot"
 	"github.com/containr/containr/pkg/volume"
 )
@@ -175,6 +176,23 @@ var table = []Entry{
 		Cause:   "Names of volumes are letters, digits and _.- after a letter or digit, at most 128 of them; VOLUME@NAME is a snapshot.",
 		Reasons: []string{"a path was meant, which begins with / or ."},
 		Do:      []string{"Choose another name."}},
+	{Code: "CTR-1110", Sentinel: secret.ErrNotFound, Name: "pkg/secret.ErrNotFound", Title: "no such secret",
+		Cause:   "No secret has this name or id.",
+		Reasons: []string{"the name is misspelt", "it is another user's, or below another --root"},
+		Do:      []string{"`containr secret ls` lists secrets; `containr secret create` makes one."}},
+	{Code: "CTR-1111", Sentinel: secret.ErrExists, Name: "pkg/secret.ErrExists", Title: "there is a secret of this name",
+		Cause: "What was to be made would take the place of a secret that is there, and nothing is overwritten unasked.",
+		Do:    []string{"Choose another name, or give that secret other content with `containr secret create --replace`."}},
+	{Code: "CTR-1112", Sentinel: secret.ErrInUse, Name: "pkg/secret.ErrInUse", Title: "the secret is in use",
+		Cause: "A container has the secret, whether it runs or not, and reads it whenever it starts. The message says which.",
+		Do:    []string{"Remove the container with `containr rm`, then the secret."}},
+	{Code: "CTR-1113", Sentinel: secret.ErrName, Name: "pkg/secret.ErrName", Title: "no name for a secret",
+		Cause: "Names of secrets are letters, digits and _.- after a letter or digit, at most 128 of them.",
+		Do:    []string{"Choose another name."}},
+	{Code: "CTR-1114", Sentinel: secret.ErrSealed, Name: "pkg/secret.ErrSealed", Title: "the secret cannot be opened",
+		Cause:   "Secrets are sealed by a key that lies beside them. What is there now does not fit: the key, or the secret's file, is not what it was.",
+		Reasons: []string{"the state root was copied or restored in part", "the key lies elsewhere, and the link to it leads to nothing", "somebody has changed or renamed the file"},
+		Do:      []string{"Bring back secrets/key of the state root, or make the secrets anew with `containr secret create --replace`."}},
 	{Code: "CTR-1076", Sentinel: engine.ErrPortTaken, Name: "pkg/engine.ErrPortTaken", Title: "the port of the host is taken",
 		Cause:   "Another container that runs has published the port, or a program of the host listens at it. The message says who.",
 		Reasons: []string{"an earlier container of the same kind still runs", "a service of the host uses the port"},

@@ -84,6 +84,8 @@ type Config struct {
 	Mounts []Mount `json:"mounts,omitempty"`
 	// VolumesFrom are containers whose mounts it has too.
 	VolumesFrom []VolumesFrom `json:"volumesFrom,omitempty"`
+	// Secrets are those that it gets, by file or variable. What they hold is not here.
+	Secrets []Secret `json:"secrets,omitempty"`
 	// ShmSize is the size of /dev/shm in bytes.
 	ShmSize int64 `json:"shmSize,omitempty"`
 	// Devices are host devices to show in the container.

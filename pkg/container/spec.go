@@ -90,7 +90,7 @@ func specProcess(c Config, img v1.ImageConfig, in Inputs, hostname string) (*spe
 		Terminal:        c.TTY,
 		User:            user,
 		Args:            args,
-		Env:             environment(hostname, home, c.TTY, img.Env, c.Env),
+		Env:             secretEnv(environment(hostname, home, c.TTY, img.Env, c.Env), c),
 		Cwd:             workingDirectory(c, img),
 		Capabilities:    specCapabilities(capabilities, user.UID),
 		Rlimits:         specRlimits(c.Ulimits),

@@ -65,11 +65,12 @@ func specMounts(c Config, in Inputs) ([]specs.Mount, error) {
 		user = append(user, specMount(m, in))
 	}
 	mounts := slices.Concat(slices.Clone(in.Root.Mounts), notCovered(systemMounts(c), user))
-	extra := slices.Concat(user, notCovered(fileMounts(c, in), user))
+	secrets, apart := secretMounts(c)
+	extra := slices.Concat(user, notCovered(fileMounts(c, in), user), secrets)
 	slices.SortStableFunc(extra, func(a, b specs.Mount) int {
 		return cmp.Compare(strings.Count(a.Destination, "/"), strings.Count(b.Destination, "/"))
 	})
-	return append(mounts, extra...), nil
+	return slices.Concat(mounts, extra, apart), nil
 }
 
 // notCovered leaves out the mounts that are at or below one of the user's.

@@ -56,6 +56,7 @@ import (
 	"github.com/containr/containr/pkg/networks"
 	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/runtime"
+	"github.com/containr/containr/pkg/secret"
 	"github.com/containr/containr/pkg/snapshot"
 	"github.com/containr/containr/pkg/volume"
 )
@@ -107,6 +108,7 @@ type Engine struct {
 	containers func() (*container.Store, error)
 	networks   func() (*networks.Store, error)
 	volumes    func() (*volume.Store, error)
+	secrets    func() (*secret.Store, error)
 }
 
 // New returns an engine. Nothing is opened or made yet.
@@ -140,6 +142,9 @@ func New(o Options) *Engine {
 	})
 	e.volumes = store(e, func() (*volume.Store, error) {
 		return volume.Open(filepath.Join(e.root, "volumes"))
+	})
+	e.secrets = store(e, func() (*secret.Store, error) {
+		return secret.Open(filepath.Join(e.root, "secrets"))
 	})
 	return e
 }
@@ -267,7 +272,7 @@ func (e *Engine) runtime() (*runtime.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &runtime.Runtime{Root: filepath.Join(e.run, "runtime"), Facts: facts, Actions: actions()}, nil
+	return &runtime.Runtime{Root: filepath.Join(e.run, "runtime"), Facts: facts, Actions: e.withSecrets(actions())}, nil
 }
 
 // machine returns what containers can be given here.

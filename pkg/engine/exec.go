@@ -61,7 +61,11 @@ func (e *Engine) Exec(ctx context.Context, r ExecRequest) (Exit, error) {
 	if !r.TTY && !r.Detach {
 		stdio = r.Stdio
 	}
-	s, err := rt.Exec(&runtime.ExecRequest{ID: record.ID, Change: change, Console: given.Console, Stdio: stdio, Starting: r.Starting})
+	variables, err := e.secretVariables(record.Config)
+	if err != nil {
+		return Exit{}, err
+	}
+	s, err := rt.Exec(&runtime.ExecRequest{ID: record.ID, Replace: variables, Change: change, Console: given.Console, Stdio: stdio, Starting: r.Starting})
 	if err != nil {
 		return Exit{}, diagnoseIn(st.PID, r.WorkDir, err)
 	}

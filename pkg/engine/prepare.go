@@ -65,6 +65,9 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 	if c.Mounts, err = e.mountsFrom(ctx, c); err != nil {
 		return nil, err
 	}
+	if err := e.findSecrets(&c); err != nil {
+		return nil, err
+	}
 	if c, err = e.preferBackend(c); err != nil {
 		return nil, err
 	}

@@ -418,6 +418,10 @@ func (x *execution) createRequest(spec *specs.Spec) (*runtime.CreateRequest, err
 			return nil, err
 		}
 	}
+	var err error
+	if req.Replace, err = x.secretVariables(x.record.Config); err != nil {
+		return nil, err
+	}
 	if err := x.connect(req, x.record.Endpoints, x.record.Published); err != nil {
 		return nil, err
 	}

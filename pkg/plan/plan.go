@@ -195,10 +195,17 @@ func (b *Builder) Do(why string, call Call) *Step {
 // Add appends finished steps of another builder.
 func (b *Builder) Add(steps []Step) { b.Steps = append(b.Steps, steps...) }
 
+// The three that most steps have are calls, not copies of their bodies in some 400 places:
+// the runtime is started for each container, and is to be small.
+
 // As names the result.
+//
+//go:noinline
 func (s *Step) As(r Reg) *Step { s.Result = r; return s }
 
 // Ok adds tolerated errors.
+//
+//go:noinline
 func (s *Step) Ok(errs ...Errno) *Step { s.Tolerate = append(s.Tolerate, errs...); return s }
 
 // Try tolerates every error.
@@ -223,6 +230,8 @@ func (s *Step) Aside() *Step { s.Beside = true; return s }
 func (s *Step) At(verb string) *Step { s.Later = verb; return s }
 
 // For records which part of the OCI configuration asked for the step.
+//
+//go:noinline
 func (s *Step) For(pointer string) *Step { s.From = pointer; return s }
 
 // Reverse sets the inverse of a host step.

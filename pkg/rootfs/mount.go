@@ -43,6 +43,10 @@ func (b *builder) mount(m *specs.Mount, pointer string) error {
 		return b.filled(m, o, dest, pointer)
 	case m.Type == TreeType:
 		return b.tree(m, o, dest, pointer)
+	case m.Type == SecretsType:
+		return b.secrets(o, dest, pointer)
+	case m.Type == SecretType:
+		return b.secretFile(m, dest, pointer)
 	}
 	return b.mountNew(m, o, dest, pointer)
 }

@@ -18,6 +18,8 @@ type options struct {
 	idmap, recIdmap bool
 	// subpath is what of a bind's source is shown, see SubpathOption.
 	subpath string
+	// secrets are files of a mount of SecretsType.
+	secrets [][]string
 	// set and clear are attributes of the mount; recSet and recClear those of all
 	// mounts below it as well.
 	set, clear, recSet, recClear linux.MountAttrs
@@ -58,6 +60,14 @@ func parseOptions(list []string) (*options, error) {
 	for _, name := range list {
 		if rest, ok := strings.CutPrefix(name, SubpathOption); ok {
 			o.subpath = rest
+			continue
+		}
+		if rest, ok := strings.CutPrefix(name, SecretOption); ok {
+			s := strings.Split(rest, ":")
+			if len(s) != 5 {
+				return nil, errSecret
+			}
+			o.secrets = append(o.secrets, s)
 			continue
 		}
 		if !o.attr(name) && !o.propagate(name) && !o.kind(name) {

@@ -109,7 +109,8 @@ type builder struct {
 	cwd       linux.FD // where the last fchdir went
 	noLinks   bool     // see lookup
 	trusted   []trusted
-	n         int // registers that have been given a name of their own
+	secret    linux.FD // the file system of secrets
+	n         int      // registers that have been given a name of their own
 }
 
 // Plan returns the child's steps up to the mounts, devices and covers; Enter

@@ -35,8 +35,9 @@ type ExecRequest struct {
 	// IgnorePaused lets a process be made in a paused container. It is paused too,
 	// before it has become the program, and Exec returns when it goes on.
 	IgnorePaused bool
-	// Trace: see StartOptions.
-	Trace bool
+	// Trace and Replace: see StartOptions.
+	Trace   bool
+	Replace map[string]string
 	// Starting: see CreateRequest.
 	Starting func()
 }
@@ -122,7 +123,7 @@ func startExec(in ExecInput, req *ExecRequest) (*Started, error) {
 	if req.Starting != nil {
 		req.Starting()
 	}
-	s, err := Start(p, StartOptions{Console: req.Console, Stdio: req.Stdio, PreserveFDs: req.PreserveFDs, Trace: req.Trace})
+	s, err := Start(p, StartOptions{Console: req.Console, Stdio: req.Stdio, PreserveFDs: req.PreserveFDs, Trace: req.Trace, Replace: req.Replace})
 	if s != nil && s.Parent != 0 {
 		reap(s.Parent) // the runner has ended
 	}

@@ -57,6 +57,9 @@ func goldenInputs() map[string]Input {
 	bound := exampleSpec("/bin/sh")
 	bound.Mounts = append(bound.Mounts, specs.Mount{Destination: "/data", Type: "bind", Source: "/srv", Options: []string{"rbind", "ro", "rprivate"}})
 	bound.Mounts = append(bound.Mounts, specs.Mount{Destination: "/etc/hosts", Type: "bind", Source: "/c/hosts", Options: []string{"bind", "ro"}})
+	secret := exampleSpec("/bin/sh")
+	secret.Mounts = append(secret.Mounts, specs.Mount{Destination: "/run/secrets", Type: "secrets", Options: []string{"mode=755", "containr.secret=db:0400:33:34:db", "containr.secret=key:0444:0:0:.1.key"}},
+		specs.Mount{Destination: "/etc/key", Type: "secret", Source: ".1.key"})
 	sources := map[string]host.Source{"/srv": {Kind: host.Directory, Mount: linux.MsNosuid}, "/c/hosts": {Kind: host.File}}
 	user := userSpec()
 	user.Process.User.UID = 1000
@@ -121,6 +124,7 @@ func goldenInputs() map[string]Input {
 		"resctrl":      root(Input{Spec: classed, Facts: paperFacts(host.CgroupV2, newKernel), Resctrl: host.Resctrl{Path: "/sys/fs/resctrl"}}),
 		"join":         root(Input{Spec: joined, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"user":         root(Input{Spec: user, Facts: paperFacts(host.CgroupV2, newKernel), Sources: paperDevices()}),
+		"secrets":      root(Input{Spec: secret, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"bind":         root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
 		"bind-old":     root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, oldKernel), Sources: sources}),
 		"labels":       root(Input{Spec: labelled, Facts: security}),

@@ -74,6 +74,7 @@ var hints = [...]struct {
 	{"CTR-5056", "openat2", plan.ELOOP, "where /sys is", "the image has a symbolic link in the place of /sys, so that it would not be where programs look for it"},
 	{"CTR-5072", "renameat2", plan.EBUSY, "no link has led", "a symbolic link on the way, in the image or in a volume, leads to where the kernel shows itself, which programs trust: choose another place for the mount, or name the place itself"},
 	{"CTR-5073", "openat2", plan.ELOOP, "the file itself", "the image has a symbolic link in the place of the file, which leads to nothing or into another mount: name the place that it is to be at"},
+	{"CTR-5074", "fchownat", plan.EINVAL, "whose it is", "this user or group id is not mapped in the container's user namespace: leave out uid and gid of --secret, or map more ids"},
 	{"CTR-5057", "openat2", plan.ELOOP, "", "too many symbolic links on the way, or one that must not be followed"},
 	{"CTR-5058", "echo", plan.EBUSY, "hand controllers", "a control group above has processes of its own; on version 2 only leaves may have them: choose another cgroupsPath, or move the processes into a group below"},
 	{"CTR-5059", "echo", plan.ENOENT, "hand controllers", "the group above does not have this controller to hand down: see its cgroup.controllers"},

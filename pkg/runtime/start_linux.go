@@ -33,6 +33,9 @@ type StartOptions struct {
 	Stdio [3]*os.File
 	// PreserveFDs is the Input's.
 	PreserveFDs int
+	// Replace has variables of the program's environment that stand for others: those that
+	// are not to be in a plan, nor in the configuration.
+	Replace map[string]string
 	// Trace records what every step of the child did; see Started.Trace.
 	Trace bool
 	// Born, if set, is called when the process has been born, while it goes on with its
@@ -234,7 +237,7 @@ func (e *execution) launch(i int) error {
 	}
 	prog, err := child.Lower(e.plan, child.Options{
 		Arch: goarch, Values: e.regs, FirstFD: 3 + e.o.PreserveFDs, Order: e.order(),
-		Trace: e.o.Trace, Pause: e.o.Before != nil, Hold: e.o.Made != nil, Beside: e.overlaps(), For: e.o.For,
+		Trace: e.o.Trace, Pause: e.o.Before != nil, Hold: e.o.Made != nil, Beside: e.overlaps(), For: e.o.For, Replace: e.o.Replace,
 	})
 	if err != nil {
 		return err

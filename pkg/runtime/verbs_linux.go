@@ -65,6 +65,8 @@ type CreateRequest struct {
 	// Env is added to the program's environment. It is not kept: programs that are
 	// run in the container later do not get it.
 	Env []string
+	// Replace: see StartOptions.
+	Replace map[string]string
 	// Notify gives the container a notify socket, see Relay.
 	Notify bool
 	// NoCgroups leaves the container in the caller's control groups.
@@ -335,7 +337,7 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 		whom = req.ID
 	}
 	s, err := Start(p, StartOptions{For: whom, Journal: filepath.Join(dir, journalFile), Console: req.Console, Held: req.Held, Stdio: req.Stdio,
-		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn, Actions: r.Actions,
+		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn, Actions: r.Actions, Replace: req.Replace,
 		Inside: &ExecInput{ID: req.ID, Spec: in.Spec, Facts: r.Facts, Cgroups: cgroupPaths(p), Bundle: b.dir},
 		Born: func(s *Started) error {
 			st = newState(req, b, &in, p, s)

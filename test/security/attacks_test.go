@@ -47,6 +47,8 @@ var attacks = []attack{
 		map[string][]string{inHere: {"TestVolumesOfImagesTakeNothingOfTheHost", "TestRacingLinksInSubpathsLeadNowhere"}}},
 	{"files of the host in the hands of a container engine", "A tree of the host that is bound in whatever way is afterwards what it was: content, links, holes, owners, modes, attributes, times. Options that would change owners are refused for it.",
 		map[string][]string{inHere: {"TestBoundTreesOfTheHostStayAsTheyAre"}, inContainer: {"TestParseVolume", "TestParseMount"}}},
+	{"passwords in images, logs and lists of processes", "What a secret holds is in no plan, record, event, log, layer or command line; at rest it is sealed, and bound to its name. A container has it in memory, and cannot change it.",
+		map[string][]string{inHere: {"TestSecretsAreWrittenDownNowhere"}, "pkg/secret": {"TestSecretsAreSealed", "TestFilesAreNotExchanged"}}},
 	{"CVE-2022-0492", "Control groups of version 1 are read-only, and the capability that their `release_agent` needs is not there.",
 		map[string][]string{inHere: {"TestDefaultContainerCannotChangeTheHost"}, inRuntime: {"TestContainerSeesItsOwnControlGroup"}}},
 	{"CVE-2022-0185, CVE-2024-1086 and others of the kernel", "The default filter denies new user namespaces, mounting, `bpf`, `keyctl`, `userfaultfd`, `io_uring` and whatever else ways out have begun with.",

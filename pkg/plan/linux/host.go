@@ -172,6 +172,20 @@ func (c CopyTree) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.Value(c.From), plan.Value(c.To), plan.Number(top))
 }
 
+// Provide writes the content of a secret, which whoever executes the plan knows and no
+// plan holds, into the File, which is there and empty, of the directory To, a descriptor that
+// the child has sent. Then the file gets the Mode, octal digits.
+type Provide struct {
+	To                 plan.Reg
+	Secret, File, Mode string
+}
+
+func (Provide) Name() string { return "provide" }
+
+func (c Provide) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.Value(c.To), plan.String(c.Secret), plan.String(c.File), plan.String(c.Mode))
+}
+
 // OpenHost opens a file or directory of the host for the child, which inherits
 // the descriptor under the step's register.
 type OpenHost struct {

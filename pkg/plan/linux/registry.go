@@ -62,6 +62,8 @@ func Zero(kind string) plan.Call {
 		return LinkUp{}
 	case "UserNamespace":
 		return UserNamespace{}
+	case "Provide":
+		return Provide{}
 	case "CopyTree":
 		return CopyTree{}
 	case "MakeDir":
