@@ -1,4 +1,4 @@
-# make            build bin/containr, containr-runtime, containr-monitor and containr-init (static), with the built-in image in them
+# make            build bin/containr, containr-runtime, containr-monitor, containr-cni and containr-init (static), with the built-in image in them
 # make demo       see a container run, and explained (as root)
 # make test       every test: unit tests, and as root the kernel tests and guests (PKG=./pkg/plan for one package)
 # make race       the same with the race detector, which needs a C compiler
@@ -39,7 +39,10 @@ BASE_SOURCES := $(shell find cmd/base cmd/mkbase internal/userland internal/base
 
 BASE_ARCHES := amd64 arm64
 BASE_IMAGE  := internal/baseimage/image/base.oci.tar
-PROGRAMS    := bin/containr bin/containr-runtime bin/containr-init bin/containr-monitor
+PROGRAMS    := bin/containr bin/containr-runtime bin/containr-init bin/containr-monitor bin/containr-cni
+
+# The names of containr-cni: plugins of CNI, and what podman calls.
+PLUGINS := bridge macvlan host-local portmap firewall netavark
 
 .PHONY: all install demo test race cover lint golden bench tools clean base
 .DELETE_ON_ERROR:
@@ -73,6 +76,8 @@ $(BASE_IMAGE): $(BASE_ARCHES:%=.cache/base-%)
 PREFIX ?= /usr/local
 install: all
 	install -D -t '$(DESTDIR)$(PREFIX)/bin' $(PROGRAMS)
+	install -d '$(DESTDIR)$(PREFIX)/libexec/containr/cni'
+	for name in $(PLUGINS); do ln -sfn ../../../bin/containr-cni '$(DESTDIR)$(PREFIX)/libexec/containr/cni/'$$name; done
 	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man1' man/*.1
 	install -D -m 644 -t '$(DESTDIR)$(PREFIX)/share/man/man5' man/*.5
 	sed 's|/usr/local/bin|$(PREFIX)/bin|' init/containr-boot.service > .cache/containr-boot.service

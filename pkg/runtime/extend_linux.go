@@ -93,3 +93,17 @@ func rewriteJournal(path string, calls []plan.Call) error {
 	}
 	return os.Rename(path+newSuffix, path)
 }
+
+// Perform makes steps of the host that are no container's of a runtime, one after the other. regs holds what is known before. If
+// one fails, all of them are undone.
+func Perform(steps []plan.Step, regs map[plan.Reg]int, a Actions) error {
+	p := &plan.Plan{Steps: steps}
+	e := &execution{plan: p, o: StartOptions{Actions: a}, regs: regs, pid: regs[namespace.PID]}
+	defer e.closeFiles()
+	for i := range steps {
+		if err := e.hostStep(i); err != nil {
+			return errors.Join(err, a.undoAll(p.Undo()))
+		}
+	}
+	return nil
+}
