@@ -218,12 +218,24 @@ func (p *Program) volumeRemoveCommand() *cobra.Command {
 					continue
 				}
 				fmt.Fprintln(p.Out, v.Name)
+				failures = append(failures, p.tellSnapshots(e, v))
 			}
 			return errors.Join(failures...)
 		},
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not complain about one that is not there")
 	return cmd
+}
+
+// tellSnapshots says what is left of a volume that was removed.
+func (p *Program) tellSnapshots(e *engine.Engine, v volume.Volume) error {
+	kept, err := e.VolumeSnapshots(v.Name)
+	if err != nil || len(kept) == 0 {
+		return err
+	}
+	_, err = fmt.Fprintf(p.Err, "containr: what was kept of it stays: `containr volume rm %s` removes that, `containr volume clone %s %s` brings it back\n",
+		strings.Join(kept, " "), kept[len(kept)-1], v.Name)
+	return err
 }
 
 func (p *Program) volumePruneCommand() *cobra.Command {

@@ -1,13 +1,17 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/internal/tty"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/engine"
 )
 
 func (p *Program) volumeCloneCommand() *cobra.Command {
@@ -105,8 +109,9 @@ func (p *Program) volumeExportCommand() *cobra.Command {
 }
 
 func (p *Program) volumeImportCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "import VOLUME [FILE]", Short: "Make a volume of a tar archive", Args: rangeArgs(1, 2), DisableFlagsInUseLine: true,
+	var limit int64
+	cmd := &cobra.Command{
+		Use: "import [FLAGS] VOLUME [FILE]", Short: "Make a volume of a tar archive", Args: rangeArgs(1, 2), DisableFlagsInUseLine: true,
 		Long: "Make a volume of a tar archive: a file, or standard input. If it fails there is no volume.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
@@ -122,11 +127,16 @@ func (p *Program) volumeImportCommand() *cobra.Command {
 				defer f.Close()
 				in = f
 			}
-			v, err := e.ImportVolume(cmd.Context(), args[0], in)
+			v, err := e.ImportVolume(cmd.Context(), args[0], in, limit)
+			if errors.Is(err, engine.ErrArchiveTooLarge) {
+				err = fmt.Errorf("volume import %s: more than --max-size %s: %w", args[0], present.Size(limit), err)
+			}
 			if err == nil {
 				_, err = fmt.Fprintln(p.Out, v.Name)
 			}
 			return err
 		},
 	}
+	binder{cmd.Flags(), ""}.value("max-size", "", "refuse an archive of more than `SIZE`", put(&limit, container.ParseSize))
+	return cmd
 }

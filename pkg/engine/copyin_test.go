@@ -210,7 +210,7 @@ func TestAnImportedVolumeIsAsPrivateAsTheOneThatWasExported(t *testing.T) {
 	if err := e.ExportVolume(t.Context(), "private", &b); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.ImportVolume(t.Context(), "again", &b); err != nil {
+	if _, err := e.ImportVolume(t.Context(), "again", &b, 0); err != nil {
 		t.Fatal(err)
 	}
 	info, err := os.Stat(path("again"))

@@ -129,15 +129,56 @@ func (e *Engine) ExportVolume(ctx context.Context, name string, w io.Writer) err
 	})
 }
 
-// ImportVolume makes a volume of a tar archive: whole, or not at all. Whatever its names and links say, nothing outside is
-// touched; devices are refused.
-func (e *Engine) ImportVolume(ctx context.Context, name string, r io.Reader) (volume.Volume, error) {
+// VolumeSnapshots lists the snapshots of a volume, by name, whether it is there any more or not.
+func (e *Engine) VolumeSnapshots(name string) ([]string, error) {
+	store, err := e.volumes()
+	if err != nil {
+		return nil, err
+	}
+	list, err := store.List()
+	var names []string
+	for _, v := range list {
+		if v.Of == name {
+			names = append(names, v.Name)
+		}
+	}
+	return names, err
+}
+
+// ErrArchiveTooLarge means that an archive has more bytes than it may.
+var ErrArchiveTooLarge = errors.New("the archive is larger than it may be")
+
+// bounded reads at most left bytes, and fails where there are more.
+type bounded struct {
+	r    io.Reader
+	left int64
+}
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		n, err := b.r.Read(p[:min(len(p), 1)])
+		if n > 0 {
+			err = ErrArchiveTooLarge
+		}
+		return 0, err
+	}
+	n, err := b.r.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
+
+// ImportVolume makes a volume of a tar archive of at most limit bytes, 0 for any number: whole, or not at all. Whatever its
+// names and links say, nothing outside is touched; devices are refused.
+func (e *Engine) ImportVolume(ctx context.Context, name string, r io.Reader, limit int64) (volume.Volume, error) {
 	if err := volume.ValidateName(name); err != nil {
 		return volume.Volume{}, err
 	}
 	store, err := e.volumes()
 	if err != nil {
 		return volume.Volume{}, err
+	}
+	if limit > 0 {
+		r = &bounded{r, limit}
 	}
 	in := bufio.NewReader(r)
 	v, err := store.Create(ctx, volume.Volume{Name: name}, func(dir string) error {
