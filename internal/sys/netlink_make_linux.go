@@ -139,7 +139,7 @@ func (r *Route) AddOwnAddress(index int, local string, prefix int) error {
 }
 
 // AddDefaultRoute sends what has no other route to a gateway, 4 or 16 bytes, through a
-// device; to whom it may concern there if all of them are 0.
+// device; to whom it may concern there if all of them are 0. With replace it takes the place of all that there are.
 func (r *Route) AddDefaultRoute(index int, gateway string, replace bool) error {
 	body := make([]byte, unix.SizeofRtMsg)
 	body[0] = unix.AF_INET
@@ -153,11 +153,27 @@ func (r *Route) AddDefaultRoute(index int, gateway string, replace bool) error {
 		body[6] = unix.RT_SCOPE_LINK
 	}
 	body = attribute(body, unix.RTA_OIF, u32(index))
-	how := uint16(unix.NLM_F_EXCL)
 	if replace {
-		how = unix.NLM_F_REPLACE
+		if err := r.deleteDefaultRoutes(body[0]); err != nil {
+			return err
+		}
 	}
-	return r.ask(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|how|unix.NLM_F_ACK, body, nil)
+	return r.ask(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, body, nil)
+}
+
+// deleteDefaultRoutes deletes all default routes of a family, of which the kernel deletes one at a time.
+func (r *Route) deleteDefaultRoutes(family byte) error {
+	for {
+		body := make([]byte, unix.SizeofRtMsg)
+		body[0], body[4], body[6] = family, unix.RT_TABLE_MAIN, unix.RT_SCOPE_NOWHERE
+		err := r.ask(unix.RTM_DELROUTE, unix.NLM_F_ACK, body, nil)
+		if errors.Is(err, unix.ESRCH) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }
 
 // DeleteLink deletes a device by its name, and reports whether there was one.

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -277,4 +278,77 @@ func TestPluginNetworksInWords(t *testing.T) {
 	if got := d.containr("network", "ls", "--format", "{{.Name}} {{.Driver}}"); !strings.Contains(got, "cni:lab cni") {
 		t.Errorf("network ls prints %q", got)
 	}
+}
+
+// Several networks, as the annotation of Multus asks for them: in order, with names of interfaces, addresses and the way out; and what came of
+// it is in the annotation for that.
+func TestNetworksByAnnotation(t *testing.T) {
+	d := newPluginDesk(t)
+	network := func(name, subnet string) string {
+		return strings.NewReplacer(`"lab"`, `"`+name+`"`, "cni-lab", "cni-"+name, "10.77.0.0/24", subnet, `, [{"subnet": "fd77::/64"}]`, "", `, {"dst": "::/0"}`, "", `{"type": "portmap", "capabilities": {"portMappings": true}},`, "").Replace(lab)
+	}
+	d.write("10-lab.conflist", lab)
+	d.write("20-storage.conflist", network("storage", "10.78.0.0/24"))
+	d.write("30-backup.conflist", network("backup", "10.79.0.0/24"))
+	d.containr("run", "-d", "--name", "short", "--network", "cni:lab", "--annotation", "k8s.v1.cni.cncf.io/networks=storage,default/backup@bak0", "base", "sleep", "1000")
+	if got := d.containr("exec", "short", "sh", "-c", "for i in eth0 net1 bak0; do ip addr show $i | grep -o 'inet 10[^/]*'; done"); got != "inet 10.77.0.2\ninet 10.78.0.2\ninet 10.79.0.2" {
+		t.Errorf("the container has %q", got)
+	}
+	text := d.containr("inspect", "-f", `{{index .HostConfig.Annotations "k8s.v1.cni.cncf.io/network-status"}}`, "short")
+	var status []struct {
+		Name, Interface string
+		IPs             []string
+		Default         bool
+	}
+	if err := json.Unmarshal([]byte(text), &status); err != nil || len(status) != 3 || !status[0].Default || status[1].Default ||
+		status[1].Name != "storage" || status[2].Interface != "bak0" || status[2].IPs[0] != "10.79.0.2" {
+		t.Errorf("the status is %v, %s", err, text)
+	}
+	d.containr("rm", "-f", "short")
+
+	d.containr("run", "-d", "--name", "long", "--network", "cni:lab", "--annotation",
+		`k8s.v1.cni.cncf.io/networks=[{"name":"storage","interface":"sto0","ips":["10.78.0.99/24"],"mac":"02:00:00:00:00:78","default-route":["10.78.0.1"]}]`, "base", "sleep", "1000")
+	if got := d.containr("exec", "long", "sh", "-c", "ip route | grep default; cat /sys/class/net/sto0/address; ip addr | grep -c 10.78.0.99"); got != "default via 10.78.0.1 dev sto0\n02:00:00:00:00:78\n1" {
+		t.Errorf("the container has %q", got)
+	}
+	d.containr("rm", "-f", "long")
+
+	run := func(annotation string) []string {
+		return []string{"run", "--rm", "--network", "cni:lab", "--annotation", "k8s.v1.cni.cncf.io/networks=" + annotation, "base", "true"}
+	}
+	d.refused("network cni:nowhere: no file", run("storage,nowhere")...)
+	d.refused("the annotation is not understood", run("storage,")...)
+	d.refused("the annotation is not understood", run(`[{"name":"storage","colour":"red"}]`)...)
+	d.refused("interface eth0 is that of network cni:lab", run("storage@eth0")...)
+	if taken := d.addressesTaken(); len(taken) > 0 {
+		t.Errorf("addresses are still taken: %v", taken)
+	}
+	if err := program.AwaitMonitor(d.root); err != nil {
+		t.Error(err)
+	}
+}
+
+// A network in the middle cannot be made: those before it, and it itself, are undone in reverse; those behind were never asked.
+func TestFailedNetworkIsUndoneInReverse(t *testing.T) {
+	d := newPluginDesk(t)
+	before := d.state()
+	log := filepath.Join(t.TempDir(), "log")
+	script := "#!/bin/sh\ncat >/dev/null\necho ${0##*/} $CNI_COMMAND $CNI_IFNAME >> " + log + `
+[ $CNI_COMMAND = DEL ] && exit
+[ ${0##*/} = two ] && { echo '{"code": 100, "msg": "no"}'; exit 1; }
+echo '{"cniVersion": "1.0.0"}'
+`
+	for _, name := range []string{"one", "two", "three"} {
+		if err := os.WriteFile(filepath.Join(d.bin, name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		d.write(name+".conflist", `{"cniVersion": "1.0.0", "name": "`+name+`", "plugins": [{"type": "`+name+`"}]}`)
+	}
+	d.use(d.bin)
+	d.refused("network cni:two: ADD", "run", "--rm", "--network", "cni:one", "--annotation", "k8s.v1.cni.cncf.io/networks=two,three", "base", "true")
+	text, err := os.ReadFile(log)
+	if err != nil || string(text) != "one ADD eth0\ntwo ADD net1\ntwo DEL net1\none DEL eth0\n" {
+		t.Errorf("%v: the plugins were called\n%s", err, text)
+	}
+	d.clean(before)
 }
