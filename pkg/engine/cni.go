@@ -176,7 +176,7 @@ func selectedAttachment(s cni.Selection, dirs cni.Dirs) container.Attachment {
 }
 
 // cniSteps plans what plugins do for a container. published are the ports that are their affair.
-func (e *Engine) cniSteps(id string, attachments []container.Attachment, published []container.Port) ([]plan.Step, error) {
+func (e *Engine) cniSteps(id string, at cni.Place, attachments []container.Attachment, published []container.Port) ([]plan.Step, error) {
 	if len(attachments) == 0 {
 		return nil, nil
 	}
@@ -193,7 +193,7 @@ func (e *Engine) cniSteps(id string, attachments []container.Attachment, publish
 		i := max(0, slices.IndexFunc(requests, func(r cni.Request) bool { return r.Network.Has("portMappings") }))
 		requests[i].Ports = append(requests[i].Ports, cniPorts(published)...)
 	}
-	steps, err := cni.Connect(namespace.PID, e.cniPlace(id, attachments[0].Bin), requests)
+	steps, err := cni.Connect(namespace.PID, at, requests)
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +262,18 @@ func (e *Engine) connectPlugins(req *runtime.CreateRequest, endpoints []containe
 	if len(endpoints) > 0 {
 		published = nil
 	}
-	steps, err := e.cniSteps(req.ID, attachments, published)
+	if len(attachments) == 0 {
+		return nil
+	}
+	at := e.cniPlace(req.ID, attachments[0].Bin)
+	for _, m := range req.Spec.Mounts {
+		// A file of the user's own is left alone.
+		own := strings.HasPrefix(m.Source, e.root+"/") || strings.HasPrefix(m.Source, e.run+"/")
+		if m.Destination == "/etc/hosts" && own && filepath.Base(m.Source) == "hosts" && req.Spec.Hostname != "" {
+			at.Hosts, at.Hostname = m.Source, req.Spec.Hostname
+		}
+	}
+	steps, err := e.cniSteps(req.ID, at, attachments, published)
 	req.Network = append(req.Network, steps...)
 	return err
 }

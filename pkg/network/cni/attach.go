@@ -54,6 +54,8 @@ type Place struct {
 	Cache string
 	// Bin are the directories of plugins.
 	Bin []string
+	// Hosts is the container's file of names, in which its addresses get the name Hostname; empty if it has none of its own.
+	Hosts, Hostname string
 }
 
 // Attachment is all that plugins are told to connect a container with one network, and to disconnect it.
@@ -68,6 +70,10 @@ type Attachment struct {
 	// Addresses and MAC are what the result must have.
 	Addresses []string `json:"addresses,omitempty"`
 	MAC       string   `json:"mac,omitempty"`
+	// Hosts is the file in which the addresses get the name Hostname. In that of the First network former ones go.
+	Hosts    string `json:"hosts,omitempty"`
+	Hostname string `json:"hostname,omitempty"`
+	First    bool   `json:"first,omitempty"`
 	// Config is the network's list of plugins.
 	Config json.RawMessage `json:"config"`
 
@@ -127,11 +133,12 @@ func Connect(pid plan.Reg, at Place, requests []Request) ([]plan.Step, error) {
 	b := plan.Build(plan.Host, plan.NetworkChapter)
 	b.Do("plugins find the container's network by a name, also when it has ended", linux.PinNamespace{PID: pid, Path: at.Netns}).
 		Reverse(linux.UnpinNamespace{Path: at.Netns})
-	for _, r := range requests {
+	for i, r := range requests {
 		a, err := r.attach(at)
 		if err != nil {
 			return nil, err
 		}
+		a.Hosts, a.Hostname, a.First = at.Hosts, at.Hostname, i == 0
 		text, err := json.Marshal(a)
 		if err != nil {
 			return nil, err

@@ -170,8 +170,33 @@ func (a Attachment) add() error {
 		if err != nil {
 			return a.failure("ADD", err)
 		}
-		return a.compare(result)
+		got, err := types100.NewResultFromResult(result)
+		if err != nil {
+			return a.failure("ADD", err)
+		}
+		return errors.Join(a.compare(got), a.writeHosts(got))
 	})
+}
+
+// writeHosts gives the container's addresses its name. The file stays the same one, as it is mounted.
+func (a Attachment) writeHosts(result *types100.Result) error {
+	if a.Hosts == "" {
+		return nil
+	}
+	text, err := os.ReadFile(a.Hosts)
+	if err != nil {
+		return err
+	}
+	var out strings.Builder
+	for line := range strings.Lines(string(text)) {
+		if !a.First || !strings.HasSuffix(line, "\t"+a.Hostname+"\n") {
+			out.WriteString(line)
+		}
+	}
+	for _, ip := range result.IPs {
+		out.WriteString(ip.Address.IP.String() + "\t" + a.Hostname + "\n")
+	}
+	return os.WriteFile(a.Hosts, []byte(out.String()), 0o644)
 }
 
 // remember keeps what a plugin has printed, before the next one is executed: libcni does that at the end only, and
@@ -234,11 +259,7 @@ func (a Attachment) failure(verb string, err error) error {
 }
 
 // compare looks whether the container has what was asked for: a plugin may not know of that.
-func (a Attachment) compare(result types.Result) error {
-	got, err := types100.NewResultFromResult(result)
-	if err != nil {
-		return a.failure("ADD", err)
-	}
+func (a Attachment) compare(got *types100.Result) error {
 	for _, want := range a.Addresses {
 		if !slices.ContainsFunc(got.IPs, func(ip *types100.IPConfig) bool { return ip.Address.IP.String() == want }) {
 			return fmt.Errorf("network %s%s: address %s: the plugins have given another: %w", Prefix, a.list.Name, want, ErrNoCapability)
