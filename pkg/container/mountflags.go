@@ -36,7 +36,7 @@ type Mount struct {
 	// Size in bytes and Mode of a tmpfs; 0 leaves them to the kernel.
 	Size int64  `json:"size,omitempty"`
 	Mode uint32 `json:"mode,omitempty"`
-	// Options are further mount(8) options of a tmpfs.
+	// Options are further mount(8) options of a tmpfs, and the attributes of a bind or volume, see bindAttributes.
 	Options []string `json:"options,omitempty"`
 
 	// Subpath is what of the volume or image is shown, relative and clean; empty is
@@ -79,13 +79,16 @@ const (
 	RecursionReadOnly = "readonly"
 )
 
+// bindAttributes are what may be said of programs, set-user-ID bits and devices in a bind or volume, as podman has it.
+var bindAttributes = []string{"noexec", "exec", "nosuid", "suid", "nodev", "dev"}
+
 var propagations = []string{"private", "rprivate", "shared", "rshared", "slave", "rslave"}
 
 // ParseVolume reads one value of -v: [SOURCE:]TARGET[:OPTIONS]. SOURCE is the
 // name of a volume, or an absolute path, or one that begins with . and is resolved
 // against dir, the current directory (~ is the shell's to expand and is refused).
 // Without SOURCE it is a volume without a name. OPTIONS are words with commas
-// between them: ro and rw; nocopy and U for a volume; a propagation for a path;
+// between them: ro and rw; nocopy and U for a volume; a propagation, bind and rbind for a path; noexec, nosuid, nodev and their contraries;
 // and z, Z, cached, delegated and consistent, which mean nothing here and are
 // accepted, as is nocopy for a path.
 //
@@ -177,9 +180,18 @@ func (m *Mount) volumeOptions(options string) error {
 			m.Own = true
 		case o == "nocopy" && m.Type == MountVolume:
 			m.NoCopy = true
+		case slices.Contains(bindAttributes, o):
+			if slices.Contains(m.Options, tmpfsFlags[o]) {
+				return fmt.Errorf("%s and %s are contraries", o, tmpfsFlags[o])
+			}
+			m.Options = append(m.Options, o)
+		case o == "bind" && m.Type == MountBind:
+			m.Recursion = RecursionDisabled
+		case o == "rbind" && m.Type == MountBind:
+			m.Recursion = RecursionEnabled
 		case slices.Contains([]string{"z", "Z", "nocopy", "cached", "delegated", "consistent"}, o):
 		default:
-			return fmt.Errorf("unknown option %q: use ro, rw, nocopy, U or one of %s", o, strings.Join(propagations, " "))
+			return fmt.Errorf("unknown option %q: use ro, rw, nocopy, U, bind, rbind or one of %s", o, strings.Join(slices.Concat(propagations, bindAttributes), " "))
 		}
 	}
 	return m.checkOptions()

@@ -126,6 +126,12 @@ func specMount(m Mount, in Inputs) specs.Mount {
 	if m.ReadOnly {
 		options = append(options, readOnlyOption(m, in.Machine))
 	}
+	for _, o := range m.Options {
+		if bind == "rbind" && in.Machine.RecursiveReadOnly {
+			o = "r" + o // for all mounts below it, too
+		}
+		options = append(options, o)
+	}
 	return specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: options}
 }
 
@@ -133,7 +139,7 @@ func specMount(m Mount, in Inputs) specs.Mount {
 // of one with a subpath, which the runtime looks for inside it.
 func contentMount(m Mount, in Inputs) specs.Mount {
 	content := in.Contents[m.Target]
-	options := slices.Clone(content.Options)
+	options := slices.Concat(content.Options, m.Options)
 	if m.ReadOnly {
 		options = append(options, "ro")
 	}
