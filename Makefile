@@ -1,4 +1,4 @@
-# make            build bin/containr, containr-runtime, containr-monitor, containr-cni and containr-init (static), with the built-in image in them
+# make            build bin/containr, containr-runtime, containr-monitor, containr-cni, containr-init and containr-usernet (static), with the built-in image in them
 # make demo       see a container run, and explained (as root)
 # make test       every test: unit tests, and as root the kernel tests and guests (PKG=./pkg/plan for one package)
 # make race       the same with the race detector, which needs a C compiler
@@ -39,7 +39,7 @@ BASE_SOURCES := $(shell find cmd/base cmd/mkbase internal/userland internal/base
 
 BASE_ARCHES := amd64 arm64
 BASE_IMAGE  := internal/baseimage/image/base.oci.tar
-PROGRAMS    := bin/containr bin/containr-runtime bin/containr-init bin/containr-monitor bin/containr-cni
+PROGRAMS    := bin/containr bin/containr-runtime bin/containr-init bin/containr-monitor bin/containr-cni bin/containr-usernet
 
 # The names of containr-cni: plugins of CNI, and what podman calls.
 PLUGINS := bridge macvlan host-local portmap firewall netavark

@@ -230,7 +230,7 @@ var flagValues = map[string]valuesOf{
 	"network-backend": oneOf(engine.NetworkBackends()...),
 	"cni-conf-dir":    directory,
 	"cni-bin-dir":     directory,
-	"network":         oneOf("none", "host", "bridge"),
+	"network":         oneOf("none", "host", "bridge", "builtin", "pasta", "slirp4netns"),
 	"pid":             oneOf("private", "host"),
 	"platform":        oneOf("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/riscv64", "linux/ppc64le", "linux/s390x"),
 	"pull":            oneOf(container.PullAlways, container.PullMissing, container.PullNever),

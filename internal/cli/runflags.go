@@ -304,7 +304,7 @@ func (r *runFlags) security() {
 func (r *runFlags) namespaces() {
 	b, c := binder{r.set, "Namespaces"}, &r.config
 	n := &c.Namespaces
-	b.value("network", "", "connect it with `NETWORK` (bridge; an ordinary user has none): its name, bridge, none, host, container:NAME, ns:PATH; or name=NAME,ip=IP,alias=NAME,...", add(&c.Networks, container.ParsePlug))
+	b.value("network", "", "connect it with `NETWORK` (bridge; for an ordinary user builtin): its name, bridge, builtin, pasta, slirp4netns, none, host, container:NAME, ns:PATH; or name=NAME,ip=IP,alias=NAME,...", add(&c.Networks, container.ParsePlug))
 	b.alias("net", "network")
 	b.string(&n.PID, "pid", "", "`WHOSE` processes it sees: private, host or container:NAME")
 	b.string(&n.IPC, "ipc", "", "`WHOSE` shared memory it sees: private, host, shareable, none or container:NAME")

@@ -115,3 +115,27 @@ func RequireNft(t testing.TB) {
 		t.Skipf("needs nft, of the package nftables: %v", err)
 	}
 }
+
+// NetNSOf is the network namespace of a process, to be in while the test runs.
+func NetNSOf(t testing.TB, pid int) *NetNS {
+	t.Helper()
+	n := &NetNS{t: t, work: make(chan func()), Path: fmt.Sprintf("/proc/%d/ns/net", pid)}
+	ready := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		fd, err := unix.Open(n.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		if err == nil {
+			err = unix.Setns(fd, unix.CLONE_NEWNET)
+			unix.Close(fd)
+		}
+		ready <- err
+		for f := range n.work {
+			f()
+		}
+	}()
+	if err := <-ready; err != nil {
+		t.Fatalf("network namespace of process %d: %v", pid, err)
+	}
+	t.Cleanup(func() { close(n.work) })
+	return n
+}

@@ -30,6 +30,7 @@ func Defaults(c Config, m Machine) Config {
 		c.Namespaces.Network = cmp.Or(m.Network, NetworkNone)
 		normalizePlugs(&c)
 	}
+	bridgeForOrdinaryUsers(&c, m)
 	orString(&c.Namespaces.PID, Private)
 	orString(&c.Namespaces.IPC, Private)
 	orString(&c.Namespaces.UTS, Private)

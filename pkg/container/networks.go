@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+
+	"github.com/containr/containr/pkg/network/usermode"
 )
 
 // Words of --network besides names of networks.
@@ -70,7 +72,7 @@ func (n Namespaces) OwnNetwork() bool {
 
 // IsNetworkWord reports whether a value of --network is no name of a network.
 func IsNetworkWord(s string) bool {
-	return s == NetworkNone || s == HostNamespace || strings.HasPrefix(s, networkOf) || strings.HasPrefix(s, networkAt)
+	return s == NetworkNone || s == HostNamespace || strings.HasPrefix(s, networkOf) || strings.HasPrefix(s, networkAt) || isUserNetwork(s)
 }
 
 // ParsePlug reads one value of --network: a name, or name=NAME,ip=IP,ip6=IP,mac-address=MAC,
@@ -175,6 +177,14 @@ func normalizePlugs(c *Config) {
 	}
 }
 
+// usualNetwork is the network that a user is told of who has forgotten to ask for one.
+func usualNetwork(m Machine) string {
+	if m.Rootless {
+		return usermode.Builtin
+	}
+	return NetworkBridge
+}
+
 // validateNetwork refuses networks and ports that do not go together.
 func validateNetwork(c Config, m Machine) error {
 	word := c.Namespaces.Network
@@ -185,16 +195,19 @@ func validateNetwork(c Config, m Machine) error {
 	case path != "" && !strings.HasPrefix(path, "/"):
 		return fmt.Errorf("--network %s: not an absolute path", word)
 	case m.Rootless && len(c.Networks) > 0:
-		return fmt.Errorf("--network %s: an ordinary user cannot connect containers: use none or host", word)
+		return fmt.Errorf("--network %s: an ordinary user cannot connect containers: use builtin, none or host", word)
 	case joins && m.Rootless && c.Namespaces.User != networkOf+owner: // whose network it is decides who may join it
 		return fmt.Errorf("--network %s: an ordinary user cannot join another network but together with its user namespace, by --userns %s", word, word)
+	}
+	if isUserNetwork(word) && len(c.Networks) == 0 {
+		return validateUserNetwork(c)
 	}
 	if IsNetworkWord(word) {
 		if len(c.Networks) > 0 {
 			return fmt.Errorf("--network %s cannot be used with another network", word)
 		}
 		if (len(c.Ports) > 0 || c.PublishAll) && word == NetworkNone {
-			return fmt.Errorf("-p cannot be used with --network none, which is also what an ordinary user's containers have: there is no network to reach the port through; as root, --network bridge is one")
+			return fmt.Errorf("-p cannot be used with --network none: there is no network to reach the port through; --network %s is one", usualNetwork(m))
 		}
 		if len(c.Ports) > 0 || c.PublishAll {
 			return fmt.Errorf("-p cannot be used with --network %s: there is no network to reach the port through", word)

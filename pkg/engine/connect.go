@@ -43,6 +43,9 @@ func (e *Engine) Connect(ctx context.Context, r ConnectRequest) error {
 	if !record.Config.Namespaces.OwnNetwork() {
 		return fmt.Errorf("container %s: its network is that of --network %s, and not its own", record.Name, record.Config.Namespaces.Network)
 	}
+	if u, ok := record.Config.Namespaces.UserNetwork(); ok {
+		return fmt.Errorf("container %s: its network is that of --network %s, which cannot be joined with others", record.Name, u.Backend)
+	}
 	if slices.ContainsFunc(record.Endpoints, func(p container.Endpoint) bool { return p.NetworkID == n.ID }) {
 		return fmt.Errorf("container %s, network %s: %w", record.Name, n.Name, ErrConnected)
 	}

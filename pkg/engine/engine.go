@@ -73,7 +73,7 @@ type Options struct {
 	// containr-init beside the running program, and in the usual places.
 	Init string
 	// Network is that of containers which name none, the word for one or its name. It falls back to none, with a warning,
-	// where no bridge can be made; an ordinary user's containers always have none. Empty is none: who uses this package has
+	// where no bridge can be made; for an ordinary user's containers every network that needs one means builtin. Empty is none: who uses this package has
 	// nothing made on the host that was not asked for.
 	Network string
 	// Offline forbids to ask registries.

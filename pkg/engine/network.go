@@ -155,8 +155,11 @@ func (e *Engine) defaultNetwork(c container.Config) (string, error) {
 		return word, nil
 	}
 	facts, err := e.facts()
-	if err != nil || !facts.Root() {
-		return container.NetworkNone, err
+	if err != nil {
+		return "", err
+	}
+	if !facts.Root() {
+		return e.ordinaryNetwork(), nil
 	}
 	link, err := e.defaultLink()
 	if err != nil {
@@ -361,7 +364,11 @@ func (e *Engine) restoreForwarding() error {
 }
 
 // connect completes a request by the container's network.
-func (e *Engine) connect(req *runtime.CreateRequest, endpoints []container.Endpoint, published []container.Port) (err error) {
+func (e *Engine) connect(req *runtime.CreateRequest, c container.Config, endpoints []container.Endpoint, published []container.Port) (err error) {
+	if u, ok := c.Namespaces.UserNetwork(); ok {
+		req.Network, err = e.userNetworkSteps(req.ID, c.Namespaces, u, published)
+		return err
+	}
 	req.Network, err = e.networkSteps(endpoints, published)
 	return err
 }

@@ -20,6 +20,19 @@ import (
 // ErrPortTaken means that somebody else has a port of the host.
 var ErrPortTaken = errors.New("the port is taken")
 
+// ErrLowPort means that only the administrator may listen at a port of the host.
+var ErrLowPort = errors.New("an ordinary user may not listen there")
+
+// unprivilegedPort is the lowest port that everybody may listen at.
+func unprivilegedPort() uint16 {
+	const usual = 1024
+	n, err := strconv.ParseUint(strings.TrimSpace(string(readIfThere("/proc/sys/net/ipv4/ip_unprivileged_port_start"))), 10, 16)
+	if err != nil {
+		return usual
+	}
+	return uint16(n)
+}
+
 // choosePorts decides which ports of the host those are that the user left open. Ports of
 // other containers are not chosen, whether those run or not.
 func (e *Engine) choosePorts(ctx context.Context, ports []container.Port) ([]container.Port, error) {
@@ -153,6 +166,8 @@ func listening(p container.Port) error {
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return fmt.Errorf("port %s of the host: %s has it: %w", portText(p), portHolder(p), ErrPortTaken)
+	case errors.Is(err, syscall.EACCES) && p.HostPort < unprivilegedPort():
+		return fmt.Errorf("port %s of the host: ports below %d are the administrator's: %w", portText(p), unprivilegedPort(), ErrLowPort)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
 		return fmt.Errorf("port %s of the host: the host has no such address: %w", portText(p), err)
 	}

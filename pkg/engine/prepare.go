@@ -21,6 +21,7 @@ import (
 	"github.com/containr/containr/pkg/cdi"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/network/usermode"
 	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/seccomp/profile"
@@ -340,7 +341,11 @@ func (e *Engine) writeFiles(ctx context.Context, p *prepared, machine container.
 			addresses = append(addresses, netip.MustParsePrefix(s).Addr())
 		}
 	}
-	extra, err := hostsWithGateway(c.ExtraHosts, p.endpoints)
+	user, carried := c.Namespaces.UserNetwork()
+	if carried {
+		addresses = userAddresses(user)
+	}
+	extra, err := hostsWithGateway(c.ExtraHosts, p.endpoints, user)
 	if err != nil {
 		return container.Files{}, err
 	}
@@ -361,6 +366,9 @@ func (e *Engine) writeFiles(ctx context.Context, p *prepared, machine container.
 		base = readIfThere("/etc/hosts")
 	}
 	resolv := hostResolvConf(ownNetwork)
+	if carried {
+		resolv = userResolvConf(resolv, user)
+	}
 	if owner, joined := container.Joined(c.Namespaces.Network); joined {
 		// Who has the network has the names in it.
 		var err error
@@ -384,10 +392,18 @@ func (e *Engine) writeFiles(ctx context.Context, p *prepared, machine container.
 
 // hostsWithGateway puts the host's address in the container's network in the place of the word
 // for it.
-func hostsWithGateway(hosts []container.Host, endpoints []container.Endpoint) ([]container.Host, error) {
+func hostsWithGateway(hosts []container.Host, endpoints []container.Endpoint, user container.UserNetwork) ([]container.Host, error) {
 	var out []container.Host
 	for _, h := range hosts {
 		if h.IP == container.HostGateway {
+			if user.HostLoopback && user.Backend != usermode.Pasta {
+				h.IP = user.Net.Gateway().String()
+				out = append(out, h)
+				continue
+			}
+			if user.Backend != "" {
+				return nil, fmt.Errorf("--add-host %s:%s: the host is closed to the container: --network %s:host-loopback opens it", h.Name, h.IP, usermode.Builtin)
+			}
 			if len(endpoints) == 0 {
 				return nil, fmt.Errorf("--add-host %s:%s: the container is in no network with the host", h.Name, h.IP)
 			}

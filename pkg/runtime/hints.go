@@ -88,6 +88,9 @@ var hints = [...]struct {
 	{"CTR-5067", "attach", plan.ENOSPC, "", "the cpuset of this control group has no CPUs or memory nodes"},
 	{"CTR-5069", "add_sub_link", plan.EOPNOTSUP, "", "this kernel has no devices of that kind: load the module macvlan or ipvlan, or use a network of the driver bridge"},
 	{"CTR-5070", "add_vlan", plan.EOPNOTSUP, "", "this kernel has no VLANs: load the module 8021q"},
+	{"CTR-5080", "openat", plan.EACCES, "a device whose other end", "this user may not open /dev/net/tun: sudo chmod 666 /dev/net/tun, as udev does"},
+	{"CTR-5081", "openat", plan.ENOENT, "a device whose other end", "the kernel has no taps: sudo modprobe tun; or choose --network none"},
+	{"CTR-5082", "openat", plan.ENODEV, "a device whose other end", "the kernel has no taps: sudo modprobe tun; or choose --network none"},
 	{"CTR-5071", "add_sub_link", plan.EBUSY, "", "the device is shared in another way already, or is part of a bridge: choose another parent"},
 	{"CTR-5068", "openat2", plan.ENOENT, "the working directory", "the container has no such directory, and exec makes none: make it first, or choose another with --workdir"},
 }

@@ -73,7 +73,7 @@ func Require(t testing.TB) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"containr-init", "containr-monitor"} {
+	for _, name := range []string{"containr-init", "containr-monitor", "containr-usernet"} {
 		install(t, "github.com/containr/containr/cmd/"+name, filepath.Join(bin, name))
 	}
 }
@@ -123,7 +123,7 @@ func awaitProcess(root, name string) error {
 
 // transient are the directories below a state root that are empty when no command runs and no container is kept.
 var transient = []string{
-	"containers", "layers", "logs", "run/logs", "names", "run/containers", "run/runtime", "run/resolver", "content/ingest", "content/leases", "snapshots/staging",
+	"containers", "layers", "logs", "run/logs", "names", "run/containers", "run/runtime", "run/resolver", "run/usernet", "content/ingest", "content/leases", "snapshots/staging",
 }
 
 // LeftIn lists what a state root should not hold any more: containers and their layers, what is half fetched, leases.

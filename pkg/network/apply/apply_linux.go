@@ -38,6 +38,8 @@ type Kernel struct {
 // Do makes a call. regs holds the results of earlier ones.
 func (k *Kernel) Do(call plan.Call, regs map[plan.Reg]int) (int, error) {
 	switch c := call.(type) {
+	case linux.StartNetwork:
+		return 0, startNetwork(c, regs)
 	case linux.NftTable:
 		return 0, findTable(c)
 	case linux.Nft:
@@ -82,6 +84,8 @@ func Undo(call plan.Call) error {
 			return fmt.Errorf("%s: %w", c.Text(), err)
 		}
 		return nil
+	case linux.EndNetwork:
+		return endNetwork(c.Lock)
 	case linux.Nft:
 		return transact(c.Command, c.Message)
 	case linux.NftDelete:
@@ -105,6 +109,8 @@ func transact(command, message string) error {
 // Read reads an inverse from a journal.
 func Read(action, operand string) (plan.Call, error) {
 	switch action {
+	case linux.EndNetwork{}.Name():
+		return linux.EndNetwork{Lock: operand}, nil
 	case linux.DeleteLink{}.Name():
 		return linux.DeleteLink{Link: operand}, nil
 	case linux.NftDelete{}.Name():

@@ -344,13 +344,17 @@ func (c SendFD) AppendArgs(dst []plan.Arg) []plan.Arg {
 }
 
 // Socket is socket(2) for the AF_INET datagram socket that interface requests
-// go through, see netdevice(7).
-type Socket struct{}
+// go through, see netdevice(7); with V6 the AF_INET6 one for addresses of version 6.
+type Socket struct{ V6 bool }
 
 func (Socket) Name() string { return "socket" }
 
-func (Socket) AppendArgs(dst []plan.Arg) []plan.Arg {
-	return append(dst, plan.OneOf(2, &familyNames), plan.Flags(2|0x80000, &socketTypeNames), plan.Number(0))
+func (c Socket) AppendArgs(dst []plan.Arg) []plan.Arg {
+	family := uint64(2)
+	if c.V6 {
+		family = 10
+	}
+	return append(dst, plan.OneOf(family, &familyNames), plan.Flags(2|0x80000, &socketTypeNames), plan.Number(0))
 }
 
 // LinkUp is ioctl(2) with SIOCSIFFLAGS: the interface is up and running.

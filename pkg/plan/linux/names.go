@@ -375,6 +375,13 @@ var ioctlNames = plan.Names{List: []plan.Name{
 	{Value: 0x40045431, Name: "TIOCSPTLCK"},
 	{Value: 0x5441, Name: "TIOCGPTPEER"},
 	{Value: 0x8914, Name: "SIOCSIFFLAGS"},
+	{Value: 0x8916, Name: "SIOCSIFADDR"},
+	{Value: 0x891c, Name: "SIOCSIFNETMASK"},
+	{Value: 0x8922, Name: "SIOCSIFMTU"},
+	{Value: 0x890b, Name: "SIOCADDRT"},
+	{Value: 0x400454ca, Name: "TUNSETIFF"},
+	{Value: 0x400454d0, Name: "TUNSETOFFLOAD"},
+	{Value: 0x400454da, Name: "TUNSETIFINDEX"},
 }}
 
 var (
@@ -415,7 +422,10 @@ const (
 
 var (
 	accessNames     = plan.Names{Zero: "F_OK", List: []plan.Name{{Value: 1, Name: "X_OK"}}}
-	familyNames     = plan.Names{List: []plan.Name{{Value: 2, Name: "AF_INET"}}}
+	familyNames     = plan.Names{List: []plan.Name{{Value: 2, Name: "AF_INET"}, {Value: 10, Name: "AF_INET6"}}}
 	socketTypeNames = plan.Names{List: []plan.Name{{Value: 2, Name: "SOCK_DGRAM"}, {Value: 0x80000, Name: "SOCK_CLOEXEC"}}}
+	tapFlagNames    = plan.Names{List: []plan.Name{{Value: 0x2, Name: "IFF_TAP"}, {Value: 0x1000, Name: "IFF_NO_PI"}, {Value: 0x4000, Name: "IFF_VNET_HDR"}}}
+	offloadNames    = plan.Names{List: []plan.Name{{Value: 1, Name: "TUN_F_CSUM"}, {Value: 2, Name: "TUN_F_TSO4"}, {Value: 4, Name: "TUN_F_TSO6"}}}
+	routeFlagNames  = plan.Names{List: []plan.Name{{Value: 1, Name: "RTF_UP"}, {Value: 2, Name: "RTF_GATEWAY"}}}
 	linkFlagNames   = plan.Names{List: []plan.Name{{Value: 1, Name: "IFF_UP"}, {Value: 0x40, Name: "IFF_RUNNING"}}}
 )

@@ -60,6 +60,12 @@ func Zero(kind string) plan.Call {
 		return Socket{}
 	case "LinkUp":
 		return LinkUp{}
+	case "LinkRequest":
+		return LinkRequest{}
+	case "StartNetwork":
+		return StartNetwork{}
+	case "EndNetwork":
+		return EndNetwork{}
 	case "UserNamespace":
 		return UserNamespace{}
 	case "Provide":

@@ -1,0 +1,63 @@
+package linux
+
+import (
+	"strings"
+
+	"github.com/containr/containr/pkg/plan"
+)
+
+// StartNetwork starts a program that carries a container's packets, in a session of its own, and
+// waits until it says that it is ready. The program inherits a pipe to say so, or why not
+// (descriptor 3), the pidfd of the process in PID (4), at whose end it ends, the lock Lock,
+// which it holds until then (5), and if Tap is set the device's other end (6).
+type StartNetwork struct {
+	Program string
+	Args    []string
+	Lock    string
+	PID     plan.Reg
+	Tap     plan.Reg
+}
+
+// Name is the action.
+func (StartNetwork) Name() string { return "start_network" }
+
+// AppendArgs has what explain shows.
+func (c StartNetwork) AppendArgs(dst []plan.Arg) []plan.Arg {
+	dst = append(dst, plan.String(c.Program), plan.Strings(c.Args), plan.String(c.Lock), plan.Value(c.PID))
+	if c.Tap != "" {
+		dst = append(dst, plan.Value(c.Tap))
+	}
+	return dst
+}
+
+// Text is the action as a shell command.
+func (c StartNetwork) Text() string {
+	var b strings.Builder
+	b.WriteString("flock " + quote(c.Lock) + " " + quote(c.Program))
+	for _, a := range c.Args {
+		b.WriteString(" " + strings.ReplaceAll(quote(a), PIDWord, "$"+string(c.PID)))
+	}
+	if c.Tap != "" {
+		b.WriteString(" 6<>&$" + string(c.Tap))
+	}
+	return b.String() + " &"
+}
+
+// PIDWord in an argument of StartNetwork stands for the number of the container's process.
+const PIDWord = "{pid}"
+
+// EndNetwork waits until the program that holds Lock has ended, which it does when its container
+// has, and removes the lock. One that does not end is killed.
+type EndNetwork struct{ Lock string }
+
+// Name is the action.
+func (EndNetwork) Name() string { return "end_network" }
+
+// AppendArgs has what explain shows.
+func (c EndNetwork) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, plan.String(c.Lock)) }
+
+// Text is the action as a shell command.
+func (c EndNetwork) Text() string { return "flock " + quote(c.Lock) + " rm " + quote(c.Lock) }
+
+// Entry is the action in a journal.
+func (c EndNetwork) Entry() (action, operand string) { return c.Name(), c.Lock }

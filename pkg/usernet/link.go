@@ -1,0 +1,203 @@
+package usernet
+
+import (
+	"encoding/binary"
+	"errors"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/buffer"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+)
+
+// ourMAC is the address of everybody but the container: there is only one machine at the other
+// end of the cable.
+const ourMAC = tcpip.LinkAddress("\x02\xc0\x00\x00\x02\x02")
+
+// virtioSize is sizeof(struct virtio_net_hdr), which is in front of every frame: it says which
+// checksum is still to be made, and into what pieces a long segment is to be cut.
+const virtioSize = 10
+
+// Values of struct virtio_net_hdr, linux/virtio_net.h.
+const (
+	virtioNeedsChecksum = 1
+	virtioTCP4          = 1
+	virtioTCP6          = 4
+)
+
+// maxSegment is the longest segment that travels whole, in bytes.
+const maxSegment = 65535 - 128
+
+// maxFrame is the longest frame with its headers.
+const maxFrame = virtioSize + header.EthernetMinimumSize + 65535
+
+// link is the stack's device: frames are read from the tap and written there.
+type link struct {
+	tap *os.File
+	raw int
+	mtu uint32
+	// intercept takes packets that the stack shall not see.
+	intercept func(protocol tcpip.NetworkProtocolNumber, frame []byte) bool
+
+	mu         sync.RWMutex
+	dispatcher stack.NetworkDispatcher
+	done       sync.WaitGroup
+}
+
+func newLink(tap *os.File, mtu uint32, intercept func(tcpip.NetworkProtocolNumber, []byte) bool) *link {
+	return &link{tap: tap, raw: int(tap.Fd()), mtu: mtu, intercept: intercept}
+}
+
+// read passes frames to the stack until the device is gone.
+func (l *link) read() {
+	defer l.done.Done()
+	scratch := make([]byte, maxFrame)
+	for {
+		size, err := unix.Read(l.raw, scratch)
+		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
+			continue
+		}
+		if err != nil {
+			return
+		}
+		if size > virtioSize+header.EthernetMinimumSize {
+			l.deliver(scratch[virtioSize:size])
+		}
+	}
+}
+
+func (l *link) deliver(frame []byte) {
+	protocol := header.Ethernet(frame).Type()
+	if l.intercept(protocol, frame) {
+		return
+	}
+	l.mu.RLock()
+	to := l.dispatcher
+	l.mu.RUnlock()
+	if to == nil {
+		return
+	}
+	packet := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithData(frame)})
+	defer packet.DecRef()
+	packet.RXChecksumValidated = true // the frame has never been on a cable
+	if l.ParseHeader(packet) {
+		to.DeliverNetworkPacket(protocol, packet)
+	}
+}
+
+// WritePackets writes frames until the device takes no more.
+func (l *link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
+	for i, packet := range list.AsSlice() {
+		head := virtioHeader(packet)
+		parts := append(make([][]byte, 0, 8), head[:])
+		parts = append(parts, packet.AsSlices()...)
+		if err := l.write(parts); err != nil {
+			return i, &tcpip.ErrAborted{}
+		}
+	}
+	return list.Len(), nil
+}
+
+func (l *link) write(parts [][]byte) error {
+	for {
+		_, err := unix.Writev(l.raw, parts)
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
+			return err
+		}
+	}
+}
+
+// virtioHeader says what is left to do with a packet.
+func virtioHeader(p *stack.PacketBuffer) (h [virtioSize]byte) {
+	g := p.GSOOptions
+	if g.Type == stack.GSONone {
+		return h
+	}
+	le := binary.LittleEndian
+	le.PutUint16(h[2:], uint16(p.HeaderSize()))
+	if g.NeedsCsum {
+		h[0] = virtioNeedsChecksum
+		le.PutUint16(h[6:], header.EthernetMinimumSize+g.L3HdrLen)
+		le.PutUint16(h[8:], g.CsumOffset)
+	}
+	if p.Data().Size() > int(g.MSS) {
+		h[1] = virtioTCP4
+		if g.Type == stack.GSOTCPv6 {
+			h[1] = virtioTCP6
+		}
+		le.PutUint16(h[4:], g.MSS)
+	}
+	return h
+}
+
+// Attach begins to read, or ends it.
+func (l *link) Attach(d stack.NetworkDispatcher) {
+	l.mu.Lock()
+	first := l.dispatcher == nil && d != nil
+	l.dispatcher = d
+	l.mu.Unlock()
+	if first {
+		l.done.Add(1)
+		go l.read()
+	}
+}
+
+// IsAttached reports whether frames have somewhere to go.
+func (l *link) IsAttached() bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.dispatcher != nil
+}
+
+// MTU is the longest packet.
+func (l *link) MTU() uint32 { return l.mtu }
+
+// SetMTU does nothing: the device has its own.
+func (l *link) SetMTU(uint32) {}
+
+// MaxHeaderLength is Ethernet's.
+func (l *link) MaxHeaderLength() uint16 { return header.EthernetMinimumSize }
+
+// LinkAddress is ours.
+func (l *link) LinkAddress() tcpip.LinkAddress { return ourMAC }
+
+// SetLinkAddress does nothing.
+func (l *link) SetLinkAddress(tcpip.LinkAddress) {}
+
+// Capabilities: whoever is at the other end is asked for by ARP and its successor.
+func (l *link) Capabilities() stack.LinkEndpointCapabilities {
+	return stack.CapabilityRXChecksumOffload | stack.CapabilityResolutionRequired
+}
+
+// GSOMaxSize is how long a segment may be.
+func (l *link) GSOMaxSize() uint32 { return maxSegment }
+
+// SupportedGSO: the kernel at the other end cuts.
+func (l *link) SupportedGSO() stack.SupportedGSO { return stack.HostGSOSupported }
+
+// Wait waits for the reader.
+func (l *link) Wait() { l.done.Wait() }
+
+// ARPHardwareType is Ethernet's.
+func (l *link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }
+
+// AddHeader puts Ethernet's header in front.
+func (l *link) AddHeader(p *stack.PacketBuffer) {
+	header.Ethernet(p.LinkHeader().Push(header.EthernetMinimumSize)).Encode(&header.EthernetFields{
+		SrcAddr: p.EgressRoute.LocalLinkAddress, DstAddr: p.EgressRoute.RemoteLinkAddress, Type: p.NetworkProtocolNumber})
+}
+
+// ParseHeader takes it off.
+func (l *link) ParseHeader(p *stack.PacketBuffer) bool {
+	_, ok := p.LinkHeader().Consume(header.EthernetMinimumSize)
+	return ok
+}
+
+// Close leaves the descriptor to the end of the process.
+func (l *link) Close() {}
+
+// SetOnCloseAction does nothing, as Close.
+func (l *link) SetOnCloseAction(func()) {}

@@ -1,0 +1,269 @@
+package usernet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/containr/containr/pkg/network/usermode"
+)
+
+// insidePatience is how long the container may take to answer a client's SYN.
+const insidePatience = 10 * time.Second
+
+// listener is one socket of the host, for a port.
+type listener struct {
+	port    usermode.Port
+	streams *net.TCPListener
+	packets *net.UDPConn
+}
+
+// bind takes the ports of the host, before the stack is made: what is taken is said at once.
+func (n *Network) bind() (list []listener, err error) {
+	for _, p := range n.o.Ports {
+		versions := []string{"4", "6"}
+		if p.HostIP.IsValid() {
+			versions = []string{"4"}
+			if p.HostIP.Is6() {
+				versions = []string{"6"}
+			}
+		}
+		for _, v := range versions {
+			l, err := listen(p, v)
+			if v == "6" && !p.HostIP.IsValid() && (errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL)) {
+				continue // this host has no version 6
+			}
+			if err != nil {
+				return nil, fmt.Errorf("publish %s: %w", p, err)
+			}
+			list = append(list, l)
+		}
+	}
+	return list, nil
+}
+
+func listen(p usermode.Port, version string) (l listener, err error) {
+	l.port = p
+	host := ""
+	if p.HostIP.IsValid() {
+		host = p.HostIP.String()
+	}
+	address := net.JoinHostPort(host, strconv.Itoa(int(p.Host)))
+	switch p.Protocol {
+	case "tcp":
+		var s net.Listener
+		if s, err = net.Listen("tcp"+version, address); err == nil {
+			l.streams = s.(*net.TCPListener)
+		}
+	case "udp":
+		var c net.PacketConn
+		if c, err = net.ListenPacket("udp"+version, address); err == nil {
+			l.packets = c.(*net.UDPConn)
+		}
+	default:
+		err = fmt.Errorf("protocol %s: this network carries tcp and udp", p.Protocol)
+	}
+	return l, err
+}
+
+// publish serves the ports.
+func (n *Network) publish(ctx context.Context, list []listener) {
+	for _, l := range list {
+		if l.streams != nil {
+			go n.accept(ctx, l)
+		} else {
+			go n.receive(l)
+		}
+	}
+}
+
+// acceptPause is how long it is waited when the host cannot give a connection.
+const acceptPause = 50 * time.Millisecond
+
+func (n *Network) accept(ctx context.Context, l listener) {
+	for {
+		c, err := l.streams.AcceptTCP()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			n.complain(err)
+			time.Sleep(acceptPause) // a descriptor may come free
+			continue
+		}
+		go n.admit(ctx, l.port, c)
+	}
+}
+
+// admit connects a client with the container.
+func (n *Network) admit(ctx context.Context, p usermode.Port, outside *net.TCPConn) {
+	client, err := netip.ParseAddrPort(outside.RemoteAddr().String())
+	if err == nil {
+		var in inside
+		if in, err = n.enter(ctx, client, p.Container); err == nil {
+			join(in, outside)
+			return
+		}
+	}
+	_ = outside.SetLinger(0) // the client sees that the container did not take it
+	outside.Close()
+}
+
+// ends are both ends of what a client says to the container.
+func (n *Network) ends(client netip.AddrPort, port uint16, six bool) (from, to tcpip.FullAddress) {
+	container, gateway := n.o.Net.Container(), n.o.Net.Gateway()
+	if six {
+		container, gateway = n.o.Net.Container6(), n.o.Net.Gateway6()
+	}
+	to = tcpip.FullAddress{NIC: nic, Addr: fromAddr(container), Port: port}
+	a := client.Addr().Unmap().WithZone("")
+	from = tcpip.FullAddress{NIC: nic, Addr: fromAddr(a), Port: client.Port()}
+	// The host itself calls from addresses that mean something else inside, or nothing.
+	if a.Is6() != six || a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() && a.Is6() || n.reach.inside(a) {
+		from = tcpip.FullAddress{NIC: nic, Addr: fromAddr(gateway)}
+	}
+	return from, to
+}
+
+// enter connects to a port of the container, from the client's address. A client of version 6
+// comes to a container that listens with version 4 only all the same, but not by its own name.
+func (n *Network) enter(ctx context.Context, client netip.AddrPort, port uint16) (inside, error) {
+	six := client.Addr().Unmap().Is6() && n.o.IPv6
+	from, to := n.ends(client, port, six)
+	in, err := n.dialInside(ctx, from, to)
+	if err != nil && from.Port != 0 && errors.Is(err, errPortInUse) {
+		from.Port = 0
+		in, err = n.dialInside(ctx, from, to)
+	}
+	if err != nil && six {
+		from, to = n.ends(client, port, false)
+		in, err = n.dialInside(ctx, from, to)
+	}
+	return in, err
+}
+
+// errPortInUse means that the same client has a connection from this port to the same port of the container, through
+// another one of the host's.
+var errPortInUse = errors.New("port in use")
+
+func (n *Network) dialInside(ctx context.Context, from, to tcpip.FullAddress) (in inside, err error) {
+	ctx, cancel := context.WithTimeout(ctx, insidePatience)
+	defer cancel()
+	var queue waiter.Queue
+	ep, failed := n.stack.NewEndpoint(tcp.ProtocolNumber, protocolOf(toAddr(to.Addr)), &queue)
+	if failed != nil {
+		return in, stackError("endpoint", failed)
+	}
+	defer func() {
+		if err != nil {
+			ep.Abort()
+		}
+	}()
+	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents)
+	queue.EventRegister(&entry)
+	defer queue.EventUnregister(&entry)
+	ep.SocketOptions().SetReuseAddress(true)
+	if failed := ep.Bind(from); failed != nil {
+		return in, fmt.Errorf("%s: %w", failed, errPortInUse)
+	}
+	failed = ep.Connect(to)
+	if _, started := failed.(*tcpip.ErrConnectStarted); started {
+		select {
+		case <-ctx.Done():
+			return in, ctx.Err()
+		case <-ready:
+			failed = ep.LastError()
+		}
+	}
+	if failed != nil {
+		if _, used := failed.(*tcpip.ErrPortInUse); used {
+			return in, errPortInUse
+		}
+		return in, stackError("connect", failed)
+	}
+	return inside{gonet.NewTCPConn(&queue, ep), ep}, nil
+}
+
+// receive passes packets of UDP on to the container, each client's from its own address.
+func (n *Network) receive(l listener) {
+	clients := &clients{list: map[netip.AddrPort]*gonet.UDPConn{}}
+	packet := make([]byte, maxDatagram)
+	for {
+		size, from, err := l.packets.ReadFromUDPAddrPort(packet)
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil { // of a packet that was sent
+			continue
+		}
+		in := clients.get(from)
+		if in == nil {
+			if in = n.welcome(clients, l, from); in == nil {
+				continue
+			}
+		}
+		_, _ = in.Write(packet[:size]) // packets may be lost
+	}
+}
+
+// clients are those that have sent something lately.
+type clients struct {
+	mu   sync.Mutex
+	list map[netip.AddrPort]*gonet.UDPConn
+}
+
+func (c *clients) get(a netip.AddrPort) *gonet.UDPConn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.list[a]
+}
+
+// welcome begins to pass a client's packets on, and the answers back.
+func (n *Network) welcome(c *clients, l listener, client netip.AddrPort) *gonet.UDPConn {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.list) >= maxUDP {
+		return nil
+	}
+	six := client.Addr().Unmap().Is6() && n.o.IPv6
+	from, to := n.ends(client, l.port.Container, six)
+	in, err := gonet.DialUDP(n.stack, &from, &to, protocolOf(toAddr(to.Addr)))
+	if err != nil {
+		from.Port = 0
+		if in, err = gonet.DialUDP(n.stack, &from, &to, protocolOf(toAddr(to.Addr))); err != nil {
+			return nil
+		}
+	}
+	c.list[client] = in
+	go func() {
+		var last idle
+		last.touch()
+		last.copy(answers{in, l.packets, client}, in, udpPatience)
+		c.mu.Lock()
+		delete(c.list, client)
+		c.mu.Unlock()
+		in.Close()
+	}()
+	return in
+}
+
+// answers goes to one client of a socket.
+type answers struct {
+	net.Conn
+	socket *net.UDPConn
+	client netip.AddrPort
+}
+
+// Write sends to the client.
+func (a answers) Write(b []byte) (int, error) { return a.socket.WriteToUDPAddrPort(b, a.client) }

@@ -1,0 +1,172 @@
+// Package usernet carries the packets of one container by ordinary sockets, as a process of the
+// user whose container it is.
+//
+// # Theory of operation
+//
+// The container's only device is a tap; its other end is a descriptor of ours. On our side of it
+// is a whole network stack in Go (gVisor's tcpip), which plays the rest of the world: it takes
+// packets for any address. What the container begins, and where it goes:
+//
+//	TCP          the host connects first; only then is the container's SYN answered. So
+//	             refused stays refused. Two copiers pass bytes on, and each end of input (outgoing.go)
+//	UDP          a socket of the host for each pair of ends, until nothing came for a while
+//	ping         a ping socket of the host, icmp(7), for each number and address (ping.go)
+//	names        what is for port 53 of the address .3 goes to the host's name servers (names.go)
+//
+// What comes from outside comes through ports of the host that were asked for. The stack may
+// send from any address, so the container sees the client's, and answers go back the same way
+// (publish.go).
+//
+// Where the container may not go is decided in one place, reach.go: the host's loopback
+// addresses, in any of their disguises, are closed unless asked for.
+//
+// The process ends when the container's first process does. It holds a lock from before its
+// first moment to its last, so whoever wants its ports waits for that.
+package usernet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+	"gvisor.dev/gvisor/pkg/tcpip"
+	"gvisor.dev/gvisor/pkg/tcpip/header"
+	"gvisor.dev/gvisor/pkg/tcpip/network/arp"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv4"
+	"gvisor.dev/gvisor/pkg/tcpip/network/ipv6"
+	"gvisor.dev/gvisor/pkg/tcpip/stack"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
+	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
+
+	"github.com/containr/containr/pkg/network/usermode"
+)
+
+// Options say what network it is.
+type Options struct {
+	Net usermode.Net
+	// IPv6 says that the container has an address of version 6.
+	IPv6 bool
+	// MTU is the longest packet in bytes; 0 is 1500.
+	MTU int
+	// HostLoopback: see usermode.Input.
+	HostLoopback bool
+	Ports        []usermode.Port
+	// Tap is the device's other end. The network takes it over.
+	Tap *os.File
+	// NameServers says where names are asked for.
+	NameServers func() []netip.Addr
+	// Warn is told what went wrong, seldom more than once.
+	Warn func(error)
+}
+
+// Network is a network that carries packets.
+type Network struct {
+	o     Options
+	stack *stack.Stack
+	link  *link
+	reach reach
+	pings pings
+}
+
+const nic tcpip.NICID = 1
+
+// defaultMTU is that of most of the internet. Segments of TCP travel whole all the same.
+const defaultMTU = 1500
+
+// Buffers of a connection, in bytes: the stack begins with the middle one, and goes up to the last
+// for a connection that fills it.
+const (
+	bufferMin     = 4 << 10
+	bufferDefault = 512 << 10
+	bufferMax     = 6 << 20
+)
+
+// New makes the network and binds its ports. Packets are carried when it returns.
+func New(ctx context.Context, o Options) (*Network, error) {
+	if o.MTU == 0 {
+		o.MTU = defaultMTU
+	}
+	n := &Network{o: o, reach: newReach(o)}
+	n.stack = stack.New(stack.Options{
+		NetworkProtocols:   []stack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol, ipv6.NewProtocol},
+		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol},
+		HandleLocal:        false,
+	})
+	listeners, err := n.bind()
+	if err != nil {
+		return nil, err
+	}
+	n.link = newLink(o.Tap, uint32(o.MTU), n.intercept)
+	n.pings.init(n)
+	if err := n.configure(); err != nil {
+		return nil, err
+	}
+	n.forward(ctx)
+	n.publish(ctx, listeners)
+	return n, nil
+}
+
+// configure gives the stack its device and addresses, and has it play everybody else.
+func (n *Network) configure() error {
+	s := n.stack
+	buffers := tcpip.TCPReceiveBufferSizeRangeOption{Min: bufferMin, Default: bufferDefault, Max: bufferMax}
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: bufferMin, Default: bufferDefault, Max: bufferMax}
+	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
+	recovery := tcpip.TCPRecovery(0) // nothing is lost on this cable, and nothing overtakes
+	for _, option := range []tcpip.SettableTransportProtocolOption{&buffers, &send, &sack, &moderate, &recovery} {
+		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
+			return stackError("option of TCP", err)
+		}
+	}
+	if err := s.CreateNIC(nic, n.link); err != nil {
+		return stackError("device", err)
+	}
+	for _, err := range []tcpip.Error{s.SetPromiscuousMode(nic, true), s.SetSpoofing(nic, true)} {
+		if err != nil {
+			return stackError("device", err)
+		}
+	}
+	addresses := []netip.Addr{n.o.Net.Gateway(), n.o.Net.Names()}
+	routes := []tcpip.Route{{Destination: header.IPv4EmptySubnet, NIC: nic}}
+	if n.o.IPv6 {
+		addresses = append(addresses, n.o.Net.Gateway6(), n.o.Net.Names6())
+		routes = append(routes, tcpip.Route{Destination: header.IPv6EmptySubnet, NIC: nic})
+	}
+	for _, a := range addresses {
+		p := tcpip.ProtocolAddress{Protocol: protocolOf(a), AddressWithPrefix: fromAddr(a).WithPrefix()}
+		if err := s.AddProtocolAddress(nic, p, stack.AddressProperties{}); err != nil {
+			return stackError("address "+a.String(), err)
+		}
+	}
+	s.SetRouteTable(routes)
+	return nil
+}
+
+// Wait returns when the container's process has ended.
+func Wait(pidfd int) error {
+	for {
+		_, err := unix.Poll([]unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}, -1)
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
+}
+
+func stackError(what string, err tcpip.Error) error { return fmt.Errorf("%s: %s", what, err) }
+
+func fromAddr(a netip.Addr) tcpip.Address { return tcpip.AddrFromSlice(a.AsSlice()) }
+
+func toAddr(a tcpip.Address) netip.Addr {
+	out, _ := netip.AddrFromSlice(a.AsSlice())
+	return out
+}
+
+func protocolOf(a netip.Addr) tcpip.NetworkProtocolNumber {
+	if a.Is4() {
+		return ipv4.ProtocolNumber
+	}
+	return ipv6.ProtocolNumber
+}
