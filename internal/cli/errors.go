@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/apparmor"
 	"github.com/containr/containr/internal/baseimage"
 	"github.com/containr/containr/internal/errcode"
 	"github.com/containr/containr/internal/present"
@@ -212,6 +213,7 @@ var hints = []struct {
 	{secret.ErrNotFound, "`containr secret ls` lists secrets, `containr secret create NAME FILE` makes one"},
 	{secret.ErrExists, "choose another name, or give it other content with --replace"},
 	{secret.ErrSealed, "bring back the key that the secrets were made with, or make them anew: `containr secret rm`, then `containr secret create`"},
+	{apparmor.ErrLoad, "--security-opt apparmor=unconfined runs a container without a profile"},
 	{volume.ErrInUse, "`containr rm -v CONTAINER` removes a container and its volumes without a name; `containr volume rm` those with one"},
 	{volume.ErrNotFound, "`containr volume ls` lists volumes, `containr volume create` makes one"},
 	{volume.ErrExists, "choose another name, or remove that one with `containr volume rm`"},

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/apparmor"
 	"github.com/containr/containr/internal/doctor"
 	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/pkg/engine"
@@ -113,7 +114,7 @@ func securityOptions(m *doctor.Machine) []string {
 		name string
 		have bool
 	}{
-		{"name=apparmor", m.Facts.AppArmor}, {"name=seccomp,profile=builtin", len(m.SeccompActions) > 0}, {"name=selinux", m.Facts.SELinux},
+		{"name=apparmor", m.Facts.AppArmor && m.NoDefaultProfile != ""}, {"name=apparmor,profile=" + apparmor.Profile, m.Facts.AppArmor && m.NoDefaultProfile == ""}, {"name=seccomp,profile=builtin", len(m.SeccompActions) > 0}, {"name=selinux", m.Facts.SELinux},
 		{"name=rootless", !m.Facts.Root()}, {"name=cgroupns", m.Facts.CgroupMode.String() == "v2"},
 	} {
 		if o.have {

@@ -1,6 +1,7 @@
 package doctor
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/containr/containr/pkg/host"
@@ -35,7 +36,7 @@ func cgroupVersion(m *Machine) (State, string, string) {
 // another check says it.
 func controller(name, use string) func(*Machine) (State, string, string) {
 	return func(m *Machine) (State, string, string) {
-		_, there := m.Facts.Hierarchy(name)
+		there := m.hasController(name)
 		if there && (root(m) || version2(m)) {
 			return OK, use, ""
 		}
@@ -52,6 +53,20 @@ func controller(name, use string) func(*Machine) (State, string, string) {
 		}
 		return Missing, "not there: no " + use, mend
 	}
+}
+
+// managed reports whether an ordinary user's control groups come from a systemd of his own.
+func (m *Machine) managed() bool {
+	return ordinary(m) && version2(m) && m.Systemd && m.ManagerError == "" && len(m.ManagerControllers) > 0
+}
+
+// hasController reports whether containers can be limited by a controller.
+func (m *Machine) hasController(name string) bool {
+	if m.managed() {
+		return slices.Contains(m.ManagerControllers, name)
+	}
+	_, there := m.Facts.Hierarchy(name)
+	return there
 }
 
 func inputOutput(m *Machine) (State, string, string) {
@@ -84,8 +99,10 @@ func delegation(m *Machine) (State, string, string) {
 		return Missing, "version 1 cannot be given to users safely", bootVersion2
 	case m.Facts.CgroupMode == host.NoCgroup:
 		return Missing, "no control groups are mounted", "see cgroup"
-	case len(m.Facts.Hierarchies) > 0 && m.Facts.Hierarchies[0].Delegated:
-		return Limited, "you may make control groups: " + strings.Join(m.Facts.Hierarchies[0].Controllers, ", ") + "; containr-runtime uses them, and `containr run` of an ordinary user sets no limits", ""
+	case m.managed():
+		return OK, "your systemd gives your containers control groups: " + strings.Join(m.ManagerControllers, ", "), ""
+	case m.Facts.DelegatedGroups():
+		return OK, "you may make control groups: " + strings.Join(m.Facts.Hierarchies[0].Controllers, ", "), ""
 	}
 	return Missing, "no control group is yours: your containers have no limits", delegate(m)
 }

@@ -31,6 +31,8 @@ type Machine struct {
 	InputDrops []InputDrop
 	// SeccompActions and SecurityModules are the kernel's own lists.
 	SeccompActions, SecurityModules []string
+	// NoDefaultProfile says why containers that name no AppArmor profile run without one; empty if they have one.
+	NoDefaultProfile string
 	// Pressure says that /proc/pressure is there.
 	Pressure bool
 	// MaxUserNamespaces is the sysctl of that name, -1 if there is none.
@@ -40,9 +42,11 @@ type Machine struct {
 
 	// SwapCounted says that the memory controller counts swap.
 	SwapCounted bool
-	// Systemd says that it runs as process 1. ManagerError says why it, or the user's own one, cannot be asked.
-	Systemd      bool
-	ManagerError string
+	// Systemd says that it runs as process 1. ManagerError says why it, or the user's own one, cannot be asked;
+	// ManagerControllers are those that the one of an ordinary user has to give, on version 2.
+	Systemd            bool
+	ManagerError       string
+	ManagerControllers []string
 
 	Newuidmap, Newgidmap Helper
 	RuntimeDir           RuntimeDir

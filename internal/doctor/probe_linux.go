@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/apparmor"
 	"github.com/containr/containr/internal/filelimit"
 	"github.com/containr/containr/internal/nft"
 	"github.com/containr/containr/internal/sys"
@@ -88,6 +89,7 @@ func (m *Machine) probeKernel() {
 	}
 	m.probeFirewall()
 	m.SeccompActions = strings.Fields(read("/proc/sys/kernel/seccomp/actions_avail"))
+	m.NoDefaultProfile = apparmor.Usable(m.Facts.AppArmor, m.Facts.MayLoadProfiles())
 	if text := read("/sys/kernel/security/lsm"); text != "" {
 		m.SecurityModules = strings.Split(strings.TrimSpace(text), ",")
 	}
@@ -131,6 +133,8 @@ func (m *Machine) probeGroups() {
 		f.Hierarchies = slices.Clone(f.Hierarchies)
 		if err := f.ProbeManager(); err != nil {
 			m.ManagerError = err.Error()
+		} else if m.Facts.CgroupMode == host.CgroupV2 {
+			m.ManagerControllers = f.Hierarchies[0].Controllers
 		}
 	}
 }

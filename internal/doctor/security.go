@@ -3,6 +3,8 @@ package doctor
 import (
 	"slices"
 	"strings"
+
+	"github.com/containr/containr/internal/apparmor"
 )
 
 var securityChecks = []check{
@@ -35,7 +37,12 @@ func appArmor(m *Machine) (State, string, string) {
 	case !m.Facts.AppArmor:
 		return Limited, "not active: --security-opt apparmor=PROFILE is refused", "add apparmor=1 security=apparmor to the kernel's command line, and boot"
 	}
-	return OK, "active: --security-opt apparmor=PROFILE", ""
+	if why := m.NoDefaultProfile; why != "" && ordinary(m) {
+		return OK, "active: --security-opt apparmor=PROFILE; your containers run without, in user namespaces", ""
+	} else if why != "" {
+		return Limited, "active: --security-opt apparmor=PROFILE; but containers that name none run without a profile: " + why, m.Distribution.install("apparmor", "apparmor-parser", "apparmor")
+	}
+	return OK, "active: containers run with the profile " + apparmor.Profile + ", or with that of --security-opt apparmor=PROFILE", ""
 }
 
 func seLinux(m *Machine) (State, string, string) {

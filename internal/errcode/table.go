@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/apparmor"
 	"github.com/containr/containr/internal/baseimage"
 	"github.com/containr/containr/internal/child"
 	"github.com/containr/containr/internal/durable"
@@ -486,6 +487,10 @@ var table = []Entry{
 	{Code: "CTR-3016", Sentinel: engine.ErrNoSkopeo, Name: "pkg/engine.ErrNoSkopeo", Title: "skopeo is not installed",
 		Cause: "The store of podman and buildah has a form of its own, which skopeo reads and writes.", Do: []string{"Install skopeo, or use `podman save` and `containr load`, and back `containr save` and `podman load`."}},
 
+	{Code: "CTR-3017", Sentinel: apparmor.ErrLoad, Name: "internal/apparmor.ErrLoad", Title: "the AppArmor profile of containers cannot be loaded",
+		Cause:   "AppArmor is active, and the profile that containers have by default could not be loaded into the kernel.",
+		Reasons: []string{"the kernel or apparmor_parser is too old for it", "containr runs in a container, or under a profile, that keeps it from loading profiles"},
+		Do:      []string{"The message has the parser's words. --security-opt apparmor=unconfined runs a container without a profile."}},
 	{Code: "CTR-3901", Sentinel: unix.ENOSPC, Title: "the disk is full",
 		Cause:   "The kernel had no room for more, or no inode.",
 		Reasons: []string{"images and containers that nobody needs", "a log or a volume grew"},

@@ -118,7 +118,7 @@ func MachineFrom(f *host.Facts, hostname string, cpus int) Machine {
 	m := Machine{
 		Hostname:          hostname,
 		CgroupV2:          f.CgroupMode == host.CgroupV2,
-		NoCgroups:         f.CgroupMode == host.NoCgroup || !f.Root(),
+		NoCgroups:         f.CgroupMode == host.NoCgroup || !f.Root() && !f.DelegatedGroups(),
 		TimeNamespace:     !f.NoTimeNamespace,
 		RecursiveReadOnly: f.HasMountSetattr(),
 		Capabilities:      CapabilitySet(f.Capabilities),

@@ -17,7 +17,7 @@ import (
 // were not delegated. Each adjustment gives the nearest thing that is allowed, or
 // an error if the user asked for the thing itself.
 func inUserNamespace(spec *specs.Spec, c Config, m Machine) error {
-	if m.NoCgroups {
+	if m.NoCgroups || m.Rootless && c.Resources == (Resources{}) && c.CgroupParent == "" {
 		if err := withoutCgroups(spec, c); err != nil {
 			return err
 		}
@@ -35,10 +35,11 @@ func inUserNamespace(spec *specs.Spec, c Config, m Machine) error {
 	return nil
 }
 
-// withoutCgroups leaves the container in the cgroup of its launcher.
+// withoutCgroups leaves it to the runtime whether the container has a group: an ordinary user who asks for no limit
+// needs none, and has one where one is delegated.
 func withoutCgroups(spec *specs.Spec, c Config) error {
 	if c.Resources != (Resources{}) {
-		return errors.New("limits need a cgroup, and none may be made here: run as root, or have systemd delegate the controllers to you")
+		return errors.New("limits need a cgroup, and none may be made here: run as root, or have systemd delegate the controllers to you (containr doctor says how)")
 	}
 	spec.Linux.CgroupsPath = ""
 	spec.Linux.Resources = nil

@@ -49,6 +49,7 @@ import (
 	"sync"
 	"syscall"
 
+	"github.com/containr/containr/internal/apparmor"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
@@ -285,5 +286,12 @@ func (e *Engine) machine() (container.Machine, error) {
 	if err != nil {
 		return container.Machine{}, fmt.Errorf("host name: %w", err)
 	}
-	return container.MachineFrom(facts, hostname, goruntime.NumCPU()), nil
+	m := container.MachineFrom(facts, hostname, goruntime.NumCPU())
+	if apparmor.Usable(facts.AppArmor, facts.MayLoadProfiles()) == "" {
+		m.AppArmorDefault = apparmor.Profile
+	}
+	if m.NoCgroups && userManager(facts) {
+		m.NoCgroups = false
+	}
+	return m, nil
 }

@@ -66,7 +66,7 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (_ *Explanation,
 		return nil, err
 	}
 	defer p.release()
-	req := p.request()
+	req := p.request(rt.Facts)
 	spec, joins, err := e.join(ctx, p.spec)
 	if err != nil {
 		return nil, errors.Join(err, e.discard(ctx, p))

@@ -20,6 +20,7 @@ import (
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/cdi"
 	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/network/usermode"
 	"github.com/containr/containr/pkg/registry"
@@ -242,7 +243,7 @@ func (e *Engine) specify(ctx context.Context, p *prepared, machine container.Mac
 		}
 	}
 	spec.Mounts = append(spec.Mounts, o.mounts...)
-	return spec, p.devices.Add(spec, !machine.NoCgroups)
+	return spec, p.devices.Add(spec, !machine.NoCgroups && !machine.Rootless)
 }
 
 // rootFS says where the root file system comes from: a directory of the user's, or
@@ -488,13 +489,14 @@ func (p *prepared) record() (container.Record, error) {
 }
 
 // request is what the runtime is asked for.
-func (p *prepared) request() *runtime.CreateRequest {
-	return createRequest(p.place.ID, p.place.Dir, p.spec)
+func (p *prepared) request(f *host.Facts) *runtime.CreateRequest {
+	return createRequest(p.place.ID, p.place.Dir, p.spec, f)
 }
 
 // createRequest asks the runtime for the container whose directory is dir.
-func createRequest(id, dir string, spec *specs.Spec) *runtime.CreateRequest {
-	return &runtime.CreateRequest{ID: id, Bundle: dir, Spec: spec, SpecFile: container.SpecFile(dir), ExitFile: container.ExitFile(dir)}
+func createRequest(id, dir string, spec *specs.Spec, f *host.Facts) *runtime.CreateRequest {
+	return &runtime.CreateRequest{ID: id, Bundle: dir, Spec: spec, SpecFile: container.SpecFile(dir), ExitFile: container.ExitFile(dir),
+		Systemd: groupFromSystemd(spec, f)}
 }
 
 // discard takes away what prepare made and the container's own layer with it.

@@ -351,6 +351,9 @@ func (x *execution) start(ctx context.Context, given *streams.Given) error {
 		return err
 	}
 	defer joins.close()
+	if err := x.loadProfile(ctx, spec); err != nil {
+		return err
+	}
 	req, err := x.createRequest(spec)
 	if err != nil {
 		return err
@@ -409,7 +412,7 @@ func (x *execution) start(ctx context.Context, given *streams.Given) error {
 
 // createRequest asks for the container, with its network as it is to be now.
 func (x *execution) createRequest(spec *specs.Spec) (*runtime.CreateRequest, error) {
-	req := createRequest(x.record.ID, x.dir, spec)
+	req := createRequest(x.record.ID, x.dir, spec, x.runtime.Facts)
 	if err := x.checkPorts(x.record); err != nil {
 		return nil, err
 	}

@@ -134,6 +134,12 @@ type Facts struct {
 // CAP_SYS_ADMIN.
 func (f *Facts) Root() bool { return f.UID == 0 && f.Capabilities&(1<<21) != 0 }
 
+// capMacAdmin is CAP_MAC_ADMIN, see linux/capability.h.
+const capMacAdmin = 33
+
+// MayLoadProfiles reports whether the kernel takes AppArmor profiles from the user.
+func (f *Facts) MayLoadProfiles() bool { return f.Root() && f.Capabilities&(1<<capMacAdmin) != 0 }
+
 // HasMountSetattr reports mount_setattr(2), Linux 5.12.
 func (f *Facts) HasMountSetattr() bool { return f.Kernel.AtLeast(5, 12) }
 
@@ -150,6 +156,11 @@ func (f *Facts) Hierarchy(controller string) (Hierarchy, bool) {
 		}
 	}
 	return Hierarchy{}, false
+}
+
+// DelegatedGroups reports whether an ordinary user may make control groups beside his own: see Hierarchy.Delegated.
+func (f *Facts) DelegatedGroups() bool {
+	return f.CgroupMode == CgroupV2 && len(f.Hierarchies) > 0 && f.Hierarchies[0].Delegated
 }
 
 // FileKind is what a path on the host is, as far as a bind of it cares.

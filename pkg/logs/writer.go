@@ -33,7 +33,9 @@ type Writer struct {
 	keep *positionFile
 	// lost counts the bytes that could not be written since the last that could.
 	lost int
-	line []byte
+	// filled counts those that are missing where the log has gone on since; see Filled.
+	filled int
+	line   []byte
 }
 
 // OpenWriter opens the log in a directory, which is made if it is missing. The file
@@ -147,6 +149,14 @@ func (w *Writer) Write(s Stream, data []byte, now time.Time) error {
 	return errors.Join(failed, w.keep.write(&w.at))
 }
 
+// Filled returns how many bytes of output are missing in the log where it goes on since the last call, because it could not
+// be written meanwhile.
+func (w *Writer) Filled() int {
+	n := w.filled
+	w.filled = 0
+	return n
+}
+
 // Emptied takes note that the tray of the last Write is empty.
 func (w *Writer) Emptied() error {
 	if w.keep == nil {
@@ -188,7 +198,7 @@ func (w *Writer) append(lines []byte, count int, now time.Time) error {
 	}
 	if err == nil {
 		w.at.size += int64(len(lines))
-		w.lost = 0
+		w.lost, w.filled = 0, w.filled+w.lost
 		return nil
 	}
 	w.lost += count

@@ -7,12 +7,14 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/logs"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/streams"
@@ -29,6 +31,8 @@ type adopted struct {
 	forwards bool
 	// acted says that what is to be done with an unhealthy container has been begun.
 	acted bool
+	// gaps counts the events about the log's gaps.
+	gaps int
 }
 
 func (c *adopted) open(r container.Record) error {
@@ -45,8 +49,34 @@ func (c *adopted) open(r container.Record) error {
 		return err
 	}
 	c.chunk, c.forwards = o.Chunk(), o.Forwards()
+	c.gap = c.tellGap
 	c.log, err = logs.OpenWriter(LogDir(c.m.o.Root, c.id), c.position(), o)
 	return err
+}
+
+// maxGaps bounds the events of one container's log: on a disk that is nearly full every other line may fit.
+const maxGaps = 100
+
+// tellGap makes an event of a log that has a gap. The journal may be on the same disk, which is full: then there is only the
+// event of the gap's end.
+func (c *adopted) tellGap(missing int, reason error) {
+	if c.gaps++; c.gaps > maxGaps {
+		return
+	}
+	r, err := c.m.containers.Get(c.id)
+	if err != nil {
+		slog.Error("read the record", "container", c.id, "error", err)
+		return
+	}
+	ev := r.Event(events.LogGap)
+	if reason != nil {
+		ev.Detail = reason.Error()
+	} else {
+		ev.Attributes["lost"] = strconv.Itoa(missing)
+	}
+	if err := events.Open(c.m.o.Root).Append(ev); err != nil {
+		slog.Error("write the event", "container", c.id, "error", err)
+	}
 }
 
 func (c *adopted) position() string { return filepath.Join(positionDir(c.m.o.Run), c.id) }

@@ -34,6 +34,8 @@ type copier struct {
 
 	mu  sync.Mutex // for log
 	log *logs.Writer
+	// gap, unless nil, is told why output cannot be written to the log, and how many bytes are missing when it can be again.
+	gap func(missing int, reason error)
 }
 
 // begin copies until finish.
@@ -207,6 +209,9 @@ func (c *copier) record(o *streams.Output, data []byte) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	err := c.log.Write(o.Stream, data, time.Now())
+	if lost := c.log.Filled(); c.gap != nil && (err != nil || lost > 0) {
+		c.gap(lost, err)
+	}
 	_, drained := drain(o)
 	return errors.Join(err, drained, c.log.Emptied())
 }
