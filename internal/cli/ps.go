@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,6 +33,7 @@ func (p *Program) psCommand() *cobra.Command {
 		Args:                  exactArgs(0),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			debug.SetGCPercent(400) // of thousands of containers there is much to read, and then we end
 			e, err := p.engine()
 			if err != nil {
 				return err

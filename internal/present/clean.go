@@ -34,14 +34,17 @@ func Clean(s string) string {
 }
 
 // CleanLine is Clean for what has to stay on one line, and in its column.
-func CleanLine(s string) string {
-	return strings.NewReplacer("\n", " ", "\t", " ").Replace(Clean(s))
-}
+func CleanLine(s string) string { return oneLine.Replace(Clean(s)) }
+
+var oneLine = strings.NewReplacer("\n", " ", "\t", " ")
 
 // commands reports whether a terminal may take a character for a command: controls, of which a terminal understands those
 // of two bytes too (U+009B is ESC and [), separators of lines, and those that format, among which are the directions of text.
 func commands(r rune) bool {
-	return r != '\n' && r != '\t' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
+	if r < utf8.RuneSelf { // nearly always
+		return (r < ' ' || r == 0x7f) && r != '\n' && r != '\t'
+	}
+	return unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)
 }
 
 // cleanCells cleans the cells of rows that are texts: one with a line feed in it would be a row of its own.

@@ -30,6 +30,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // maxDepth bounds the nesting of text, and with it the stack.
@@ -56,7 +57,7 @@ func (e *Error) Error() string {
 // Decode fills the value that into points to. Strings in it share the memory of text.
 // After an error, which is an *Error, the value may be filled in part.
 func Decode(text string, into any) error {
-	d := decoder{text: text, structs: make(map[reflect.Type][]field, 32)}
+	d := decoder{text: text}
 	if err := d.value(reflect.ValueOf(into).Elem()); err != nil {
 		return err
 	}
@@ -67,10 +68,15 @@ func Decode(text string, into any) error {
 }
 
 type decoder struct {
-	text    string
-	pos     int
-	depth   int
-	structs map[reflect.Type][]field
+	text  string
+	pos   int
+	depth int
+}
+
+// structs are the types that were looked at, for who reads a thousand texts of one type.
+var structs struct {
+	sync.Mutex
+	fields map[reflect.Type][]field
 }
 
 // field is a field of a struct that members of an object go to.
@@ -206,7 +212,7 @@ func (d *decoder) list(open, shut byte, what string, element func(i int) *Error)
 var textType = reflect.TypeFor[encoding.TextUnmarshaler]()
 
 func (d *decoder) structure(v reflect.Value) *Error {
-	fields := d.fields(v.Type())
+	fields := fieldsOf(v.Type())
 	if len(fields) == 0 && v.Addr().Type().Implements(textType) {
 		s, err := d.str()
 		if err != nil {
@@ -230,12 +236,17 @@ func (d *decoder) structure(v reflect.Value) *Error {
 	})
 }
 
-// fields lists the fields of a struct type, once for each type.
-func (d *decoder) fields(t reflect.Type) []field {
-	list, known := d.structs[t]
+// fieldsOf lists the fields of a struct type, once for each type.
+func fieldsOf(t reflect.Type) []field {
+	structs.Lock()
+	defer structs.Unlock()
+	list, known := structs.fields[t]
 	if !known {
 		list = appendFields(make([]field, 0, t.NumField()), t, nil)
-		d.structs[t] = list
+		if structs.fields == nil {
+			structs.fields = make(map[reflect.Type][]field, 32)
+		}
+		structs.fields[t] = list
 	}
 	return list
 }

@@ -18,7 +18,8 @@ func ReadFile(path string, limit int) ([]byte, error) {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	b := make([]byte, 0, room(fd, limit))
+	size, room := room(fd, limit)
+	b := make([]byte, 0, room)
 	for {
 		if len(b) == cap(b) {
 			b = append(b, 0)[:len(b)]
@@ -35,18 +36,22 @@ func ReadFile(path string, limit int) ([]byte, error) {
 		if b = b[:len(b)+n]; len(b) > limit {
 			return nil, fmt.Errorf("read %s: more than %d bytes", path, limit)
 		}
+		if len(b) == size && len(b) < cap(b) { // the kernel had no more to give
+			return b, nil
+		}
 	}
 }
 
-// room returns how much memory to read a file into: one byte more than it has, so that
-// its end is seen. Files of /proc and /sys say that they have none; most are short.
-func room(fd, limit int) int {
+// room returns how much there is in a file, and how much memory to read it into: one byte more than
+// it has, so that its end is seen. Files of /proc and /sys say that they have none, or a page; most
+// are short.
+func room(fd, limit int) (size, room int) {
 	const short = 512
 	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || st.Size < short || st.Size > int64(limit) {
-		return short
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size > int64(limit) {
+		return -1, short
 	}
-	return int(st.Size) + 1
+	return int(st.Size), max(int(st.Size)+1, short)
 }
 
 // WriteFile makes or replaces a file, mode 0600, in one write. It is not atomic and

@@ -138,16 +138,15 @@ func SpecFile(dir string) string { return filepath.Join(dir, specFile) }
 func ExitFile(dir string) string { return filepath.Join(dir, "exit") }
 
 // readRecord reads a record without its Spec.
-func readRecord(dir string) (Record, error) {
-	var r Record
+func readRecord(dir string, r *Record) error {
 	path := filepath.Join(dir, recordFile)
-	if err := readJSON(path, &r); err != nil {
-		return Record{}, err
+	if err := readJSON(path, r); err != nil {
+		return err
 	}
 	if r.Version > recordVersion {
-		return Record{}, fmt.Errorf("%s: layout %d: %w", path, r.Version, ErrNewer)
+		return fmt.Errorf("%s: layout %d: %w", path, r.Version, ErrNewer)
 	}
-	return r, nil
+	return nil
 }
 
 // writeRecord writes the specification first: a directory with a record is a

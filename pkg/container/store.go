@@ -9,8 +9,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/containr/containr/internal/durable"
 )
@@ -332,11 +335,15 @@ func (s *Store) load(id string) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	r, err := readRecord(dir)
+	var r Record
+	err = readRecord(dir, &r)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Record{}, fmt.Errorf("container %s: %w", id, ErrNotFound)
 	}
-	return r, err
+	if err != nil {
+		return Record{}, err
+	}
+	return r, nil
 }
 
 // Get finds a container by its name, its id, or the beginning of its id if no
@@ -439,33 +446,66 @@ type Found struct {
 
 // Scan reads all containers in one pass, the newest first, as List does. incomplete says that there are directories without
 // a record, which are being made or were left by a crash: see Sweep.
-func (s *Store) Scan() (found []Found, incomplete bool, err error) {
-	var failures []error
+func (s *Store) Scan() (found []*Found, incomplete bool, err error) {
+	var dirs []string
 	for _, parent := range []string{s.kept(""), s.fleeting("")} {
 		entries, err := os.ReadDir(parent)
 		if err != nil {
 			return nil, false, fmt.Errorf("container store: %w", err)
 		}
 		for _, e := range entries {
-			dir := filepath.Join(parent, e.Name())
-			var f Found
-			r, err := readRecord(dir)
-			if err == nil {
-				f.Record = r
-				err = readJSON(filepath.Join(dir, stateFile), &f.State)
+			dirs = append(dirs, filepath.Join(parent, e.Name()))
+		}
+	}
+	all, errs := readAll(dirs)
+	var failures []error
+	for i, err := range errs {
+		switch {
+		case err == nil:
+			found = append(found, all[i])
+		case errors.Is(err, fs.ErrNotExist):
+			incomplete = true
+		default:
+			failures = append(failures, err)
+		}
+	}
+	slices.SortFunc(found, func(a, b *Found) int { return b.Record.Created.Compare(a.Record.Created) })
+	return found, incomplete, errors.Join(failures...)
+}
+
+// readAll reads what is in the directories of containers, several at a time. For each there is one
+// or an error.
+func readAll(dirs []string) ([]*Found, []error) {
+	found, errs := make([]*Found, len(dirs)), make([]error, len(dirs))
+	const portion = 64 // fewer are not worth a goroutine
+	var next atomic.Int64
+	read := func() {
+		for {
+			end := int(next.Add(portion))
+			if end-portion >= len(dirs) {
+				return
 			}
-			switch {
-			case err == nil:
-				found = append(found, f)
-			case errors.Is(err, fs.ErrNotExist):
-				incomplete = true
-			default:
-				failures = append(failures, err)
+			for i := end - portion; i < min(end, len(dirs)); i++ {
+				found[i], errs[i] = readFound(dirs[i])
 			}
 		}
 	}
-	slices.SortFunc(found, func(a, b Found) int { return b.Record.Created.Compare(a.Record.Created) })
-	return found, incomplete, errors.Join(failures...)
+	var others sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), 4, (len(dirs)+portion-1)/portion) - 1 {
+		others.Go(read)
+	}
+	read()
+	others.Wait()
+	return found, errs
+}
+
+func readFound(dir string) (*Found, error) {
+	f := new(Found)
+	err := readRecord(dir, &f.Record)
+	if err == nil {
+		err = readJSON(filepath.Join(dir, stateFile), &f.State)
+	}
+	return f, err
 }
 
 // State reads what the container with this full id is doing.

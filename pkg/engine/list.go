@@ -61,8 +61,8 @@ func (e *Engine) Get(ctx context.Context, ref string) (container.Record, error) 
 
 // attendToAll is recover, and sees to it that there is a monitor if a container needs one. It returns the containers as
 // they were before.
-func (e *Engine) attendToAll(ctx context.Context) ([]container.Found, error) {
-	found, err := e.scanAndRecover(ctx)
+func (e *Engine) attendToAll(ctx context.Context) ([]found, error) {
+	all, err := e.scanAndRecover(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -71,17 +71,17 @@ func (e *Engine) attendToAll(ctx context.Context) ([]container.Found, error) {
 	}
 	m, err := e.monitor()
 	if err != nil || m.Running() {
-		return found, err
+		return all, err
 	}
-	if needed, err := e.needsMonitor(found); !needed || err != nil {
-		return found, err
+	if needed, err := e.needsMonitor(all); !needed || err != nil {
+		return all, err
 	}
-	return found, m.Ensure(ctx)
+	return all, m.Ensure(ctx)
 }
 
 // needsMonitor reports whether there is a container that nobody attends to and that a
 // monitor would look after.
-func (e *Engine) needsMonitor(found []container.Found) (bool, error) {
+func (e *Engine) needsMonitor(all []found) (bool, error) {
 	containers, err := e.containers()
 	if err != nil {
 		return false, err
@@ -90,8 +90,8 @@ func (e *Engine) needsMonitor(found []container.Found) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	for _, f := range found {
-		if f.State.Status == container.Exited {
+	for _, f := range all {
+		if f.rests {
 			continue
 		}
 		id := f.Record.ID
@@ -113,14 +113,14 @@ func (e *Engine) needsMonitor(found []container.Found) (bool, error) {
 // List returns all containers as they are now, the newest first. Those that come and go
 // meanwhile may or may not be there.
 func (e *Engine) List(ctx context.Context) ([]Container, error) {
-	found, err := e.attendToAll(ctx)
+	all, err := e.attendToAll(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var out []Container
-	for _, f := range found {
+	out := make([]Container, 0, len(all))
+	for _, f := range all {
 		st := f.State
-		if st.Status != container.Exited {
+		if !f.rests {
 			var stateErr error
 			st, stateErr = e.State(f.Record)
 			if errors.Is(stateErr, container.ErrNotFound) {

@@ -27,8 +27,16 @@ func (e *Engine) recover(ctx context.Context) error {
 	return err
 }
 
+// found is a container as the files describe it.
+type found struct {
+	*container.Found
+	// rests says that this is all there is to know, and nothing to do: it has ended, and that was
+	// noted, or it was made and has not been started.
+	rests bool
+}
+
 // scanAndRecover is recover, and returns the containers as they were before.
-func (e *Engine) scanAndRecover(ctx context.Context) ([]container.Found, error) {
+func (e *Engine) scanAndRecover(ctx context.Context) ([]found, error) {
 	containers, err := e.containers()
 	if err != nil {
 		return nil, err
@@ -37,21 +45,40 @@ func (e *Engine) scanAndRecover(ctx context.Context) ([]container.Found, error) 
 	if err != nil {
 		return nil, err
 	}
-	found, incomplete, err := containers.Scan()
+	scanned, incomplete, err := containers.Scan()
 	if incomplete {
 		if err := e.sweep(ctx, containers, rt); err != nil {
 			return nil, err
 		}
 	}
-	for _, f := range found {
-		if f.State.Status == container.Exited {
+	// Afterwards: of what is not there now, no program has been started since.
+	begun, beganErr := rt.Names()
+	if beganErr != nil {
+		return nil, beganErr
+	}
+	all := make([]found, len(scanned))
+	for i, f := range scanned {
+		all[i] = found{f, rests(f, begun)}
+		if all[i].rests {
 			continue
 		}
 		if finishErr := e.finish(ctx, containers, rt, f.Record); finishErr != nil && !errors.Is(finishErr, container.ErrNotFound) {
 			err = errors.Join(err, fmt.Errorf("container %s: %w", f.Record.Name, finishErr))
 		}
 	}
-	return found, err
+	return all, err
+}
+
+// rests reports whether nothing can be found out of a container but what its files said. The runtime
+// knows those that are begun.
+func rests(f *container.Found, begun map[string]bool) bool {
+	switch f.State.Status {
+	case container.Exited:
+		return true
+	case container.Created:
+		return !begun[f.Record.ID] && (!f.Record.Config.AutoRemove || f.State.Waits)
+	}
+	return false
 }
 
 // sweep removes containers that were never finished making.

@@ -517,6 +517,24 @@ func (r *Runtime) info(st *state) (*Info, error) {
 	return i, nil
 }
 
+// Names returns the ids of all containers, whole or not.
+func (r *Runtime) Names() (map[string]bool, error) {
+	dir, err := os.Open(r.Root)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	list, err := dir.Readdirnames(-1)
+	names := make(map[string]bool, len(list))
+	for _, name := range list {
+		names[name] = true
+	}
+	return names, err
+}
+
 // List returns all containers, by id. One that vanishes meanwhile is left out, and so
 // is one whose making is not complete.
 func (r *Runtime) List() ([]Info, error) {
