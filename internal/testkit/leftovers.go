@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/containr/containr/internal/testkit/procfs"
 )
@@ -27,8 +28,9 @@ const settleTime = 3 * time.Second
 // then, or has gone, fails the test with a list. It watches
 //
 //   - mounts of this mount namespace (new and lost),
-//   - processes: new descendants of the test process, new ones that carry its mark in their environment, and new ones
-//     in a mount, pid or network namespace that did not exist before, unless another test process is their ancestor,
+//   - processes: new descendants of the test process, new ones that carry its mark in their environment, keepers of
+//     containers below its temporary directories, and new ones in a mount, pid or network namespace that did not exist
+//     before, unless another test process is their ancestor,
 //   - cgroup directories of every mounted hierarchy (new),
 //   - files below RunDir and below each of dirs (new and lost); dirs themselves may come to be,
 //   - network links and their addresses (new and lost),
@@ -239,7 +241,7 @@ func (s *state) addProcesses(mark string) error {
 		_, child := slices.BinarySearch(descendants, pid)
 		s.processes[fmt.Sprintf("%d@%d", pid, st.Start)] = process{
 			line:       fmt.Sprintf("process %d (parent %d, state %s): %s", pid, st.PPID, st.State, commandLine(pid, st)),
-			ours:       child || carries(pid, mark),
+			ours:       child || carries(pid, mark) || keeps(pid, mark),
 			other:      others[pid],
 			namespaces: ns,
 		}
@@ -271,6 +273,33 @@ func otherTests(procs map[int]procfs.Stat) map[int]bool {
 func carries(pid int, mark string) bool {
 	b, err := os.ReadFile(procfs.Path(pid, "environ"))
 	return err == nil && strings.Contains("\x00"+string(b), "\x00"+markVar+"="+mark+"\x00")
+}
+
+// keeps reports whether a process is the keeper of a container in a state root of the test that the mark names. A keeper
+// has no environment, is in the host's namespaces, and is a child of process 1 once who started the container has ended;
+// but it has the file open that it will write the exit status to.
+func keeps(pid int, mark string) bool {
+	exe, err := os.Readlink(procfs.Path(pid, "exe"))
+	if err != nil || !strings.HasPrefix(exe, "/memfd:containr-init") {
+		return false
+	}
+	_, name, _ := strings.Cut(mark, "/")
+	files, _ := filepath.Glob(procfs.Path(pid, "fd") + "/*")
+	return slices.ContainsFunc(files, func(fd string) bool {
+		path, err := os.Readlink(fd)
+		below, found := strings.CutPrefix(path, os.TempDir()+"/")
+		return err == nil && found && (strings.HasPrefix(below, tempName(name)) || strings.HasPrefix(below, "go-test-script"))
+	})
+}
+
+// tempName is how the name of a test begins the names of its temporary directories, and those of its subtests.
+func tempName(test string) string {
+	return strings.Map(func(r rune) rune {
+		if strings.ContainsRune("!#$%&()+,-.=@^_{}~ ", r) || unicode.IsLetter(r) || unicode.IsNumber(r) {
+			return r
+		}
+		return -1
+	}, test)
 }
 
 func commandLine(pid int, st procfs.Stat) string {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -151,6 +152,57 @@ func TestLeftoversSeesOrphans(t *testing.T) {
 	})
 	unix.Kill(pid, unix.SIGKILL)
 	finds(t, diff, fmt.Sprintf("+ process %d ", pid))
+}
+
+// A keeper is known by what it will write to, when its parent has ended and it has no environment. One of somebody else's
+// state root is not the test's.
+func TestLeftoversSeesKeepers(t *testing.T) {
+	for dir, wanted := range map[string]bool{t.TempDir(): true, must(os.MkdirTemp("", "somebody-else-")): false} {
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		var pid int
+		diff := leak(t, nil, func() { pid = keeperOf(t, filepath.Join(dir, "exit")) })
+		if seen := strings.Contains(diff, fmt.Sprintf("+ process %d ", pid)); seen != wanted {
+			t.Errorf("the keeper of a container in %s is seen: %v, want %v: %s", dir, seen, wanted, diff)
+		}
+		unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
+func must(dir string, err error) string {
+	if err != nil {
+		panic(err)
+	}
+	return dir
+}
+
+// keeperOf starts a process that looks like a keeper: its program is in memory, its environment empty, its parent gone.
+func keeperOf(t *testing.T, exit string) (pid int) {
+	t.Helper()
+	fd, err := unix.MemfdCreate("containr-init", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := os.NewFile(uintptr(fd), "containr-init")
+	defer program.Close()
+	data, err := os.ReadFile(Probe(t))
+	if err == nil {
+		_, err = program.Write(data)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.Command("/bin/sh", "-c", fmt.Sprintf(`exec env -i /bin/sh -c '/proc/%d/fd/%d -wait-signal TERM 7>%s >/dev/null 2>&1 & echo $!'`, os.Getpid(), fd, exit)).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fmt.Sscan(string(out), &pid)
+	for late := time.Now().Add(10 * time.Second); time.Now().Before(late); {
+		if exe, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); strings.HasPrefix(exe, "/memfd:") {
+			return pid
+		}
+	}
+	t.Fatalf("process %d does not become a keeper", pid)
+	return 0
 }
 
 func TestLeftoversSeesMountsCgroupsAndLinks(t *testing.T) {

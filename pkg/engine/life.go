@@ -200,8 +200,7 @@ func awaitProgram(ctx context.Context, pid int) error {
 // wrote is read, its plan undone.
 const settlePatience = 30 * time.Second
 
-// settleLook is how often endIfRunning looks whether the container runs again: then nobody
-// lets go of the lock.
+// settleLook is how often endIfRunning looks where the kernel cannot tell it of changes.
 const settleLook = 100 * time.Millisecond
 
 // settle waits until everything is done that is to be done at the end of a container
@@ -249,7 +248,16 @@ var errNoTurn = errors.New("nothing is to be done for the container")
 func (e *Engine) awaitTurn(ctx context.Context, containers *container.Store, record container.Record) (*durable.Lock, error) {
 	waiting, end := context.WithCancelCause(ctx)
 	defer end(nil)
-	go e.endIfRunning(waiting, record, end)
+	changes, err := containers.Watch(record.ID)
+	switch {
+	case err == nil:
+		defer changes.Close()
+	case errors.Is(err, container.ErrNotFound):
+		return nil, nil
+	case !errors.Is(err, unix.EMFILE): // a user has 128 of these, if nobody gave him more
+		return nil, err
+	}
+	go e.endIfRunning(waiting, changes, record, end)
 	attended, err := containers.Await(waiting, record.ID)
 	switch cause := context.Cause(waiting); {
 	case err == nil:
@@ -262,21 +270,28 @@ func (e *Engine) awaitTurn(ctx context.Context, containers *container.Store, rec
 	return nil, fmt.Errorf("container %s: wait for its end: %w", record.Name, err)
 }
 
-// endIfRunning ends a waiting when it finds that the container runs, or is gone.
-func (e *Engine) endIfRunning(ctx context.Context, record container.Record, end context.CancelCauseFunc) {
-	ticker := time.NewTicker(settleLook)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		}
+// endIfRunning ends a waiting when it finds that the container runs, or is gone: then nobody lets
+// go of the lock. It looks whenever the container's files change; changes is nil if the kernel
+// cannot tell.
+func (e *Engine) endIfRunning(ctx context.Context, changes *container.Changes, record container.Record, end context.CancelCauseFunc) {
+	look := func() {
 		switch st, err := e.State(record); {
 		case errors.Is(err, container.ErrNotFound), err == nil && st.PID != 0:
 			end(errNoTurn)
 		case err != nil:
 			end(err)
+		}
+	}
+	for look(); ctx.Err() == nil; look() {
+		if changes != nil {
+			if changes.Next() != nil {
+				return // the waiting is over
+			}
+			continue
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(settleLook):
 		}
 	}
 }

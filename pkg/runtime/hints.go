@@ -85,6 +85,7 @@ var hints = [...]struct {
 	{"CTR-5064", "echo", plan.ERANGE, "pin to CPUs", "this machine has no CPU, or no memory node, of that number"},
 	{"CTR-5065", "echo", plan.EBUSY, "", "a control group in use refuses the new limit"},
 	{"CTR-5066", "echo", plan.EINVAL, "", "the kernel refuses this value"},
+	{"CTR-5075", "echo", plan.EOPNOTSUP, "share of block devices", "this disk has no scheduler that knows weights, and virtual disks often have none at all: cat /sys/block/DISK/queue/scheduler lists them, echo bfq > the same file chooses the one that does; or bound it with --device-read-bps and its like"},
 	{"CTR-5067", "attach", plan.ENOSPC, "", "the cpuset of this control group has no CPUs or memory nodes"},
 	{"CTR-5069", "add_sub_link", plan.EOPNOTSUP, "", "this kernel has no devices of that kind: load the module macvlan or ipvlan, or use a network of the driver bridge"},
 	{"CTR-5070", "add_vlan", plan.EOPNOTSUP, "", "this kernel has no VLANs: load the module 8021q"},
