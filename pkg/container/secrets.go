@@ -99,9 +99,9 @@ func ParseSecret(s string) (Secret, error) {
 	return v, nil
 }
 
-func secretNumber(s string, base, most int) (uint32, error) {
+func secretNumber(s string, base int, most uint64) (uint32, error) {
 	n, err := strconv.ParseUint(s, base, 32)
-	if err != nil || n > uint64(most) {
+	if err != nil || n > most {
 		return 0, fmt.Errorf("no number of this kind")
 	}
 	return uint32(n), nil
