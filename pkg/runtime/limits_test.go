@@ -95,6 +95,22 @@ func TestCPULimitThrottles(t *testing.T) {
 	}
 }
 
+// Over some seconds a quota is kept to a tenth: what a period has had too much, the next one has less. Whether the program
+// gets all of it depends on who else is there.
+func TestCPUQuotaIsKept(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes five seconds, which an emulated processor does not measure well")
+	}
+	testkit.Leftovers(t)
+	quota, period := int64(20000), uint64(100000)
+	r := runLimited(t, "cpu", limited(specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: &quota, Period: &period}}, "-spin", "5s"))
+	spin := event(t, r).Spin
+	if share := float64(spin.CPU) / float64(spin.Wall); share > 0.22 || share == 0 {
+		t.Errorf("%.3f of a cpu, want at most 0.2 and a tenth of that", share)
+	}
+	t.Logf("%v of %v", spin.CPU, spin.Wall)
+}
+
 func TestProcessLimitRefuses(t *testing.T) {
 	testkit.Leftovers(t)
 	most := int64(20)
