@@ -95,6 +95,9 @@ func (e *Engine) both(ctx context.Context, r ConnectRequest) (container.Record, 
 	if err != nil {
 		return record, networks.Network{}, err
 	}
+	if _, ok := r.Plug.CNINetwork(); ok {
+		return record, networks.Network{}, fmt.Errorf("network %s, container %s: plugins connect a container when it starts: say --network %s at run", r.Plug.Network, record.Name, r.Plug.Network)
+	}
 	store, err := e.networks()
 	if err != nil {
 		return record, networks.Network{}, err

@@ -25,6 +25,9 @@ func (e *Engine) changePorts(ctx context.Context, record container.Record, r Upd
 	if record.Config.Namespaces.Network == container.HostNamespace {
 		return record, fmt.Errorf("container %s, --network host: its ports are the host's already", record.Name)
 	}
+	if len(record.Endpoints) == 0 && len(record.Attachments) > 0 {
+		return record, fmt.Errorf("container %s, network %s: plugins publish ports when a container starts: say -p at run", record.Name, record.Attachments[0].Network)
+	}
 	if len(record.Endpoints) == 0 {
 		return record, fmt.Errorf("container %s, --network %s: %w", record.Name, record.Config.Namespaces.Network, ErrNoPortsThere)
 	}

@@ -297,6 +297,8 @@ func TestNetworksByAnnotation(t *testing.T) {
 	if got := d.containr("exec", "short", "sh", "-c", "grep $(hostname) /etc/hosts | cut -f1"); got != "10.77.0.2\nfd77::2\n10.78.0.2\n10.79.0.2" {
 		t.Errorf("the container's own addresses in /etc/hosts are %q", got)
 	}
+	d.refused("plugins connect a container when it starts", "network", "connect", "cni:backup", "short")
+	d.refused("plugins publish ports when a container starts", "update", "--publish-add", "8080:80", "short")
 	d.containr("restart", "-t", "0", "short")
 	if got := d.containr("exec", "short", "sh", "-c", "grep -c $(hostname) /etc/hosts"); got != "4" {
 		t.Errorf("after a restart the container has %s addresses in /etc/hosts", got)
