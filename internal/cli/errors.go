@@ -159,7 +159,11 @@ func (p *Program) nearestName(err error) string {
 	case errors.Is(err, image.ErrNotFound):
 		names, _ = e.ImageNames()
 	}
+	message := err.Error()
 	for _, word := range p.words {
+		if !strings.Contains(message, word) {
+			continue // it is about another one
+		}
 		if near := spelling.Nearest(word, names); near != "" && near != word && !slices.Contains(names, word) {
 			return near
 		}
@@ -285,6 +289,13 @@ func hintFor(err error) string {
 	var noSecret *secret.NotFoundError
 	if errors.As(err, &noSecret) && noSecret.Near != "" {
 		return "did you mean " + noSecret.Near + "?"
+	}
+	var notInIt *image.NotInSourceError
+	if errors.As(err, &notInIt) {
+		if len(notInIt.Have) == 0 {
+			return "leave the name out"
+		}
+		return "name one of those, or none if it is the only one"
 	}
 	var noNetwork *networks.NotFoundError
 	if errors.As(err, &noNetwork) && noNetwork.Near != "" {

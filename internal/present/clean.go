@@ -22,7 +22,7 @@ const replacement = '?'
 // Clean replaces what could command a terminal, or change the order in which it shows letters, and what is no UTF-8.
 // Line feeds and tabs stay.
 func Clean(s string) string {
-	if strings.IndexFunc(s, commands) < 0 && utf8.ValidString(s) {
+	if isPlain(s) || strings.IndexFunc(s, commands) < 0 && utf8.ValidString(s) {
 		return s
 	}
 	return strings.Map(func(r rune) rune {
@@ -37,6 +37,16 @@ func Clean(s string) string {
 func CleanLine(s string) string { return oneLine.Replace(Clean(s)) }
 
 var oneLine = strings.NewReplacer("\n", " ", "\t", " ")
+
+// isPlain reports whether a text is printable ASCII, as nearly all are: that is quick to see.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
 
 // commands reports whether a terminal may take a character for a command: controls, of which a terminal understands those
 // of two bytes too (U+009B is ESC and [), separators of lines, and those that format, among which are the directions of text.

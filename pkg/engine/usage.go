@@ -85,7 +85,7 @@ func (e *Engine) DiskUsage() (*DiskUsage, error) {
 	if err != nil {
 		return nil, err
 	}
-	images, err := e.usedImagesOf(u, listed, records)
+	images, err := e.usedImagesOf(u, m, listed, records)
 	if err != nil {
 		return nil, err
 	}
@@ -134,7 +134,7 @@ func (e *Engine) usedContainers(u *DiskUsage, m *measured, records []container.R
 }
 
 // usedImagesOf fills in the images, and returns their sum but for the bytes on disk.
-func (e *Engine) usedImagesOf(u *DiskUsage, listed []image.Listed, records []container.Record) (UsedPart, error) {
+func (e *Engine) usedImagesOf(u *DiskUsage, m *measured, listed []image.Listed, records []container.Record) (UsedPart, error) {
 	part := UsedPart{Type: UsedImages}
 	store, err := e.images()
 	if err != nil {
@@ -174,9 +174,9 @@ func (e *Engine) usedImagesOf(u *DiskUsage, listed []image.Listed, records []con
 		}
 	}
 	live, err := store.Reach(active...)
-	for d, size := range blobs {
+	for d := range blobs {
 		if !live[d] {
-			part.Reclaimable += size
+			part.Reclaimable += m.ids[blobKey(d.Encoded())]
 		}
 	}
 	return part, err
@@ -283,10 +283,18 @@ func volumeKey(name string) string {
 	return "volume " + name
 }
 
+// blobKey is the key of measured.ids for a blob, whose digest may be the id of a snapshot.
+func blobKey(hex string) string {
+	if hex == "" {
+		return ""
+	}
+	return "blob " + hex
+}
+
 // measured is what a walk over the state root finds.
 type measured struct {
 	parts map[string]int64 // bytes on disk by kind
-	ids   map[string]int64 // bytes on disk of containers and snapshots, by what their directories are called
+	ids   map[string]int64 // bytes on disk of containers, snapshots, volumes and blobs, by what their directories or files are called
 	seen  map[[2]uint64]bool
 }
 
@@ -341,7 +349,7 @@ func (m *measured) count(path string, parts []string) error {
 	return nil
 }
 
-// kindOf says to what a path below the state root belongs: the kind, and the id of the container or snapshot.
+// kindOf says to what a path below the state root belongs: the kind, and the key of the container, snapshot, volume or blob.
 func kindOf(parts []string) (kind, id string) {
 	at := func(i int) string {
 		if i < len(parts) {
@@ -352,7 +360,7 @@ func kindOf(parts []string) (kind, id string) {
 	const home = 2 // components of mapped/HEX
 	switch parts[0] {
 	case "content":
-		return UsedImages, ""
+		return UsedImages, blobKey(at(3))
 	case "snapshots":
 		return UsedLayers, at(2)
 	case "containers", "layers", "logs":

@@ -8,7 +8,8 @@ import (
 // What goes when a container is removed counts as the container's.
 func TestKindsOfWhatIsOnDisk(t *testing.T) {
 	for path, want := range map[string][2]string{
-		"content/blobs/sha256/aa":          {UsedImages, ""},
+		"content/blobs/sha256/aa":          {UsedImages, "blob aa"},
+		"content/index.json":               {UsedImages, ""},
 		"snapshots/sha256/aa/fs/etc":       {UsedLayers, "aa"},
 		"containers/c1/state.json":         {UsedContainers, "c1"},
 		"layers/c1/upper/etc":              {UsedContainers, "c1"},

@@ -39,6 +39,24 @@ var (
 	ErrReference = errors.New("invalid reference")
 )
 
+// NotInSourceError says that an archive or layout has other images than the one that is wanted. It is an ErrNotFound.
+type NotInSourceError struct {
+	Want string
+	Have []string // names; images may have none
+}
+
+// Error names what is wanted and what there is.
+func (e *NotInSourceError) Error() string {
+	have := "only " + strings.Join(e.Have, ", ")
+	if len(e.Have) == 0 {
+		have = "and those in it have no names"
+	}
+	return fmt.Sprintf("there is no image %q in it, %s: %v", cut(e.Want), have, ErrNotFound)
+}
+
+// Unwrap makes it an ErrNotFound.
+func (e *NotInSourceError) Unwrap() error { return ErrNotFound }
+
 // VerifyError says in which way a blob is not what its descriptor promises. It
 // is an ErrCorrupt.
 type VerifyError struct {

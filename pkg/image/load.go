@@ -50,7 +50,7 @@ func (s *Store) LoadPath(ctx context.Context, path string, o LoadOptions) ([]Lis
 	if info.IsDir() {
 		return s.loadLayout(ctx, path, o)
 	}
-	return s.Load(ctx, f, o)
+	return s.loadArchive(ctx, "load "+path, f, o)
 }
 
 // Load reads an archive to its end and stores the images in it: an OCI image
@@ -63,7 +63,12 @@ func (s *Store) LoadPath(ctx context.Context, path string, o LoadOptions) ([]Lis
 // Errors wrap ErrInvalid, ErrCorrupt, ErrLimit, ErrNotFound for a part that is
 // missing, or those of r.
 func (s *Store) Load(ctx context.Context, r io.Reader, o LoadOptions) ([]Listed, error) {
-	return s.load(ctx, "load", o, func(lease *Lease) ([]named, error) {
+	return s.loadArchive(ctx, "load", r, o)
+}
+
+// loadArchive is Load; what is what errors begin with.
+func (s *Store) loadArchive(ctx context.Context, what string, r io.Reader, o LoadOptions) ([]Listed, error) {
+	return s.load(ctx, what, o, func(lease *Lease) ([]named, error) {
 		uncompressed, err := newDecompressor(contextReader{ctx, r}, o.Limits)
 		if err != nil {
 			return nil, err
@@ -97,8 +102,8 @@ type named struct {
 }
 
 // load lets fetch bring blobs into the store, and then names the images. Errors
-// begin with verb.
-func (s *Store) load(ctx context.Context, verb string, o LoadOptions, fetch func(*Lease) ([]named, error)) ([]Listed, error) {
+// begin with what.
+func (s *Store) load(ctx context.Context, what string, o LoadOptions, fetch func(*Lease) ([]named, error)) ([]Listed, error) {
 	lease, err := s.Lease(ctx)
 	if err != nil {
 		return nil, err
@@ -114,7 +119,7 @@ func (s *Store) load(ctx context.Context, verb string, o LoadOptions, fetch func
 	if err != nil {
 		lease.Close()
 		_, gcErr := s.GC(context.WithoutCancel(ctx))
-		return nil, errors.Join(fmt.Errorf("%s: %w", verb, err), gcErr)
+		return nil, errors.Join(fmt.Errorf("%s: %w", what, err), gcErr)
 	}
 	return loaded, nil
 }
@@ -240,7 +245,7 @@ func (s *Store) loadLayout(ctx context.Context, dir string, o LoadOptions) ([]Li
 		return nil, err
 	}
 	defer root.Close()
-	return s.load(ctx, "load", o, func(lease *Lease) ([]named, error) {
+	return s.load(ctx, "load "+dir, o, func(lease *Lease) ([]named, error) {
 		l := layout{lease: lease, root: root, copied: map[content]bool{}}
 		return l.copy(ctx)
 	})
@@ -266,7 +271,7 @@ func (l *layout) copy(ctx context.Context) ([]named, error) {
 	}
 	data, err := l.readFile(layoutFile, MaxManifestSize)
 	if err != nil {
-		return nil, fmt.Errorf("%s is not an OCI image layout: %w", l.root.Name(), err)
+		return nil, fmt.Errorf("not an OCI image layout: %w", err)
 	}
 	if err := checkLayout(data); err != nil {
 		return nil, err

@@ -271,7 +271,7 @@ func TestLoadLayoutStaysInItsDirectory(t *testing.T) {
 	s := newStore(t)
 	dir := t.TempDir()
 	_, err := s.LoadPath(t.Context(), dir, LoadOptions{})
-	expectError(t, err, os.ErrNotExist, "load: "+dir+" is not an OCI image layout: openat oci-layout: no such file or directory")
+	expectError(t, err, os.ErrNotExist, "load "+dir+": not an OCI image layout: openat oci-layout: no such file or directory")
 }
 
 func TestImportTarball(t *testing.T) {

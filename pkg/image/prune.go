@@ -155,7 +155,7 @@ func (s *Store) RemovePlatform(ctx context.Context, name string, p Platform, use
 	}
 	removed.Deleted = append(removed.Deleted, doomed.ManifestDigest)
 	if info != nil {
-		removed.Freed += info.Size()
+		removed.Freed += onDisk(info)
 	}
 	return removed, s.collect(index, removed)
 }

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/containr/containr/internal/durable"
@@ -33,7 +34,16 @@ type RemoveOptions struct {
 type Removed struct {
 	Untagged []string        // names that are no more
 	Deleted  []digest.Digest // blobs
-	Freed    int64           // bytes that the blobs took
+	Freed    int64           // bytes that the blobs took on disk, in whole blocks
+}
+
+// onDisk returns what a file takes on disk.
+func onDisk(info fs.FileInfo) int64 {
+	const block = 512 // the unit of st_blocks, stat(2)
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return st.Blocks * block
+	}
+	return info.Size()
 }
 
 // Remove takes away a name; with the last name go the image and all blobs that
@@ -283,7 +293,7 @@ func (s *Store) sweepBlobs(live map[digest.Digest]bool, removed *Removed) error 
 			return err
 		}
 		removed.Deleted = append(removed.Deleted, d)
-		removed.Freed += info.Size()
+		removed.Freed += onDisk(info)
 		return nil
 	})
 }

@@ -137,7 +137,7 @@ func pick(images []named, want string) ([]named, error) {
 	}
 	switch {
 	case want != "":
-		return nil, fmt.Errorf("there is no image %q in it, only %s: %w", cut(want), strings.Join(names, ", "), ErrNotFound)
+		return nil, &NotInSourceError{Want: want, Have: names}
 	case len(images) > 1:
 		return nil, fmt.Errorf("there are several images in it, of which one must be named (%s): %w", strings.Join(names, ", "), ErrAmbiguous)
 	}
