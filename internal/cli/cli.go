@@ -169,6 +169,7 @@ var commands = []struct {
 	{"rm", (*Program).removeCommand},
 	{"events", (*Program).eventsCommand},
 	{"stats", (*Program).statsCommand},
+	{"capture", (*Program).captureCommand},
 	{"cp", (*Program).copyFilesCommand},
 	{"diff", (*Program).diffCommand},
 	{"export", (*Program).exportCommand},

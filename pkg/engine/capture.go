@@ -1,0 +1,46 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/pkg/network/capture"
+)
+
+// CaptureRequest asks for the packets of a container.
+type CaptureRequest struct {
+	Container string
+	// Interface, Count and Snapshot: see capture.Request.
+	Interface       string
+	Count, Snapshot int
+	Out             io.Writer
+	Ready           func()
+}
+
+// Capture writes down what a container sends and receives, until it or the context ends, or there are enough packets.
+func (e *Engine) Capture(ctx context.Context, r CaptureRequest) (capture.Result, error) {
+	record, _, err := e.running(ctx, r.Container)
+	if err != nil {
+		return capture.Result{}, err
+	}
+	st, err := e.State(record)
+	if err != nil {
+		return capture.Result{}, err
+	}
+	pidfd, err := unix.PidfdOpen(st.PID, 0)
+	if err != nil {
+		return capture.Result{}, fmt.Errorf("container %s, process %d: %w", record.Name, st.PID, err)
+	}
+	defer unix.Close(pidfd)
+	if now, err := e.State(record); err != nil || now.PID != st.PID { // the descriptor is of that process if it still is the container's
+		return capture.Result{}, fmt.Errorf("container %s: %w", record.Name, ErrNotRunning)
+	}
+	result, err := capture.Run(ctx, capture.Request{PID: st.PID, End: pidfd, Interface: r.Interface, Count: r.Count, Snapshot: r.Snapshot, Out: r.Out, Ready: r.Ready})
+	if err != nil {
+		err = fmt.Errorf("container %s: %w", record.Name, err)
+	}
+	return result, err
+}
