@@ -319,6 +319,40 @@ func ping6(n *testkit.NetNS, to string) (err error) {
 	return err
 }
 
+// TestUserNetworkHasLimits: ports of the administrator are refused in words, options that there are not too, and another user
+// sees nothing of who carries the packets.
+func TestUserNetworkHasLimits(t *testing.T) {
+	p := newPerson(t)
+	for _, c := range []struct {
+		want string
+		args []string
+	}{
+		{"port 80/tcp of the host: ports below 1024 are the administrator's", []string{"-p", "80:80", "--network", "builtin"}},
+		{"it carries tcp and udp", []string{"-p", "8080:80/sctp", "--network", "builtin"}},
+		{"unknown option", []string{"--network", "builtin:nonsense"}},
+		{"mtu", []string{"--network", "builtin:mtu=10"}},
+		{"subnet", []string{"--network", "builtin:subnet=127.0.0.0/24"}},
+	} {
+		out, err := p.command(append(append([]string{"run", "--rm"}, c.args...), "base", "true")...)
+		if err == nil || !strings.Contains(out, c.want) {
+			t.Errorf("%v: %v, %q; want %q", c.args, err, out, c.want)
+		}
+	}
+	p.containr("run", "-d", "--name", "his", "--network", "builtin", "base", "sleep", "1000")
+	carrier := p.carrier("his")
+	for _, path := range []string{filepath.Join(p.dir, "run/containr"), filepath.Join(p.dir, "share/containr"), fmt.Sprintf("/proc/%d/fd", carrier)} {
+		if out, err := p.execute("ls", path); err != nil {
+			t.Errorf("%s: %v, %q: not even the user himself sees it", path, err, out)
+		}
+		p.environment = append(p.environment, "PERSON_ID=1001")
+		if out, err := p.execute("ls", path); err == nil || !strings.Contains(out, "ermission denied") {
+			t.Errorf("%s: another user sees %q, %v", path, out, err)
+		}
+		p.environment = p.environment[:len(p.environment)-1]
+	}
+	p.containr("rm", "-f", "his")
+}
+
 // TestUserNetworkOpensTheHost: the host's loopback addresses are at the gateway's, if that is asked for.
 func TestUserNetworkOpensTheHost(t *testing.T) {
 	p := newPerson(t)

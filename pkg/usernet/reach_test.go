@@ -1,0 +1,51 @@
+package usernet
+
+import (
+	"net/netip"
+	"testing"
+
+	"github.com/containr/containr/pkg/network/usermode"
+)
+
+// TestReach: the host's loopback addresses are closed however they are spelled.
+func TestReach(t *testing.T) {
+	closed := newReach(Options{Net: usermode.DefaultNet()})
+	for _, s := range []string{"127.0.0.1", "127.8.9.1", "::1", "0.0.0.0", "0.1.2.3", "::", "::ffff:127.0.0.1", "::ffff:192.0.2.1", "::127.0.0.1",
+		"10.0.2.2", "10.0.2.3", "10.0.2.77", "fd00:c0a7::2", "fd00:c0a7::77", "224.0.0.1", "255.255.255.255", "ff02::1", "fe80::1"} {
+		if to, ok := closed.target(netip.MustParseAddr(s)); ok {
+			t.Errorf("%s leads to %s", s, to)
+		}
+	}
+	for _, s := range []string{"192.0.2.1", "10.0.3.1", "2001:db8::1", "fd01::1"} {
+		if to, ok := closed.target(netip.MustParseAddr(s)); !ok || to.String() != s {
+			t.Errorf("%s leads to %s, %v", s, to, ok)
+		}
+	}
+	open := newReach(Options{Net: usermode.DefaultNet(), HostLoopback: true})
+	for s, want := range map[string]string{"10.0.2.2": "127.0.0.1", "fd00:c0a7::2": "::1"} {
+		if to, ok := open.target(netip.MustParseAddr(s)); !ok || to.String() != want {
+			t.Errorf("%s leads to %s, %v; want %s", s, to, ok, want)
+		}
+	}
+	if to, ok := open.target(netip.MustParseAddr("127.0.0.1")); ok {
+		t.Errorf("127.0.0.1 leads to %s", to)
+	}
+}
+
+// TestPortsAreRead: what the plan says is what the program reads.
+func TestPortsAreRead(t *testing.T) {
+	for _, p := range []usermode.Port{
+		{Protocol: "tcp", Host: 8080, Container: 80},
+		{Protocol: "udp", HostIP: netip.MustParseAddr("192.0.2.1"), Host: 53, Container: 5353},
+		{Protocol: "tcp", HostIP: netip.MustParseAddr("2001:db8::1"), Host: 1, Container: 65535},
+	} {
+		if got, err := parsePort(p.String()); err != nil || got != p {
+			t.Errorf("%s was read as %v, %v", p, got, err)
+		}
+	}
+	for _, s := range []string{"", "80", "80/tcp", "*:80/tcp", "*:x:80/tcp", "*:70000:80/tcp", "nobody:1:2/tcp"} {
+		if got, err := parsePort(s); err == nil {
+			t.Errorf("%q was read as %v", s, got)
+		}
+	}
+}
