@@ -14,7 +14,7 @@
 //
 // There are eight sections, each in its file: runtimes.go compares containr-runtime with
 // runc and crun, account.go says what of that is the kernel's, engines.go containr with docker and containerd, images.go the pulling
-// and unpacking of an image, network.go what networks cost and traffic.go what goes through them, large.go pulls of large images, store.go a store of many, and programs.go start-up times and sizes. A peer that is
+// and unpacking of an image, network.go what networks cost and traffic.go what goes through them, large.go pulls of large images, store.go a store of many, life.go many containers that live for a while, and programs.go start-up times and sizes. A peer that is
 // not installed is left out and named as such.
 package main
 
@@ -63,6 +63,7 @@ var sections = []section{
 	{"images", (*bench).images},
 	{"pulls", (*bench).pullsOfLarge},
 	{"store", (*bench).store},
+	{"life", (*bench).life},
 	{"programs", (*bench).programs},
 }
 
@@ -76,7 +77,7 @@ func main() {
 func run() error {
 	b := &bench{}
 	doc := flag.String("doc", "", "write the tables into `FILE`, between its markers, instead of printing them")
-	only := flag.String("only", "", "measure this `SECTION` only: runtimes, account, engines, network, images, pulls, store or programs")
+	only := flag.String("only", "", "measure this `SECTION` only: runtimes, account, engines, network, images, pulls, store, life or programs")
 	flag.StringVar(&b.bin, "bin", "bin", "`DIR` with containr and containr-runtime")
 	flag.StringVar(&b.crun, "crun", os.Getenv("CONTAINR_BENCH_CRUN"), "a further crun to compare with")
 	flag.StringVar(&b.runc, "runc", os.Getenv("CONTAINR_BENCH_RUNC"), "a further runc to compare with")
