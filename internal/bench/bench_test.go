@@ -178,13 +178,26 @@ func TestAtOnce(t *testing.T) {
 }
 
 func TestBetween(t *testing.T) {
-	doc := []byte("above\n" + beginMark + "old\n" + endMark + "below\n")
-	got, err := between(doc, []byte("new\n"))
-	if want := "above\n" + beginMark + "new\n" + endMark + "below\n"; err != nil || string(got) != want {
+	doc := []byte("above\n" + beginMark + "head\n<!-- section runtimes -->\nold\n<!-- section life -->\nlives\n" + endMark + "below\n")
+	got, err := between(doc, []byte("new head\n"), []part{{"network", []byte("<!-- section network -->\nnew\n")}, {"runtimes", []byte("<!-- section runtimes -->\nfast\n")}})
+	want := "above\n" + beginMark + "new head\n<!-- section runtimes -->\nfast\n<!-- section network -->\nnew\n<!-- section life -->\nlives\n" + endMark + "below\n"
+	if err != nil || string(got) != want {
 		t.Errorf("between = %q, %v, want %q", got, err, want)
 	}
-	if _, err := between([]byte("above\n"+endMark+beginMark), nil); err == nil {
+	if _, err := between([]byte("above\n"+endMark+beginMark), nil, nil); err == nil {
 		t.Error("marks in the wrong order are no marks, but there was no error")
+	}
+}
+
+func TestChosen(t *testing.T) {
+	if list, err := chosen("life,runtimes"); err != nil || len(list) != 2 || list[1].name != "runtimes" {
+		t.Errorf("life,runtimes = %v, %v", list, err)
+	}
+	if list, err := chosen(""); err != nil || len(list) != len(sections) {
+		t.Errorf("none = %d sections, %v", len(list), err)
+	}
+	if _, err := chosen("life,typo"); err == nil {
+		t.Error("a section that does not exist, but there was no error")
 	}
 }
 

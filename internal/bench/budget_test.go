@@ -41,7 +41,7 @@ func TestRunKeepsToItsBudget(t *testing.T) {
 		if err != nil || status != 0 {
 			t.Fatalf("exit status %d, %v", status, err)
 		}
-		faults[i] = usage.Minflt
+		faults[i] = int64(usage.Minflt)
 	}
 	if least := slices.Min(faults); least > pageFaultBudget {
 		t.Errorf("a run takes %d page faults, its budget is %d", least, pageFaultBudget)

@@ -26,6 +26,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -76,8 +77,8 @@ func main() {
 
 func run() error {
 	b := &bench{}
-	doc := flag.String("doc", "", "write the tables into `FILE`, between its markers, instead of printing them")
-	only := flag.String("only", "", "measure this `SECTION` only: runtimes, account, engines, network, images, pulls, store, life or programs")
+	doc := flag.String("doc", "", "write the tables into `FILE`, between its markers, in the place of those of the same sections, instead of printing them")
+	only := flag.String("only", "", "measure these `SECTIONS` only, with commas between: runtimes, account, engines, network, images, pulls, store, life or programs")
 	flag.StringVar(&b.bin, "bin", "bin", "`DIR` with containr and containr-runtime")
 	flag.StringVar(&b.crun, "crun", os.Getenv("CONTAINR_BENCH_CRUN"), "a further crun to compare with")
 	flag.StringVar(&b.runc, "runc", os.Getenv("CONTAINR_BENCH_RUNC"), "a further runc to compare with")
@@ -96,15 +97,19 @@ func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM)
 	defer stop()
 	b.ctx = ctx
-	tables, err := b.measure(*only)
+	parts, err := b.measure(*only)
 	if err != nil {
 		return err
 	}
-	return writeReport(*doc, b.report(tables))
+	return b.writeReport(*doc, parts)
 }
 
 // measure runs the sections in a fresh directory and leaves nothing behind.
-func (b *bench) measure(only string) (tables []table, err error) {
+func (b *bench) measure(only string) (parts []part, err error) {
+	wanted, err := chosen(only)
+	if err != nil {
+		return nil, err
+	}
 	if b.bin, err = filepath.Abs(b.bin); err != nil {
 		return nil, err
 	}
@@ -117,18 +122,30 @@ func (b *bench) measure(only string) (tables []table, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, unix.Unmount(b.state, unix.MNT_DETACH), removeGroups()) }()
-	for _, s := range sections {
-		if only != "" && only != s.name {
-			continue
-		}
+	for _, s := range wanted {
 		fmt.Fprintf(os.Stderr, "%s ...\n", s.name)
-		more, err := s.run(b)
+		tables, err := s.run(b)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.name, err)
 		}
-		tables = append(tables, more...)
+		parts = append(parts, b.part(s.name, tables))
 	}
-	return tables, nil
+	return parts, nil
+}
+
+// chosen returns the sections of a list with commas; all of them for none.
+func chosen(only string) (list []section, err error) {
+	if only == "" {
+		return sections, nil
+	}
+	for name := range strings.SplitSeq(only, ",") {
+		i := slices.IndexFunc(sections, func(s section) bool { return s.name == name })
+		if i < 0 {
+			return nil, fmt.Errorf("-only %q: there is no such section", name)
+		}
+		list = append(list, sections[i])
+	}
+	return list, nil
 }
 
 // rounds is how often something is measured that is measured n times in earnest.

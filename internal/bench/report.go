@@ -104,34 +104,63 @@ func (t table) write(out *bytes.Buffer) {
 	out.WriteByte('\n')
 }
 
-// The markers in the document that the figures stand between.
+// The markers in the document that the figures stand between, and what begins a section of them.
 const (
-	beginMark = "<!-- figures: written by make bench -->\n"
-	endMark   = "<!-- end of figures -->\n"
+	beginMark   = "<!-- figures: written by make bench -->\n"
+	endMark     = "<!-- end of figures -->\n"
+	sectionMark = "<!-- section %s -->\n"
 )
 
-// report makes the text between the markers.
-func (b *bench) report(tables []table) []byte {
+// part is a section's text in the document.
+type part struct {
+	name string
+	text []byte
+}
+
+// part makes the text of a section: when and where it was measured, for the others may be of another day, and its tables.
+func (b *bench) part(name string, tables []table) part {
 	var out bytes.Buffer
-	out.WriteByte('\n')
-	b.machine().write(&out)
+	var u unix.Utsname
+	_ = unix.Uname(&u) // it has no way to fail
+	fmt.Fprintf(&out, sectionMark, name)
+	fmt.Fprintf(&out, "\nSection %s, taken %s on %s, %d cores, Linux %s, with %s", name, time.Now().UTC().Format("2006-01-02 15:04 UTC"),
+		processor(), runtime.NumCPU(), unix.ByteSliceToString(u.Release[:]), b.versions()[0][1])
+	if b.divisor > 1 {
+		fmt.Fprintf(&out, " and a divisor of %d for the rounds", b.divisor)
+	}
+	out.WriteString(".\n\n")
 	for _, t := range tables {
 		t.write(&out)
+	}
+	return part{name, out.Bytes()}
+}
+
+// merge puts the parts that were measured in the place of those of the same name in the old figures, in the order of the sections.
+func merge(old []byte, fresh []part) []byte {
+	var out bytes.Buffer
+	for _, s := range sections {
+		if i := slices.IndexFunc(fresh, func(p part) bool { return p.name == s.name }); i >= 0 {
+			out.Write(fresh[i].text)
+			continue
+		}
+		mark := fmt.Appendf(nil, sectionMark, s.name)
+		_, rest, found := bytes.Cut(old, mark)
+		if !found {
+			continue
+		}
+		out.Write(mark)
+		if next := bytes.Index(rest, []byte("<!-- section ")); next >= 0 {
+			rest = rest[:next]
+		}
+		out.Write(rest)
 	}
 	return out.Bytes()
 }
 
-// machine says where and with what the figures were taken.
+// machine says with what the newest figures were taken.
 func (b *bench) machine() table {
-	var u unix.Utsname
-	_ = unix.Uname(&u) // it has no way to fail
-	t := table{title: "Machine and programs", rule: words, head: []string{"", ""}}
-	t.rows = [][]string{
-		{"taken", time.Now().UTC().Format("2006-01-02 15:04 UTC")},
-		{"processor", fmt.Sprintf("%s, %d cores", processor(), runtime.NumCPU())},
-		{"kernel", unix.ByteSliceToString(u.Release[:])},
-		{"control groups", groupVersion()},
-	}
+	t := table{title: "Machine and programs", text: "Of the newest section below.", rule: words, head: []string{"", ""}}
+	t.rows = [][]string{{"control groups", groupVersion()}}
 	for _, p := range b.versions() {
 		t.rows = append(t.rows, []string{p[0], p[1]})
 	}
@@ -159,29 +188,31 @@ func groupVersion() string {
 	return fmt.Sprintf("version 1, %d hierarchies", len(dirs))
 }
 
-// writeReport prints the figures, or puts them between the markers of a document.
-func writeReport(doc string, figures []byte) error {
+// writeReport prints the figures, or puts them into a document, where sections that were not measured stay as they are.
+func (b *bench) writeReport(doc string, parts []part) error {
+	var head bytes.Buffer
+	head.WriteByte('\n')
+	b.machine().write(&head)
 	if doc == "" {
-		_, err := os.Stdout.Write(figures)
+		_, err := os.Stdout.Write(append(head.Bytes(), merge(nil, parts)...))
 		return err
 	}
 	text, err := os.ReadFile(doc)
 	if err != nil {
 		return err
 	}
-	text, err = between(text, figures)
-	if err != nil {
+	if text, err = between(text, head.Bytes(), parts); err != nil {
 		return fmt.Errorf("%s: %w", doc, err)
 	}
 	return os.WriteFile(doc, text, 0o644)
 }
 
-// between replaces what stands between the markers.
-func between(text, figures []byte) ([]byte, error) {
-	head, rest, found := bytes.Cut(text, []byte(beginMark))
-	_, tail, ended := bytes.Cut(rest, []byte(endMark))
+// between puts the head and the parts between the markers.
+func between(text, head []byte, parts []part) ([]byte, error) {
+	above, rest, found := bytes.Cut(text, []byte(beginMark))
+	old, below, ended := bytes.Cut(rest, []byte(endMark))
 	if !found || !ended {
 		return nil, errors.New("the marks that the figures stand between are missing")
 	}
-	return bytes.Join([][]byte{head, []byte(beginMark), figures, []byte(endMark), tail}, nil), nil
+	return bytes.Join([][]byte{above, []byte(beginMark), head, merge(old, parts), []byte(endMark), below}, nil), nil
 }
