@@ -21,7 +21,7 @@ func (p *Program) systemCommand() *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 		RunE:    groupOfCommands,
 	}
-	cmd.AddCommand(p.systemDFCommand(), p.systemPruneCommand(), p.systemCheckCommand(), p.systemBootCommand(), within("info", p.infoCommand()))
+	cmd.AddCommand(p.systemDFCommand(), p.systemPruneCommand(), p.systemCheckCommand(), p.systemBootCommand(), p.systemSyncCommand(), within("info", p.infoCommand()))
 	return cmd
 }
 
@@ -43,6 +43,30 @@ func (p *Program) systemBootCommand() *cobra.Command {
 				return err
 			}
 			return e.Boot(cmd.Context(), func(r container.Record) { fmt.Fprintln(p.Out, r.Name) })
+		},
+	}
+}
+
+func (p *Program) systemSyncCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "sync",
+		Short: "Flush unpacked layers to the disk, so that they outlive a boot",
+		Long: "Flush the file system that has the unpacked layers. To make a layer does not wait for the disk; one that was not flushed\n" +
+			"might be damaged by a failure of power, so it is not trusted after the next boot, and unpacked again when it is needed.\n" +
+			"It is printed how many layers had not been flushed.\n\n" +
+			"The unit containr-boot.service does this when the machine goes down.",
+		Args: exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			n, err := e.Flush(cmd.Context())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(p.Out, n)
+			return nil
 		},
 	}
 }

@@ -278,6 +278,16 @@ func (e *Engine) findImage(ctx context.Context, c container.Config, progress fun
 	return e.Pull(ctx, PullRequest{Name: c.Image, Platform: c.Platform, Progress: progress})
 }
 
+// Flush flushes the file system of the unpacked layers, so that they are trusted after the next boot too and need not be unpacked
+// again, and returns how many had not been flushed. It takes as long as the disk needs for all that waits to be written.
+func (e *Engine) Flush(ctx context.Context) (int, error) {
+	snapshots, err := e.snapshots()
+	if err != nil {
+		return 0, err
+	}
+	return snapshots.Sync(ctx)
+}
+
 // knownDiffIDs lists the layers that are unpacked in some chain.
 func (e *Engine) knownDiffIDs() ([]digest.Digest, error) {
 	snapshots, err := e.snapshots()

@@ -208,35 +208,36 @@ func (s *Store) sweep() error {
 }
 
 // Sync flushes the file system that holds the store (syncfs(2), which writes
-// everything that waits there), so that all snapshots outlive a power failure.
+// everything that waits there), so that all snapshots outlive a power failure,
+// and returns how many had not been flushed before.
 // Call it when there is time; without it they count as missing after a reboot.
-func (s *Store) Sync(ctx context.Context) error {
-	if err := s.sync(ctx); err != nil {
-		return fmt.Errorf("flush snapshots: %w", err)
+func (s *Store) Sync(ctx context.Context) (n int, err error) {
+	if n, err = s.sync(ctx); err != nil {
+		return n, fmt.Errorf("flush snapshots: %w", err)
 	}
-	return nil
+	return n, nil
 }
 
-func (s *Store) sync(ctx context.Context) error {
+func (s *Store) sync(ctx context.Context) (n int, err error) {
 	all, err := s.List()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	all = slices.DeleteFunc(all, func(i Info) bool { return i.UnsyncedBoot == "" })
 	if len(all) == 0 {
-		return nil
+		return 0, nil
 	}
 	d, err := os.Open(s.dir)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer d.Close()
 	if err := unix.Syncfs(int(d.Fd())); err != nil {
-		return os.NewSyscallError("syncfs", err)
+		return 0, os.NewSyscallError("syncfs", err)
 	}
 	lock, err := s.lock(ctx, durable.Shared) // against removal meanwhile
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer lock.Release()
 	for _, info := range all {
@@ -245,8 +246,9 @@ func (s *Store) sync(ctx context.Context) error {
 		}
 		info.UnsyncedBoot = ""
 		if err := writeInfo(filepath.Dir(s.fs(info)), info, durable.Options{}); err != nil {
-			return err
+			return n, err
 		}
+		n++
 	}
-	return nil
+	return n, nil
 }

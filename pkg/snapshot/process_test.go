@@ -277,8 +277,10 @@ func TestReboot(t *testing.T) {
 	s := open(t, Options{Rootless: os.Geteuid() != 0})
 	all := someLayers(t, 2)
 	chain := unpack(t, s, all...)
-	if err := s.Sync(t.Context()); err != nil {
-		t.Fatal(err)
+	for _, want := range []int{2, 0} {
+		if n, err := s.Sync(t.Context()); n != want || err != nil {
+			t.Fatalf("Sync = %d, %v, want %d", n, err, want)
+		}
 	}
 	reboot(t, s)
 	if !s.Has(chain) {

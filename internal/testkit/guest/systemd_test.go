@@ -65,6 +65,10 @@ func TestUnderSystemdTheUnitStartsWhatShouldRun(t *testing.T) {
 		t.Errorf("running: %v; after a restart of the unit alone %v", before, after)
 	}
 
+	if said := command(t, "containr", "system", "sync"); said != "0\n" {
+		t.Errorf("the unit was stopped, but layers were not flushed: %s", said)
+	}
+
 	shutDown(t)
 	setBoot(t, 2)
 	t.Cleanup(func() { // in this boot
