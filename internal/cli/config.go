@@ -114,7 +114,7 @@ func applyDefaults(values []config.Value, section string, known, set *pflag.Flag
 		if !slices.Contains(names, v.Key) {
 			return unknownKey(v, names)
 		}
-		if set.Changed(v.Key) {
+		if given(set, v.Key) {
 			continue
 		}
 		for _, text := range v.Texts {
@@ -128,6 +128,14 @@ func applyDefaults(values []config.Value, section string, known, set *pflag.Flag
 		}
 	}
 	return nil
+}
+
+// given reports whether a flag was set, by whichever of its names.
+func given(set *pflag.FlagSet, name string) (is bool) {
+	set.Visit(func(f *pflag.Flag) {
+		is = is || f.Name == name || slices.Contains(f.Annotations[aliasOf], name)
+	})
+	return is
 }
 
 func ofSection(values []config.Value, section string) []config.Value {

@@ -197,7 +197,14 @@ func (p *Program) explainOne(ctx context.Context, w io.Writer, args []string, id
 	if err != nil {
 		return err
 	}
-	return form.write(p, w, x)
+	if err := form.write(p, w, x); err != nil {
+		if form.keep { // for what was not written
+			_, removeErr := e.Remove(context.WithoutCancel(ctx), engine.RemoveRequest{Container: x.ID, Volumes: true})
+			err = errors.Join(err, removeErr)
+		}
+		return err
+	}
+	return nil
 }
 
 // parseRun reads `run ...` as the command run would.

@@ -94,8 +94,12 @@ func (b binder) value(name, short, usage string, read func(string) error) {
 func (b binder) alias(name, of string) {
 	f := b.set.Lookup(of)
 	b.set.VarP(f.Value, name, "", f.Usage)
-	b.set.Lookup(name).Hidden = true
+	second := b.set.Lookup(name)
+	second.Hidden, second.Annotations = true, map[string][]string{aliasOf: {of}}
 }
+
+// aliasOf is the annotation of a flag that is another name for one.
+const aliasOf = "alias of"
 
 // flagValue is a pflag.Value that hands each text to a function.
 type flagValue struct {

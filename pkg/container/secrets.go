@@ -76,6 +76,9 @@ func ParseSecret(s string) (Secret, error) {
 	if v.Name == "" || strings.ContainsAny(v.Name, "/:") {
 		return v, fmt.Errorf("%q: begin with the name of a secret: NAME,target=FILE", s)
 	}
+	if strings.Contains(target, ":") {
+		return v, fmt.Errorf("%q: no target has a colon in its name", s)
+	}
 	switch kind {
 	case "env":
 		if len(file) > 0 {

@@ -71,6 +71,7 @@ import (
 	"strings"
 
 	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
 )
 
 // Options say how the script is written.
@@ -89,6 +90,11 @@ var ErrCannot = errors.New("a shell script cannot build this container")
 //
 // Errors wrap ErrCannot and name the step.
 func Script(p *plan.Plan, o Options) (string, error) {
+	for i := range p.Steps {
+		if s := &p.Steps[i]; s.Call.Name() == (linux.Provide{}).Name() {
+			return "", fmt.Errorf("%w: step %d: %s: %s: what secrets hold is written down nowhere", ErrCannot, i+1, s.Why, s)
+		}
+	}
 	w := newWriter(p)
 	for i := 0; i < len(p.Steps); {
 		if holdsZero(p.Steps[i].Call.AppendArgs(nil)) {
