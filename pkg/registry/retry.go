@@ -8,6 +8,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"strings"
+	"syscall"
 	"time"
 )
 
@@ -109,7 +111,7 @@ func retryStatus(status int) bool {
 
 // retryTransport reports whether a request that got no answer may get one next
 // time: yes if a connection broke, no if there was none (a wrong name, a closed
-// port) or it is not to be trusted. Waiting does not help with those.
+// port, a machine without a network) or it is not to be trusted. Waiting does not help with those.
 func retryTransport(err error) bool {
 	var certificate *tls.CertificateVerificationError
 	var alert tls.AlertError
@@ -118,7 +120,9 @@ func retryTransport(err error) bool {
 	}
 	var name *net.DNSError
 	if errors.As(err, &name) {
-		return name.IsTemporary && !name.IsNotFound
+		// net keeps the text of what went wrong on the way to the name server only, and calls it temporary.
+		offline := strings.HasSuffix(name.Err, syscall.ENETUNREACH.Error())
+		return name.IsTemporary && !name.IsNotFound && !offline
 	}
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "dial" {

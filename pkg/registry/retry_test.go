@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/containr/containr/internal/testkit/fakeregistry"
+	"net"
+	"syscall"
 )
 
 func clientTLS(s *scene) *tls.Config { return &tls.Config{RootCAs: s.Certificates()} }
@@ -56,5 +58,17 @@ func TestMisplacedRangeIsRefused(t *testing.T) {
 	want := "pull " + s.Host() + "/library/app:1: registry " + s.Host() + ": blob " + path + `: registry failed: asked for bytes from 1000 on, got Content-Range "bytes 0-9/10"`
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+// A machine without a network, and a name that does not exist, are not tried again; a name server that is busy is.
+func TestNamesThatCannotBeAskedFor(t *testing.T) {
+	offline := &net.DNSError{Err: "dial udp 192.0.2.1:53: connect: " + syscall.ENETUNREACH.Error(), Name: "registry.example", IsTemporary: true}
+	unknown := &net.DNSError{Err: "no such host", Name: "registry.example", IsNotFound: true}
+	busy := &net.DNSError{Err: "server misbehaving", Name: "registry.example", IsTemporary: true}
+	for err, want := range map[*net.DNSError]bool{offline: false, unknown: false, busy: true} {
+		if got := retryTransport(&net.OpError{Op: "dial", Net: "tcp", Err: err}); got != want {
+			t.Errorf("%v: tried again: %v, want %v", err, got, want)
+		}
 	}
 }
