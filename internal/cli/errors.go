@@ -199,6 +199,7 @@ var hints = []struct {
 	{engine.ErrNoNetworkProgram, "make install, or copy containr-usernet beside containr"},
 	{engine.ErrLowPort, "publish a higher port, -p 8080:80; or let everybody listen there: sudo sysctl net.ipv4.ip_unprivileged_port_start=80"},
 	{engine.ErrNoBackend, "--network builtin needs no other program"},
+	{engine.ErrPortsAtStart, "say -p when a container is made: `containr rm` this one, and `containr run -p` makes it anew"},
 	{engine.ErrNoPortsThere, "ports are published in networks of the driver bridge; `containr network connect` connects a container with one"},
 	{engine.ErrConnected, "`containr network inspect` shows who is in it"},
 	{networks.ErrInUse, "`containr network inspect` shows who is in it; `containr rm` removes a container, `containr network disconnect` takes it out"},

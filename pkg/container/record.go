@@ -191,9 +191,9 @@ func writeJSON(path string, v any, o durable.Options) error {
 }
 
 // Reached are the ports of the host that lead to the container: those that it publishes, if it is in a network that leads
-// anywhere.
+// anywhere, or a program carries its packets.
 func (r Record) Reached() []Port {
-	if !slices.ContainsFunc(r.Endpoints, func(p Endpoint) bool { return !p.Internal }) {
+	if _, carried := r.Config.Namespaces.UserNetwork(); !carried && !slices.ContainsFunc(r.Endpoints, func(p Endpoint) bool { return !p.Internal }) {
 		return nil
 	}
 	return r.Published

@@ -35,7 +35,9 @@ func (e *Engine) ExaminePort(ctx context.Context, port uint16, protocol string) 
 		return nil, err
 	}
 	var list []Finding
+	carried := false
 	for _, r := range records {
+		_, byProgram := r.Config.Namespaces.UserNetwork()
 		for _, p := range r.Published {
 			if p.HostPort == port && p.Protocol == protocol {
 				found, err := e.examine(r, p)
@@ -43,11 +45,23 @@ func (e *Engine) ExaminePort(ctx context.Context, port uint16, protocol string) 
 					return list, err
 				}
 				list = append(list, found...)
+				carried = carried || byProgram && e.runs(r)
 			}
 		}
 	}
+	if len(list) > 0 && carried {
+		return list, nil // who listens at the port is who leads it to the container
+	}
 	if len(list) == 0 {
-		list = append(list, Finding{Bad: true, Text: "no container publishes it", Do: []string{fmt.Sprintf("containr update --publish-add %d:PORT/%s CONTAINER", port, protocol)}})
+		facts, err := e.facts()
+		if err != nil {
+			return nil, err
+		}
+		do := fmt.Sprintf("containr update --publish-add %d:PORT/%s CONTAINER", port, protocol)
+		if !facts.Root() { // whose containers get their ports when they start
+			do = fmt.Sprintf("containr run -p %d:PORT/%s IMAGE", port, protocol)
+		}
+		list = append(list, Finding{Bad: true, Text: "no container publishes it", Do: []string{do}})
 	}
 	if listening(container.Port{HostPort: port, Protocol: protocol}) != nil {
 		list = append(list, Finding{Bad: true, Text: portHolder(container.Port{HostPort: port, Protocol: protocol}) + " of the host has the port, too: what the rules do not lead away is for it",
@@ -65,6 +79,9 @@ func (e *Engine) examine(r container.Record, p container.Port) ([]Finding, error
 	}
 	if st.PID == 0 {
 		return append(list, Finding{Bad: true, Text: "the container does not run", Do: []string{"containr start " + r.Name}}), nil
+	}
+	if u, carried := r.Config.Namespaces.UserNetwork(); carried {
+		return append(list, carrierFinding(r.Name, u.Backend, p), listenFinding(st.PID, r.Name, p)), nil
 	}
 	planned, err := e.plannedEndpoints(r.Endpoints)
 	if err != nil {
@@ -95,6 +112,21 @@ func (e *Engine) examine(r container.Record, p container.Port) ([]Finding, error
 		list = append(list, more...)
 	}
 	return append(list, listenFinding(st.PID, r.Name, p)), err
+}
+
+// runs reports whether a container does; of one that is gone meanwhile it is false.
+func (e *Engine) runs(r container.Record) bool {
+	st, err := e.State(r)
+	return err == nil && st.PID != 0
+}
+
+// carrierFinding looks whether the program that carries a container's packets listens at a port of the host. No rule of the
+// host is concerned.
+func carrierFinding(name, backend string, p container.Port) Finding {
+	if listening(p) == nil {
+		return Finding{Bad: true, Text: fmt.Sprintf("the program that carries its packets (--network %s) does not listen at %s of the host", backend, portText(p)), Do: []string{"containr restart " + name}}
+	}
+	return Finding{Text: fmt.Sprintf("%s listens there, for --network %s: no rule of the host leads the port", portHolder(p), backend)}
 }
 
 // forwardFindings look whether the host passes packets on.

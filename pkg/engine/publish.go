@@ -14,6 +14,9 @@ import (
 // ErrNotPublished means that a container does not publish a port.
 var ErrNotPublished = errors.New("the port is not published")
 
+// ErrPortsAtStart means that a network gets its ports with its container, and no others later.
+var ErrPortsAtStart = errors.New("the program that carries its packets is told the ports when the container starts, and cannot be given others later")
+
 // changePorts takes ports of the host from a container, and gives it others. Whoever is killed
 // meanwhile leaves the record with what is published, or is to be: ReloadNetwork and the next
 // start go by that.
@@ -24,6 +27,9 @@ func (e *Engine) changePorts(ctx context.Context, record container.Record, r Upd
 	}
 	if record.Config.Namespaces.Network == container.HostNamespace {
 		return record, fmt.Errorf("container %s, --network host: its ports are the host's already", record.Name)
+	}
+	if _, carried := record.Config.Namespaces.UserNetwork(); carried {
+		return record, fmt.Errorf("container %s, --network %s: %w", record.Name, record.Config.Namespaces.Network, ErrPortsAtStart)
 	}
 	if len(record.Endpoints) == 0 && len(record.Attachments) > 0 {
 		return record, fmt.Errorf("container %s, network %s: plugins publish ports when a container starts: say -p at run", record.Name, record.Attachments[0].Network)

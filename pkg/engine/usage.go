@@ -305,14 +305,17 @@ func measure(root string) (*measured, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // gone since its directory was read
 		}
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(root, path)
-		if err != nil {
-			return err
+		name, relErr := filepath.Rel(root, path)
+		if relErr != nil {
+			return relErr
 		}
 		parts := strings.Split(name, string(filepath.Separator))
+		if errors.Is(err, fs.ErrPermission) && isKernelsOwn(parts) {
+			return nil // it was counted before it was opened
+		}
+		if err != nil {
+			return err
+		}
 		if parts[0] == "mounts" && d.IsDir() {
 			if mounted, err := isMountPoint(path); err != nil || mounted {
 				return errors.Join(err, fs.SkipDir)
@@ -321,6 +324,16 @@ func measure(root string) (*measured, error) {
 		return m.count(path, parts)
 	})
 	return m, err
+}
+
+// isKernelsOwn reports whether a path below the state root is the directory that overlay makes in its work directory: it has
+// no permissions, so that only root can open it. What the kernel has in it, it moves to the layer at once.
+func isKernelsOwn(parts []string) bool {
+	const home = 2 // components of mapped/HEX
+	if len(parts) > home && parts[0] == "mapped" {
+		parts = parts[home:]
+	}
+	return len(parts) == 4 && parts[0] == "layers" && parts[2] == "work" && (parts[3] == "work" || parts[3] == "index")
 }
 
 func (m *measured) count(path string, parts []string) error {

@@ -204,6 +204,9 @@ func (s *Store) key(create bool) (cipher.AEAD, error) {
 		rand.Read(key)
 		err = durable.WriteFile(path, key, durable.Options{})
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("key of secrets: %s is gone, and with it what the secrets hold: %w", path, ErrSealed)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("key of secrets: %w", err)
 	}
