@@ -12,6 +12,7 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/containernetworking/cni/pkg/version"
 )
 
@@ -162,11 +163,8 @@ func (r *request) read() error {
 	if v := r.Config.CNIVersion; v != "" && !slices.Contains(version.All.SupportedVersions(), v) {
 		return types.NewError(codeVersion, "cniVersion "+v, "there are "+strings.Join(version.All.SupportedVersions(), ", "))
 	}
-	about := r.Verb == "ADD" || r.Verb == "CHECK" || r.Verb == "DEL"
-	for name, value := range map[string]string{"CNI_CONTAINERID": r.Container, "CNI_IFNAME": r.Interface} {
-		if about && (value == "" || strings.ContainsAny(value, "/ \t\n")) {
-			return types.NewError(codeEnvironment, fmt.Sprintf("%s=%q: it is no name", name, value), "")
-		}
+	if err := r.checkNames(); err != nil {
+		return err
 	}
 	if (r.Verb == "ADD" || r.Verb == "CHECK") && r.Netns == "" {
 		return types.NewError(codeEnvironment, "CNI_NETNS is missing", "")
@@ -179,6 +177,31 @@ func (r *request) read() error {
 		r.Previous, err = types100.NewResultFromResult(r.Config.PrevResult)
 	}
 	return err
+}
+
+// checkNames checks what becomes part of paths and of the names of devices. An engine may pass on what it was told by others.
+func (r *request) checkNames() error {
+	if utils.ValidateNetworkName(r.Config.Name) != nil {
+		return invalid("name %q: it is no name of a network: letters, digits, _ . and -, the first a letter or digit", r.Config.Name)
+	}
+	if r.Verb != "ADD" && r.Verb != "CHECK" && r.Verb != "DEL" {
+		return nil
+	}
+	if utils.ValidateContainerID(r.Container) != nil {
+		return types.NewError(codeEnvironment, fmt.Sprintf("CNI_CONTAINERID=%q: it is no name: letters, digits, _ . and -, the first a letter or digit", r.Container), "")
+	}
+	if utils.ValidateInterfaceName(r.Interface) != nil {
+		return types.NewError(codeEnvironment, fmt.Sprintf("CNI_IFNAME=%q: it is no name of a network device", r.Interface), "")
+	}
+	return nil
+}
+
+// checkDevice checks the name of a device of the host's that a plugin makes or looks for.
+func checkDevice(key, name string) error {
+	if utils.ValidateInterfaceName(name) != nil {
+		return invalid("%s %q: it is no name of a network device", key, name)
+	}
+	return nil
 }
 
 // invalid is an error about the network's file.

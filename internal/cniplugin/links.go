@@ -38,6 +38,9 @@ func addBridge(r *request) (*types100.Result, error) {
 	if c.Bridge == "" {
 		c.Bridge = "cni0"
 	}
+	if err := checkDevice("bridge", c.Bridge); err != nil {
+		return nil, err
+	}
 	network := bridge.Network{Link: c.Bridge, MTU: c.MTU, Unmasked: !c.IPMasq, Isolated: c.PortIsolation}
 	return r.plug(network, cable(r.Container, r.Interface))
 }
@@ -47,6 +50,9 @@ func addMACVLAN(r *request) (*types100.Result, error) {
 	c := r.Config
 	if c.Master == "" {
 		return nil, invalid("master: which device of the host?")
+	}
+	if err := checkDevice("master", c.Master); err != nil {
+		return nil, err
 	}
 	mode := c.Mode
 	if mode == "" {

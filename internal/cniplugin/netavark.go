@@ -173,6 +173,11 @@ func (o netavarkOptions) endpoints() ([]bridge.Endpoint, []string, error) {
 
 func (o netavarkOptions) endpoint(name string, info netavarkNetwork) (e bridge.Endpoint, err error) {
 	n := o.Networks[name]
+	for key, device := range map[string]string{"interface_name": n.Interface, "network_interface": info.Link} {
+		if err := checkDevice(key, device); err != nil {
+			return e, err
+		}
+	}
 	e = bridge.Endpoint{Interface: n.Interface, Network: bridge.Network{Internal: info.Internal}}
 	for key, value := range info.Options {
 		switch {

@@ -28,6 +28,7 @@ type attack struct {
 
 const (
 	inRuntime   = "pkg/runtime"
+	inCNI       = "pkg/network/cni"
 	inHere      = "test/security"
 	inContainer = "pkg/container"
 )
@@ -100,6 +101,12 @@ var attacks = []attack{
 		map[string][]string{inRuntime: {"TestCrowdThatIsLeftIsNamed"}, "internal/ocicli": {"TestDeleteOfAForkBombEnds"}}},
 	{"others on the message bus", "How a job of systemd's ended is believed of systemd alone, and no message makes its reader go on for ever or crash.",
 		map[string][]string{"internal/systemd": {"TestScope"}, "internal/dbus": {"TestWireRefuses", "TestDecodeTrustsNoLength", "TestOn32Bits"}}},
+	{"plugins of networks that print without end", "What a plugin of CNI prints is kept up to 1 MiB; one that prints more is ended, with all that it has started.",
+		map[string][]string{inCNI: {"TestOutputOfPluginsIsBounded"}}},
+	{"names of networks, devices and containers that are paths", "Names in annotations, records, journals, files of networks and the environment of plugins are checked where they are read and where they are used: no file is made, locked or deleted by them elsewhere.",
+		map[string][]string{inCNI: {"TestNamesOfNetworksAreNoPaths"}, "internal/cniplugin": {"TestNamesThatPluginsAreToldAreNoPaths"}}},
+	{"arguments for plugins of networks that break out", "An argument of an annotation stays one, and the commands that `explain` shows do in a shell what is done without one.",
+		map[string][]string{inCNI: {"TestArgumentsStayOne", "TestShownCommandsAreQuoted"}}},
 	{"descriptors of the runtime's own", "`--preserve-fds` passes on what the caller has left, and never what Go's runtime has opened under that number.",
 		map[string][]string{"internal/ocicli": {"TestPreservedDescriptorsAreTheCallers"}}},
 	{"`exec` without a mount namespace", "A further process is confined to the container's root where no mount namespace is joined that would do it.",

@@ -122,7 +122,7 @@ func (r Request) attach(at Place) (Attachment, error) {
 		}
 		a.Capabilities["bandwidth"] = r.Bandwidth
 	}
-	return a, nil
+	return a, a.checkNames()
 }
 
 // Connect plans what connects the container whose process is in pid with networks, in their order.
@@ -172,11 +172,11 @@ func (a Attachment) commands(verb string) string {
 			config["runtimeConfig"] = told
 		}
 		text, _ := json.Marshal(config) // it was JSON
-		in := "'" + strings.ReplaceAll(string(text), "'", `'\''`) + "'"
+		in := quote(string(text))
 		if verb == "DEL" || i > 0 {
 			in = strings.TrimSuffix(in, "}'") + `,"prevResult":'"$result"'}'`
 		}
-		call := "printf %s " + in + " | " + a.environment(verb) + " " + p.Network.Type
+		call := "printf %s " + in + " | " + a.environment(verb) + " " + word(p.Network.Type)
 		if verb == "ADD" {
 			call = "result=$(" + call + ")"
 		}
@@ -198,7 +198,21 @@ func (a Attachment) environment(verb string) string {
 	for _, p := range a.Args {
 		args = append(args, p[0]+"="+p[1])
 	}
-	path := strings.Join(a.Bin, ":")
-	return "PATH=" + path + ":$PATH CNI_COMMAND=" + verb + " CNI_CONTAINERID=" + a.Container + " CNI_NETNS=" + a.Netns + " CNI_IFNAME=" + a.Interface +
-		" CNI_ARGS='" + strings.Join(args, ";") + "' CNI_PATH=" + path
+	path := word(strings.Join(a.Bin, ":"))
+	return "PATH=" + path + ":$PATH CNI_COMMAND=" + verb + " CNI_CONTAINERID=" + word(a.Container) + " CNI_NETNS=" + word(a.Netns) +
+		" CNI_IFNAME=" + word(a.Interface) + " CNI_ARGS=" + quote(strings.Join(args, ";")) + " CNI_PATH=" + path
 }
+
+// word quotes text for a shell if it is not a plain word.
+func word(s string) string {
+	plain := func(r rune) bool {
+		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._:@+-", r)
+	}
+	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
+		return s
+	}
+	return quote(s)
+}
+
+// quote puts text between single quotes, between which a shell leaves everything as it is.
+func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

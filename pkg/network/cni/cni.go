@@ -213,6 +213,8 @@ func Parse(path string, data []byte) (Network, error) {
 	switch {
 	case d.Name == "":
 		return Network{}, invalid(path, data, 0, `it has no "name"`)
+	case checkName(d.Name) != nil:
+		return Network{}, invalid(path, data, at("name"), checkName(d.Name).Error())
 	case len(d.Plugins) == 0:
 		return Network{}, invalid(path, data, at("plugins"), `it has no "plugins"`)
 	case d.CNIVersion != "" && !slices.Contains(version.All.SupportedVersions(), d.CNIVersion):

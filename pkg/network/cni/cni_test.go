@@ -112,7 +112,10 @@ func TestNamespaceIsKeptForPlugins(t *testing.T) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	lock := lockOf(filepath.Join(dir, "netns"), "eth0")
+	lock, err := lockOf(filepath.Join(dir, "netns"), "eth0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(lock, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -123,8 +122,11 @@ func unpin(path string) error {
 
 // lockOf is the file that is there from before the first plugin adds an interface until the last has deleted it. A plugin
 // that is at work holds a lock on it.
-func lockOf(netns, ifname string) string {
-	return filepath.Join(filepath.Dir(netns), ifname+lockSuffix)
+func lockOf(netns, ifname string) (string, error) {
+	if err := checkInterface(ifname); err != nil {
+		return "", err
+	}
+	return filepath.Join(filepath.Dir(netns), ifname+lockSuffix), nil
 }
 
 const lockSuffix = ".lock"
@@ -134,6 +136,9 @@ func readAttachment(text string) (Attachment, error) {
 	err := json.Unmarshal([]byte(text), &a)
 	if err == nil {
 		a.list, err = libcni.NetworkConfFromBytes(a.Config)
+	}
+	if err == nil {
+		err = a.checkNames()
 	}
 	if err != nil {
 		return a, fmt.Errorf("attachment to a CNI network: %w", err)
@@ -160,7 +165,11 @@ func (a Attachment) withLock(f *os.File, do func(context.Context, *libcni.CNICon
 
 // add connects.
 func (a Attachment) add() error {
-	f, err := os.OpenFile(lockOf(a.Netns, a.Interface), os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
+	path, err := lockOf(a.Netns, a.Interface)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
 	}
@@ -228,7 +237,10 @@ func (a Attachment) remember(result []byte) error {
 
 // delete disconnects, if anybody has begun to connect.
 func (a Attachment) delete() error {
-	path := lockOf(a.Netns, a.Interface)
+	path, err := lockOf(a.Netns, a.Interface)
+	if err != nil {
+		return err
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|unix.O_CLOEXEC, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -375,13 +387,15 @@ func (x *executor) FindInPath(plugin string, paths []string) (string, error) {
 	return Dirs{Bin: paths}.plugin(plugin)
 }
 
-// maxOutput bounds what a plugin may print, in bytes.
+// maxOutput bounds what a plugin may print, in bytes, on each of its two outputs.
 const maxOutput = 1 << 20
 
-// ExecPlugin executes a plugin.
+// ExecPlugin executes a plugin. One that prints too much is ended, with its process group.
 func (x *executor) ExecPlugin(ctx context.Context, path string, stdin []byte, environment []string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, path)
-	out, complaints := &bounded{}, &bounded{}
+	running, end := context.WithCancel(ctx)
+	defer end()
+	cmd := exec.CommandContext(running, path)
+	out, complaints := &bounded{name: "standard output", full: end}, &bounded{name: "standard error", full: end}
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environment, bytes.NewReader(stdin), out, complaints
 	// An interrupt from the terminal is for containr, which has the plugin undo what it did.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -397,34 +411,50 @@ func (x *executor) ExecPlugin(ctx context.Context, path string, stdin []byte, en
 	switch {
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("%s: it did not end within %s", path, patience)
-	case out.over:
-		return nil, fmt.Errorf("%s: it printed more than %d bytes", path, maxOutput)
+	case out.over || complaints.over:
+		return nil, fmt.Errorf("%s: %w", path, errors.Join(out.err(), complaints.err()))
 	case err == nil && x.added != nil && slices.Contains(environment, "CNI_COMMAND=ADD"):
-		return out.Bytes(), x.added(out.Bytes())
+		return out.text, x.added(out.text)
 	case err == nil:
-		return out.Bytes(), nil
+		return out.text, nil
 	}
 	said := &types.Error{}
-	if json.Unmarshal(out.Bytes(), said) == nil && said.Code == types.ErrIncompatibleCNIVersion && slices.Contains(environment, "CNI_COMMAND=DEL") {
+	if json.Unmarshal(out.text, said) == nil && said.Code == types.ErrIncompatibleCNIVersion && slices.Contains(environment, "CNI_COMMAND=DEL") {
 		return nil, nil // it does not know the version, and so has added nothing: those before it in the chain have
 	}
 	if said.Msg == "" {
-		text := strings.TrimSpace(complaints.String() + " " + out.String())
+		text := strings.TrimSpace(string(complaints.text) + " " + string(out.text))
 		return nil, fmt.Errorf("%s: %w: %s", path, err, text)
 	}
 	return nil, said
 }
 
-// bounded is a buffer that takes what fits.
+// bounded keeps what is written to it, up to maxOutput bytes. The text is a field, and not a buffer that is embedded: io.Copy
+// prefers a method ReadFrom to Write, and that of a buffer knows no bound.
 type bounded struct {
-	bytes.Buffer
+	name string
+	text []byte
 	over bool
+	// full is called when more is written than fits.
+	full func()
 }
 
-// Write never fails, so that who writes too much is not ended by it.
+// Write fails when it is too much, which has package exec close the pipe: what the plugin has left running is ended by that.
 func (b *bounded) Write(p []byte) (int, error) {
-	room := maxOutput - b.Len()
-	b.over = b.over || len(p) > room
-	_, _ = io.Writer(&b.Buffer).Write(p[:min(len(p), room)]) // a buffer takes all
-	return len(p), nil
+	n := min(len(p), maxOutput-len(b.text))
+	b.text = append(b.text, p[:n]...)
+	if n == len(p) {
+		return n, nil
+	}
+	b.over = true
+	b.full()
+	return n, b.err()
+}
+
+// err says that it was too much.
+func (b *bounded) err() error {
+	if !b.over {
+		return nil
+	}
+	return fmt.Errorf("it printed more than %d MiB to its %s", maxOutput>>20, b.name)
 }

@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -88,8 +90,19 @@ func (s *Selection) complete(place int) error {
 	if s.Name == "" || strings.ContainsAny(s.Name+s.Namespace, "/@ \t\n") {
 		return fmt.Errorf("network %d: %q is no name: use NAME, NAME@INTERFACE, or JSON", place+1, s.Name)
 	}
+	if err := checkName(s.Name); err != nil {
+		return fmt.Errorf("network %d: %w", place+1, err)
+	}
 	if s.Interface == "" {
 		s.Interface = "net" + strconv.Itoa(place+1)
+	}
+	if err := checkInterface(s.Interface); err != nil {
+		return fmt.Errorf("network %s: %w", s.Name, err)
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Args)) {
+		if err := checkArg(key, fmt.Sprint(s.Args[key])); err != nil {
+			return fmt.Errorf("network %s: cni-args: %w", s.Name, err)
+		}
 	}
 	if _, err := s.prefixes(); err != nil {
 		return err
