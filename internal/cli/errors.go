@@ -208,6 +208,7 @@ var hints = []struct {
 	{cni.ErrInvalid, "the form is that of https://www.cni.dev/docs/spec/"},
 	{cni.ErrVersion, "the file's cniVersion has to be one that containr and all its plugins know: `echo '{\"cniVersion\":\"1.0.0\"}' | CNI_COMMAND=VERSION PLUGIN` asks a plugin"},
 	{cni.ErrNoCapability, "chain a plugin that can, with \"capabilities\": {NAME: true}: portmap has portMappings, bandwidth has bandwidth, bridge and tuning have mac, host-local has ips"},
+	{cni.ErrPlugin, "mend what the plugin complains of: later commands have it undo the rest then; `containr system check` lists what is left, and with --repair takes away what was never connected"},
 	{cni.ErrAnnotation, "NAME, NAME@INTERFACE,NAME..., or JSON: [{\"name\": NAME, \"interface\": NAME, \"ips\": [ADDRESS/BITS]}]"},
 	{engine.ErrNoNames, "`containr network create` makes a network in which containers have names"},
 	{resolver.ErrPort, "let that name server listen at the addresses of its own alone (dnsmasq: bind-interfaces), or make the network with --disable-dns"},
@@ -297,6 +298,10 @@ func hintFor(err error) string {
 			return "leave the name out"
 		}
 		return "name one of those, or none if it is the only one"
+	}
+	var noPlugins *cni.NotFoundError
+	if errors.As(err, &noPlugins) && noPlugins.Near != "" {
+		return "did you mean " + noPlugins.Near + "?"
 	}
 	var noNetwork *networks.NotFoundError
 	if errors.As(err, &noNetwork) && noNetwork.Near != "" {

@@ -15,6 +15,7 @@ import (
 	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/network/cni"
 	"github.com/containr/containr/pkg/networks"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -418,6 +419,12 @@ func (p *Program) networkInspectCommand() *cobra.Command {
 					continue
 				}
 				n, records, err := e.Network(cmd.Context(), name)
+				if errors.Is(err, networks.ErrNotFound) {
+					if one, ok := pluginNetworkByID(cmd.Context(), e, name); ok {
+						found = append(found, one)
+						continue
+					}
+				}
 				if err != nil {
 					failures = append(failures, err)
 					continue
@@ -449,7 +456,7 @@ func (p *Program) networkRemoveCommand() *cobra.Command {
 			var failures []error
 			for _, name := range args {
 				n, err := e.RemoveNetwork(cmd.Context(), name)
-				if force && errors.Is(err, networks.ErrNotFound) {
+				if force && (errors.Is(err, networks.ErrNotFound) || errors.Is(err, cni.ErrNotFound)) {
 					continue
 				}
 				if err != nil {

@@ -42,7 +42,7 @@ func networkID(name string) string {
 func pluginNetworks(ctx context.Context, e *engine.Engine) ([]inspectedNetwork, error) {
 	list, err := e.CNINetworks()
 	if err != nil {
-		slog.Warn("a CNI network is left out", "error", err)
+		slog.Warn("a file of a CNI network is left out", "error", err)
 	}
 	names, err := namesByID(ctx, e)
 	if err != nil {
@@ -87,6 +87,24 @@ func inspectPlugins(n engine.CNINetwork, names map[string]string) (inspectedNetw
 		out.CNI.Results[c.Container+" "+c.Interface] = result
 	}
 	return out, nil
+}
+
+// pluginNetworkByID finds a network of plugins by the beginning of the id that network ls prints; ok is false if there is not
+// exactly one.
+func pluginNetworkByID(ctx context.Context, e *engine.Engine, id string) (found inspectedNetwork, ok bool) {
+	list, _ := e.CNINetworks() // about files that are none nobody asked
+	var name string
+	for _, n := range list {
+		if strings.HasPrefix(networkID(n.Network.List.Name), id) && id != "" {
+			ok, name = name == "", n.Network.List.Name
+		}
+	}
+	if ok {
+		var err error
+		found, err = inspectPluginNetwork(ctx, e, name)
+		ok = err == nil
+	}
+	return found, ok
 }
 
 // inspectPluginNetwork finds a network of plugins by its name, with the prefix.
@@ -136,9 +154,11 @@ func (p *Program) networkCheckCommand() *cobra.Command {
 				}
 				c, err := e.CheckCNINetwork(cmd.Context(), name, collect)
 				if err != nil {
+					failures = append(failures, p.printLeft(name, c)...)
 					failures = append(failures, err)
 					continue
 				}
+				failures = append(failures, p.printLeft(name, c)...)
 				failures = append(failures, p.printCheck(name, c)...)
 			}
 			return errors.Join(failures...)
@@ -146,6 +166,19 @@ func (p *Program) networkCheckCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVar(&collect, "gc", false, "have them forget first what is no running container's (GC): also of other engines that use the network")
 	return cmd
+}
+
+// printLeft prints a line for each container that is gone and was not disconnected, and returns why it still is not.
+func (p *Program) printLeft(name string, c engine.CNICheck) (complaints []error) {
+	for _, l := range c.Left {
+		word := "is disconnected now"
+		if !l.Gone {
+			word = "is not disconnected"
+			complaints = append(complaints, l.Err)
+		}
+		fmt.Fprintf(p.Out, "%s%s container %s, which is gone: %s\n", container.CNIPrefix, name, l.Container[:min(12, len(l.Container))], word)
+	}
+	return complaints
 }
 
 // printCheck prints a line for each that was asked, and returns the complaints.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/containr/containr/pkg/network/usermode"
@@ -192,6 +193,8 @@ func validateNetwork(c Config, m Machine) error {
 	switch {
 	case joins && owner == "" && path == "":
 		return fmt.Errorf("--network %s: whose?", word)
+	case word == CNIPrefix || slices.ContainsFunc(c.Networks, func(p Plug) bool { return p.Network == CNIPrefix }):
+		return fmt.Errorf("--network %s: which?", CNIPrefix)
 	case path != "" && !strings.HasPrefix(path, "/"):
 		return fmt.Errorf("--network %s: not an absolute path", word)
 	case m.Rootless && len(c.Networks) > 0:

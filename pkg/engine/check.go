@@ -41,7 +41,7 @@ func (e *Engine) Check(ctx context.Context, r CheckRequest) ([]Problem, error) {
 		return nil, err
 	}
 	var all []Problem
-	for _, look := range []func(context.Context, bool) ([]Problem, error){e.checkContainers, e.checkImages, e.checkSnapshots, e.checkMounts, e.checkVolumes} {
+	for _, look := range []func(context.Context, bool) ([]Problem, error){e.checkContainers, e.checkImages, e.checkSnapshots, e.checkMounts, e.checkVolumes, e.checkConnections} {
 		found, err := look(ctx, r.Repair)
 		all = append(all, found...)
 		if err != nil {

@@ -91,7 +91,7 @@ func (e *Engine) preferBackend(c container.Config) (container.Config, error) {
 		}
 		name := p.Network
 		if isDefaultNetwork(name) {
-			first, err := e.cniDirs().Find("")
+			first, err := e.cniDirs().First()
 			if err != nil {
 				return c, err
 			}
@@ -303,13 +303,13 @@ func (e *Engine) CNINetworks() ([]CNINetwork, error) {
 
 // CNINetwork finds one by its name, without the prefix.
 func (e *Engine) CNINetwork(name string) (CNINetwork, error) {
-	list, err := e.CNINetworks()
+	list, _ := e.CNINetworks() // what is wrong with files that may be about it, Find says
 	i := slices.IndexFunc(list, func(n CNINetwork) bool { return n.Network.List.Name == name })
 	if i >= 0 {
 		return list[i], nil
 	}
-	_, notFound := e.cniDirs().Find(name)
-	return CNINetwork{}, errors.Join(err, notFound)
+	n, err := e.cniDirs().Find(name)
+	return CNINetwork{Network: n}, err
 }
 
 // CNICheck is what plugins say of a network, and of each container in it. An error is the plugin's complaint.
@@ -318,6 +318,8 @@ type CNICheck struct {
 	Asked   bool
 	Ready   error
 	Checked []CNIChecked
+	// Left are containers that are gone and that the plugins have not disconnected, or have now.
+	Left []CNILeft
 }
 
 // CNIChecked is what they say of a container.
@@ -338,12 +340,15 @@ func (e *Engine) CheckCNINetwork(ctx context.Context, name string, collect bool)
 		return CNICheck{}, err
 	}
 	at := e.cniPlace("", e.cniDirs().Bin)
+	var out CNICheck
+	if out.Left, err = e.settleConnections(name, collect); err != nil {
+		return out, err
+	}
 	if collect {
 		if err := cni.Collect(n.Network, at, n.Attached); err != nil {
-			return CNICheck{}, err
+			return out, err
 		}
 	}
-	var out CNICheck
 	out.Asked, out.Ready = cni.Ready(n.Network, at)
 	for _, c := range n.Attached {
 		asked, err := cni.Check(n.Network, at, c)

@@ -36,7 +36,7 @@ type ConnectRequest struct {
 
 // Connect connects a container with a network: at once if it runs, and at each start.
 func (e *Engine) Connect(ctx context.Context, r ConnectRequest) error {
-	record, n, err := e.both(ctx, r)
+	record, n, err := e.both(ctx, r, false)
 	if err != nil {
 		return err
 	}
@@ -89,14 +89,31 @@ func freeIndex(endpoints []container.Endpoint) int {
 	}
 }
 
-// both finds the container and the network of a request.
-func (e *Engine) both(ctx context.Context, r ConnectRequest) (container.Record, networks.Network, error) {
+// both finds the container and the network of a request, which is to leave it or to connect them.
+func (e *Engine) both(ctx context.Context, r ConnectRequest, leaves bool) (container.Record, networks.Network, error) {
 	record, err := e.Get(ctx, r.Container)
 	if err != nil {
 		return record, networks.Network{}, err
 	}
-	if _, ok := r.Plug.CNINetwork(); ok {
-		return record, networks.Network{}, fmt.Errorf("network %s, container %s: plugins connect a container when it starts: say --network %s at run", r.Plug.Network, record.Name, r.Plug.Network)
+	if name, ok := r.Plug.CNINetwork(); ok {
+		if _, err := e.CNINetwork(name); err != nil {
+			return record, networks.Network{}, err
+		}
+		in := slices.ContainsFunc(record.Attachments, func(a container.Attachment) bool { return a.Network == r.Plug.Network })
+		switch {
+		case leaves && !in:
+			err = fmt.Errorf("container %s, network %s: %w", record.Name, r.Plug.Network, ErrNotConnected)
+		case leaves:
+			err = fmt.Errorf("network %s, container %s: plugins disconnect a container when it ends: `containr stop %s`", r.Plug.Network, record.Name, record.Name)
+		case in:
+			err = fmt.Errorf("container %s, network %s: %w", record.Name, r.Plug.Network, ErrConnected)
+		default:
+			err = fmt.Errorf("network %s, container %s: plugins connect a container when it starts: say --network %s at run", r.Plug.Network, record.Name, r.Plug.Network)
+		}
+		return record, networks.Network{}, err
+	}
+	if err := e.refuseOther(r.Plug.Network, map[bool]string{false: "connected with", true: "left"}[leaves]); err != nil {
+		return record, networks.Network{}, err
 	}
 	store, err := e.networks()
 	if err != nil {
@@ -222,7 +239,7 @@ func (e *Engine) forgetEndpoint(ctx context.Context, id string, endpoint contain
 // Disconnect takes a container out of a network, at once. If the container's way to everywhere
 // else, and its published ports, went through it, the next one takes over.
 func (e *Engine) Disconnect(ctx context.Context, r ConnectRequest) error {
-	record, n, err := e.both(ctx, r)
+	record, n, err := e.both(ctx, r, true)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/network/apply"
 	"github.com/containr/containr/pkg/network/bridge"
+	"github.com/containr/containr/pkg/network/cni"
 )
 
 // Finding is something that matters to a port of the host.
@@ -88,7 +89,15 @@ func (e *Engine) examine(r container.Record, p container.Port) ([]Finding, error
 		return list, err
 	}
 	ports := portsTo(p, planned)
-	if len(ports) == 0 {
+	switch {
+	case len(ports) > 0:
+	case len(r.Endpoints) == 0 && len(r.Attachments) > 0:
+		f, err := e.pluginFinding(r)
+		if err != nil {
+			return list, err
+		}
+		list = append(list, f)
+	default:
 		list = append(list, Finding{Bad: true, Text: "it is in no network that leads anywhere", Do: []string{"containr network connect NETWORK " + r.Name}})
 	}
 	there := 0
@@ -127,6 +136,23 @@ func carrierFinding(name, backend string, p container.Port) Finding {
 		return Finding{Bad: true, Text: fmt.Sprintf("the program that carries its packets (--network %s) does not listen at %s of the host", backend, portText(p)), Do: []string{"containr restart " + name}}
 	}
 	return Finding{Text: fmt.Sprintf("%s listens there, for --network %s: no rule of the host leads the port", portHolder(p), backend)}
+}
+
+// pluginFinding says which network's plugins lead the ports of a container to it.
+func (e *Engine) pluginFinding(r container.Record) (Finding, error) {
+	results, err := cni.Results(e.cniCache(), r.ID)
+	if err != nil {
+		return Finding{}, err
+	}
+	for _, c := range results {
+		n, err := cni.Parse(c.Network, c.Config)
+		if err == nil && n.Has("portMappings") {
+			return Finding{Text: fmt.Sprintf("plugins of network %s%s (%s) lead it to the container", cni.Prefix, c.Network, strings.Join(n.Plugins, ", ")),
+				Do: []string{"containr network check " + cni.Prefix + c.Network}}, nil
+		}
+	}
+	return Finding{Bad: true, Text: "it is not published: no plugin of its networks has the capability portMappings",
+		Do: []string{`chain the plugin portmap with "capabilities": {"portMappings": true} in the network's file`}}, nil
 }
 
 // forwardFindings look whether the host passes packets on.

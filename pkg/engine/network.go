@@ -470,6 +470,9 @@ func (e *Engine) Network(ctx context.Context, ref string) (networks.Network, []c
 
 // RemoveNetwork removes a network that no container is in, from the kernel too.
 func (e *Engine) RemoveNetwork(ctx context.Context, ref string) (networks.Network, error) {
+	if err := e.refuseOther(ref, "removed"); err != nil {
+		return networks.Network{}, err
+	}
 	store, containers, err := e.stores()
 	if err != nil {
 		return networks.Network{}, err

@@ -56,6 +56,9 @@ func (e *Engine) scanAndRecover(ctx context.Context) ([]found, error) {
 	if beganErr != nil {
 		return nil, beganErr
 	}
+	if retryErr := e.retryConnections(); retryErr != nil {
+		return nil, retryErr
+	}
 	all := make([]found, len(scanned))
 	for i, f := range scanned {
 		all[i] = found{f, rests(f, begun)}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containernetworking/cni/libcni"
 
@@ -77,13 +78,18 @@ type Attachment struct {
 	// Config is the network's list of plugins.
 	Config json.RawMessage `json:"config"`
 
+	// File is where that was read.
+	File string `json:"file,omitempty"`
+
 	list *libcni.NetworkConfigList
+	// within is how long plugins may take, if that is not the usual time.
+	within time.Duration
 }
 
 // attach puts a request into the words of the interface.
 func (r Request) attach(at Place) (Attachment, error) {
 	a := Attachment{Container: r.Container, Netns: at.Netns, Interface: r.Interface, Bin: at.Bin, Cache: at.Cache, MAC: r.MAC,
-		Args: append([][2]string{{"IgnoreUnknown", "1"}}, r.Args...), Capabilities: map[string]any{}, Config: r.Network.List.Bytes, list: r.Network.List}
+		Args: append([][2]string{{"IgnoreUnknown", "1"}}, r.Args...), Capabilities: map[string]any{}, Config: r.Network.List.Bytes, File: r.Network.File, list: r.Network.List}
 	missing := func(what, capability string) error {
 		return fmt.Errorf("network %s%s: %s: no plugin of %s says that it has the capability %s: %w", Prefix, r.Network.List.Name, what, r.Network.File, capability, ErrNoCapability)
 	}

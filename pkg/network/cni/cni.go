@@ -41,6 +41,8 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/version"
+
+	"github.com/containr/containr/internal/spelling"
 )
 
 // Prefix is what tells the name of such a network from that of one of containr's own.
@@ -116,8 +118,9 @@ func (d Dirs) List() ([]Network, error) {
 	}
 	var list []Network
 	var failures []error
+	files := map[string]string{}
 	for _, entry := range entries {
-		if ext := filepath.Ext(entry.Name()); entry.IsDir() || ext != ".conf" && ext != ".conflist" && ext != ".json" {
+		if !isConf(entry) {
 			continue
 		}
 		n, err := Read(filepath.Join(d.Conf, entry.Name()))
@@ -125,26 +128,100 @@ func (d Dirs) List() ([]Network, error) {
 			failures = append(failures, err)
 			continue
 		}
+		if first := files[n.List.Name]; first != "" {
+			failures = append(failures, fmt.Errorf("%s: it is not used: %s is about %s%s, too, and comes first: %w", n.File, first, Prefix, n.List.Name, ErrInvalid))
+			continue
+		}
+		files[n.List.Name] = n.File
 		list = append(list, n)
 	}
 	return list, errors.Join(failures...)
 }
 
-// Find finds a network by its name, with all its plugins. The empty name is the first one's. If there is none, the error also
-// says which files could not be read: it may be in one of those.
-func (d Dirs) Find(name string) (Network, error) {
+// First finds the network that is preferred, with all its plugins.
+func (d Dirs) First() (Network, error) {
 	d = d.Complete()
 	list, unreadable := d.List()
+	if len(list) == 0 {
+		return Network{}, errors.Join(unreadable, fmt.Errorf("networks %s: no file in %s is about one: %w", Prefix, d.Conf, ErrNotFound))
+	}
+	return list[0], d.checkPlugins(list[0])
+}
+
+// NotFoundError says that no file is about a network.
+type NotFoundError struct {
+	Name, Conf string
+	// Near is the network that has nearly that name, with the prefix.
+	Near string
+}
+
+func (e *NotFoundError) Error() string {
+	return fmt.Sprintf("network %s%s: no file in %s is about it: %v", Prefix, e.Name, e.Conf, ErrNotFound)
+}
+
+// Unwrap is ErrNotFound.
+func (e *NotFoundError) Unwrap() error { return ErrNotFound }
+
+// Find finds a network by its name, with all its plugins. If there is none, the error also says what is wrong with the files
+// that may be about it: they have its name, or have it in them.
+func (d Dirs) Find(name string) (Network, error) {
+	d = d.Complete()
+	if name == "" {
+		return Network{}, fmt.Errorf("network %s: which? A network's name belongs behind it: %w", Prefix, ErrNotFound)
+	}
+	list, _ := d.List() // of what is wrong in others' files nobody asks
+	var names []string
 	for _, n := range list {
-		if name == "" || n.List.Name == name {
+		if n.List.Name == name {
 			return n, d.checkPlugins(n)
 		}
+		names = append(names, n.List.Name)
 	}
-	err := fmt.Errorf("network %s%s: no file in %s is about it: %w", Prefix, name, d.Conf, ErrNotFound)
-	if unreadable != nil {
-		err = errors.Join(unreadable, err)
+	missing := &NotFoundError{Name: name, Conf: d.Conf}
+	if near := spelling.Nearest(name, names); near != "" {
+		missing.Near = Prefix + near
 	}
-	return Network{}, err
+	if wrong := d.wrongAbout(name); wrong != nil {
+		return Network{}, errors.Join(wrong, missing)
+	}
+	return Network{}, missing
+}
+
+// wrongAbout says what is wrong with the files that may be about a network.
+func (d Dirs) wrongAbout(name string) error {
+	entries, err := os.ReadDir(d.Conf)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return fmt.Errorf("CNI networks: %w", err)
+	}
+	var failures []error
+	for _, entry := range entries {
+		path := filepath.Join(d.Conf, entry.Name())
+		if !isConf(entry) {
+			continue
+		}
+		_, err := Read(path)
+		if err == nil {
+			continue
+		}
+		stem := strings.TrimSuffix(entry.Name(), filepath.Ext(entry.Name()))
+		var text []byte
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() && info.Size() <= maxFile {
+			text, _ = os.ReadFile(path) // Read has said why not
+		}
+		if stem == name || strings.HasSuffix(stem, "-"+name) || bytes.Contains(text, []byte(`"`+name+`"`)) {
+			failures = append(failures, err)
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// isConf reports whether a file is looked at.
+func isConf(entry fs.DirEntry) bool {
+	ext := filepath.Ext(entry.Name())
+	return !entry.IsDir() && (ext == ".conf" || ext == ".conflist" || ext == ".json")
 }
 
 // checkPlugins looks for the programs.

@@ -2,6 +2,7 @@ package cni
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -85,7 +86,8 @@ func pin(pid int, path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if err := unpin(path); err != nil { // of a run whose journal was lost
+	// Of a run whose journal was lost, or that plugins did not undo.
+	if err := leftoverAt(filepath.Dir(filepath.Dir(path)), filepath.Base(filepath.Dir(path))).Disconnect(false); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -153,7 +155,7 @@ func (a Attachment) runtimeConf() *libcni.RuntimeConf {
 
 // withLock does something while nobody else is at work for the interface. Plugins get the lock from the executor.
 func (a Attachment) withLock(f *os.File, do func(context.Context, *libcni.CNIConfig) error) error {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(a.within, patience))
 	defer cancel()
 	if err := durable.LockFile(ctx, f, durable.Exclusive); err != nil {
 		return fmt.Errorf("network %s%s: a plugin is still at work for the container: %w", Prefix, a.list.Name, err)
@@ -174,6 +176,13 @@ func (a Attachment) add() error {
 		return err
 	}
 	defer f.Close()
+	text, err := json.Marshal(a) // for who finds it when the container is gone: see Leftover
+	if err == nil {
+		_, err = f.WriteAt(text, 0)
+	}
+	if err != nil {
+		return err
+	}
 	return a.withLock(f, func(ctx context.Context, c *libcni.CNIConfig) error {
 		result, err := c.AddNetworkList(ctx, a.list, a.runtimeConf())
 		if err != nil {
@@ -258,7 +267,7 @@ func (a Attachment) delete() error {
 	if err != nil {
 		return err
 	}
-	return os.Remove(path)
+	return remove(path)
 }
 
 // failure says which network it is about, and what versions there are if that is the reason.
@@ -361,6 +370,9 @@ func Check(n Network, at Place, c Connected) (asked bool, err error) {
 // Collect has a network's plugins forget all but what those in valid have: everybody else's too, such as an address of a
 // container of another engine that uses the same network.
 func Collect(n Network, at Place, valid []Connected) error {
+	if ok, err := version.GreaterThanOrEqualTo(n.List.CNIVersion, "1.1.0"); !ok {
+		return errors.Join(err, fmt.Errorf("network %s%s (%s): GC is known from cniVersion 1.1.0 on, and it has %q: %w", Prefix, n.List.Name, n.File, n.List.CNIVersion, ErrVersion))
+	}
 	args := &libcni.GCArgs{ValidAttachments: []types.GCAttachment{}}
 	for _, c := range valid {
 		args.ValidAttachments = append(args.ValidAttachments, types.GCAttachment{ContainerID: c.Container, IfName: c.Interface})
