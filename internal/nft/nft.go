@@ -40,7 +40,9 @@ const (
 	msgDelTable   = 2
 	msgNewChain   = 3
 	msgNewRule    = 6
+	msgDelRule    = 8
 	msgNewSet     = 9
+	msgGetSet     = 10
 	msgGetElement = 13
 	msgNewElement = 12
 	msgDelElement = 14
@@ -106,14 +108,19 @@ type Table string
 
 func (t Table) words() string { return "inet " + string(t) }
 
-// New makes the table. There must be none of the name.
+// New makes the table, if there is none of the name.
 func (t Table) New() Message {
-	return Message{"add table " + t.words(), message(msgNewTable, flagCreate|flagExcl, text(1, string(t)))}
+	return Message{"add table " + t.words(), message(msgNewTable, flagCreate, text(1, string(t)))}
 }
 
 // Delete deletes the table with all that is in it.
 func (t Table) Delete() Message {
 	return Message{"delete table " + t.words(), message(msgDelTable, 0, text(1, string(t)))}
+}
+
+// Flush deletes all rules of the table's chains. Chains and sets stay.
+func (t Table) Flush() Message {
+	return Message{"flush table " + t.words(), message(msgDelRule, 0, text(1, string(t)))}
 }
 
 // Hook is where in a packet's way a chain begins: its type, hook and priority.
@@ -125,18 +132,18 @@ type Hook struct {
 
 var hooks = map[string]uint32{"prerouting": 0, "input": 1, "forward": 2, "output": 3, "postrouting": 4}
 
-// BaseChain makes a chain that packets come through, and go on from unless a rule says
-// otherwise.
+// BaseChain makes a chain, if it is not there, that packets come through, and go on from
+// unless a rule says otherwise.
 func (t Table) BaseChain(name string, h Hook) Message {
 	m := Message{Text: "add chain " + t.words() + " " + name + " { type " + h.Type + " hook " + h.Hook + " priority " + strconv.Itoa(int(h.Priority)) + "; }"}
-	m.Bytes = message(msgNewChain, flagCreate|flagExcl, text(1, string(t)), text(3, name),
+	m.Bytes = message(msgNewChain, flagCreate, text(1, string(t)), text(3, name),
 		nested(4, number(1, hooks[h.Hook]), number(2, uint32(h.Priority))), number(5, verdictAccept), text(7, h.Type))
 	return m
 }
 
-// Chain makes a chain that rules of others jump to.
+// Chain makes a chain, if it is not there, that rules of others jump to.
 func (t Table) Chain(name string) Message {
-	return Message{"add chain " + t.words() + " " + name, message(msgNewChain, flagCreate|flagExcl, text(1, string(t)), text(3, name))}
+	return Message{"add chain " + t.words() + " " + name, message(msgNewChain, flagCreate, text(1, string(t)), text(3, name))}
 }
 
 // Field is a part of what sets hold: its name, its number for nft(8), which shows sets by
@@ -186,7 +193,7 @@ func join(fields []Field) (words string, kind, size uint32) {
 // hostOrder tells nft(8) that the key is in the order of the host's bytes: kind 0, four bytes, 1.
 var hostOrder = append([]byte{0, 4}, binary.NativeEndian.AppendUint32(nil, 1)...)
 
-// New makes the set.
+// New makes the set, if it is not there.
 func (s Set) New() Message {
 	const interval, isMap, concat = 0x4, 0x8, 0x80
 	words, kind, size := join(s.Key)
@@ -214,7 +221,7 @@ func (s Set) New() Message {
 		words += " flags interval;"
 	}
 	attributes = append(attributes, number(3, flags))
-	return Message{"add " + what + " " + s.Table.words() + " " + s.Name + " { " + words + " }", message(msgNewSet, flagCreate|flagExcl, attributes...)}
+	return Message{"add " + what + " " + s.Table.words() + " " + s.Name + " { " + words + " }", message(msgNewSet, flagCreate, attributes...)}
 }
 
 // Item is a part of an element: an address, a port, ...

@@ -108,6 +108,15 @@ func Between(s Set) Word {
 	return Word{"iifname . oifname @" + s.Name, [][]byte{meta(metaIIfName, reg0), meta(metaOIfName, reg4), lookup(s.Name, reg0, false)}}
 }
 
+// FromWithin: the interface that it came through and its destination are a pair of the set.
+func FromWithin(s Set) Word {
+	words, v, offset, size := "iifname . ip daddr @", version(false), uint32(destination4), uint32(4)
+	if s.Key[1] == IPv6 {
+		words, v, offset, size = "iifname . ip6 daddr @", version(true), destination6, 16
+	}
+	return Word{words + s.Name, append(v, meta(metaIIfName, reg0), payload(networkBase, offset, size, reg4), lookup(s.Name, reg0, false))}
+}
+
 func version(six bool) [][]byte {
 	n := byte(2)
 	if six {
@@ -144,6 +153,16 @@ func ToLocal() Word {
 // IsProtocol: it is of this protocol above IP: tcp, udp, sctp, icmp or ipv6-icmp.
 func IsProtocol(name string) Word {
 	return Word{"meta l4proto " + name, [][]byte{meta(metaL4Proto, reg0), compare(false, reg0, []byte{protocols[name]})}}
+}
+
+// neighbourMessages are types of ICMPv6.
+var neighbourMessages = map[string]byte{"nd-neighbor-solicit": 135, "nd-neighbor-advert": 136}
+
+// IsNeighbour: it is the question who has an address of version 6 of IP, nd-neighbor-solicit, or its answer,
+// nd-neighbor-advert.
+func IsNeighbour(kind string) Word {
+	return Word{"icmpv6 type " + kind, append(IsProtocol("ipv6-icmp").expressions,
+		payload(transport, 0, 1, reg0), compare(false, reg0, []byte{neighbourMessages[kind]}))}
 }
 
 // ToPort: it is for this port of tcp, udp or sctp.

@@ -61,13 +61,21 @@ func roomFor(fd, bytes, messages int) error {
 }
 
 // Exists reports whether there is the table.
-func Exists(t Table) (bool, error) {
+func Exists(t Table) (bool, error) { return isThere(message(msgGetTable, flagAck, text(1, string(t)))) }
+
+// Exists reports whether there is the set, and its table.
+func (s Set) Exists() (bool, error) {
+	return isThere(message(msgGetSet, flagAck, text(1, string(s.Table)), text(2, s.Name)))
+}
+
+// isThere sends a question.
+func isThere(question string) (bool, error) {
 	fd, err := open()
 	if err != nil {
 		return false, err
 	}
 	defer unix.Close(fd)
-	m := []byte(message(msgGetTable, flagAck, text(1, string(t))))
+	m := []byte(question)
 	binary.NativeEndian.PutUint32(m[8:], 1)
 	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return false, fmt.Errorf("nftables: %w", err)

@@ -7,12 +7,12 @@ import (
 	"testing"
 )
 
-// serving has a program of the host listen at all of its addresses, and answer with a word.
-func (d *desk) serving(port int, word string) {
+// serving has a program of the host listen at an address, and answer with a word.
+func (d *desk) serving(address, word string) {
 	d.t.Helper()
 	var l net.Listener
 	var err error
-	d.host.Do(func() { l, err = net.Listen("tcp", fmt.Sprintf(":%d", port)) })
+	d.host.Do(func() { l, err = net.Listen("tcp", address) })
 	if err != nil {
 		d.t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func (d *desk) serving(port int, word string) {
 // What the host serves is reached from a network, at the gateway; from an internal one only the name server is.
 func TestInternalNetworkAndTheHost(t *testing.T) {
 	d := newDesk(t)
-	d.serving(7000, "service")
+	d.serving(":7000", "service")
 	before := d.host.State()
 	d.containr("network", "create", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64", "out")
 	d.containr("network", "create", "--internal", "--subnet", "10.2.0.0/24", "--subnet", "fd00:2::/64", "in")

@@ -62,6 +62,8 @@ var attacks = []attack{
 		map[string][]string{inRuntime: {"TestRootlessContainerSeesNoControlGroups"}}},
 	{"CVE-2024-21626", "A working directory through a descriptor of any number is refused; no descriptor above 2 is inherited, by the first process and each further one.",
 		map[string][]string{inRuntime: {"TestWorkingDirectoryThroughDescriptor", "TestWorkingDirectoryThroughProcessOfTheHost", "TestExecWorkingDirectory", "TestContainerSeesItsOwnWorld", "TestExecGetsNoMoreThanTheFirstProcess"}}},
+	{"CVE-2024-29018", "An internal network reaches the name server at its own gateway and no other one of the host, whatever root in a container does with routes and sockets.",
+		map[string][]string{"test/cli": {"TestInternalNetworkAndOtherNameServers"}}},
 	{"CVE-2024-40635, CVE-2026-46680", "A user of an image that is out of range is an error; it neither becomes root nor is looked up as a name.",
 		map[string][]string{inContainer: {"TestResolveUser", "TestResolveUserNeverInventsRoot"}, inHere: {"TestOddImageConfigurationsAreRefused"}}},
 	{"CVE-2024-9676, CVE-2026-47262", "`/etc/passwd` and `/etc/group` of an image are read with a limit, never through a link that leaves it, never from a fifo or a device.",

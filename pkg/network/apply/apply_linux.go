@@ -40,8 +40,8 @@ func (k *Kernel) Do(call plan.Call, regs map[plan.Reg]int) (int, error) {
 	switch c := call.(type) {
 	case linux.StartNetwork:
 		return 0, startNetwork(c, regs)
-	case linux.NftTable:
-		return 0, findTable(c)
+	case linux.NftSet:
+		return 0, findSet(c)
 	case linux.Nft:
 		k.rules = append(k.rules, c.Message)
 		return 0, nil
@@ -184,8 +184,8 @@ func Answered(pid int, server netip.Addr, name string, patience time.Duration) (
 	return err == nil && n > 0, nil
 }
 
-func findTable(c linux.NftTable) error {
-	there, err := nft.Exists(nft.Table(c.Table))
+func findSet(c linux.NftSet) error {
+	there, err := nft.Set{Table: nft.Table(c.Table), Name: c.Set}.Exists()
 	if err == nil && !there {
 		err = unix.ENOENT
 	}

@@ -233,6 +233,53 @@ func TestTextsAreWhatTheKernelHas(t *testing.T) {
 	}
 }
 
+// A table that an earlier containr has made gets the rules of this one; what is in its sets stays.
+func TestTableOfAnEarlierContainr(t *testing.T) {
+	testkit.RequireNft(t)
+	testkit.Leftovers(t)
+	fresh, old := testkit.NewNetNS(t), testkit.NewNetNS(t)
+	if err := perform(fresh, new(Kernel), bridge.Connect(inputOf()), container(t, fresh)); err != nil {
+		t.Fatal(err)
+	}
+	if err := perform(old, new(Kernel), bridge.Connect(inputOf()), container(t, old)); err != nil {
+		t.Fatal(err)
+	}
+	for _, command := range []string{ // as it was once
+		"flush chain inet containr forward", "flush chain inet containr deliver", "flush chain inet containr ask", "delete chain inet containr ask",
+		"delete set inet containr gateways4", "delete set inet containr gateways6", "delete set inet containr neighbours",
+		"add set inet containr same { type ifname . ifname; }",
+		"add rule inet containr forward iifname . oifname @same accept",
+		"add rule inet containr deliver udp dport 53 accept",
+		"add element inet containr bridges { old0 }",
+		"add element inet containr published4 { tcp . 9090 : 10.9.0.2 . 90 }",
+	} {
+		old.Run("nft", command)
+	}
+	in := inputOf()
+	for i := range in.Endpoints {
+		in.Endpoints[i].Link += "b"
+	}
+	in.Ports = nil
+	if err := perform(old, new(Kernel), bridge.Connect(in), container(t, old)); err != nil {
+		t.Fatal(err)
+	}
+	for _, chain := range []string{"publish", "arrive", "send", "leave", "forward", "deliver", "ask"} {
+		got, want := old.Run("nft", "list", "chain", "inet", "containr", chain), fresh.Run("nft", "list", "chain", "inet", "containr", chain)
+		if got != want {
+			t.Errorf("there is now\n%s\nand not\n%s", got, want)
+		}
+	}
+	for set, want := range map[string][]string{"set bridges": {"old0", "front0", "back0"}, "map published4": {"9090", "8080"}, "set gateways4": {"10.2.0.1"}} {
+		kind, name, _ := strings.Cut(set, " ")
+		got := old.Run("nft", "list", kind, "inet", "containr", name)
+		for _, element := range want {
+			if !strings.Contains(got, element) {
+				t.Errorf("%s is not in\n%s", element, got)
+			}
+		}
+	}
+}
+
 // A plan is the same each time, and names nothing of this machine.
 func TestPlanIsPure(t *testing.T) {
 	one, two := bridge.Connect(inputOf()), bridge.Connect(inputOf())

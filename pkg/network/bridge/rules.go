@@ -14,8 +14,8 @@ var (
 	// bridges are the devices of all networks; internal those of the internal ones.
 	bridges  = nft.Set{Table: Table, Name: "bridges", Key: []nft.Field{nft.Interface}, ID: 1}
 	internal = nft.Set{Table: Table, Name: "internal", Key: []nft.Field{nft.Interface}, ID: 2}
-	// same are pairs of a bridge with itself.
-	same = nft.Set{Table: Table, Name: "same", Key: []nft.Field{nft.Interface, nft.Interface}, ID: 3}
+	// neighbours are pairs of a bridge with itself, of the networks whose containers may reach each other.
+	neighbours = nft.Set{Table: Table, Name: "neighbours", Key: []nft.Field{nft.Interface, nft.Interface}, ID: 3}
 	// subnets are the addresses of networks, masked those that are hidden behind the host's.
 	subnets = map[bool]nft.Set{
 		false: {Table: Table, Name: "subnets4", Key: []nft.Field{nft.IPv4}, Interval: true, ID: 4},
@@ -35,6 +35,11 @@ var (
 		false: {Table: Table, Name: "published_at4", Key: []nft.Field{nft.IPv4, nft.Protocol, nft.Port}, Data: []nft.Field{nft.IPv4, nft.Port}, ID: 10},
 		true:  {Table: Table, Name: "published_at6", Key: []nft.Field{nft.IPv6, nft.Protocol, nft.Port}, Data: []nft.Field{nft.IPv6, nft.Port}, ID: 11},
 	}
+	// gateways are pairs of an internal network's bridge and the address that the host has in that network.
+	gateways = map[bool]nft.Set{
+		false: {Table: Table, Name: "gateways4", Key: []nft.Field{nft.Interface, nft.IPv4}, ID: 12},
+		true:  {Table: Table, Name: "gateways6", Key: []nft.Field{nft.Interface, nft.IPv6}, ID: 13},
+	}
 )
 
 // rule is a message of the table with the reason for it.
@@ -50,22 +55,25 @@ const (
 	sourceNAT      = 100
 )
 
-// tableRules is the whole table as it is before there is any network.
+// tableRules is the whole table as it is before there is any network. What is in the sets of one that an earlier containr
+// has made stays; its rules are thrown away for these.
 func tableRules() []rule {
 	list := []rule{{"one table for all that containr asks of the packet filter", Table.New()}}
 	for _, s := range []struct {
 		why string
 		set nft.Set
 	}{
-		{"the networks' bridges", bridges}, {"those that lead nowhere", internal}, {"a bridge and itself", same},
+		{"the networks' bridges", bridges}, {"those that lead nowhere", internal}, {"a bridge and itself, where containers may reach each other", neighbours},
 		{"the networks' addresses", subnets[false]}, {"the networks' addresses", subnets[true]},
 		{"those that are hidden behind the host's own", masked[false]}, {"those that are hidden behind the host's own", masked[true]},
 		{"published ports: from which of the host to which container's", published[false]}, {"published ports: from which of the host to which container's", published[true]},
 		{"ports that are published at one address", publishedAt[false]}, {"ports that are published at one address", publishedAt[true]},
+		{"the host's addresses in internal networks", gateways[false]}, {"the host's addresses in internal networks", gateways[true]},
 	} {
 		list = append(list, rule{s.why, s.set.New()})
 	}
-	for _, part := range [][]rule{translation(), forwarding()} {
+	list = append(list, rule{"the rules of an earlier containr, if there are any, go", Table.Flush()})
+	for _, part := range [][]rule{translation(), forwarding(), delivery()} {
 		list = append(list, part...)
 	}
 	return list
@@ -102,26 +110,38 @@ func forwarding() []rule {
 		{"packets that the host passes on", Table.BaseChain("forward", nft.Hook{Type: "filter", Hook: "forward", Priority: filter})},
 		{"what is no container's is not our affair", Table.Rule("forward", nft.FromInterfaces(bridges, true), nft.ToInterfaces(bridges, true), nft.Accept())},
 		{"answers", Table.Rule("forward", nft.Established(), nft.Accept())},
-		{"neighbours in one network", Table.Rule("forward", nft.Between(same), nft.Accept())},
+		{"neighbours in one network, unless its containers are kept apart", Table.Rule("forward", nft.Between(neighbours), nft.Accept())},
 		{"an internal network leads nowhere", Table.Rule("forward", nft.FromInterfaces(internal, false), nft.Drop())},
 		{"and nobody leads there", Table.Rule("forward", nft.ToInterfaces(internal, false), nft.Drop())},
 		{"published ports", Table.Rule("forward", nft.ToInterfaces(bridges, false), nft.Translated(), nft.Accept())},
 		{"nobody else is let in: neither other networks nor other machines that guess an address", Table.Rule("forward", nft.ToInterfaces(bridges, false), nft.Drop())},
-		{"packets for the host", Table.BaseChain("deliver", nft.Hook{Type: "filter", Hook: "input", Priority: filter})},
-		{"answers to what the host has sent from 127.0.0.1", Table.Rule("deliver", nft.Established(), nft.Accept())},
-		{"what listens at 127.0.0.1 is for the host alone", Table.Rule("deliver", nft.FromInterfaces(bridges, false), nft.ToLoopback(), nft.Drop())},
-		{"what an internal network may say to the host", Table.Rule("deliver", nft.FromInterfaces(internal, true), nft.Accept())},
-		{"who has which address, and whether the host is there", Table.Rule("deliver", nft.IsProtocol("icmp"), nft.Accept())},
-		{"who has which address, and whether the host is there", Table.Rule("deliver", nft.IsProtocol("ipv6-icmp"), nft.Accept())},
-		{"questions for names", Table.Rule("deliver", nft.ToPort("udp", 53), nft.Accept())},
-		{"questions for names", Table.Rule("deliver", nft.ToPort("tcp", 53), nft.Accept())},
-		{"but no service of the host's", Table.Rule("deliver", nft.Drop())},
 	}
 }
 
-// makeTable plans the table, if it is not there.
+// delivery is about packets for the host itself.
+func delivery() []rule {
+	return []rule{
+		{"what the gateway of an internal network is asked", Table.Chain("ask")},
+		{"whether it is there", Table.Rule("ask", nft.IsProtocol("icmp"), nft.Accept())},
+		{"whether it is there", Table.Rule("ask", nft.IsProtocol("ipv6-icmp"), nft.Accept())},
+		{"for names", Table.Rule("ask", nft.ToPort("udp", 53), nft.Accept())},
+		{"for names", Table.Rule("ask", nft.ToPort("tcp", 53), nft.Accept())},
+		{"packets for the host", Table.BaseChain("deliver", nft.Hook{Type: "filter", Hook: "input", Priority: filter})},
+		{"answers to what the host has sent from 127.0.0.1", Table.Rule("deliver", nft.Established(), nft.Accept())},
+		{"what listens at 127.0.0.1 is for the host alone", Table.Rule("deliver", nft.FromInterfaces(bridges, false), nft.ToLoopback(), nft.Drop())},
+		{"other networks reach the host", Table.Rule("deliver", nft.FromInterfaces(internal, true), nft.Accept())},
+		{"who has which address", Table.Rule("deliver", nft.IsNeighbour("nd-neighbor-solicit"), nft.Accept())},
+		{"who has which address", Table.Rule("deliver", nft.IsNeighbour("nd-neighbor-advert"), nft.Accept())},
+		{"an internal network talks to its own gateway", Table.Rule("deliver", nft.FromWithin(gateways[false]), nft.Jump("ask"))},
+		{"an internal network talks to its own gateway", Table.Rule("deliver", nft.FromWithin(gateways[true]), nft.Jump("ask"))},
+		{"but to no service of the host's, at whatever address", Table.Rule("deliver", nft.Drop())},
+	}
+}
+
+// makeTable plans the table, if it is not there, or if an earlier containr has made it. That one has no set of gateways; the
+// networks that use it come into the new sets when they are joined the next time, or by a reload.
 func makeTable(b *plan.Builder) {
-	b.Do("is the table of rules there?", linux.NftTable{Table: string(Table)}).Ok(plan.ENOENT)
+	b.Do("is the table of rules there, as this containr makes it?", linux.NftSet{Table: string(Table), Set: gateways[true].Name}).Ok(plan.ENOENT)
 	for _, r := range tableRules() {
 		b.Do(r.why, nftStep(r.Message)).Else()
 	}
@@ -133,14 +153,20 @@ type change struct{ add, remove nft.Message }
 
 func (n Network) changes() []change {
 	link := nft.InterfaceName(n.Link)
-	list := []change{element(bridges, link), element(same, link, link)}
+	list := []change{element(bridges, link)}
+	if !n.Isolated {
+		list = append(list, element(neighbours, link, link))
+	}
 	if n.Internal {
 		list = append(list, element(internal, link))
 	}
 	for _, s := range n.Subnets {
 		six := s.Prefix.Addr().Is6()
 		list = append(list, change{subnets[six].AddRange(s.Prefix), subnets[six].DeleteRange(s.Prefix)})
-		if !n.Internal && !n.Unmasked {
+		switch {
+		case n.Internal:
+			list = append(list, element(gateways[six], link, nft.Address(s.Gateway)))
+		case !n.Unmasked:
 			list = append(list, change{masked[six].AddRange(s.Prefix), masked[six].DeleteRange(s.Prefix)})
 		}
 	}

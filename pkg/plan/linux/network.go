@@ -222,15 +222,17 @@ func (c DeleteLink) Text() string { return "ip link delete " + quote(c.Link) }
 // Entry is the action in a journal.
 func (c DeleteLink) Entry() (action, operand string) { return c.Name(), c.Link }
 
-// NftTable asks for a table of the packet filter. If there is none, the error is ENOENT.
-type NftTable struct{ Table string }
+// NftSet asks for a set in a table of the packet filter. If there is none, the error is ENOENT.
+type NftSet struct{ Table, Set string }
 
-func (NftTable) Name() string { return "nft_table" }
+func (NftSet) Name() string { return "nft_set" }
 
-func (c NftTable) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, plan.String(c.Table)) }
+func (c NftSet) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.String(c.Table), plan.String(c.Set))
+}
 
 // Text is the action as a shell command.
-func (c NftTable) Text() string { return "nft list table inet " + quote(c.Table) }
+func (c NftSet) Text() string { return "nft list set inet " + quote(c.Table) + " " + quote(c.Set) }
 
 // Nft adds to the packet filter's rules, or deletes of them, with the next NftCommit.
 // Command is what nft(8) is told for it, Message is what the kernel is told.

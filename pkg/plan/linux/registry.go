@@ -116,8 +116,8 @@ func Zero(kind string) plan.Call {
 		return AddRoute{}
 	case "DeleteLink":
 		return DeleteLink{}
-	case "NftTable":
-		return NftTable{}
+	case "NftSet":
+		return NftSet{}
 	case "Nft":
 		return Nft{}
 	case "NftDelete":

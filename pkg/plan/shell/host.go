@@ -230,7 +230,7 @@ func beyond(c plan.Call) error {
 		return errors.New("without a mount namespace the host's mounts would be changed, also if the script does not come to its end")
 	case linux.MoveLink, linux.AddAddress, linux.RaiseLink:
 		return errors.New("network devices take ip(8), which is not one of util-linux")
-	case linux.NftTable, linux.Nft, linux.NftCommit, linux.AddBridge, linux.AddLinkAddress, linux.AddVeth, linux.AddRoute, linux.FindLink,
+	case linux.NftSet, linux.Nft, linux.NftCommit, linux.AddBridge, linux.AddLinkAddress, linux.AddVeth, linux.AddRoute, linux.FindLink,
 		linux.AddSubLink, linux.AddVLAN, linux.DropLink:
 		return errors.New("networks take ip(8) and nft(8), which are none of util-linux: their steps in the plan are the commands")
 	case linux.PinNamespace, linux.CNI:
