@@ -342,6 +342,12 @@ func (p *Program) text() io.Writer {
 	return p.Out
 }
 
+// input is standard input for a command that reads all of it: until there is an end, or we are told to end.
+func (p *Program) input(ctx context.Context) io.Reader {
+	p.awaitCatching()
+	return tty.Input(ctx, p.In)
+}
+
 // awaitCatching waits until signals are caught. It goes before a question as before any work: who interrupts it before
 // then ends the program as it stands, and the terminal stays as the question set it.
 func (p *Program) awaitCatching() {

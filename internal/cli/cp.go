@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -31,7 +32,7 @@ func (p *Program) copyFilesCommand() *cobra.Command {
 		Args:                  exactArgs(2),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := p.readPlaces(&req, args); err != nil {
+			if err := p.readPlaces(cmd.Context(), &req, args); err != nil {
 				return err
 			}
 			e, err := p.engine()
@@ -53,7 +54,7 @@ func (p *Program) copyFilesCommand() *cobra.Command {
 }
 
 // readPlaces reads the two sides of a copy.
-func (p *Program) readPlaces(req *engine.CopyFilesRequest, args []string) error {
+func (p *Program) readPlaces(ctx context.Context, req *engine.CopyFilesRequest, args []string) error {
 	from, err := readPlace(args[0])
 	if err != nil {
 		return err
@@ -71,7 +72,7 @@ func (p *Program) readPlaces(req *engine.CopyFilesRequest, args []string) error 
 	case args[1] == "-" && tty.IsTerminal(p.Out):
 		return &usageError{text: "cp: standard output is a terminal, which cannot show an archive", hint: "redirect it"}
 	case args[0] == "-":
-		req.From = engine.FilePlace{In: p.In}
+		req.From = engine.FilePlace{In: p.input(ctx)}
 	case args[1] == "-":
 		req.To = engine.FilePlace{Out: p.Out}
 	}

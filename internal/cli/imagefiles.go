@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +36,9 @@ func (p *Program) loadCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			req.In = p.In
+			if req.Path == "" {
+				req.In = p.input(cmd.Context())
+			}
 			listed, err := e.Load(cmd.Context(), req)
 			if errors.Is(err, image.ErrInvalid) {
 				return &statusError{statusFailed, &usageError{text: err.Error(), hint: "`containr import` makes an image of a root file system", err: err}}
@@ -89,7 +92,10 @@ func (p *Program) importCommand() *cobra.Command {
 			}
 			req.Path, req.In = args[0], nil
 			if args[0] == "-" {
-				req.Path, req.In = "", p.In
+				if tty.IsTerminal(p.In) {
+					return &usageError{text: "import: standard input is a terminal, not an archive", hint: "name a file"}
+				}
+				req.Path, req.In = "", p.input(cmd.Context())
 			}
 			if len(args) == 2 {
 				req.Name = args[1]
@@ -99,6 +105,10 @@ func (p *Program) importCommand() *cobra.Command {
 				return err
 			}
 			img, err := e.Import(cmd.Context(), req)
+			if errors.Is(err, image.ErrInvalid) {
+				text := fmt.Sprintf("import: %s: %s", args[0], strings.TrimPrefix(err.Error(), "import: "))
+				return &statusError{statusFailed, &usageError{text: text, hint: "`tar -tvf FILE` lists what is in an archive", err: err}}
+			}
 			if err != nil {
 				return err
 			}

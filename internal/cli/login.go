@@ -67,7 +67,7 @@ func (p *Program) askLogin(ctx context.Context, req *engine.LoginRequest, f logi
 	case given:
 		fmt.Fprintln(p.Err, "warning: a password on the command line is seen by all who can list processes, and kept by shells: use --password-stdin")
 	case f.stdin:
-		if req.Password, err = tty.ReadSecret(p.In); err != nil {
+		if req.Password, err = tty.ReadSecret(p.input(ctx)); err != nil {
 			return fmt.Errorf("login: password from standard input: %w", err)
 		}
 	case !tty.IsTerminal(p.In):

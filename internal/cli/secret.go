@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/containr/containr/internal/present"
+	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/secret"
@@ -43,7 +45,7 @@ func (p *Program) secretCreateCommand() *cobra.Command {
 		Use:   "create [FLAGS] SECRET FILE|-",
 		Short: "Keep what is in a file, or comes in, as a secret",
 		Long: "Keep what is in a file, or comes from the standard input (-), as a secret, and print its id. It is kept to the byte: a\n" +
-			"line's end too. Arguments are seen by everybody in the list of processes, so none holds it.",
+			"line's end too. Arguments are seen by everybody in the list of processes, so none holds it. At a terminal - asks for one line, which is not shown, and whose end is not kept.",
 		Args: rangeArgs(1, 2), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if driver != secret.DriverFile {
@@ -57,7 +59,7 @@ func (p *Program) secretCreateCommand() *cobra.Command {
 				return usageErrorf("secret create: where is it? Name a file, or - for the standard input")
 			}
 			var err error
-			if req.Content, err = p.secretContent(args[1], env); err != nil {
+			if req.Content, err = p.secretContent(cmd.Context(), args[1], env); err != nil {
 				return err
 			}
 			e, err := p.engine()
@@ -80,7 +82,7 @@ func (p *Program) secretCreateCommand() *cobra.Command {
 }
 
 // secretContent reads what a secret is to hold, one byte more than it may at most.
-func (p *Program) secretContent(from string, env bool) ([]byte, error) {
+func (p *Program) secretContent(ctx context.Context, from string, env bool) ([]byte, error) {
 	if env {
 		text, ok := os.LookupEnv(from)
 		if !ok {
@@ -88,8 +90,18 @@ func (p *Program) secretContent(from string, env bool) ([]byte, error) {
 		}
 		return []byte(text), nil
 	}
-	in := p.In
-	if from != "-" {
+	var in io.Reader
+	switch {
+	case from == "-" && tty.IsTerminal(p.In):
+		p.awaitCatching()
+		line, err := tty.Ask(ctx, p.In, p.Err, "Secret: ", true)
+		if err != nil {
+			err = fmt.Errorf("secret create: %w", err)
+		}
+		return []byte(line), err
+	case from == "-":
+		in = p.input(ctx)
+	default:
 		f, err := os.Open(from)
 		if err != nil {
 			return nil, fmt.Errorf("secret create: %w", err)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"archive/tar"
 	"errors"
 	"fmt"
 	"io"
@@ -8,7 +9,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
@@ -114,25 +114,37 @@ func (p *Program) volumeImportCommand() *cobra.Command {
 		Use: "import [FLAGS] VOLUME [FILE]", Short: "Make a volume of a tar archive", Args: rangeArgs(1, 2), DisableFlagsInUseLine: true,
 		Long: "Make a volume of a tar archive: a file, or standard input. If it fails there is no volume.",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			from := "-"
+			if len(args) > 1 {
+				from = args[1]
+			}
+			if from == "-" && tty.IsTerminal(p.In) {
+				return &usageError{text: "volume import: standard input is a terminal, not an archive", hint: "name a file behind the volume"}
+			}
 			e, err := p.engine()
 			if err != nil {
 				return err
 			}
-			var in io.Reader = p.In
-			if len(args) > 1 && args[1] != "-" {
-				f, err := os.Open(args[1])
+			var in io.Reader
+			if from == "-" {
+				in = p.input(cmd.Context())
+			} else {
+				f, err := os.Open(from)
 				if err != nil {
-					return err
+					return fmt.Errorf("volume import %s: %w", args[0], err)
 				}
 				defer f.Close()
 				in = f
 			}
 			v, err := e.ImportVolume(cmd.Context(), args[0], in, limit)
-			if errors.Is(err, engine.ErrArchiveTooLarge) {
-				err = fmt.Errorf("volume import %s: more than --max-size %s: %w", args[0], present.Size(limit), err)
-			}
-			if err == nil {
+			switch {
+			case err == nil:
 				_, err = fmt.Fprintln(p.Out, v.Name)
+			case errors.Is(err, engine.ErrArchiveTooLarge):
+				err = fmt.Errorf("volume import %s: more than --max-size %s: %w", args[0], cmd.Flag("max-size").Value, err)
+			case errors.Is(err, tar.ErrHeader), errors.Is(err, io.ErrUnexpectedEOF):
+				text := fmt.Sprintf("volume import: archive %s: %v", from, err)
+				err = &statusError{statusFailed, &usageError{text: text, hint: "`tar -tvf FILE` lists what is in an archive", err: err}}
 			}
 			return err
 		},

@@ -145,7 +145,9 @@ func copyBetween(ctx context.Context, r CopyFilesRequest, source, target *side) 
 		in = reader
 	}
 	u := &unpacking{root: root, archive: r.Archive, host: r.To.Container == "", uid: target.uid, gid: target.gid}
-	err = u.unpack(ctx, io.TeeReader(in, count))
+	if err = u.unpack(ctx, io.TeeReader(in, count)); err != nil {
+		err = fmt.Errorf("copy: %w", err)
+	}
 	return count.n, err
 }
 

@@ -53,13 +53,13 @@ func (u *unpacking) unpack(ctx context.Context, r io.Reader) error {
 			err = u.entry(h, patient{ctx, archive})
 		}
 		if err != nil {
-			return fmt.Errorf("copy: %w", err)
+			return err
 		}
 	}
 	for i := len(u.dirs) - 1; i >= 0; i-- {
 		err := u.dressDir(u.dirs[i])
 		if err != nil {
-			return fmt.Errorf("copy: %w", err)
+			return err
 		}
 	}
 	_, err := io.Copy(io.Discard, r) // the padding

@@ -191,7 +191,10 @@ func (e *Engine) ImportVolume(ctx context.Context, name string, r io.Reader, lim
 		}
 		defer root.Close()
 		u := unpacking{root: root, archive: os.Geteuid() == 0, uid: os.Geteuid(), gid: os.Getegid(), top: true}
-		return u.unpack(ctx, in)
+		if err := u.unpack(ctx, in); err != nil {
+			return fmt.Errorf("volume %s: %w", name, err)
+		}
+		return nil
 	})
 	if err == nil {
 		e.tellVolume(events.Create, v.Name)
