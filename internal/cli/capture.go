@@ -42,12 +42,18 @@ func (p *Program) captureCommand() *cobra.Command {
 
 // capture opens what is written to, and says how it went.
 func (p *Program) capture(cmd *cobra.Command, req engine.CaptureRequest, file string) (err error) {
-	out := io.WriteCloser(p.Out)
+	req.Open = func() (io.Writer, error) { return p.Out, nil }
 	if file != "" {
-		if out, err = os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600); err != nil {
-			return err
+		var out *os.File
+		req.Open = func() (_ io.Writer, err error) {
+			out, err = os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+			return out, err
 		}
-		defer func() { err = errors.Join(err, out.Close()) }()
+		defer func() {
+			if out != nil {
+				err = errors.Join(err, out.Close())
+			}
+		}()
 	} else if tty.IsTerminal(p.Out) {
 		return &usageError{text: "capture: packets are not for a terminal", hint: "use --write FILE, or pass them on: | tcpdump -n -r -"}
 	}
@@ -55,7 +61,7 @@ func (p *Program) capture(cmd *cobra.Command, req engine.CaptureRequest, file st
 	if err != nil {
 		return err
 	}
-	req.Out, req.Ready = out, func() { fmt.Fprintln(p.Err, "capturing; interrupt to end") }
+	req.Ready = func() { fmt.Fprintln(p.Err, "capturing; interrupt to end") }
 	result, err := e.Capture(cmd.Context(), req)
 	if err == nil || result.Written > 0 {
 		fmt.Fprintf(p.Err, "%d packets written, %d dropped\n", result.Written, result.Dropped)

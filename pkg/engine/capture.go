@@ -13,10 +13,10 @@ import (
 // CaptureRequest asks for the packets of a container.
 type CaptureRequest struct {
 	Container string
-	// Interface, Count and Snapshot: see capture.Request.
+	// The rest: see capture.Request.
 	Interface       string
 	Count, Snapshot int
-	Out             io.Writer
+	Open            func() (io.Writer, error)
 	Ready           func()
 }
 
@@ -38,7 +38,7 @@ func (e *Engine) Capture(ctx context.Context, r CaptureRequest) (capture.Result,
 	if now, err := e.State(record); err != nil || now.PID != st.PID { // the descriptor is of that process if it still is the container's
 		return capture.Result{}, fmt.Errorf("container %s: %w", record.Name, ErrNotRunning)
 	}
-	result, err := capture.Run(ctx, capture.Request{PID: st.PID, End: pidfd, Interface: r.Interface, Count: r.Count, Snapshot: r.Snapshot, Out: r.Out, Ready: r.Ready})
+	result, err := capture.Run(ctx, capture.Request{PID: st.PID, End: pidfd, Interface: r.Interface, Count: r.Count, Snapshot: r.Snapshot, Open: r.Open, Ready: r.Ready})
 	if err != nil {
 		err = fmt.Errorf("container %s: %w", record.Name, err)
 	}

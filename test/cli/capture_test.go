@@ -111,6 +111,21 @@ func TestCapture(t *testing.T) {
 	began := time.Now()
 	all := d.capture("--write", whole, "box")
 	some := d.capture("-w", short, "-i", "eth0", "-c", "1", "-s", "20", "box")
+	old := filepath.Join(dir, "old")
+	if err := os.WriteFile(old, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, wrong := range [][]string{{"-i", "eth7", "box"}, {"nobody"}} {
+		for _, file := range []string{old, filepath.Join(dir, "none")} {
+			d.refused(wrong[len(wrong)-1], append([]string{"capture", "-w", file}, wrong...)...)
+		}
+	}
+	if b, err := os.ReadFile(old); err != nil || string(b) != "old" {
+		t.Errorf("a capture that did not begin left %q of an old one (%v)", b, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "none")); err == nil {
+		t.Error("a capture that did not begin left a file")
+	}
 	d.containr("network", "connect", "two", "box") // a device that was not there
 	d.containr("exec", "box", "ping", "-c", "1", "10.1.0.1")
 	d.containr("exec", "box", "ping", "-c", "1", "10.2.0.1")

@@ -23,7 +23,8 @@ type Request struct {
 	Interface string
 	// Count, if it is not 0, is how many packets are enough; Snapshot how many bytes of each are written, 0 for all.
 	Count, Snapshot int
-	Out             io.Writer
+	// Open opens what is written to, when there is something to write: who names a wrong interface loses no old capture.
+	Open func() (io.Writer, error)
 	// Ready, if set, is called when no packet is missed any more.
 	Ready func()
 }
@@ -43,15 +44,12 @@ func Run(ctx context.Context, r Request) (result Result, err error) {
 	if c.Snapshot == 0 {
 		c.Snapshot = largest
 	}
-	if c.w, err = NewWriter(r.Out, c.Snapshot); err != nil {
-		return result, err
-	}
 	if err := sys.InNetworkOf(r.PID, c.open); err != nil {
 		return result, err
 	}
 	defer unix.Close(c.fd)
 	defer c.route.Close()
-	if err := c.learn(); err != nil {
+	if err := c.begin(); err != nil {
 		return result, err
 	}
 	if r.Ready != nil {
@@ -91,17 +89,38 @@ func (c *capturing) open() (err error) {
 	return err
 }
 
+// begin looks whether there is what is wanted, and then opens what is written to.
+func (c *capturing) begin() error {
+	links, err := c.route.Links()
+	if err != nil {
+		return err
+	}
+	found := c.Interface == ""
+	var names []string
+	for _, l := range links {
+		names = append(names, l.Name)
+		found = found || l.Name == c.Interface
+	}
+	if !found {
+		return fmt.Errorf("interface %s: there is none of this name; there are %s", c.Interface, strings.Join(names, ", "))
+	}
+	out, err := c.Open()
+	if err != nil {
+		return err
+	}
+	if c.w, err = NewWriter(out, c.Snapshot); err != nil {
+		return err
+	}
+	return c.learn()
+}
+
 // learn writes the devices down that are new.
 func (c *capturing) learn() error {
 	links, err := c.route.Links()
 	if err != nil {
 		return err
 	}
-	found := c.Interface == "" || len(c.numbers) > 0
-	var names []string
 	for _, l := range links {
-		names = append(names, l.Name)
-		found = found || l.Name == c.Interface
 		if _, known := c.numbers[l.Index]; known {
 			continue
 		}
@@ -112,9 +131,6 @@ func (c *capturing) learn() error {
 		if c.numbers[l.Index], err = c.w.Interface(l.Name); err != nil {
 			return err
 		}
-	}
-	if !found {
-		return fmt.Errorf("interface %s: there is none of this name; there are %s", c.Interface, strings.Join(names, ", "))
 	}
 	return nil
 }
