@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -412,10 +413,24 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &missing):
 		return &usageError{text: fmt.Sprintf("%s%s needs a value", command, flagName(missing.GetFlag())), err: err}
 	case errors.As(err, &invalid):
-		text := fmt.Sprintf("%s%s: %v", command, flagName(invalid.GetFlag()), errors.Unwrap(invalid))
+		text := fmt.Sprintf("%s%s: %v", command, flagName(invalid.GetFlag()), inWords(errors.Unwrap(invalid)))
 		return &usageError{text: text, err: errors.Unwrap(invalid)}
 	}
 	return &usageError{text: fmt.Sprintf("%s%v", command, err), err: err}
+}
+
+// inWords says what Go's functions do not like about a number or a truth value.
+func inWords(err error) error {
+	var bad *strconv.NumError
+	switch {
+	case !errors.As(err, &bad):
+		return err
+	case bad.Func == "ParseBool":
+		return fmt.Errorf("%q is neither true nor false", bad.Num)
+	case errors.Is(bad, strconv.ErrRange):
+		return fmt.Errorf("%s is out of range", bad.Num)
+	}
+	return fmt.Errorf("%q is no number", bad.Num)
 }
 
 func flagName(f *pflag.Flag) string { return "--" + f.Name }

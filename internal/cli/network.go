@@ -206,7 +206,7 @@ func readOptions(n *networks.Network) error {
 			err = fmt.Errorf("options are %s", strings.Join(networkOptions, ", "))
 		}
 		if err != nil {
-			return usageErrorf("network create: option %s=%s: %v", key, value, err)
+			return usageErrorf("network create: option %s=%s: %v", key, value, inWords(err))
 		}
 	}
 	return nil

@@ -70,6 +70,9 @@ type binder struct {
 const GroupAnnotation = "containr_group"
 
 func (b binder) note(name string) {
+	if b.group == "" {
+		return // it is one of those that need no heading of their own
+	}
 	b.set.SetAnnotation(name, GroupAnnotation, []string{b.group})
 }
 

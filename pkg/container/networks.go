@@ -111,6 +111,9 @@ func ParsePlug(s string) (Plug, error) {
 			alias, err = ParseAlias(value)
 			p.Aliases = append(p.Aliases, alias)
 		default:
+			if key == part && part == parts[:len(part)] { // a network's name before the rest, as podman has it with a colon
+				return p, fmt.Errorf("network %q: unknown key %q: did you mean name=%s?", s, key, key)
+			}
 			err = fmt.Errorf("unknown key %q: use name, ip, ip6, mac-address, interface, alias", key)
 		}
 		if err != nil {

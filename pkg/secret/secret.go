@@ -126,7 +126,10 @@ func (s *Store) Create(ctx context.Context, v Secret, content []byte, replace bo
 	if err := ValidateName(v.Name); err != nil {
 		return v, err
 	}
-	if len(content) == 0 || len(content) > MaxSize {
+	if len(content) > MaxSize { // a caller need not have read all
+		return v, fmt.Errorf("secret %s: more than %d bytes: a secret has 1 to %d", v.Name, MaxSize, MaxSize)
+	}
+	if len(content) == 0 {
 		return v, fmt.Errorf("secret %s: %d bytes: a secret has 1 to %d", v.Name, len(content), MaxSize)
 	}
 	lock, err := s.lock(ctx)
