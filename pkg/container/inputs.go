@@ -61,6 +61,8 @@ type Machine struct {
 	Capabilities []string
 	// Network is the network of those that name none; empty is NetworkNone.
 	Network string
+	// NoNetwork says why those have none, where Network would be another one if it could be made.
+	NoNetwork string
 	// CPUs is the number of processors, for --cpus. 0 is unknown.
 	CPUs int
 	// CPUSet and MemoryNodes are what can be asked for, such as 0-3. Empty

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -189,6 +190,26 @@ func usualNetwork(m Machine) string {
 	return NetworkBridge
 }
 
+// ErrNoNetwork means that this machine lets nobody, or not this user, make the network that containers have by themselves.
+var ErrNoNetwork = errors.New("no network can be made here")
+
+// refusePlugs says what of its networks an ordinary user's container cannot have, by the flag that asks for it.
+func refusePlugs(plugs []Plug) error {
+	first := plugs[0]
+	if len(plugs) > 1 && (IsNetworkWord(first.Network) || IsNetworkWord(plugs[1].Network)) {
+		return fmt.Errorf("--network %s --network %s: they do not go together: an ordinary user's container is in one network", first.Network, plugs[1].Network)
+	}
+	if first.Network == NetworkBridge || first.Network == "default" {
+		for _, asked := range []struct{ flag, value string }{{"--ip", first.IPv4}, {"--ip6", first.IPv6}, {"--mac-address", first.MAC},
+			{"--network-alias", strings.Join(first.Aliases, ",")}, {"--network name=bridge,interface=", first.Interface}} {
+			if asked.value != "" {
+				return fmt.Errorf("%s %s: an ordinary user cannot choose: his container has the addresses of --network builtin, and no neighbours there", asked.flag, asked.value)
+			}
+		}
+	}
+	return fmt.Errorf("--network %s: an ordinary user cannot connect containers: use builtin, none or host", first.Network)
+}
+
 // validateNetwork refuses networks and ports that do not go together.
 func validateNetwork(c Config, m Machine) error {
 	word := c.Namespaces.Network
@@ -201,7 +222,7 @@ func validateNetwork(c Config, m Machine) error {
 	case path != "" && !strings.HasPrefix(path, "/"):
 		return fmt.Errorf("--network %s: not an absolute path", word)
 	case m.Rootless && len(c.Networks) > 0:
-		return fmt.Errorf("--network %s: an ordinary user cannot connect containers: use builtin, none or host", word)
+		return refusePlugs(c.Networks)
 	case joins && m.Rootless && c.Namespaces.User != networkOf+owner: // whose network it is decides who may join it
 		return fmt.Errorf("--network %s: an ordinary user cannot join another network but together with its user namespace, by --userns %s", word, word)
 	}
@@ -211,6 +232,9 @@ func validateNetwork(c Config, m Machine) error {
 	if IsNetworkWord(word) {
 		if len(c.Networks) > 0 {
 			return fmt.Errorf("--network %s cannot be used with another network", word)
+		}
+		if (len(c.Ports) > 0 || c.PublishAll) && word == NetworkNone && m.NoNetwork != "" {
+			return fmt.Errorf("-p: there is no network to reach a port through: %w: %s", ErrNoNetwork, m.NoNetwork)
 		}
 		if (len(c.Ports) > 0 || c.PublishAll) && word == NetworkNone {
 			return fmt.Errorf("-p cannot be used with --network none: there is no network to reach the port through; --network %s is one", usualNetwork(m))

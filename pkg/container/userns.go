@@ -50,7 +50,7 @@ func withoutCgroups(spec *specs.Spec, c Config) error {
 // supplementary groups where setgroups(2) was given up for the map.
 func mapUser(u *specs.User, c Config, m Machine) error {
 	if !mapped(u.UID, c.UIDMap) {
-		return fmt.Errorf("user %d is not in the user namespace: --uidmap covers %s", u.UID, describeMaps(c.UIDMap))
+		return notMapped("user", u.UID, "--uidmap", c.UIDMap, m.UIDMap)
 	}
 	if m.DenySetgroups {
 		if len(c.GroupAdd) > 0 {
@@ -60,10 +60,22 @@ func mapUser(u *specs.User, c Config, m Machine) error {
 	}
 	for _, gid := range append([]uint32{u.GID}, u.AdditionalGids...) {
 		if !mapped(gid, c.GIDMap) {
-			return fmt.Errorf("group %d is not in the user namespace: --gidmap covers %s", gid, describeMaps(c.GIDMap))
+			return notMapped("group", gid, "--gidmap", c.GIDMap, m.GIDMap)
 		}
 	}
 	return nil
+}
+
+// ErrNotGranted means that a container is to have a user or group that its owner was granted no id for.
+var ErrNotGranted = errors.New("you are granted no id for it")
+
+// notMapped says that an id does not exist in the namespace: by the flag of its map, or, if that is the one that an ordinary
+// user's containers have by themselves, by what makes it longer.
+func notMapped(what string, id uint32, flag string, maps, usual []specs.LinuxIDMapping) error {
+	if len(usual) > 0 && slices.Equal(maps, usual) {
+		return fmt.Errorf("%s %d is not in the user namespace, which has %s: %w", what, id, describeMaps(maps), ErrNotGranted)
+	}
+	return fmt.Errorf("%s %d is not in the user namespace: %s covers %s", what, id, flag, describeMaps(maps))
 }
 
 func describeMaps(maps []specs.LinuxIDMapping) string {

@@ -148,28 +148,35 @@ func (e *Engine) stores() (*networks.Store, *container.Store, error) {
 	return store, containers, err
 }
 
-// defaultNetwork is the network of a container that names none.
-func (e *Engine) defaultNetwork(c container.Config) (string, error) {
-	word := e.options.Network
+// defaultNetwork is the network of a container that names none; why says why it is none, if another cannot be made.
+func (e *Engine) defaultNetwork(c container.Config) (word, why string, err error) {
+	word = e.options.Network
 	if word == "" || container.IsNetworkWord(word) || c.Namespaces.Network != "" || len(c.Networks) > 0 {
-		return word, nil
+		return word, "", nil
 	}
 	facts, err := e.facts()
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
 	if !facts.Root() {
-		return e.ordinaryNetwork(), nil
+		word, why = e.ordinaryNetwork()
+		return word, why, nil
 	}
 	link, err := e.defaultLink()
 	if err != nil {
-		return "", err
+		return "", "", err
 	}
-	if why := apply.Unable(facts, link); why != "" {
-		slog.Warn("no network can be made here: the container has none, as with --network none, which does away with this message", "reason", why)
-		return container.NetworkNone, nil
+	if why = apply.Unable(facts, link); why != "" {
+		return container.NetworkNone, why, nil
 	}
-	return word, nil
+	return word, "", nil
+}
+
+// warnOfNoNetwork is for a container that names no network, and can have none.
+func warnOfNoNetwork(why string) {
+	if why != "" {
+		slog.Warn("no network can be made here: the container has none, as with --network none, which does away with this message; containr doctor says what mends it", "reason", why)
+	}
 }
 
 // defaultLink is the device of the default network.

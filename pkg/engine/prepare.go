@@ -73,7 +73,7 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 	if c, err = e.preferBackend(c); err != nil {
 		return nil, err
 	}
-	if machine.Network, err = e.defaultNetwork(c); err != nil {
+	if machine.Network, machine.NoNetwork, err = e.defaultNetwork(c); err != nil {
 		return nil, err
 	}
 	p := &prepared{config: container.Defaults(c, machine)}
@@ -97,6 +97,7 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 			return nil, err
 		}
 	}
+	warnOfNoNetwork(machine.NoNetwork)
 	containers, err := e.containers()
 	if err != nil {
 		return nil, err

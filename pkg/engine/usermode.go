@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -28,19 +27,17 @@ var backendPackages = map[string]string{usermode.Pasta: "passt", usermode.Slirp:
 // NetworkProgram returns the path of the program that carries packets without privileges, "" if there is none.
 func (e *Engine) NetworkProgram() string { return findProgram("", "containr-usernet") }
 
-// ordinaryNetwork is the network of an ordinary user's container that names none.
-func (e *Engine) ordinaryNetwork() string {
-	why := ""
+// ordinaryNetwork is the network of an ordinary user's container that names none, and why it is none.
+func (e *Engine) ordinaryNetwork() (word, why string) {
 	if e.NetworkProgram() == "" {
 		why = ErrNoNetworkProgram.Error()
 	} else if err := canMakeTaps(); err != nil {
 		why = err.Error()
 	}
 	if why == "" {
-		return usermode.Builtin
+		return usermode.Builtin, ""
 	}
-	slog.Warn("no network can be made here: the container has none, as with --network none, which does away with this message", "reason", why)
-	return container.NetworkNone
+	return container.NetworkNone, why
 }
 
 // canMakeTaps asks whether this user may make taps, where he has the right to make devices.
