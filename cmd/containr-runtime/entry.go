@@ -2,8 +2,15 @@
 
 package main
 
+import "runtime"
+
+// profileRate tells the entry where the variable is: assembly may not name it.
+//
+//lint:ignore U1000 the entry uses it
+var profileRate = &runtime.MemProfileRate
+
 // entry is where the kernel starts the program that make builds: the linker is told so
-// with -E. It changes three things that Go looks at before any Go code runs, and goes on
+// with -E. It changes four things that Go looks at before any Go code runs, and goes on
 // to where Go starts. They are worth it because a verb is one thread of work of a few
 // milliseconds, and Go is made for programs that stay.
 //
@@ -25,6 +32,10 @@ package main
 // where it cannot open them, and it needs neither here. internal/filelimit takes the
 // limit back, before anything else is opened. Three, since a Go program opens /dev/null
 // in the place of standard descriptors that are closed.
+//
+// MemProfileRate of zero: Go takes the first object for a sample of what is allocated. It
+// makes a table of 1.4 MB for it, touches ten pages, and walks the stack, before it looks
+// whether anything in the program can ask for the profile, which nothing here does.
 //
 // The kernel leaves on the stack, upwards: the number of arguments, the pointers to them,
 // a zero, the pointers to the environment's strings, a zero, and the auxiliary vector.

@@ -25,11 +25,13 @@ slack:
 	TESTQ AX, AX
 	JLE  variable
 	MOVQ AX, github·com∕containr∕containr∕internal∕timerslack·original(SB)
-	MOVL $157, AX              // prctl(PR_SET_TIMERSLACK, 1 ms)
+	MOVL $157, AX              // prctl(PR_SET_TIMERSLACK, 10 ms)
 	MOVL $29, DI
 	MOVL $10000000, SI
 	SYSCALL
 variable:
+	MOVQ ·profileRate(SB), AX
+	MOVQ $0, (AX)              // runtime.MemProfileRate
 	MOVQ 0(SP), CX
 	ADDQ $2, CX                // words: the number, the arguments, the zero
 	MOVQ SP, SI

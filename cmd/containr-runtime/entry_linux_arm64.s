@@ -27,11 +27,13 @@ slack:
 	BLE  variable
 	MOVD $github·com∕containr∕containr∕internal∕timerslack·original(SB), R4
 	MOVD R0, (R4)
-	MOVD $29, R0               // prctl(PR_SET_TIMERSLACK, 1 ms)
+	MOVD $29, R0               // prctl(PR_SET_TIMERSLACK, 10 ms)
 	MOVD $10000000, R1
 	SVC
 
 variable:
+	MOVD ·profileRate(SB), R2
+	MOVD ZR, (R2)              // runtime.MemProfileRate
 	MOVD 0(RSP), R2
 	ADD  $2, R2                // words: the number, the arguments, the zero
 	MOVD RSP, R3

@@ -3,6 +3,8 @@
 package main
 
 import (
+	"debug/elf"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -52,6 +55,9 @@ func TestEntry(t *testing.T) {
 			t.Fatal(err)
 		}
 		checkProcess(t, cmd.Process.Pid)
+		if table := variableOf(t, program, cmd.Process.Pid, "runtime.buckhash"); table != 0 {
+			t.Errorf("it has a table of samples of what is allocated, at %#x", table)
+		}
 		if _, err := config.WriteString(`{"root":{"path":"no-such-root"}}`); err != nil {
 			t.Fatal(err)
 		}
@@ -89,6 +95,34 @@ func checkProcess(t *testing.T, pid int) {
 		}
 	}
 	t.Errorf("none of its %d threads has a timer slack of ten milliseconds", len(threads))
+}
+
+// variableOf reads a pointer or number of a process.
+func variableOf(t *testing.T, program string, pid int, name string) uint64 {
+	t.Helper()
+	f, err := elf.Open(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	list, err := f.Symbols()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := slices.IndexFunc(list, func(s elf.Symbol) bool { return s.Name == name })
+	if i < 0 {
+		t.Fatalf("%s has no symbol %s", program, name)
+	}
+	memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer memory.Close()
+	var b [8]byte
+	if _, err := memory.ReadAt(b[:], int64(list[i].Value)); err != nil {
+		t.Fatal(err)
+	}
+	return binary.LittleEndian.Uint64(b[:])
 }
 
 // slackOf returns the timer slack of a thread.

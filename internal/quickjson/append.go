@@ -18,7 +18,7 @@ import (
 // keys; omitempty and omitzero are heeded, and what is no UTF-8 becomes U+FFFD. Values that go in a
 // circle, and others than those, are an error.
 func Append(dst []byte, value any) ([]byte, error) {
-	e := encoder{out: dst, structs: make(map[reflect.Type][]field, 32)}
+	e := encoder{out: dst, structs: make(map[reflect.Type][]field)}
 	err := e.value(reflect.ValueOf(value))
 	return e.out, err
 }

@@ -66,13 +66,34 @@ func (f *Facts) probeCapabilities() error {
 		return fmt.Errorf("capget: %w", err)
 	}
 	f.Capabilities = uint64(data[0].Effective) | uint64(data[1].Effective)<<32
-	last := readWord("/proc/sys/kernel/cap_last_cap")
-	n, err := strconv.Atoi(last)
-	if err != nil {
-		return fmt.Errorf("/proc/sys/kernel/cap_last_cap: %q is no number (is /proc mounted?)", last)
+	var st unix.Statfs_t
+	if err := unix.Statfs("/proc", &st); err != nil || st.Type != unix.PROC_SUPER_MAGIC {
+		return errors.New("/proc is not mounted")
 	}
-	f.LastCapability = uint(n)
-	return nil
+	var err error
+	f.LastCapability, err = lastCapability(func(n uint) error {
+		_, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(n), 0, 0, 0)
+		return err
+	})
+	return err
+}
+
+// lastCapability is /proc/sys/kernel/cap_last_cap, but two questions are a tenth of the
+// work of reading a file: of a capability that it knows, and of no other, the kernel says
+// whether it is in the bounding set. Everything above would not be taken from a
+// container, so an answer that makes no sense is an error.
+func lastCapability(ask func(n uint) error) (uint, error) {
+	n, err := uint(unix.CAP_LAST_CAP)+1, error(nil)
+	for ; n < 64 && err == nil; n++ { // sets have 64 bits
+		err = ask(n)
+	}
+	for n > 0 && (err == nil || errors.Is(err, unix.EINVAL)) {
+		n--
+		if err = ask(n); err == nil {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("prctl(PR_CAPBSET_READ, %d): %w", n, err)
 }
 
 func (f *Facts) probeCgroups() error {

@@ -28,6 +28,13 @@ func TestProbeAgreesWithTheKernel(t *testing.T) {
 	if !strings.HasPrefix(string(release), f.Kernel.String()) {
 		t.Errorf("kernel %s, and /proc says %s", f.Kernel, release)
 	}
+	last, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprintln(f.LastCapability); got != string(last) {
+		t.Errorf("the last capability is %s, and /proc says %s", got, last)
+	}
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		t.Fatal(err)
@@ -50,6 +57,31 @@ func TestProbeAgreesWithTheKernel(t *testing.T) {
 }
 
 // TestHierarchies reads tables of both versions, and of both at once.
+// Kernels of every age are understood, and no answer passes for a small number: what is
+// above it is not taken from containers.
+func TestLastCapability(t *testing.T) {
+	for _, last := range []int{0, 1, 37, 39, 40, 41, 62, 63} {
+		got, err := lastCapability(func(n uint) error {
+			if int(n) > last {
+				return unix.EINVAL
+			}
+			return nil
+		})
+		if err != nil || got != uint(last) {
+			t.Errorf("of a kernel whose last capability is %d: %d, %v", last, got, err)
+		}
+	}
+	for name, ask := range map[string]func(n uint) error{
+		"none is known":       func(uint) error { return unix.EINVAL },
+		"refused":             func(uint) error { return unix.EPERM },
+		"refused from number": func(n uint) error { return map[bool]error{true: unix.EPERM, false: unix.EINVAL}[n < 39] },
+	} {
+		if got, err := lastCapability(ask); err == nil {
+			t.Errorf("%s: taken for %d", name, got)
+		}
+	}
+}
+
 func TestHierarchies(t *testing.T) {
 	const table = "13:name=systemd:/a\n4:cpu,cpuacct:/b:c\n3:memory:/\n1:rdma:/x\n0::/own/place\n"
 	if got := ownCgroup(table); got != "/own/place" {
