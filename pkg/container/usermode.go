@@ -62,16 +62,39 @@ func parseUserNetwork(word string) (UserNetwork, error) {
 			}
 			u.MTU = n
 		case key == "subnet" && name != usermode.Pasta:
-			p, err := netip.ParsePrefix(value)
-			if err != nil || !p.Addr().Is4() || p.Bits() > maxUserPrefix || p.Bits() < 8 || p.Addr().IsLoopback() || p.Addr().IsMulticast() || p.Addr().IsUnspecified() {
-				return u, fmt.Errorf("--network %s: subnet %q: use one of version 4 with 8 to %d bits, such as 10.7.0.0/24", word, value, maxUserPrefix)
+			p, err := parseUserSubnet(value)
+			if err != nil {
+				return u, fmt.Errorf("--network %s: subnet %q: %w, such as 10.7.0.0/24", word, value, err)
 			}
-			u.Net.IPv4 = p.Masked()
+			u.Net.IPv4 = p
 		default:
 			return u, fmt.Errorf("--network %s: unknown option %q: use host-loopback, mtu=BYTES or, but for pasta, subnet=PREFIX", word, option)
 		}
 	}
 	return u, nil
+}
+
+// parseUserSubnet reads addresses that a machine may have.
+func parseUserSubnet(value string) (netip.Prefix, error) {
+	p, err := netip.ParsePrefix(value)
+	if err != nil || !p.Addr().Is4() || p.Bits() > maxUserPrefix || p.Bits() < 8 {
+		return p, fmt.Errorf("use one of version 4 with 8 to %d bits", maxUserPrefix)
+	}
+	p = p.Masked()
+	what := ""
+	switch first := p.Addr().As4()[0]; {
+	case first == 0:
+		what = "means this network"
+	case first == 127:
+		what = "is every machine's loopback device"
+	case first >= 224 && first < 240:
+		what = "means groups of machines, multicast"
+	case first >= 240:
+		what = "is reserved, or means everybody"
+	default:
+		return p, nil
+	}
+	return p, fmt.Errorf("%s %s: use addresses that a machine can have", p, what)
 }
 
 // validateUserNetwork refuses what a program cannot carry.

@@ -10,7 +10,6 @@ import (
 	"syscall"
 	"time"
 
-	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
@@ -22,7 +21,7 @@ import (
 const (
 	// maxOpening is how many connections may be on their way to be made; the container's kernel
 	// tries again for others.
-	maxOpening = 1024
+	maxOpening = maxTCP
 	// maxUDP is how many pairs of ends of UDP there are.
 	maxUDP = 4096
 	// dialPatience is how long the host tries to connect: somewhat less than the kernel's.
@@ -46,10 +45,15 @@ func (n *Network) forward(ctx context.Context) {
 func (n *Network) connect(ctx context.Context, r *tcp.ForwarderRequest) {
 	id := r.ID()
 	to, isNames, ok := n.destination(id)
+	var s *seat
+	if ok {
+		s, ok = n.seats.take()
+	}
 	if !ok {
 		r.Complete(true)
 		return
 	}
+	defer n.seats.free(s)
 	dialing, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
 	var outside net.Conn
@@ -71,7 +75,7 @@ func (n *Network) connect(ctx context.Context, r *tcp.ForwarderRequest) {
 		outside.Close()
 		return
 	}
-	join(inside{gonet.NewTCPConn(&queue, ep), ep}, outside.(*net.TCPConn))
+	join(newInside(&queue, ep), outside.(*net.TCPConn), s)
 }
 
 // destination is where the first packet of id is to go.
@@ -91,42 +95,39 @@ func (n *Network) complain(err error) {
 	}
 }
 
-// inside is the container's side of a connection.
-type inside struct {
-	*gonet.TCPConn
-	ep tcpip.Endpoint
-}
-
 // stream is either side of a connection.
 type stream interface {
 	io.ReadWriteCloser
 	CloseWrite() error
 }
 
-// chunks are what bytes are copied through.
-var chunks = sync.Pool{New: func() any { b := make([]byte, 256<<10); return &b }}
-
 // join passes bytes on in both directions, and the end of each, until both have ended or one
-// has failed: then the other one fails too.
-func join(in inside, outside *net.TCPConn) {
+// has failed: then the other one fails too. When it returns nothing of the connection takes
+// memory any more.
+func join(in *inside, outside *net.TCPConn, s *seat) {
+	in.fit(s)
 	failed := make(chan error, 2)
-	go func() { failed <- pass(in, outside) }()
-	go func() { failed <- pass(outside, in) }()
+	go func() { failed <- pass(in, outside, s) }()
+	go func() { failed <- pass(outside, in, s) }()
 	err := <-failed
-	if err == nil {
+	other := err == nil
+	if other {
 		err = <-failed
 	}
 	if err != nil { // a connection that was cut off is not to look as if it had ended
 		_ = outside.SetLinger(0) // it may be closed
 		in.ep.Abort()
 	}
-	in.Close()
 	outside.Close()
+	in.finish()
+	if !other {
+		<-failed
+	}
 }
 
-func pass(to, from stream) error {
-	chunk := chunks.Get().(*[]byte)
-	defer chunks.Put(chunk)
+func pass(to, from stream, s *seat) error {
+	chunk := s.chunks.Get().(*[]byte)
+	defer s.chunks.Put(chunk)
 	// Neither side's shortcuts: they would copy through less at a time.
 	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, *chunk)
 	if err != nil {

@@ -102,21 +102,32 @@ func (n *Network) accept(ctx context.Context, l listener) {
 			time.Sleep(acceptPause) // a descriptor may come free
 			continue
 		}
-		go n.admit(ctx, l.port, c)
+		s, ok := n.seats.take()
+		if !ok {
+			refuse(c)
+			continue
+		}
+		go n.admit(ctx, l.port, c, s)
 	}
 }
 
 // admit connects a client with the container.
-func (n *Network) admit(ctx context.Context, p usermode.Port, outside *net.TCPConn) {
+func (n *Network) admit(ctx context.Context, p usermode.Port, outside *net.TCPConn, s *seat) {
+	defer n.seats.free(s)
 	client, err := netip.ParseAddrPort(outside.RemoteAddr().String())
 	if err == nil {
-		var in inside
+		var in *inside
 		if in, err = n.enter(ctx, client, p.Container); err == nil {
-			join(in, outside)
+			join(in, outside, s)
 			return
 		}
 	}
-	_ = outside.SetLinger(0) // the client sees that the container did not take it
+	refuse(outside)
+}
+
+// refuse has the client see that the container did not take it.
+func refuse(outside *net.TCPConn) {
+	_ = outside.SetLinger(0) // it may be closed
 	outside.Close()
 }
 
@@ -138,7 +149,7 @@ func (n *Network) ends(client netip.AddrPort, port uint16, six bool) (from, to t
 
 // enter connects to a port of the container, from the client's address. A client of version 6
 // comes to a container that listens with version 4 only all the same, but not by its own name.
-func (n *Network) enter(ctx context.Context, client netip.AddrPort, port uint16) (inside, error) {
+func (n *Network) enter(ctx context.Context, client netip.AddrPort, port uint16) (*inside, error) {
 	six := client.Addr().Unmap().Is6() && n.o.IPv6
 	from, to := n.ends(client, port, six)
 	in, err := n.dialInside(ctx, from, to)
@@ -157,7 +168,7 @@ func (n *Network) enter(ctx context.Context, client netip.AddrPort, port uint16)
 // another one of the host's.
 var errPortInUse = errors.New("port in use")
 
-func (n *Network) dialInside(ctx context.Context, from, to tcpip.FullAddress) (in inside, err error) {
+func (n *Network) dialInside(ctx context.Context, from, to tcpip.FullAddress) (in *inside, err error) {
 	ctx, cancel := context.WithTimeout(ctx, insidePatience)
 	defer cancel()
 	var queue waiter.Queue
@@ -192,7 +203,7 @@ func (n *Network) dialInside(ctx context.Context, from, to tcpip.FullAddress) (i
 		}
 		return in, stackError("connect", failed)
 	}
-	return inside{gonet.NewTCPConn(&queue, ep), ep}, nil
+	return newInside(&queue, ep), nil
 }
 
 // receive passes packets of UDP on to the container, each client's from its own address.

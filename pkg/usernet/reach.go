@@ -1,9 +1,14 @@
 package usernet
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
+	"sync"
+	"time"
 
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/network/usermode"
 )
 
@@ -11,30 +16,71 @@ import (
 type reach struct {
 	net      usermode.Net
 	loopback bool
-	// own are addresses at the host's loopback device besides the usual ones.
-	own map[netip.Addr]bool
+	warn     func(error)
+
+	mu     sync.Mutex
+	routes *sys.Route
+	// own are what leads to the host's loopback device besides the usual addresses, as it was at a time.
+	own []netip.Prefix
+	at  time.Time
 }
 
-func newReach(o Options) reach {
-	r := reach{net: o.Net, loopback: o.HostLoopback, own: map[netip.Addr]bool{}}
-	lo, err := net.InterfaceByName("lo")
+// lo is the number of the loopback device in every network namespace.
+const lo = 1
+
+// ownLasts is how long what was read of the loopback device is believed.
+const ownLasts = time.Second
+
+// newReach reads from the network namespace that it is called in.
+func newReach(o Options) (*reach, error) {
+	routes, err := sys.OpenRoute()
 	if err != nil {
-		return r // there is none, and nothing at it
+		return nil, err
 	}
-	list, _ := lo.Addrs() // those at it that the kernel does not tell are of its own kind
+	r := &reach{net: o.Net, loopback: o.HostLoopback, warn: o.Warn, routes: routes}
+	return r, r.read()
+}
+
+// read asks what the host's kernel takes for addresses of its loopback device. Of version 4 that is more than the addresses
+// that somebody gave it: with 10.9.0.1/24 all of 10.9.0.0/24 is there. Its local routes say so. Of version 6 it is the
+// addresses.
+func (r *reach) read() error {
+	own, err := r.routes.LocalPrefixes(lo)
+	if err != nil {
+		return fmt.Errorf("local routes of the loopback device: %w", err)
+	}
+	device := net.Interface{Index: lo}
+	list, err := device.Addrs()
+	if err != nil {
+		return fmt.Errorf("addresses of the loopback device: %w", err)
+	}
 	for _, a := range list {
-		if p, err := netip.ParsePrefix(a.String()); err == nil {
-			r.own[p.Addr().Unmap()] = true
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is6() {
+			own = append(own, netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
 		}
 	}
-	return r
+	r.own, r.at = own, time.Now()
+	return nil
+}
+
+// isOwn tells of an address that leads to the host's loopback device. If the kernel does not say, all do.
+func (r *reach) isOwn(a netip.Addr) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if time.Since(r.at) >= ownLasts {
+		if err := r.read(); err != nil {
+			r.warn(err)
+			return true
+		}
+	}
+	return slices.ContainsFunc(r.own, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 // target translates what the container sends to into what the host is to send to. ok is false
 // where it may not go.
 //
 // The kernel of the host takes several addresses for its own loopback: 127.0.0.0/8 and ::1, the
-// unspecified ones, and those of version 4 dressed as version 6. An ordinary program in the
+// unspecified ones, those of version 4 dressed as version 6, and what somebody has added, perhaps just now. An ordinary program in the
 // container does not send to them by the device, but one with a raw socket may.
 func (r *reach) target(a netip.Addr) (to netip.Addr, ok bool) {
 	if a == r.net.Gateway() || a == r.net.Gateway6() {
@@ -49,7 +95,7 @@ func (r *reach) target(a netip.Addr) (to netip.Addr, ok bool) {
 	if a.Is4In6() || !a.IsValid() {
 		return a, false
 	}
-	if a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || r.own[a] || r.inside(a) {
+	if a.IsLoopback() || a.IsUnspecified() || a.IsMulticast() || r.inside(a) {
 		return a, false
 	}
 	if a.Is4() && (a.As4()[0] == 0 || a.As4()[0] >= 240) { // this network, reserved, everybody
@@ -58,7 +104,7 @@ func (r *reach) target(a netip.Addr) (to netip.Addr, ok bool) {
 	if a.Is6() && (a.IsLinkLocalUnicast() || compatible(a)) {
 		return a, false
 	}
-	return a, true
+	return a, !r.isOwn(a)
 }
 
 // inside tells of an address that is in the container's own network: nobody but we is there.

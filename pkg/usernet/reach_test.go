@@ -4,12 +4,20 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/pkg/network/usermode"
 )
 
 // TestReach: the host's loopback addresses are closed however they are spelled.
 func TestReach(t *testing.T) {
-	closed := newReach(Options{Net: usermode.DefaultNet()})
+	reachOf := func(o Options) *reach {
+		r, err := newReach(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	closed := reachOf(Options{Net: usermode.DefaultNet()})
 	for _, s := range []string{"127.0.0.1", "127.8.9.1", "::1", "0.0.0.0", "0.1.2.3", "::", "::ffff:127.0.0.1", "::ffff:192.0.2.1", "::127.0.0.1",
 		"10.0.2.2", "10.0.2.3", "10.0.2.77", "fd00:c0a7::2", "fd00:c0a7::77", "224.0.0.1", "255.255.255.255", "ff02::1", "fe80::1"} {
 		if to, ok := closed.target(netip.MustParseAddr(s)); ok {
@@ -21,7 +29,7 @@ func TestReach(t *testing.T) {
 			t.Errorf("%s leads to %s, %v", s, to, ok)
 		}
 	}
-	open := newReach(Options{Net: usermode.DefaultNet(), HostLoopback: true})
+	open := reachOf(Options{Net: usermode.DefaultNet(), HostLoopback: true})
 	for s, want := range map[string]string{"10.0.2.2": "127.0.0.1", "fd00:c0a7::2": "::1"} {
 		if to, ok := open.target(netip.MustParseAddr(s)); !ok || to.String() != want {
 			t.Errorf("%s leads to %s, %v; want %s", s, to, ok, want)
@@ -30,6 +38,46 @@ func TestReach(t *testing.T) {
 	if to, ok := open.target(netip.MustParseAddr("127.0.0.1")); ok {
 		t.Errorf("127.0.0.1 leads to %s", to)
 	}
+}
+
+// TestReachOfLoopback: what somebody gives the host's loopback device is closed with all that the kernel takes for its own
+// because of that, also if it is given later.
+func TestReachOfLoopback(t *testing.T) {
+	host := testkit.NewNetNS(t)
+	host.Run("ip", "link", "set", "lo", "up")
+	host.Cable("eth0", []string{"192.0.2.1/24", "2001:db8::1/64"}, testkit.NewNetNS(t), "eth0", nil)
+	var r *reach
+	var err error
+	host.Do(func() {
+		r, err = newReach(Options{Net: usermode.DefaultNet(), Warn: func(err error) { t.Error(err) }})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(want bool, list ...string) {
+		t.Helper()
+		r.at = r.at.Add(-ownLasts)
+		for _, s := range list {
+			var ok bool
+			host.Do(func() { _, ok = r.target(netip.MustParseAddr(s)) })
+			if ok != want {
+				t.Errorf("%s is open: %v; want %v", s, ok, want)
+			}
+		}
+	}
+	own := []string{"10.99.0.1", "10.99.0.7", "10.98.0.1", "10.97.0.9", "10.96.3.4", "fd99::1"}
+	open(true, own...)
+	for _, a := range []string{"10.99.0.1/24", "fd99::1/64"} {
+		host.Run("ip", "address", "add", a, "dev", "lo")
+	}
+	host.Run("ip", "address", "add", "10.98.0.1", "peer", "10.97.0.0/24", "dev", "lo")
+	host.Run("ip", "route", "add", "local", "10.96.0.0/16", "dev", "lo")
+	host.Run("ip", "route", "add", "local", "0.0.0.0/0", "dev", "lo", "table", "100") // as transparent proxies have it
+	open(false, own...)
+	open(true, "10.95.0.1", "192.0.2.1", "192.0.2.2", "2001:db8::1", "fd99::2")
+	r.routes.Close()
+	r.warn = func(error) {}
+	open(false, "192.0.2.2")
 }
 
 // TestPortsAreRead: what the plan says is what the program reads.

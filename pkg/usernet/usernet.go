@@ -17,6 +17,11 @@
 // send from any address, so the container sees the client's, and answers go back the same way
 // (publish.go).
 //
+// A container, or who calls it, may have us hold connections that nobody reads from, and every one
+// of them with its buffers full. So there are maxTCP at the most, out and in together, and what
+// each may hold is bounded: 256 MB in all, in the worst case. One more is refused with a reset
+// (seat.go).
+//
 // Where the container may not go is decided in one place, reach.go: the host's loopback
 // addresses, in any of their disguises, are closed unless asked for.
 //
@@ -30,6 +35,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -67,7 +73,8 @@ type Network struct {
 	o     Options
 	stack *stack.Stack
 	link  *link
-	reach reach
+	reach *reach
+	seats *seats
 	pings pings
 }
 
@@ -76,20 +83,19 @@ const nic tcpip.NICID = 1
 // defaultMTU is that of most of the internet. Segments of TCP travel whole all the same.
 const defaultMTU = 1500
 
-// Buffers of a connection, in bytes: the stack begins with the middle one, and goes up to the last
-// for a connection that fills it.
-const (
-	bufferMin     = 4 << 10
-	bufferDefault = 512 << 10
-	bufferMax     = 6 << 20
-)
+// timeWait is how long the number of a connection that has ended stays taken: nothing is late on this cable.
+const timeWait = time.Second
 
 // New makes the network and binds its ports. Packets are carried when it returns.
 func New(ctx context.Context, o Options) (*Network, error) {
 	if o.MTU == 0 {
 		o.MTU = defaultMTU
 	}
-	n := &Network{o: o, reach: newReach(o)}
+	r, err := newReach(o)
+	if err != nil {
+		return nil, err
+	}
+	n := &Network{o: o, reach: r, seats: newSeats()}
 	n.stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol},
@@ -112,11 +118,12 @@ func New(ctx context.Context, o Options) (*Network, error) {
 // configure gives the stack its device and addresses, and has it play everybody else.
 func (n *Network) configure() error {
 	s := n.stack
-	buffers := tcpip.TCPReceiveBufferSizeRangeOption{Min: bufferMin, Default: bufferDefault, Max: bufferMax}
-	send := tcpip.TCPSendBufferSizeRangeOption{Min: bufferMin, Default: bufferDefault, Max: bufferMax}
-	sack, moderate := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true)
+	// The largest one decides how large a window can be said when a connection begins.
+	buffers := tcpip.TCPReceiveBufferSizeRangeOption{Min: bufferMin, Default: narrowReceive, Max: wideReceive}
+	send := tcpip.TCPSendBufferSizeRangeOption{Min: bufferMin, Default: narrowSend, Max: wideSend}
+	sack, moderate, wait := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true), tcpip.TCPTimeWaitTimeoutOption(timeWait)
 	recovery := tcpip.TCPRecovery(0) // nothing is lost on this cable, and nothing overtakes
-	for _, option := range []tcpip.SettableTransportProtocolOption{&buffers, &send, &sack, &moderate, &recovery} {
+	for _, option := range []tcpip.SettableTransportProtocolOption{&buffers, &send, &sack, &moderate, &wait, &recovery} {
 		if err := s.SetTransportProtocolOption(tcp.ProtocolNumber, option); err != nil {
 			return stackError("option of TCP", err)
 		}

@@ -262,6 +262,7 @@ func refusedAt(t *testing.T, n *testkit.NetNS, address string) {
 // loopback addresses of the host are closed to it.
 func TestUserNetwork(t *testing.T) {
 	p := newPerson(t)
+	p.host.Run("ip", "address", "add", "10.99.0.1/24", "dev", "lo")
 	before := p.host.State()
 	p.containr("run", "-d", "--name", "his", "--network", "builtin", "-p", "8080:80", "-p", "8080:80/udp", "base", "sleep", "1000")
 	in := p.inside("his")
@@ -282,6 +283,15 @@ func TestUserNetwork(t *testing.T) {
 	for _, closed := range []string{"10.0.2.2:7001", "[fd00:c0a7::2]:7001", "127.0.0.1:7001", "10.0.2.3:7001"} {
 		refusedAt(t, in, closed)
 	}
+	tellCallers(t, p.host, "10.99.0.7:7001") // the kernel takes all of the network for its own
+	refusedAt(t, in, "10.99.0.7:7001")
+	p.host.Run("ip", "address", "add", "10.98.0.1/24", "dev", "lo")
+	tellCallers(t, p.host, "10.98.0.7:7001")
+	p.await(func() bool {
+		_, _, err := dial(in, "10.98.0.7:7001", networkPatience)
+		return errors.Is(err, syscall.ECONNREFUSED)
+	})
+	p.host.Run("ip", "address", "delete", "10.98.0.1/24", "dev", "lo")
 	must(t, ping6(in, "2001:db8::2"))
 	for _, to := range []string{"192.0.2.2", "10.0.2.2"} {
 		if out := p.containr("exec", "his", "ping", "-c", "1", to); !strings.Contains(out, "1 sent, 1 answered") {
@@ -332,7 +342,8 @@ func TestUserNetworkHasLimits(t *testing.T) {
 		{"it carries tcp and udp", []string{"-p", "8080:80/sctp", "--network", "builtin"}},
 		{"unknown option", []string{"--network", "builtin:nonsense"}},
 		{"mtu", []string{"--network", "builtin:mtu=10"}},
-		{"subnet", []string{"--network", "builtin:subnet=127.0.0.0/24"}},
+		{"127.0.0.0/24 is every machine's loopback device", []string{"--network", "builtin:subnet=127.0.0.0/24"}},
+		{"255.0.0.0/8 is reserved, or means everybody", []string{"--network", "builtin:subnet=255.0.0.0/8"}},
 	} {
 		out, err := p.command(append(append([]string{"run", "--rm"}, c.args...), "base", "true")...)
 		if err == nil || !strings.Contains(out, c.want) {
