@@ -208,6 +208,7 @@ func (p *Program) volumeRemoveCommand() *cobra.Command {
 				return err
 			}
 			var failures []error
+			var removed []volume.Volume
 			for _, name := range args {
 				v, err := e.RemoveVolume(cmd.Context(), name)
 				if force && errors.Is(err, volume.ErrNotFound) {
@@ -218,6 +219,9 @@ func (p *Program) volumeRemoveCommand() *cobra.Command {
 					continue
 				}
 				fmt.Fprintln(p.Out, v.Name)
+				removed = append(removed, v)
+			}
+			for _, v := range removed {
 				failures = append(failures, p.tellSnapshots(e, v))
 			}
 			return errors.Join(failures...)

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net/netip"
 	"runtime"
 	"strconv"
 
@@ -132,29 +131,35 @@ func (r *Route) Addresses(index int) ([]Address, error) {
 	return list, err
 }
 
+// Prefix is a network of version 4. (net/netip would be in every program that uses this package.)
+type Prefix struct {
+	Address [4]byte
+	Bits    int
+}
+
 // LocalPrefixes lists the addresses of version 4 that the kernel takes for its own because of a device: those of its table
 // of local routes.
-func (r *Route) LocalPrefixes(index int) ([]netip.Prefix, error) {
+func (r *Route) LocalPrefixes(index int) ([]Prefix, error) {
 	// A kernel before 4.20 does not know it, and tells of all tables: the visitor looks.
 	_ = unix.SetsockoptInt(r.fd, unix.SOL_NETLINK, unix.NETLINK_GET_STRICT_CHK, 1)
 	question := make([]byte, unix.SizeofRtMsg)
 	question[0], question[4], question[7] = unix.AF_INET, unix.RT_TABLE_LOCAL, unix.RTN_LOCAL
-	var list []netip.Prefix
+	var list []Prefix
 	err := r.ask(unix.RTM_GETROUTE, unix.NLM_F_DUMP, question, func(body []byte) {
 		if len(body) < unix.SizeofRtMsg || body[0] != unix.AF_INET || body[4] != unix.RT_TABLE_LOCAL || body[7] != unix.RTN_LOCAL {
 			return
 		}
-		device, to := 0, netip.IPv4Unspecified() // without an attribute it is the route to everywhere
+		device, to := 0, [4]byte{} // without an attribute it is the route to everywhere
 		attributes(body[unix.SizeofRtMsg:], func(kind uint16, value []byte) {
 			switch {
 			case kind == unix.RTA_DST && len(value) == 4:
-				to = netip.AddrFrom4([4]byte(value))
+				to = [4]byte(value)
 			case kind == unix.RTA_OIF && len(value) == 4:
 				device = int(binary.NativeEndian.Uint32(value))
 			}
 		})
 		if device == index {
-			list = append(list, netip.PrefixFrom(to, int(body[1])))
+			list = append(list, Prefix{to, int(body[1])})
 		}
 	})
 	return list, err

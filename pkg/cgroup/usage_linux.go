@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -128,6 +130,23 @@ func (g *Group) OOMKills() (uint64, error) {
 		return 0, fmt.Errorf("out of memory events: %w", r.err)
 	}
 	return kills, nil
+}
+
+// KillsAbove finds the nearest group of version 2 above dir that is there and counts, and returns how many processes have
+// been killed in it and below because memory ran out; "" if there is none. A group's count goes with it, this one stays.
+func KillsAbove(dir string) (above string, kills uint64) {
+	for above = filepath.Dir(dir); len(above) > 1; above = filepath.Dir(above) {
+		if n, err := KillsIn(above); err == nil {
+			return above, n
+		}
+	}
+	return "", 0
+}
+
+// KillsIn returns the count of a group of version 2.
+func KillsIn(dir string) (uint64, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "memory.events"))
+	return keyed(string(text))["oom_kill"], err
 }
 
 // reader reads many control files and keeps the first error. A file that is not

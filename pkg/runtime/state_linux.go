@@ -12,6 +12,7 @@ import (
 
 	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/pkg/cgroup"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -40,6 +41,10 @@ type state struct {
 	// the user's systemd.
 	Unit     string `json:"unit,omitempty"`
 	UserUnit bool   `json:"userUnit,omitempty"`
+	// Above is a control group that will contain the unit's, and KillsBefore how many processes it had lost for
+	// memory when the container was born: systemd removes the unit's own group as soon as it is empty.
+	Above       string `json:"aboveUnit,omitempty"`
+	KillsBefore uint64 `json:"killsBefore,omitempty"`
 	// Tasks are the files of its class of service that list processes.
 	Tasks []string `json:"tasks,omitempty"`
 	// Shared: see Started. What is in such a group is not ours to kill.
@@ -99,7 +104,9 @@ func newState(req *CreateRequest, b *bundle, in *Input, p *plan.Plan, s *Started
 	st := &state{Version: specs.Version, ID: req.ID, PID: s.PID, Shared: s.Shared, Bundle: b.dir, Rootfs: in.Root, Created: time.Now().UTC(),
 		Owner: os.Getuid(), Annotations: in.Spec.Annotations, Cgroups: cgroupPaths(p), Tasks: taskFiles(p), Config: req.SpecFile,
 		Hooks: hasHooks(in.Spec), SharedPIDs: !ownNamespace(in.Spec, specs.PIDNamespace)}
-	st.Unit, st.UserUnit = unitOf(p)
+	if st.Unit, st.UserUnit = unitOf(p); st.Unit != "" && len(st.Cgroups) > 0 {
+		st.Above, st.KillsBefore = cgroup.KillsAbove(st.Cgroups[0])
+	}
 	st.Start, _ = startTime(s.PID) // a process that has ended already has none
 	if req.ExitFile != "" {
 		st.Keeper, st.ExitFile = s.Parent, req.ExitFile

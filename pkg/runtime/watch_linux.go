@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -14,13 +16,22 @@ import (
 
 // OOMKills counts the processes of a container that were killed because memory ran
 // out. It is to be asked before Delete, with which the count goes. A container
-// without control groups has none.
+// without control groups has none. If systemd has removed its group already, the
+// answer is what was killed in the group above since the container was born.
 func (r *Runtime) OOMKills(id string) (uint64, error) {
 	st, err := r.load(id)
 	if err != nil || !st.ownGroup() {
 		return 0, err
 	}
-	return r.group(st).OOMKills()
+	kills, err := r.group(st).OOMKills()
+	if err != nil || kills > 0 || st.Above == "" {
+		return kills, err
+	}
+	if _, err := os.Stat(st.Cgroups[0]); !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	kills, err = cgroup.KillsIn(st.Above)
+	return max(kills, st.KillsBefore) - st.KillsBefore, err
 }
 
 // Stats reads what the kernel has counted for a container that has not stopped.

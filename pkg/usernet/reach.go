@@ -45,9 +45,13 @@ func newReach(o Options) (*reach, error) {
 // that somebody gave it: with 10.9.0.1/24 all of 10.9.0.0/24 is there. Its local routes say so. Of version 6 it is the
 // addresses.
 func (r *reach) read() error {
-	own, err := r.routes.LocalPrefixes(lo)
+	local, err := r.routes.LocalPrefixes(lo)
 	if err != nil {
 		return fmt.Errorf("local routes of the loopback device: %w", err)
+	}
+	var own []netip.Prefix
+	for _, p := range local {
+		own = append(own, netip.PrefixFrom(netip.AddrFrom4(p.Address), p.Bits))
 	}
 	device := net.Interface{Index: lo}
 	list, err := device.Addrs()
