@@ -290,6 +290,7 @@ func TestNetworksByAnnotation(t *testing.T) {
 	d.write("10-lab.conflist", lab)
 	d.write("20-storage.conflist", network("storage", "10.78.0.0/24"))
 	d.write("30-backup.conflist", network("backup", "10.79.0.0/24"))
+	d.write("40-spare.conflist", network("spare", "10.80.0.0/24"))
 	d.containr("run", "-d", "--name", "short", "--network", "cni:lab", "--annotation", "k8s.v1.cni.cncf.io/networks=storage,default/backup@bak0", "base", "sleep", "1000")
 	if got := d.containr("exec", "short", "sh", "-c", "for i in eth0 net1 bak0; do ip addr show $i | grep -o 'inet 10[^/]*'; done"); got != "inet 10.77.0.2\ninet 10.78.0.2\ninet 10.79.0.2" {
 		t.Errorf("the container has %q", got)
@@ -297,7 +298,8 @@ func TestNetworksByAnnotation(t *testing.T) {
 	if got := d.containr("exec", "short", "sh", "-c", "grep $(hostname) /etc/hosts | cut -f1"); got != "10.77.0.2\nfd77::2\n10.78.0.2\n10.79.0.2" {
 		t.Errorf("the container's own addresses in /etc/hosts are %q", got)
 	}
-	d.refused("plugins connect a container when it starts", "network", "connect", "cni:backup", "short")
+	d.refused("plugins connect a container when it starts", "network", "connect", "cni:spare", "short")
+	d.refused("the container is in the network already", "network", "connect", "cni:backup", "short")
 	d.refused("plugins publish ports when a container starts", "update", "--publish-add", "8080:80", "short")
 	d.containr("restart", "-t", "0", "short")
 	if got := d.containr("exec", "short", "sh", "-c", "grep -c $(hostname) /etc/hosts"); got != "4" {
