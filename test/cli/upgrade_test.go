@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/internal/testkit/program"
 )
 
 // installation is a directory with the programs of one version.
@@ -43,7 +44,9 @@ func (in installation) install(t *testing.T, name, protocol string) {
 }
 
 func (in installation) command(root string, args ...string) *exec.Cmd {
-	return exec.Command(filepath.Join(in.dir, "containr"), append([]string{"--root", root}, args...)...)
+	cmd := exec.Command(filepath.Join(in.dir, "containr"), append([]string{"--root", root}, args...)...)
+	cmd.Env = append(os.Environ(), program.NetworkVar+"=none") // nothing is to be made in the host's network namespace
+	return cmd
 }
 
 func (in installation) run(t *testing.T, root string, args ...string) string {
@@ -109,7 +112,7 @@ func TestUpgrade(t *testing.T) {
 	waitUntil(t, "restarts go on", func() bool { return strings.Count(newer.run(t, x.root, "logs", "again"), "up\n") > ups+1 })
 	for i := range writers {
 		name := fmt.Sprint("writer", i)
-		newer.run(t, x.root, "exec", name, "touch", "/tmp/stop")
+		newer.run(t, x.root, "exec", "-d", name, "touch", "/tmp/stop") // it may be killed with the container, which ends for it
 		newer.run(t, x.root, "wait", name)
 		checkLines(t, name, newer.run(t, x.root, "logs", name))
 	}
