@@ -87,21 +87,7 @@ func (p *Program) volumeExportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if output == "" {
-				if tty.IsTerminal(p.Out) {
-					return &usageError{text: "volume export: standard output is a terminal, which cannot show an archive", hint: "redirect it, or use --output FILE"}
-				}
-				return e.ExportVolume(cmd.Context(), args[0], p.Out)
-			}
-			f, err := os.OpenFile(output, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-			if err != nil {
-				return err
-			}
-			err = e.ExportVolume(cmd.Context(), args[0], f)
-			if closeErr := f.Close(); err == nil {
-				err = closeErr
-			}
-			return err
+			return p.writeTo("volume export", output, func(w io.Writer) error { return e.ExportVolume(cmd.Context(), args[0], w) })
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE`")
