@@ -57,7 +57,9 @@ func TestRunMakesFewSystemCalls(t *testing.T) {
 		t.Skipf("skipped: %v", err)
 	}
 	trace := filepath.Join(t.TempDir(), "trace")
-	if out, err := exec.Command(strace, append([]string{"-f", "-o", trace}, run.argv...)...).CombinedOutput(); err != nil {
+	if out, err := testkit.Strace(t, func() ([]byte, error) {
+		return exec.Command(strace, append([]string{"-f", "-o", trace}, run.argv...)...).CombinedOutput()
+	}); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	text, err := os.ReadFile(trace)

@@ -36,8 +36,12 @@ func TestWitness(t *testing.T) {
 	testkit.WriteFile(t, filepath.Join(bundle, "config.json"), string(text), 0o644)
 	binary := runtimeBinary(t)
 	traces := filepath.Join(bundle, "trace")
-	cmd := exec.Command("strace", "-ff", "-s", "4096", "-o", traces, binary, "--root", filepath.Join(bundle, "root"), "run", "--bundle", bundle, "witness")
-	out, err := cmd.CombinedOutput()
+	var cmd *exec.Cmd
+	out, err := testkit.Strace(t, func() ([]byte, error) {
+		removeTraces(t, traces)
+		cmd = exec.Command("strace", "-ff", "-s", "4096", "-o", traces, binary, "--root", filepath.Join(bundle, "root"), "run", "--bundle", bundle, "witness")
+		return cmd.CombinedOutput()
+	})
 	if code := cmd.ProcessState.ExitCode(); code != 3 {
 		t.Fatalf("exit code %d, %v: %s", code, err, out)
 	}
@@ -51,6 +55,20 @@ func TestWitness(t *testing.T) {
 		t.Fatal(err)
 	}
 	compareWithWitness(t, p, calls)
+}
+
+// removeTraces removes the files of an earlier attempt, whose names begin with this path.
+func removeTraces(t *testing.T, prefix string) {
+	t.Helper()
+	files, err := filepath.Glob(prefix + ".*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // runtimeBinary returns the path of the command line: the one that the environment

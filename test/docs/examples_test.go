@@ -96,6 +96,37 @@ func (p place) try(t *testing.T, e example) {
 			t.Skipf("needs %s: %v", program, err)
 		}
 	}
+	out, err := testkit.Strace(t, func() ([]byte, error) {
+		p.removeTraces(t) // of an attempt that strace has spoilt
+		return p.execute(t, e)
+	})
+	if err != nil {
+		t.Fatalf("%v\n%s\nprinted\n%s", err, e.text, out)
+	}
+	if !e.tells {
+		return
+	}
+	if miss := mismatch(e.want, string(out)); miss != "" {
+		t.Errorf("the page says something else than\n%s\nprinted, from this line on: %s\nprinted:\n%s", e.text, miss, out)
+	}
+}
+
+// removeTraces removes what strace -o trace has written in the working directory of the page.
+func (p place) removeTraces(t *testing.T) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(p.dir, "work", "trace*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// execute runs a block once, and returns what it printed on both streams.
+func (p place) execute(t *testing.T, e example) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(t.Context(), exampleTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "sh", "-c", prologue, "sh", p.dir, e.text)
@@ -106,13 +137,5 @@ func (p place) try(t *testing.T, e example) {
 	cmd.Stdout, cmd.Stderr = &out, &out
 	var err error
 	p.host.Do(func() { err = cmd.Run() })
-	if err != nil {
-		t.Fatalf("%v\n%s\nprinted\n%s", err, e.text, out.String())
-	}
-	if !e.tells {
-		return
-	}
-	if miss := mismatch(e.want, out.String()); miss != "" {
-		t.Errorf("the page says something else than\n%s\nprinted, from this line on: %s\nprinted:\n%s", e.text, miss, out.String())
-	}
+	return out.Bytes(), err
 }
