@@ -67,6 +67,26 @@ func (f *Facts) noOverlay(on Storage, inUserNamespace bool) (problem, mend strin
 	return "", ""
 }
 
+// idMapSince says from which kernel on a file system can be mounted with a map of ids; of those that are not named the
+// first kernel that knows such mounts can do so, or it is not known here.
+var idMapSince = map[string]Kernel{"btrfs": {5, 15}, "tmpfs": {6, 3}}
+
+// NoIDMap says why a directory on this file system cannot be mounted so that its files appear with other owners
+// (id-mapped), and what would help; empty if it can. Of a file system that containr does not know, the kernel has the
+// last word.
+func (f *Facts) NoIDMap(fileSystem string) (problem, mend string) {
+	never := []string{"overlay", "overlayfs", "proc", "sysfs", "nfs", "nfs4", "cifs", "smb3", "9p", "ecryptfs"}
+	switch since := idMapSince[fileSystem]; {
+	case !f.HasMountSetattr():
+		return fmt.Sprintf("id-mapped mounts need Linux 5.12, this is %s", f.Kernel), "boot a newer kernel"
+	case slices.Contains(never, fileSystem):
+		return "the kernel makes no id-mapped mounts of " + fileSystem, "name a directory on ext4, xfs or btrfs with --root"
+	case !f.Kernel.AtLeast(since.Major, since.Minor):
+		return fmt.Sprintf("id-mapped mounts of %s need Linux %s, this is %s", fileSystem, since, f.Kernel), "boot a newer kernel, or name a directory on ext4 with --root"
+	}
+	return "", ""
+}
+
 // ChooseSnapshotter finds the way that was asked for, by its name, or for "" and auto the first that can be used. why says
 // what is wrong with a better one, empty if there is none. If what was asked for cannot be used, the error wraps
 // ErrSnapshotter.

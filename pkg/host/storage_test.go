@@ -42,3 +42,26 @@ func TestChooseSnapshotter(t *testing.T) {
 		}
 	}
 }
+
+// What the kernel cannot map is known beforehand, and what is not known is left to it.
+func TestNoIDMap(t *testing.T) {
+	for _, c := range []struct {
+		kernel     Kernel
+		fileSystem string
+		want       string
+	}{
+		{Kernel{5, 10}, "", "need Linux 5.12, this is 5.10"},
+		{Kernel{5, 12}, "", ""},
+		{Kernel{5, 14}, "btrfs", "of btrfs need Linux 5.15"},
+		{Kernel{5, 15}, "btrfs", ""},
+		{Kernel{6, 1}, "tmpfs", "of tmpfs need Linux 6.3"},
+		{Kernel{6, 3}, "tmpfs", ""},
+		{Kernel{6, 18}, "overlay", "no id-mapped mounts of overlay"},
+		{Kernel{6, 18}, "nfs", "no id-mapped mounts of nfs"},
+	} {
+		problem, mend := (&Facts{Kernel: c.kernel}).NoIDMap(c.fileSystem)
+		if !strings.Contains(problem, c.want) || (problem == "") != (c.want == "") || (problem == "") != (mend == "") {
+			t.Errorf("%q on %s: %q, mended by %q; want %q", c.fileSystem, c.kernel, problem, mend, c.want)
+		}
+	}
+}

@@ -26,6 +26,9 @@ type Mount struct {
 	// relative to, "" if they are absolute. It is set for long chains, as
 	// mount(2) takes at most a page of options.
 	Dir string
+	// UIDMap and GIDMap are given if the files of a bind are to appear with other owners than they have on disk
+	// (mount_setattr(2), MOUNT_ATTR_IDMAP): see [Store.MappedView].
+	UIDMap, GIDMap []IDMap
 }
 
 // maxMountData is how many bytes of options mount(2) takes, with the

@@ -42,6 +42,9 @@ func alone(mounts []snapshot.Mount, target string, f func(dir string) error) (er
 
 // mount does what a Mount says.
 func mount(m snapshot.Mount, target string) error {
+	if m.UIDMap != nil || m.GIDMap != nil {
+		return mountMapped(m, target)
+	}
 	var flags uintptr
 	var data []string
 	for _, o := range m.Options {

@@ -46,6 +46,7 @@ func Run(t *testing.T, open func(t testing.TB, o snapshot.Options) (s *snapshot.
 		{"sparse", sparse},
 		{"layers", manyLayers},
 		{"ids", mapped},
+		{"id-mapped", idMapped},
 		{"usage", usage},
 		{"removal", removal},
 	} {
