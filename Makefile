@@ -24,9 +24,10 @@ BUILD   := $(GO) build -trimpath -buildvcs=false
 STRIP   := -s -w -buildid=
 STAMP   := -X $(MODULE)/internal/cli.Version=$(VERSION) -X $(MODULE)/internal/ocicli.Version=$(VERSION)
 
-# containr-runtime starts at an entry of its own, see cmd/containr-runtime/entry.go.
+# containr-runtime and containr start at entries of their own, see entry.go in cmd/containr-runtime and cmd/containr.
 ifneq ($(filter amd64 arm64,$(GOARCH)),)
 ENTRY_containr-runtime := -E main.entry
+ENTRY_containr := -E main.entry
 endif
 
 # What the tests use, in versions that were tried.

@@ -37,6 +37,7 @@ import (
 
 	"github.com/containr/containr/internal/config"
 	"github.com/containr/containr/internal/present"
+	"github.com/containr/containr/internal/processors"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/container"
@@ -208,6 +209,12 @@ var commands = []struct {
 	{"tour", (*Program).tourCommand},
 }
 
+// oneProcessor are the commands that leave it at the one processor that the entry of
+// cmd/containr gives them. They do one thing after another; what they need threads for,
+// pulling and unpacking, takes the others (internal/processors).
+var oneProcessor = []string{"containr run", "containr create", "containr start", "containr exec",
+	"containr container run", "containr container create", "containr container start", "containr container exec", "containr container cleanup"}
+
 // commandsIn makes the commands whose names are words of the command line: the one
 // that is meant is among them. If none is, it makes all, to list or to compare with.
 func (p *Program) commandsIn(args []string) []*cobra.Command {
@@ -259,6 +266,9 @@ func (p *Program) newRoot(commands []*cobra.Command) *cobra.Command {
 			return cmd.Help()
 		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+			if !slices.Contains(oneProcessor, cmd.CommandPath()) {
+				processors.All()
+			}
 			if err := p.configure(cmd, commandNames()); err != nil {
 				return err
 			}

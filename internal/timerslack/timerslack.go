@@ -8,9 +8,9 @@
 //
 // Go's runtime has a thread, sysmon, that looks after the others. It sleeps for 20
 // microseconds at a time while a program is young, again and again in the few
-// milliseconds that containr-runtime takes. So that program sets a slack of a
-// millisecond at its entry, before Go begins: sysmon inherits it and wakes up when the
-// kernel has something else to do anyway. The program's first thread takes the original
+// milliseconds that containr-runtime or a short command of containr takes. So these set a slack
+// of ten milliseconds at their entry, before Go begins: sysmon inherits it and wakes up
+// when the kernel has something else to do anyway. The program's first thread takes the original
 // back when it gets to main (Restore). Others may come from sysmon and have its slack.
 // What they start must not: a container would sleep as badly as sysmon does.
 package timerslack

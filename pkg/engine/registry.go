@@ -11,6 +11,7 @@ import (
 	"github.com/docker/go-units"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/containr/containr/internal/processors"
 	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/registry"
@@ -63,6 +64,7 @@ type PullRequest struct {
 
 // Pull fetches an image and unpacks its layers while they arrive. The built-in image comes out of this binary.
 func (e *Engine) Pull(ctx context.Context, r PullRequest) (*image.Image, error) {
+	processors.All()
 	ref, err := image.ParseReference(r.Name)
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/containr/containr/internal/processors"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/snapshot"
@@ -88,6 +89,7 @@ func (u *unpacker) discard() {
 
 // unpackStored makes sure that the layers of an image in the store are unpacked.
 func unpackStored(ctx context.Context, snapshots *snapshot.Store, images *image.Store, img *image.Image) (snapshot.ChainID, error) {
+	processors.All()
 	var layers []snapshot.Layer
 	for _, l := range img.Layers {
 		layers = append(layers, snapshot.Layer{

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/timerslack"
 )
 
 // Client talks to the monitor of a state root, and starts it if need be.
@@ -274,7 +275,7 @@ func (c *Client) execute() error {
 	cmd := exec.Command(c.Program, append([]string{c.Root, c.Run}, c.Command...)...)
 	cmd.Stderr, cmd.ExtraFiles, cmd.Dir = log, []*os.File{theirs}, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := timerslack.Do(cmd.Start); err != nil {
 		return fmt.Errorf("monitor: %w", err)
 	}
 	theirs.Close()

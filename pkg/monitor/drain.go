@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/timerslack"
 )
 
 // DrainWord is the argument with which the monitor's program reads a terminal to its end, and
@@ -29,7 +31,7 @@ func (c *Client) Drain(terminal *os.File) error {
 	cmd := exec.Command(c.Program, DrainWord)
 	cmd.Stdin, cmd.Dir = terminal, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := timerslack.Do(cmd.Start); err != nil {
 		return fmt.Errorf("hold the terminal: %w", err)
 	}
 	return cmd.Process.Release()

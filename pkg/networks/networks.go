@@ -28,7 +28,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -135,11 +134,11 @@ func (s *Store) path(name string, more ...string) string {
 	return filepath.Join(append([]string{s.dir, name}, more...)...)
 }
 
-var nameRule = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+func isName(s string) bool { return spelling.IsName(s, 128) }
 
 // ValidateName refuses what is no name for a network.
 func ValidateName(name string) error {
-	if !nameRule.MatchString(name) {
+	if !isName(name) {
 		return fmt.Errorf("network name %q: use letters, digits and _.- after a letter or digit, at most 128", name)
 	}
 	if name == "none" || name == "host" || name == "bridge" || name == "default" {
@@ -154,7 +153,7 @@ func (s *Store) Get(ref string) (Network, error) {
 	if ref == "bridge" || ref == "default" {
 		ref = Default
 	}
-	if nameRule.MatchString(ref) {
+	if isName(ref) {
 		if n, err := s.read(ref); !errors.Is(err, fs.ErrNotExist) {
 			return n, err
 		}

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/timerslack"
 )
 
 // ErrPort means that names cannot be answered, as something else listens where they are asked for.
@@ -169,7 +170,7 @@ func (c *Client) execute() error {
 	cmd := exec.Command(c.Program, "resolver", c.Run)
 	cmd.Stderr, cmd.ExtraFiles, cmd.Dir = log, []*os.File{theirs}, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := timerslack.Do(cmd.Start); err != nil {
 		return err
 	}
 	theirs.Close()

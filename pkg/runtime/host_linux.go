@@ -14,6 +14,7 @@ import (
 
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/internal/timerslack"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -198,7 +199,12 @@ func (e *execution) mapIDs(c linux.MapIDs) error {
 	for _, n := range c.Map {
 		args = append(args, strconv.FormatUint(uint64(n), 10))
 	}
-	if out, err := exec.Command(c.Program, args...).CombinedOutput(); err != nil {
+	var out []byte
+	err = timerslack.Do(func() (err error) {
+		out, err = exec.Command(c.Program, args...).CombinedOutput()
+		return err
+	})
+	if err != nil {
 		return fmt.Errorf("%s: %w: %s", c.Program, err, strings.TrimSpace(string(out)))
 	}
 	return nil

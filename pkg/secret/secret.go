@@ -31,7 +31,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -95,11 +94,11 @@ func Open(dir string) (*Store, error) {
 	return &Store{dir}, nil
 }
 
-var nameRule = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
+func isName(s string) bool { return spelling.IsName(s, 128) }
 
 // ValidateName refuses what is no name for a secret.
 func ValidateName(name string) error {
-	if !nameRule.MatchString(name) {
+	if !isName(name) {
 		return fmt.Errorf("secret name %q: use letters, digits and _.- after a letter or digit, at most 128: %w", name, ErrName)
 	}
 	return nil
@@ -266,7 +265,7 @@ func (s *Store) List() ([]Secret, error) {
 
 // Get finds a secret by its name, its id, or the beginning of its id if that is no other's.
 func (s *Store) Get(name string) (Secret, error) {
-	if nameRule.MatchString(name) {
+	if isName(name) {
 		v, err := s.read(name)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return v.Secret, err

@@ -41,7 +41,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"time"
 
@@ -113,14 +112,9 @@ func (s *Store) path(name string, more ...string) string {
 // Path is the directory that containers see, for a name that Get or List returned.
 func (s *Store) Path(name string) string { return s.path(name, dataDir) }
 
-var (
-	nameRule     = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}$`)
-	snapshotRule = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,127}@[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}$`)
-)
-
 // ValidateName refuses what is no name for a volume.
 func ValidateName(name string) error {
-	if !nameRule.MatchString(name) {
+	if !spelling.IsName(name, 128) {
 		return fmt.Errorf("volume name %q: use letters, digits and _.- after a letter or digit, at most 128: %w", name, ErrName)
 	}
 	return nil
@@ -128,7 +122,7 @@ func ValidateName(name string) error {
 
 // ValidateReference refuses what is no name for a volume, nor for a snapshot of one: VOLUME@SNAPSHOT.
 func ValidateReference(name string) error {
-	if snapshotRule.MatchString(name) {
+	if volume, snapshot, ok := strings.Cut(name, "@"); ok && spelling.IsName(volume, 128) && spelling.IsName(snapshot, 64) {
 		return nil
 	}
 	return ValidateName(name)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/internal/timerslack"
 	"github.com/containr/containr/pkg/network/usermode"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
@@ -85,7 +86,7 @@ func execute(program string, args []string, log *os.File, files []*os.File) erro
 	cmd.ExtraFiles, cmd.Dir = append([]*os.File{theirs}, files...), "/"
 	cmd.Stderr = log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := timerslack.Do(cmd.Start); err != nil {
 		return err
 	}
 	go cmd.Wait() // or it would be a zombie of ours

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/timerslack"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -416,7 +417,7 @@ func (x *executor) ExecPlugin(ctx context.Context, path string, stdin []byte, en
 	if x.lock != nil {
 		cmd.ExtraFiles = []*os.File{x.lock}
 	}
-	err := cmd.Run()
+	err := timerslack.Do(cmd.Run)
 	if errors.Is(err, exec.ErrWaitDelay) { // it has left something running that holds its output
 		err = nil
 	}

@@ -10,6 +10,8 @@ import (
 	"os/exec"
 	"strings"
 	"unicode"
+
+	"github.com/containr/containr/internal/timerslack"
 )
 
 // tokenUser is the user name by which helpers mark an identity token.
@@ -78,7 +80,7 @@ func runHelper(ctx context.Context, name, verb string, input []byte) ([]byte, er
 	cmd.Stdin = bytes.NewReader(input)
 	var out bytes.Buffer
 	cmd.Stdout = &limited{Writer: &out, left: maxAnswer}
-	err := cmd.Run()
+	err := timerslack.Do(cmd.Run)
 	return out.Bytes(), err
 }
 
