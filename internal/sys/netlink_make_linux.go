@@ -17,6 +17,8 @@ const (
 	infoKind         = 1  // IFLA_INFO_KIND
 	infoData         = 2  // IFLA_INFO_DATA
 	vethPeer         = 1  // VETH_INFO_PEER
+	ifaceSendQueues  = 31 // IFLA_NUM_TX_QUEUES
+	ifaceTakeQueues  = 32 // IFLA_NUM_RX_QUEUES
 	bridgeHairpin    = 4  // IFLA_BRPORT_MODE
 	bridgeIsolated   = 33 // IFLA_BRPORT_ISOLATED
 	nested           = 0x8000
@@ -61,14 +63,20 @@ type Veth struct {
 
 // AddVeth makes the pair. The end here is up, the other is not.
 func (r *Route) AddVeth(v Veth) error {
-	peer := named(linkMessage(0, 0, 0), v.Peer, v.PeerMAC, v.MTU)
+	peer := oneQueue(named(linkMessage(0, 0, 0), v.Peer, v.PeerMAC, v.MTU))
 	peer = attribute(peer, unix.IFLA_NET_NS_PID, u32(v.PeerPID))
 	info := attribute(nil, infoKind, []byte("veth"))
 	info = attribute(info, infoData|nested, attribute(nil, vethPeer|nested, peer))
-	body := named(linkMessage(0, unix.IFF_UP, unix.IFF_UP), v.Name, "", v.MTU)
+	body := oneQueue(named(linkMessage(0, unix.IFF_UP, unix.IFF_UP), v.Name, "", v.MTU))
 	body = attribute(body, ifaceMaster, u32(v.Master))
 	body = attribute(body, unix.IFLA_LINKINFO|nested, info)
 	return r.ask(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, body, nil)
+}
+
+// oneQueue says that a cable has one queue each way, which is what it uses. The kernel would make one for each processor
+// otherwise, and then wait, at both ends, until nobody looks at those that it does not use, Linux 5.13.
+func oneQueue(body []byte) []byte {
+	return attribute(attribute(body, ifaceSendQueues, u32(1)), ifaceTakeQueues, u32(1))
 }
 
 // SubLink is a device that shares another one, of the host's.

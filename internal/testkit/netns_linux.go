@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -96,9 +98,14 @@ func (n *NetNS) Cable(device string, addresses []string, other *NetNS, otherDevi
 }
 
 // State is all that a network could have changed in the namespace: devices, addresses, routes, rules and kernel parameters,
-// without what the kernel changes by itself: whether a device has a carrier, and addresses that it gives itself.
+// without what the kernel changes by itself: whether a device has a carrier, and addresses that it gives itself. As Leftovers does, it gives
+// the kernel three seconds to free the cables of containers that have ended: those are down, and go with their other end.
 func (n *NetNS) State() string {
 	n.t.Helper()
+	unplugged := regexp.MustCompile(`(?m)^\d+: ctr[^<]*<(BROADCAST|MULTICAST|NOARP|M-DOWN|NO-CARRIER|,)*>`)
+	for end := time.Now().Add(settleTime); unplugged.MatchString(n.Run("ip", "-o", "link")) && time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond)
+	}
 	return n.Run("sh", "-ec", `
 ip -br link | awk '{print $1}'
 ip -br address | awk '{for (i = 3; i <= NF; i++) if ($i !~ /^fe80/) print $1, $i}'

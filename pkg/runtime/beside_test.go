@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -141,5 +142,14 @@ func TestTheFirstErrorOfBothSides(t *testing.T) {
 				t.Errorf("%s, %s: %v, want an error of step %d (%s)", name, order, err, first+1, both.Steps[first].String())
 			}
 		}
+	}
+}
+
+// Who ends a container does not wait for the kernel to free its cables; nothing else is undone in another way.
+func TestCablesOfEndedContainersAreUnplugged(t *testing.T) {
+	journal := []plan.Call{linux.DeleteLink{Link: "ctr-0"}, linux.RemoveDir{Path: "/x"}}
+	want := []plan.Call{linux.UnplugLink{Link: "ctr-0"}, linux.RemoveDir{Path: "/x"}}
+	if got := ended(journal); !slices.Equal(got, want) || journal[0] != (linux.DeleteLink{Link: "ctr-0"}) {
+		t.Errorf("to be undone is %v, of the journal %v", got, journal)
 	}
 }

@@ -141,7 +141,7 @@ func (r *Runtime) forget(dir string, st *state, calls []plan.Call, hooks *laterH
 	if err != nil {
 		return err
 	}
-	if err := r.Actions.undoAll(calls); err != nil {
+	if err := r.Actions.undoAll(ended(calls)); err != nil {
 		return err
 	}
 	if err := st.endKeeper(); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -249,6 +250,18 @@ func removeDir(path string) error {
 		}
 		time.Sleep(wait)
 	}
+}
+
+// ended is inverses for a container whose processes have ended. Its cables are not deleted but taken out of their switch: the
+// kernel frees them together with the network namespace, while nobody waits. That is no sooner if others are in the namespace.
+func ended(calls []plan.Call) []plan.Call {
+	out := slices.Clone(calls)
+	for i, c := range out {
+		if link, ok := c.(linux.DeleteLink); ok {
+			out[i] = linux.UnplugLink(link)
+		}
+	}
+	return out
 }
 
 // undoAll makes all inverses, as far as possible, and returns the errors. The kernel takes its time with network devices,

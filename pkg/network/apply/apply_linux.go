@@ -12,6 +12,7 @@
 package apply
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -79,8 +80,12 @@ func (k *Kernel) Do(call plan.Call, regs map[plan.Reg]int) (int, error) {
 func Undo(call plan.Call) error {
 	switch c := call.(type) {
 	case linux.DeleteLink:
-		err := here(func(r *sys.Route) error { _, err := r.DeleteLink(c.Link); return err })
-		if err != nil {
+		if err := here(func(r *sys.Route) error { _, err := r.DeleteLink(c.Link); return err }); err != nil {
+			return fmt.Errorf("%s: %w", c.Text(), err)
+		}
+		return nil
+	case linux.UnplugLink:
+		if err := here(func(r *sys.Route) error { _, err := r.Unplug(c.Link); return err }); err != nil {
 			return fmt.Errorf("%s: %w", c.Text(), err)
 		}
 		return nil
@@ -226,7 +231,14 @@ func addVeth(c linux.AddVeth, pid int) (int, error) {
 		if err != nil {
 			return err
 		}
-		if err := r.AddVeth(sys.Veth{Name: c.Link, Master: bridge, PeerPID: pid, Peer: c.Peer, PeerMAC: c.MAC, MTU: c.MTU}); err != nil {
+		veth := sys.Veth{Name: c.Link, Master: bridge, PeerPID: pid, Peer: c.Peer, PeerMAC: c.MAC, MTU: c.MTU}
+		err = r.AddVeth(veth)
+		if errors.Is(err, unix.EEXIST) {
+			// The container's last cable: that network namespace is not gone yet, see linux.UnplugLink.
+			_, gone := r.DeleteLink(c.Link)
+			err = cmp.Or(gone, r.AddVeth(veth))
+		}
+		if err != nil {
 			return err
 		}
 		index, err := r.LinkIndex(c.Link)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -185,6 +186,54 @@ func TestEveryStepIsUndone(t *testing.T) {
 	n.Run("sh", "-c", "echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv6/conf/all/forwarding")
 	if now := n.State(); now != before {
 		t.Errorf("left is\n%s\nand not\n%s", now, before)
+	}
+}
+
+// A cable of a container that has ended leads nowhere at once, and is gone soon without anybody's doing; if others are in the
+// network namespace, when they have ended. A container that is started again has one meanwhile.
+func TestUnpluggedCablesGo(t *testing.T) {
+	n := testkit.NewNetNS(t)
+	testkit.Leftovers(t)
+	in := inputOf()
+	pid := container(t, n)
+	if err := perform(n, new(Kernel), bridge.Connect(in), pid); err != nil {
+		t.Fatal(err)
+	}
+	if out := n.Run("ip", "-d", "-o", "link", "show", "ctr-0"); !strings.Contains(out, "numtxqueues 1 ") || !strings.Contains(out, "numrxqueues 1 ") {
+		t.Errorf("the cable has more than one queue: %s", out)
+	}
+	unplug := func() {
+		t.Helper()
+		n.Do(func() {
+			for _, link := range []string{"ctr-0", "ctr-1", "ctr-1", "ctr-none"} {
+				if err := Undo(linux.UnplugLink{Link: link}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	reaches := func() bool { // nobody listens there, and the host says so
+		out, _ := exec.Command("nsenter", "--net", "--target", strconv.Itoa(pid), "--", "timeout", "1", "bash", "-c", "echo >/dev/tcp/10.1.0.1/9").CombinedOutput()
+		return strings.Contains(string(out), "refused")
+	}
+	if !reaches() {
+		t.Fatal("the container does not reach its gateway")
+	}
+	unplug()
+	if reaches() {
+		t.Error("a cable that was unplugged carries packets")
+	}
+	in.Ports = nil // those are published
+	again := container(t, n)
+	if err := perform(n, new(Kernel), bridge.Connect(in), again); err != nil {
+		t.Fatalf("started again while its last cable is there: %v", err)
+	}
+	unix.Kill(again, unix.SIGKILL)
+	unplug()
+	for deadline := time.Now().Add(3 * time.Second); strings.Contains(n.Run("ip", "-br", "link"), "ctr-"); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still there: %s", n.Run("ip", "-br", "link"))
+		}
 	}
 }
 

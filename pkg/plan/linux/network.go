@@ -222,6 +222,18 @@ func (c DeleteLink) Text() string { return "ip link delete " + quote(c.Link) }
 // Entry is the action in a journal.
 func (c DeleteLink) Entry() (action, operand string) { return c.Name(), c.Link }
 
+// UnplugLink takes the host's end of a cable down, whose other end goes with a network namespace that nobody is in any more: then the
+// kernel removes both. Until then nothing goes through. One that is gone is no error. It takes the place of DeleteLink when a
+// container has ended.
+type UnplugLink struct{ Link string }
+
+func (UnplugLink) Name() string { return "unplug_link" }
+
+func (c UnplugLink) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, plan.String(c.Link)) }
+
+// Text is the action as a shell command.
+func (c UnplugLink) Text() string { return "ip link set " + quote(c.Link) + " down" }
+
 // NftSet asks for a set in a table of the packet filter. If there is none, the error is ENOENT.
 type NftSet struct{ Table, Set string }
 

@@ -116,6 +116,8 @@ func Zero(kind string) plan.Call {
 		return AddRoute{}
 	case "DeleteLink":
 		return DeleteLink{}
+	case "UnplugLink":
+		return UnplugLink{}
 	case "NftSet":
 		return NftSet{}
 	case "Nft":
