@@ -14,9 +14,7 @@ import (
 )
 
 func (p *Program) copyFilesCommand() *cobra.Command {
-	var req engine.CopyFilesRequest
-	var quiet bool
-	cmd := &cobra.Command{
+	return p.copyCommand(inContainer, &cobra.Command{
 		Use:     "cp [FLAGS] [CONTAINER:]SOURCE [CONTAINER:]TARGET",
 		Short:   "Copy files between containers and the host",
 		GroupID: groupRun,
@@ -29,23 +27,46 @@ func (p *Program) copyFilesCommand() *cobra.Command {
 		Example: "  containr cp web:/etc/nginx/nginx.conf .\n" +
 			"  containr cp site/. web:/srv/www\n" +
 			"  containr cp web:/var/log - | tar t",
-		Args:                  exactArgs(2),
-		DisableFlagsInUseLine: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := p.readPlaces(cmd.Context(), &req, args); err != nil {
-				return err
-			}
-			e, err := p.engine()
-			if err != nil {
-				return err
-			}
-			n, err := e.CopyFiles(cmd.Context(), req)
-			if err != nil || quiet || req.To.Out != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(p.Err, "Successfully copied %s to %s\n", present.Size(n), args[1])
+	})
+}
+
+func (p *Program) volumeCopyFilesCommand() *cobra.Command {
+	return p.copyCommand(inVolume, &cobra.Command{
+		Use:   "cp [FLAGS] [VOLUME:]SOURCE [VOLUME:]TARGET",
+		Short: "Copy files between volumes and the host",
+		Long: "Copy a file or a directory between a volume and the host, or another volume. - in the place of a path of\n" +
+			"the host is a tar archive on standard input or output. Containers may run with the volume.\n\n" +
+			"Paths in a volume count from its top, and so do the links in it: none leads out. A directory is copied into\n" +
+			"a TARGET that is there, and to a TARGET that is not; SOURCE/. is what is in it. Copies in a volume belong to\n" +
+			"root, those on the host to you, unless --archive. A symbolic link is copied as one, unless --follow-link or\n" +
+			"a slash behind it. Devices are refused, sockets left out.\n\n" +
+			"In a volume each file appears when it is whole: one that is killed leaves every file as it was or as it was\n" +
+			"to be. A snapshot, VOLUME@NAME, can be copied from.",
+		Example: "  containr volume cp settings.json conf:/\n" +
+			"  containr volume cp data@monday:/reports/. reports\n" +
+			"  containr volume cp data:/ - | tar t",
+	})
+}
+
+// copyCommand is a command that copies between the host and what kind says.
+func (p *Program) copyCommand(kind copySide, cmd *cobra.Command) *cobra.Command {
+	var req engine.CopyFilesRequest
+	var quiet bool
+	cmd.Args, cmd.DisableFlagsInUseLine = exactArgs(2), true
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if err := p.readPlaces(cmd.Context(), &req, args, kind); err != nil {
 			return err
-		},
+		}
+		e, err := p.engine()
+		if err != nil {
+			return err
+		}
+		n, err := e.CopyFiles(cmd.Context(), req)
+		if err != nil || quiet || req.To.Out != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(p.Err, "Successfully copied %s to %s\n", present.Size(n), args[1])
+		return err
 	}
 	cmd.Flags().BoolVarP(&req.Archive, "archive", "a", false, "keep owners, set-user-ID bits and extended attributes")
 	cmd.Flags().BoolVarP(&req.Follow, "follow-link", "L", false, "copy what a symbolic link SOURCE leads to")
@@ -53,24 +74,36 @@ func (p *Program) copyFilesCommand() *cobra.Command {
 	return cmd
 }
 
+// copySide is what a name before a colon means in a copy.
+type copySide struct {
+	command, what string
+	place         func(name, path string) engine.FilePlace
+}
+
+var (
+	inContainer = copySide{"cp", "container", func(name, path string) engine.FilePlace { return engine.FilePlace{Container: name, Path: path} }}
+	inVolume    = copySide{"volume cp", "volume", func(name, path string) engine.FilePlace { return engine.FilePlace{Volume: name, Path: path} }}
+)
+
 // readPlaces reads the two sides of a copy.
-func (p *Program) readPlaces(ctx context.Context, req *engine.CopyFilesRequest, args []string) error {
-	from, err := readPlace(args[0])
+func (p *Program) readPlaces(ctx context.Context, req *engine.CopyFilesRequest, args []string, kind copySide) error {
+	from, err := kind.read(args[0])
 	if err != nil {
 		return err
 	}
-	to, err := readPlace(args[1])
+	to, err := kind.read(args[1])
 	if err != nil {
 		return err
 	}
 	req.From, req.To = from, to
+	isHost := func(p engine.FilePlace) bool { return p.Container == "" && p.Volume == "" }
 	switch {
-	case from.Container == "" && to.Container == "":
-		return &usageError{text: "cp: neither side is in a container", hint: "write CONTAINER:PATH for a path in one"}
+	case isHost(from) && isHost(to):
+		return &usageError{text: kind.command + ": neither side is in a " + kind.what, hint: "write " + strings.ToUpper(kind.what) + ":PATH for a path in one"}
 	case args[0] == "-" && tty.IsTerminal(p.In):
-		return &usageError{text: "cp: standard input is a terminal, not an archive", hint: "redirect it from a file"}
+		return &usageError{text: kind.command + ": standard input is a terminal, not an archive", hint: "redirect it from a file"}
 	case args[1] == "-" && tty.IsTerminal(p.Out):
-		return &usageError{text: "cp: standard output is a terminal, which cannot show an archive", hint: "redirect it"}
+		return &usageError{text: kind.command + ": standard output is a terminal, which cannot show an archive", hint: "redirect it"}
 	case args[0] == "-":
 		req.From = engine.FilePlace{In: p.input(ctx)}
 	case args[1] == "-":
@@ -79,15 +112,15 @@ func (p *Program) readPlaces(ctx context.Context, req *engine.CopyFilesRequest, 
 	return nil
 }
 
-// readPlace reads one side: CONTAINER:PATH, or a path of the host, which may hold colons if it begins with
+// read reads one side: NAME:PATH, or a path of the host, which may hold colons if it begins with
 // / or a dot.
-func readPlace(arg string) (engine.FilePlace, error) {
+func (k copySide) read(arg string) (engine.FilePlace, error) {
 	name, inside, ok := strings.Cut(arg, ":")
 	switch {
 	case arg == "", ok && inside == "":
-		return engine.FilePlace{}, usageErrorf("cp: %q: the path is missing", arg)
+		return engine.FilePlace{}, usageErrorf("%s: %q: the path is missing", k.command, arg)
 	case ok && name != "" && !strings.HasPrefix(arg, "/") && !strings.HasPrefix(arg, "."):
-		return engine.FilePlace{Container: name, Path: inside}, nil
+		return k.place(name, inside), nil
 	}
 	abs, err := filepath.Abs(arg)
 	if err != nil {

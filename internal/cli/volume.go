@@ -28,7 +28,7 @@ func (p *Program) volumeCommand() *cobra.Command {
 		RunE: groupOfCommands,
 	}
 	cmd.AddCommand(p.volumeCreateCommand(), p.volumeListCommand(), p.volumeInspectCommand(), p.volumeRemoveCommand(), p.volumePruneCommand(),
-		p.volumeCloneCommand(), p.volumeSnapshotCommand(), p.volumeRestoreCommand(), p.volumeExportCommand(), p.volumeImportCommand())
+		p.volumeCloneCommand(), p.volumeSnapshotCommand(), p.volumeRestoreCommand(), p.volumeCopyFilesCommand(), p.volumeExportCommand(), p.volumeImportCommand())
 	return cmd
 }
 

@@ -176,7 +176,7 @@ func (e *Engine) checkVolumes(ctx context.Context, repair bool) ([]Problem, erro
 		return all, err
 	}
 	for _, name := range left {
-		all = append(all, Problem{Where: "volumes/" + name, Text: "it is the rest of a volume that was being made or removed", Remedy: "remove it", Repaired: repair})
+		all = append(all, Problem{Where: "volumes/" + name, Text: "it is the rest of a volume that was being made, filled or removed", Remedy: "remove it", Repaired: repair})
 	}
 	orphans, err := e.orphanVolumes(store)
 	if err != nil {

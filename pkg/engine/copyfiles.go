@@ -20,14 +20,16 @@ import (
 
 // Copying is a tar stream from one tree to another: what is read on one side is written on the other as
 // it comes, and a user's own stream can take the place of either side. Both sides are resolved by
-// safepath. For a container that is its root; for the host, where the user's path is trusted, the
+// safepath. For a container that is its root, for a volume the top of it; for the host, where the user's path is trusted, the
 // directory that is copied to: nothing in the stream can lead out of it.
 
 // FilePlace is one side of a copy.
 type FilePlace struct {
-	// Container is its name or id; empty is the host.
+	// Container is its name or id; if it is empty, and Volume too, the place is on the host.
 	Container string
-	// Path is absolute, or, in a container, counts from the root. A slash at its end says that it is a
+	// Volume is the name of a volume or snapshot.
+	Volume string
+	// Path is absolute, or, in a container or volume, counts from the root. A slash at its end says that it is a
 	// directory; "/." that what is in it is meant.
 	Path string
 	// Stream, if not nil, is a tar archive in the place of a path of the host.
@@ -38,6 +40,9 @@ type FilePlace struct {
 // isStream says whether the place is the user's own archive.
 func (p FilePlace) isStream() bool { return p.In != nil || p.Out != nil }
 
+// isHost says whether the place is the host.
+func (p FilePlace) isHost() bool { return p.Container == "" && p.Volume == "" }
+
 // failed names the place as the user knows it in an error that has the path below an open directory.
 func (p FilePlace) failed(op string, err error) error {
 	var at *fs.PathError
@@ -45,8 +50,8 @@ func (p FilePlace) failed(op string, err error) error {
 		return err
 	}
 	name := p.Path
-	if p.Container != "" {
-		name = p.Container + ":" + name
+	if !p.isHost() {
+		name = p.Container + p.Volume + ":" + name
 	}
 	return &fs.PathError{Op: op, Path: name, Err: at.Err}
 }
@@ -74,7 +79,7 @@ func (e *Engine) CopyFiles(ctx context.Context, r CopyFilesRequest) (int64, erro
 	var source, target *side
 	var err error
 	if !r.From.isStream() {
-		if source, err = e.openSide(ctx, r.From); err != nil {
+		if source, err = e.openSide(ctx, r.From, false); err != nil {
 			return 0, err
 		}
 		defer source.close()
@@ -83,7 +88,7 @@ func (e *Engine) CopyFiles(ctx context.Context, r CopyFilesRequest) (int64, erro
 		if err := e.differ(ctx, r); err != nil {
 			return 0, err
 		}
-		if target, err = e.openSide(ctx, r.To); err != nil {
+		if target, err = e.openSide(ctx, r.To, true); err != nil {
 			return 0, err
 		}
 		defer target.close()
@@ -92,17 +97,27 @@ func (e *Engine) CopyFiles(ctx context.Context, r CopyFilesRequest) (int64, erro
 		}
 	}
 	n, err := copyBetween(ctx, r, source, target)
+	if err == nil && target != nil {
+		err = target.settle()
+	}
 	for _, s := range []*side{source, target} {
-		if err == nil && s != nil && s.done != nil {
+		switch {
+		case err != nil || s == nil || s.done == nil:
+		case s.volume != "":
+			e.tellVolume(events.Copy, s.volume)
+		default:
 			e.tell(events.Copy, s.record)
 		}
 	}
 	return n, err
 }
 
-// differ refuses to copy from a container to itself: a directory could be copied into itself, without
+// differ refuses to copy from a container or volume to itself: a directory could be copied into itself, without
 // end.
 func (e *Engine) differ(ctx context.Context, r CopyFilesRequest) error {
+	if r.From.Volume != "" && r.From.Volume == r.To.Volume {
+		return fmt.Errorf("volume %s: both sides are in this volume", r.To.Volume)
+	}
 	if r.From.Container == "" || r.To.Container == "" {
 		return nil
 	}
@@ -139,12 +154,15 @@ func copyBetween(ctx context.Context, r CopyFilesRequest, source, target *side) 
 	}
 	defer root.Close()
 	if what != nil {
+		if err := what.mustBeApart(root); err != nil {
+			return 0, r.To.failed("copy to", err)
+		}
 		reader, writer := io.Pipe()
 		go func() { writer.CloseWithError(what.pack(ctx, writer, name)) }()
 		defer reader.Close()
 		in = reader
 	}
-	u := &unpacking{root: root, archive: r.Archive, host: r.To.Container == "", uid: target.uid, gid: target.gid}
+	u := &unpacking{root: root, archive: r.Archive, host: r.To.isHost(), uid: target.uid, gid: target.gid, staging: target.staging}
 	if err = u.unpack(ctx, io.TeeReader(in, count)); err != nil {
 		err = fmt.Errorf("copy: %w", err)
 	}
@@ -161,9 +179,26 @@ type side struct {
 	*tree
 	uid, gid int
 	mapped   bool
+
+	// volume is its name, if it is one. What is copied to it appears whole: it is made in staging, beside what containers see.
+	volume  string
+	staging *safepath.Root
+	settles func() error
 }
 
-func (e *Engine) openSide(ctx context.Context, p FilePlace) (*side, error) {
+// settle makes what was copied last through a power failure, in a volume.
+func (s *side) settle() error {
+	if s.settles == nil {
+		return nil
+	}
+	return s.settles()
+}
+
+// openSide opens one side; writes says that it is copied to.
+func (e *Engine) openSide(ctx context.Context, p FilePlace, writes bool) (*side, error) {
+	if p.Volume != "" {
+		return e.openVolumeSide(ctx, p, writes)
+	}
 	if p.Container == "" {
 		root, err := safepath.OpenRoot("/")
 		return &side{tree: &tree{Root: root}, uid: os.Geteuid(), gid: os.Getegid()}, err
@@ -268,6 +303,39 @@ func (s *side) find(name string, follow bool) (*copied, error) {
 	c.parent, err = s.OpenFile(path.Dir(real), unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	return c, err
 }
+
+// mustBeApart refuses to copy a directory into itself, which had no end. It climbs from the directory that is copied to, as
+// far as there is one above.
+func (c *copied) mustBeApart(to *safepath.Root) error {
+	var from, at, last unix.Stat_t
+	if !c.isDir {
+		return nil
+	}
+	if err := unix.Fstat(int(c.parent.Fd()), &from); err != nil {
+		return &fs.PathError{Op: "stat", Path: c.name, Err: err}
+	}
+	for dir, err := to.OpenFile("", unix.O_PATH|unix.O_DIRECTORY, 0); err == nil; {
+		err = unix.Fstat(int(dir.Fd()), &at)
+		above, upErr := unix.Openat(int(dir.Fd()), "..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		dir.Close()
+		if upErr == nil {
+			dir = os.NewFile(uintptr(above), "..")
+		}
+		switch {
+		case err == nil && at.Dev == from.Dev && at.Ino == from.Ino:
+			err = &fs.PathError{Op: "copy to", Path: c.name, Err: errIntoItself}
+		case err != nil, upErr != nil, at.Dev == last.Dev && at.Ino == last.Ino: // the top is above itself
+		default:
+			last = at
+			continue
+		}
+		dir.Close()
+		return err
+	}
+	return nil
+}
+
+var errIntoItself = errors.New("it is in the directory that is copied: that had no end")
 
 // pack writes it to an archive, under the name.
 func (c *copied) pack(ctx context.Context, w io.Writer, name string) error {

@@ -28,6 +28,10 @@ type unpacking struct {
 	uid, gid int
 	// top gives the directory itself what the archive says of it; else it stays as it is.
 	top bool
+	// staging, if there is one, is a directory of the same file system that nobody else uses. What is no directory is made
+	// there, and moved to its place when it is whole: whoever looks, and whatever is killed, sees what was there before or
+	// all that is to be. What is at its place stays until then.
+	staging *safepath.Root
 
 	dirs []*tar.Header // that were made, whose metadata changes with what comes into them
 }
@@ -88,19 +92,67 @@ func (u *unpacking) entry(h *tar.Header, content io.Reader) error {
 		return err
 	}
 	isDir := h.Typeflag == tar.TypeDir
-	there, mounted, err := clear(d, base, isDir)
+	staged, err := u.isStaged(d)
 	if err != nil {
 		return err
 	}
-	switch h.Typeflag {
-	case tar.TypeDir:
-		if there {
-			return nil // as it is
-		}
+	there, mounted, err := clear(d, base, isDir, staged)
+	if err != nil {
+		return err
+	}
+	switch {
+	case isDir && there:
+		return nil // as it is
+	case isDir:
 		u.dirs = append(u.dirs, h)
 		return d.Mkdir(base, 0o700)
+	case !staged || mounted:
+		return u.file(d, base, h, content, mounted)
+	}
+	return u.stage(d, base, h, content)
+}
+
+// isStaged says whether what is made in a directory can be moved there: not if somebody has mounted another file system on it.
+func (u *unpacking) isStaged(d *safepath.Dir) (bool, error) {
+	if u.staging == nil {
+		return false, nil
+	}
+	at, err := u.staging.Dir("", nil)
+	if err != nil {
+		return false, err
+	}
+	here, err := at.Lstat("")
+	if err != nil {
+		return false, err
+	}
+	there, err := d.Lstat("")
+	return here.Dev == there.Dev, err
+}
+
+// stage makes what is no directory in the staging directory, and moves it to its place.
+func (u *unpacking) stage(d *safepath.Dir, base string, h *tar.Header, content io.Reader) error {
+	at, err := u.staging.Dir("", nil)
+	if err == nil {
+		err = u.file(at, stagedFile, h, content, false)
+	}
+	if err == nil {
+		err = at.Rename(stagedFile, d, base)
+	}
+	// It stays if it could not be moved, or is a further name of what was at its place already.
+	if at != nil {
+		err = errors.Join(err, ignore(at.Remove(stagedFile), fs.ErrNotExist))
+	}
+	return err
+}
+
+// stagedFile is what an entry is called while it is made.
+const stagedFile = "entry"
+
+// file makes what is no directory. there says that it is a file to be filled.
+func (u *unpacking) file(d *safepath.Dir, base string, h *tar.Header, content io.Reader, there bool) (err error) {
+	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse:
-		return u.fill(d, base, content, h, mounted)
+		return u.fill(d, base, content, h, there)
 	case tar.TypeSymlink:
 		err = d.Symlink(h.Linkname, base)
 	case tar.TypeLink:
@@ -108,7 +160,7 @@ func (u *unpacking) entry(h *tar.Header, content io.Reader) error {
 	case tar.TypeFifo:
 		err = d.Mknod(base, unix.S_IFIFO|0o600, 0)
 	default:
-		return &fs.PathError{Op: "make", Path: name, Err: errors.New("it is a device, or of an unknown kind; files, directories, links and fifos are copied")}
+		return &fs.PathError{Op: "make", Path: h.Name, Err: errors.New("it is a device, or of an unknown kind; files, directories, links and fifos are copied")}
 	}
 	if err != nil {
 		return err
@@ -124,8 +176,8 @@ func isOwner(id int) bool { return id >= 0 && int64(id) < math.MaxUint32 }
 func makeMissing(d *safepath.Dir, base string) (string, error) { return "", d.Mkdir(base, 0o755) }
 
 // clear makes room for an entry. there says that it is a directory and may stay, mounted that it
-// is a mount of a file: that can be filled, and not replaced.
-func clear(d *safepath.Dir, base string, isDir bool) (there, mounted bool, err error) {
+// is a mount of a file: that can be filled, and not replaced. What is to be replaced by a rename is left there.
+func clear(d *safepath.Dir, base string, isDir, replaced bool) (there, mounted bool, err error) {
 	st, err := d.Lstat(base)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, false, nil
@@ -144,6 +196,9 @@ func clear(d *safepath.Dir, base string, isDir bool) (there, mounted bool, err e
 	// Asked before: the mount of another namespace does not keep the file beneath from being removed, and goes with it.
 	if mounted, err = isMounted(d, base); err != nil {
 		return false, false, err
+	}
+	if !mounted && replaced {
+		return false, false, nil
 	}
 	if !mounted {
 		return false, false, d.Remove(base)

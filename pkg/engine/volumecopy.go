@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/image"
@@ -215,4 +217,35 @@ func looksLikeTar(r *bufio.Reader) error {
 		return errors.New("the archive is compressed by zstd: `zstd -dc` unpacks it")
 	}
 	return nil
+}
+
+// openVolumeSide opens a volume to be copied from or to. It is not removed, and its content not replaced, until the side is
+// closed. Containers may run with it: links in it lead to nothing outside, whatever they do meanwhile.
+func (e *Engine) openVolumeSide(ctx context.Context, p FilePlace, writes bool) (*side, error) {
+	store, err := e.volumes()
+	if err != nil {
+		return nil, err
+	}
+	if writes && strings.Contains(p.Volume, "@") {
+		return nil, fmt.Errorf("volume %s: a snapshot cannot be written: %w", p.Volume, unix.EROFS)
+	}
+	held, err := store.Hold(ctx, p.Volume)
+	if err != nil {
+		return nil, err
+	}
+	root, err := safepath.OpenRoot(store.Path(p.Volume))
+	if err != nil {
+		return nil, errors.Join(err, held.Release())
+	}
+	s := &side{tree: &tree{Root: root, done: held.Release}, uid: os.Geteuid(), gid: os.Getegid(), volume: p.Volume}
+	if !writes {
+		return s, nil
+	}
+	staging, drop, err := store.Stage(p.Volume)
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	s.staging, s.settles = staging, func() error { return store.Flush(p.Volume) }
+	s.done = func() error { return errors.Join(drop(), held.Release()) }
+	return s, nil
 }

@@ -7,8 +7,9 @@
 //	volumes/NAME/
 //	  volume.json  what it is
 //	  data/        what containers see
-//	  lock         held shared by who is about to mount it, exclusively by who replaces or removes data
-//	  fill-N/      what is to become data, or was; without a holder of the lock, what a crash has left
+//	  lock         held shared by who is about to mount it or copies files, exclusively by who replaces or removes data
+//	  fill-N/      what is to become data, or was, or a file that is to appear in it; without a holder of the lock, what a
+//	               crash has left
 //	volumes/NAME@SNAPSHOT/
 //	               the same, for a state of NAME that was kept
 //	volumes/.new-N/, .old-N/
@@ -210,7 +211,7 @@ func (s *Store) Create(ctx context.Context, v Volume, fill func(dir string) erro
 	if err := ValidateReference(v.Name); err != nil {
 		return v, err
 	}
-	_ = s.Sweep(ctx) // what cannot be taken away is in nobody's way; a check of the store tells
+	_ = s.sweep(ctx, s.unfinished) // what cannot be taken away is in nobody's way; a check of the store tells
 	if _, err := os.Lstat(s.path(v.Name)); err == nil {
 		return v, fmt.Errorf("volume %s: %w", v.Name, ErrExists)
 	}
@@ -395,6 +396,29 @@ func (s *Store) Replace(ctx context.Context, name string, check func() error, fi
 	return errors.Join(err, safepath.RemoveAll(staging)) // what was, if all went well
 }
 
+// Stage makes a directory beside what containers see of a volume, on the same file system, for files that are to appear in
+// it whole. The caller holds the volume until drop has removed the directory; what a crash leaves goes as other remains do.
+func (s *Store) Stage(name string) (root *safepath.Root, drop func() error, err error) {
+	dir := s.path(name, fillPrefix+RandomName()[:8])
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return nil, nil, fmt.Errorf("volume %s: %w", name, err)
+	}
+	root, err = safepath.OpenRoot(dir)
+	if err != nil {
+		return nil, nil, errors.Join(err, os.Remove(dir))
+	}
+	return root, func() error { return errors.Join(root.Close(), safepath.RemoveAll(dir)) }, nil
+}
+
+// Flush makes what is in a volume last through a power failure, unless it goes with its container.
+func (s *Store) Flush(name string) error {
+	v, err := s.read(name)
+	if err != nil || v.Owner != "" {
+		return err
+	}
+	return syncTree(s.Path(name))
+}
+
 // Copy makes dir, which is not there or empty, a copy of what a volume holds, with the owner and mode of its top.
 func (s *Store) Copy(name, dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -498,9 +522,11 @@ func (s *Store) Remove(ctx context.Context, name string, check func(Volume) erro
 	return v, safepath.RemoveAll(old)
 }
 
-// Sweep takes away what crashes have left of volumes that were being made or removed.
-func (s *Store) Sweep(ctx context.Context) error {
-	left, err := s.Leftovers(ctx)
+// Sweep takes away what crashes have left of volumes that were being made, filled or removed.
+func (s *Store) Sweep(ctx context.Context) error { return s.sweep(ctx, s.Leftovers) }
+
+func (s *Store) sweep(ctx context.Context, find func(context.Context) ([]string, error)) error {
+	left, err := find(ctx)
 	for _, name := range left {
 		err = errors.Join(err, safepath.RemoveAll(s.path(name)))
 	}
@@ -509,6 +535,34 @@ func (s *Store) Sweep(ctx context.Context) error {
 
 // Leftovers lists the directories that Sweep would remove.
 func (s *Store) Leftovers(ctx context.Context) ([]string, error) {
+	left, err := s.unfinished(ctx)
+	half, halfErr := s.halfFilled()
+	return append(left, half...), errors.Join(err, halfErr)
+}
+
+// halfFilled lists what was to become content of volumes, where nobody is at work on it.
+func (s *Store) halfFilled() ([]string, error) {
+	list, err := filepath.Glob(s.path("[a-zA-Z0-9]*", fillPrefix+"*"))
+	var left []string
+	for _, path := range list {
+		lock, lockErr := durable.TryAcquireExisting(filepath.Join(filepath.Dir(path), lockFile), durable.Exclusive)
+		switch {
+		case errors.Is(lockErr, durable.ErrLocked), errors.Is(lockErr, fs.ErrNotExist):
+			continue
+		case lockErr != nil:
+			err = errors.Join(err, lockErr)
+			continue
+		}
+		lock.Release()
+		if rel, relErr := filepath.Rel(s.dir, path); relErr == nil {
+			left = append(left, rel)
+		}
+	}
+	return left, err
+}
+
+// unfinished lists the volumes that were being made or removed, where nobody is at work on them.
+func (s *Store) unfinished(ctx context.Context) ([]string, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
 		return nil, fmt.Errorf("volume store: %w", err)

@@ -1,12 +1,14 @@
 package cli_test
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -25,14 +27,23 @@ func TestKilledCommandsLeaveVolumesWhole(t *testing.T) {
 	archive := filepath.Join(dir, "full.tar")
 	const many = 40 // files of the volume full
 	for _, args := range [][]string{
-		{"run", "--name", "owner", "-v", "full:/full", "base", "sh", "-c", "for i in $(seq 40); do echo $i > /full/$i; done"},
+		{"run", "--name", "owner", "-v", "full:/full", "-v", "copied:/copied", "base", "sh", "-c", "for i in $(seq 40); do echo $i > /full/$i; done"},
 		{"volume", "snapshot", "full", "keep"}, {"volume", "export", "-o", archive, "full"},
 	} {
 		if out, err := k.run(args...); err != nil {
 			t.Fatalf("%q: %v\n%s", args, err, out)
 		}
 	}
+	for _, letter := range letters {
+		for i := range many {
+			path := filepath.Join(dir, letter, strconv.Itoa(i))
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, bytes.Repeat([]byte(letter), copiedSize), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	k.commands = [][]string{
+		{"volume", "cp", filepath.Join(dir, "a") + "/.", "copied:/"}, {"volume", "cp", filepath.Join(dir, "b") + "/.", "copied:/"},
 		{"run", "--rm", "-v", "conf:/etc", "-v", "/scratch", "base", "true"}, {"run", "--rm", "-v", "conf:/etc", "--user", "1:1", "base", "true"},
 		{"volume", "rm", "conf", "clone", "import"},
 		{"volume", "clone", "full", "clone"}, {"volume", "import", "import", archive}, {"volume", "restore", "full@keep"},
@@ -69,6 +80,9 @@ func TestKilledCommandsLeaveVolumesWhole(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(k.root, "volumes", "full", "data", "1")); err != nil {
 			t.Fatalf("round %d, after %q: %v", rounds, lines, err)
 		}
+		if left, _ := filepath.Glob(filepath.Join(k.root, "volumes", "*", "fill-*")); len(left) > 0 {
+			t.Fatalf("round %d, after %q: prune leaves %q", rounds, lines, left)
+		}
 	}
 	t.Logf("%d rounds, %d commands killed", rounds, killed)
 	if killed < rounds/4 {
@@ -89,6 +103,22 @@ func TestKilledCommandsLeaveVolumesWhole(t *testing.T) {
 	}
 }
 
+// letters are what the files are full of that are copied into the volume copied, each of copiedSize bytes.
+var letters = []string{"a", "b"}
+
+const copiedSize = 300 << 10
+
+// filesAreWhole looks at files that are copied over each other: each is one of both.
+func (k *killer) filesAreWhole(after []string, dir string, entries []os.DirEntry) {
+	k.t.Helper()
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil || len(data) != copiedSize || bytes.Count(data, data[:1]) != copiedSize {
+			k.t.Fatalf("after %q: %s has %d bytes, %v", after, e.Name(), len(data), err)
+		}
+	}
+}
+
 // volumesAreWhole looks at all volumes that there are.
 func (k *killer) volumesAreWhole(after []string, many int) {
 	k.t.Helper()
@@ -103,6 +133,10 @@ func (k *killer) volumesAreWhole(after []string, many int) {
 			continue
 		}
 		want := many
+		if name == "copied" {
+			k.filesAreWhole(after, dir, entries)
+			continue
+		}
 		switch {
 		case name == "conf":
 			want = 4

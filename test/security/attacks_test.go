@@ -91,6 +91,8 @@ var attacks = []attack{
 		map[string][]string{"pkg/monitor": {"TestOutputOfAnotherDoesNotHoldTheEndUp"}}},
 	{"CVE-2019-14271, CVE-2026-41568, CVE-2026-42306", "A copy into a container or out of it stays in its directory, and gives owner and set-user-ID bits to the file that it made, not to one that was put in its place.",
 		map[string][]string{"pkg/engine": {"TestAnArchiveStaysInItsDirectory", "TestACopyDressesWhatItMade"}}},
+	{"links in volumes that files are copied to and from", "A copy into a volume or out of it stays in the volume, also while a program in a container swaps directories for links that lead out.",
+		map[string][]string{"test/cli": {"TestCopiesOfVolumesNeverLeaveThem"}, "pkg/engine": {"TestAnArchiveStaysInItsDirectory"}}},
 	{"defaults of another user", "A file of defaults that everybody may write, or that belongs to another user but root, is refused, and so is a file of mirrors that nobody named: root may have another's home in its environment.",
 		map[string][]string{"internal/config": {"TestAnotherUsersFileIsRefused", "TestReadFile"}, "pkg/registry/hosts": {"TestAnotherUsersMirrorsAreRefused"}}},
 	{"state of another user, such as a directory in /tmp that he made first", "A state root that another user owns or everybody may write is refused before anything in it is read or made.",
