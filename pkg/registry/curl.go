@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containr/containr/internal/shellword"
 	"github.com/containr/containr/pkg/image"
 )
 
@@ -75,7 +76,7 @@ func (c *Curl) command(e Exchange, u *url.URL) string {
 	}
 	for _, key := range []string{"Accept", "Range"} {
 		if values := e.Header.Values(key); len(values) > 0 {
-			words = append(words, "-H "+quote(key+": "+strings.Join(values, ", ")))
+			words = append(words, "-H "+shellword.Quote(key+": "+strings.Join(values, ", ")))
 		}
 	}
 	for _, key := range sortedKeys(e.Form) {
@@ -85,13 +86,13 @@ func (c *Curl) command(e Exchange, u *url.URL) string {
 		case "password":
 			words = append(words, `--data-urlencode "password=$PASSWORD"`)
 		default:
-			words = append(words, "--data-urlencode "+quote(key+"="+e.Form.Get(key)))
+			words = append(words, "--data-urlencode "+shellword.Quote(key+"="+e.Form.Get(key)))
 		}
 	}
 	if !e.Token {
 		words = append(words, "-o "+file(u))
 	}
-	return strings.Join(append(words, quote(e.URL)), " ")
+	return strings.Join(append(words, shellword.Quote(e.URL)), " ")
 }
 
 func sortedKeys(form url.Values) []string {
@@ -118,13 +119,5 @@ func file(u *url.URL) string {
 	if d, err := image.ParseDigest(name); err == nil {
 		return d.Encoded()
 	}
-	return quote(name + ".json")
-}
-
-// quote makes a word for a shell.
-func quote(s string) string {
-	if s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-/:@") == "" {
-		return s
-	}
-	return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'"
+	return shellword.Quote(name + ".json")
 }

@@ -48,9 +48,9 @@ func TestClassesOfService(t *testing.T) {
 	}{
 		"own": {specs.LinuxIntelRdt{}, mounted, []string{"mkdir /r/id undo rmdir /r/id", "echo $pid > /r/id/tasks"}},
 		"own with schemata": {specs.LinuxIntelRdt{MemBwSchema: "MB:0=20", L3CacheSchema: "L3:0=f", Schemata: []string{"L2:0=1"}}, mounted,
-			[]string{"mkdir /r/id undo rmdir /r/id", `echo "L3:0=f\nMB:0=20\nL2:0=1\n" > /r/id/schemata`, "echo $pid > /r/id/tasks"}},
+			[]string{"mkdir /r/id undo rmdir /r/id", `echo $'L3:0=f\nMB:0=20\nL2:0=1\n' > /r/id/schemata`, "echo $pid > /r/id/tasks"}},
 		"named, new": {specs.LinuxIntelRdt{ClosID: "gold", L3CacheSchema: "L3:0=f"}, mounted,
-			[]string{"mkdir /r/gold", `echo "L3:0=f\n" > /r/gold/schemata`, "echo $pid > /r/gold/tasks"}},
+			[]string{"mkdir /r/gold", `echo $'L3:0=f\n' > /r/gold/schemata`, "echo $pid > /r/gold/tasks"}},
 		"named, there":            {specs.LinuxIntelRdt{ClosID: "gold"}, there, []string{"echo $pid > /r/gold/tasks"}},
 		"named, there, and right": {specs.LinuxIntelRdt{ClosID: "gold", L3CacheSchema: "L3:1=1F;0=7f0", MemBwSchema: "MB:0=20"}, there, []string{"echo $pid > /r/gold/tasks"}},
 		"default": {specs.LinuxIntelRdt{ClosID: "/", EnableMonitoring: true}, there,

@@ -12,6 +12,7 @@ import (
 
 	"github.com/containernetworking/cni/libcni"
 
+	"github.com/containr/containr/internal/shellword"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -178,11 +179,11 @@ func (a Attachment) commands(verb string) string {
 			config["runtimeConfig"] = told
 		}
 		text, _ := json.Marshal(config) // it was JSON
-		in := quote(string(text))
+		in := shellword.Quote(string(text))
 		if verb == "DEL" || i > 0 {
 			in = strings.TrimSuffix(in, "}'") + `,"prevResult":'"$result"'}'`
 		}
-		call := "printf %s " + in + " | " + a.environment(verb) + " " + word(p.Network.Type)
+		call := "printf %s " + in + " | " + a.environment(verb) + " " + shellword.Quote(p.Network.Type)
 		if verb == "ADD" {
 			call = "result=$(" + call + ")"
 		}
@@ -204,21 +205,7 @@ func (a Attachment) environment(verb string) string {
 	for _, p := range a.Args {
 		args = append(args, p[0]+"="+p[1])
 	}
-	path := word(strings.Join(a.Bin, ":"))
-	return "PATH=" + path + ":$PATH CNI_COMMAND=" + verb + " CNI_CONTAINERID=" + word(a.Container) + " CNI_NETNS=" + word(a.Netns) +
-		" CNI_IFNAME=" + word(a.Interface) + " CNI_ARGS=" + quote(strings.Join(args, ";")) + " CNI_PATH=" + path
+	path := shellword.Quote(strings.Join(a.Bin, ":"))
+	return "PATH=" + path + ":$PATH CNI_COMMAND=" + verb + " CNI_CONTAINERID=" + shellword.Quote(a.Container) + " CNI_NETNS=" + shellword.Quote(a.Netns) +
+		" CNI_IFNAME=" + shellword.Quote(a.Interface) + " CNI_ARGS=" + shellword.Quote(strings.Join(args, ";")) + " CNI_PATH=" + path
 }
-
-// word quotes text for a shell if it is not a plain word.
-func word(s string) string {
-	plain := func(r rune) bool {
-		return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("/._:@+-", r)
-	}
-	if s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !plain(r) }) {
-		return s
-	}
-	return quote(s)
-}
-
-// quote puts text between single quotes, between which a shell leaves everything as it is.
-func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }

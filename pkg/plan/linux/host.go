@@ -3,6 +3,7 @@ package linux
 import (
 	"strconv"
 
+	"github.com/containr/containr/internal/shellword"
 	"github.com/containr/containr/pkg/plan"
 )
 
@@ -24,7 +25,7 @@ func (c MakeDir) AppendArgs(dst []plan.Arg) []plan.Arg {
 }
 
 // Text is the action as a shell command.
-func (c MakeDir) Text() string { return "mkdir " + c.Path }
+func (c MakeDir) Text() string { return "mkdir " + quote(c.Path) }
 
 // RemoveDir removes an empty directory on the host; one that is gone already is
 // no error. A cgroup whose last process has just died is tried again for a
@@ -38,7 +39,7 @@ func (c RemoveDir) AppendArgs(dst []plan.Arg) []plan.Arg {
 }
 
 // Text is the action as a shell command.
-func (c RemoveDir) Text() string { return "rmdir " + c.Path }
+func (c RemoveDir) Text() string { return "rmdir " + quote(c.Path) }
 
 // WriteFile writes Data to an existing file on the host in one write(2), as
 // control files of cgroup and proc want it.
@@ -54,7 +55,7 @@ func (c WriteFile) AppendArgs(dst []plan.Arg) []plan.Arg {
 }
 
 // Text is the action as a shell command.
-func (c WriteFile) Text() string { return "echo " + quote(c.Data) + " > " + c.Path }
+func (c WriteFile) Text() string { return "echo " + quote(c.Data) + " > " + quote(c.Path) }
 
 // ChangeOwner gives a host file, not what a link leads to, to another user; its group
 // stays.
@@ -71,7 +72,7 @@ func (c ChangeOwner) AppendArgs(dst []plan.Arg) []plan.Arg {
 
 // Text is the action as a shell command.
 func (c ChangeOwner) Text() string {
-	return "chown -h " + strconv.FormatUint(uint64(c.UID), 10) + " " + c.Path
+	return "chown -h " + strconv.FormatUint(uint64(c.UID), 10) + " " + quote(c.Path)
 }
 
 // CopyFile writes to a host file what another holds, unless the file holds
@@ -86,7 +87,7 @@ func (c CopyFile) AppendArgs(dst []plan.Arg) []plan.Arg {
 }
 
 // Text is the action as a shell command.
-func (c CopyFile) Text() string { return "cat " + c.From + " > " + c.To }
+func (c CopyFile) Text() string { return "cat " + quote(c.From) + " > " + quote(c.To) }
 
 // Attach writes the number of the process in PID to a host file, cgroup.procs.
 type Attach struct {
@@ -101,7 +102,7 @@ func (c Attach) AppendArgs(dst []plan.Arg) []plan.Arg {
 }
 
 // Text is the action as a shell command.
-func (c Attach) Text() string { return "echo $" + string(c.PID) + " > " + c.Path }
+func (c Attach) Text() string { return "echo $" + string(c.PID) + " > " + quote(c.Path) }
 
 // WriteProc writes Data to the file called File of the process in PID below
 // /proc: uid_map, gid_map, setgroups, timens_offsets.
@@ -237,12 +238,5 @@ func (c DeviceFilter) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return dst
 }
 
-// quote puts text that is not a plain word between quotes.
-func quote(s string) string {
-	for _, r := range s {
-		if r <= ' ' || r > '~' || r == '"' || r == '\\' || r == '\'' || r == '$' || r == '*' {
-			return strconv.Quote(s)
-		}
-	}
-	return s
-}
+// quote writes text as one word of a shell.
+func quote(s string) string { return shellword.Quote(s) }

@@ -35,7 +35,15 @@ func (c StartNetwork) Text() string {
 	var b strings.Builder
 	b.WriteString("flock " + quote(c.Lock) + " " + quote(c.Program))
 	for _, a := range c.Args {
-		b.WriteString(" " + strings.ReplaceAll(quote(a), PIDWord, "$"+string(c.PID)))
+		b.WriteByte(' ')
+		for i, part := range strings.Split(a, PIDWord) {
+			if i > 0 {
+				b.WriteString("$" + string(c.PID))
+			}
+			if part != "" || a == "" {
+				b.WriteString(quote(part))
+			}
+		}
 	}
 	if c.Tap != "" {
 		b.WriteString(" 6<>&$" + string(c.Tap))

@@ -93,22 +93,10 @@ func callManager(user bool, method, signature, operands, extra string, propertie
 	for _, p := range properties {
 		words, _ := SplitProperty(p) // what cannot be split is not printed; a planner made it with Property
 		for _, w := range words {
-			b.WriteString(" " + shellWord(w))
+			b.WriteString(" " + quote(w))
 		}
 	}
 	return b.String()
-}
-
-// shellWord puts a word between single quotes unless it is plain.
-func shellWord(w string) string {
-	plain := w != ""
-	for _, r := range w {
-		plain = plain && (r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-./:,@%+=", r))
-	}
-	if plain {
-		return w
-	}
-	return "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
 }
 
 // Property joins a property's words.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/containr/containr/internal/shellword"
 )
 
 // complete checks that the plan was the plan of a container.
@@ -137,7 +139,7 @@ func (w *writer) helperPart() []string {
 	}
 	body := w.helper.lines
 	if w.birth.cgroup != "" {
-		body = append([]string{"", "# its first steps are in its control group", `echo "$pid" > ` + Quote(w.birth.cgroup+"/cgroup.procs")}, body...)
+		body = append([]string{"", "# its first steps are in its control group", `echo "$pid" > ` + shellword.Quote(w.birth.cgroup+"/cgroup.procs")}, body...)
 	}
 	out = append(out, indent(body)...)
 	out = append(out, "", "    echo go >&4", "    read -r go <&3")

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containr/containr/internal/shellword"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -27,7 +28,7 @@ func (w *writer) command(i int) ([]command, error) {
 	case linux.Unshare:
 		return nil, w.unshare(s, c)
 	case linux.Faccessat:
-		return run("[ -e %s ]", Quote(c.Path)), nil
+		return run("[ -e %s ]", shellword.Quote(c.Path)), nil
 	case linux.Umask:
 		return run("umask %04o", c.Mask), nil
 	case linux.Sethostname:
@@ -94,10 +95,10 @@ const (
 // in a user namespace is the helper only.
 func (w *writer) hostname(s *plan.Step, file, name string) []command {
 	if w.userNS {
-		w.helper.add(s, `nsenter --uts="/proc/$pid/ns/uts" -- sh -c 'printf %s "$1" > /proc/sys/kernel/`+file+`' sh `+Quote(name))
+		w.helper.add(s, `nsenter --uts="/proc/$pid/ns/uts" -- sh -c 'printf %s "$1" > /proc/sys/kernel/`+file+`' sh `+shellword.Quote(name))
 		return nil
 	}
-	return run("printf %%s %s > /proc/sys/kernel/%s", Quote(name), file)
+	return run("printf %%s %s > /proc/sys/kernel/%s", shellword.Quote(name), file)
 }
 
 // linkUp needs a sysfs of the new network, which a mount namespace of its own lets go
@@ -132,7 +133,7 @@ func (w *writer) fileCommand(i int) ([]command, error) {
 		return w.mknod(s, c)
 	case linux.Symlinkat:
 		at, err := w.at(c.Dir, c.Path)
-		return run("ln -s -- %s %s", Quote(c.Target), at), err
+		return run("ln -s -- %s %s", shellword.Quote(c.Target), at), err
 	case linux.Fchownat:
 		at, err := w.at(c.Dir, c.Path)
 		return run("chown -h -- %s %s", owner(c.UID, c.GID), at), err
@@ -146,7 +147,7 @@ func (w *writer) fileCommand(i int) ([]command, error) {
 		if w.pivoted {
 			return run(`cd "$root"`), nil
 		}
-		return run("cd %s", Quote(c.Path)), nil
+		return run("cd %s", shellword.Quote(c.Path)), nil
 	case linux.Write:
 		return w.write(s, c)
 	}
@@ -201,7 +202,7 @@ func (w *writer) openat(s *plan.Step, c linux.Openat) error {
 	}
 	if s.Result == "root" {
 		w.setRoot(path{rest: c.Path})
-		w.inside.add(s, "root="+Quote(c.Path))
+		w.inside.add(s, "root="+shellword.Quote(c.Path))
 		return nil
 	}
 	w.regs[s.Result] = value{place: path{rest: c.Path}}
@@ -241,16 +242,16 @@ func (w *writer) write(s *plan.Step, c linux.Write) ([]command, error) {
 	if v.file == clockOffsets {
 		return nil, w.offsets(s, c.Data)
 	}
-	return run("%s", echo(c.Data, Quote(v.file))), nil
+	return run("%s", echo(c.Data, shellword.Quote(v.file))), nil
 }
 
 // echo writes data to a file, in one write(2).
 func echo(data, file string) string {
 	text := strings.TrimSuffix(data, "\n")
-	if plain(strings.ReplaceAll(text, " ", "_")) && (text[0] != '-' || strings.Trim(text, "-0123456789") == "") {
-		return "echo " + Quote(text) + " > " + file
+	if shellword.Plain(strings.ReplaceAll(text, " ", "_")) && (text[0] != '-' || strings.Trim(text, "-0123456789") == "") {
+		return "echo " + shellword.Quote(text) + " > " + file
 	}
-	return "printf %s " + Quote(data) + " > " + file
+	return "printf %s " + shellword.Quote(data) + " > " + file
 }
 
 // The types of mknod(2).
@@ -309,7 +310,7 @@ func (w *writer) lookup(i, end int, c linux.Openat2) error {
 		}
 	}
 	w.rememberAll(&w.inside, i, end)
-	find := fmt.Sprintf("inside %s %s", how, Quote(strings.TrimPrefix(c.Path, "/")))
+	find := fmt.Sprintf("inside %s %s", how, shellword.Quote(strings.TrimPrefix(c.Path, "/")))
 	if c.Resolve&linux.ResolveNoSymlinks != 0 {
 		word = " nolinks"
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containr/containr/internal/shellword"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -90,7 +91,7 @@ func (w *writer) join(s *plan.Step, c linux.Setns) error {
 			return errors.New("a script would lose its tools or its rights by joining it")
 		}
 		w.host.remember(s.Why)
-		w.birth.nsenter = append(w.birth.nsenter, n.option+"="+Quote(v.file))
+		w.birth.nsenter = append(w.birth.nsenter, n.option+"="+shellword.Quote(v.file))
 		return nil
 	}
 	return errors.New("several namespaces at once")
@@ -186,24 +187,24 @@ func (w *writer) hostCommand(s *plan.Step) (string, error) {
 	switch c := s.Call.(type) {
 	case linux.MakeDir:
 		if tolerates(s, plan.EEXIST) {
-			return fmt.Sprintf("[ -d %s ] || mkdir -- %s", Quote(c.Path), Quote(c.Path)), nil
+			return fmt.Sprintf("[ -d %s ] || mkdir -- %s", shellword.Quote(c.Path), shellword.Quote(c.Path)), nil
 		}
-		return "mkdir -- " + Quote(c.Path), nil
+		return "mkdir -- " + shellword.Quote(c.Path), nil
 	case linux.WriteFile:
-		return redirected(s, echo(c.Data, Quote(c.Path))), nil
+		return redirected(s, echo(c.Data, shellword.Quote(c.Path))), nil
 	case linux.ChangeOwner:
-		return "chown -h -- " + strconv.FormatUint(uint64(c.UID), 10) + " " + Quote(c.Path), nil
+		return "chown -h -- " + strconv.FormatUint(uint64(c.UID), 10) + " " + shellword.Quote(c.Path), nil
 	case linux.CopyFile:
-		return fmt.Sprintf("grep -q '[^[:space:]]' %s || cat %s > %s", Quote(c.To), Quote(c.From), Quote(c.To)), nil
+		return fmt.Sprintf("grep -q '[^[:space:]]' %s || cat %s > %s", shellword.Quote(c.To), shellword.Quote(c.From), shellword.Quote(c.To)), nil
 	case linux.Attach:
-		return redirected(s, `echo "$pid" > `+Quote(c.Path)), nil
+		return redirected(s, `echo "$pid" > `+shellword.Quote(c.Path)), nil
 	case linux.WriteProc:
 		if c.File == "" || strings.ContainsAny(c.File, "/\"$`\\") {
 			return "", fmt.Errorf("a file %q of a process", c.File)
 		}
-		return redirected(s, "printf %s "+Quote(c.Data)+` > "/proc/$pid/`+c.File+`"`), nil
+		return redirected(s, "printf %s "+shellword.Quote(c.Data)+` > "/proc/$pid/`+c.File+`"`), nil
 	case linux.MapIDs:
-		text := Quote(c.Program) + ` "$pid"`
+		text := shellword.Quote(c.Program) + ` "$pid"`
 		for _, n := range c.Map {
 			text += " " + strconv.FormatUint(uint64(n), 10)
 		}
@@ -245,9 +246,9 @@ func beyond(c plan.Call) error {
 // before it does.
 func isActive(c linux.StartUnit) string {
 	if c.User {
-		return "systemctl --user --quiet is-active " + Quote(c.Unit)
+		return "systemctl --user --quiet is-active " + shellword.Quote(c.Unit)
 	}
-	return "systemctl --quiet is-active " + Quote(c.Unit)
+	return "systemctl --quiet is-active " + shellword.Quote(c.Unit)
 }
 
 // redirected puts a command with a redirection into braces where its error is
@@ -266,9 +267,9 @@ func (w *writer) later(s *plan.Step) error {
 	switch c := s.Undo.(type) {
 	case linux.RemoveDir:
 		w.uses["remove"] = true
-		w.host.add(s, "undo+=("+Quote("remove "+Quote(c.Path))+")")
+		w.host.add(s, "undo+=("+shellword.Quote("remove "+shellword.Quote(c.Path))+")")
 	case linux.StopUnit:
-		w.host.add(s, "undo+=("+Quote("{ "+c.Text()+" || :; } 2>/dev/null")+")")
+		w.host.add(s, "undo+=("+shellword.Quote("{ "+c.Text()+" || :; } 2>/dev/null")+")")
 	default:
 		return fmt.Errorf("there is no command to undo it (%s)", s.Undo.Name())
 	}

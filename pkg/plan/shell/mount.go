@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/containr/containr/internal/shellword"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -244,9 +245,9 @@ func newMount(kind, source string, options []string, at path) []command {
 	}
 	o := ""
 	if len(options) > 0 {
-		o = " -o " + Quote(strings.Join(options, ","))
+		o = " -o " + shellword.Quote(strings.Join(options, ","))
 	}
-	return run("mount -t %s%s -- %s %s", Quote(kind), o, Quote(source), at)
+	return run("mount -t %s%s -- %s %s", shellword.Quote(kind), o, shellword.Quote(source), at)
 }
 
 func (w *writer) bindTo(b *bind, to path) []command {
@@ -270,7 +271,7 @@ func (w *writer) mount(s *plan.Step, c linux.Mount) ([]command, error) {
 	case c.Flags&linux.MsRemount != 0 && c.Flags&linux.MsBind != 0:
 		return run("mount -o %s -- %s", strings.Join(append([]string{"remount", "bind"}, options...), ","), target), nil
 	case c.Flags&linux.MsBind != 0:
-		return run("mount --%sbind -- %s %s", recursively(c.Flags&linux.MsRec != 0), Quote(c.Source), target), nil
+		return run("mount --%sbind -- %s %s", recursively(c.Flags&linux.MsRec != 0), shellword.Quote(c.Source), target), nil
 	case propagation(c.Flags) != "":
 		return run("mount --make-%s%s -- %s", recursively(c.Flags&linux.MsRec != 0), propagation(c.Flags), target), nil
 	case c.Type == "":

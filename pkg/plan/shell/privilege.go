@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containr/containr/internal/shellword"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -238,6 +239,6 @@ func (f *final) commands() []string {
 	if f.signals {
 		env += " --default-signal"
 	}
-	parts = append(parts, strings.TrimSpace(env+" "+words(f.env...)), `bash -p -c "$last" `+words(f.args...))
+	parts = append(parts, strings.TrimSpace(env+" "+shellword.Join(f.env...)), `bash -p -c "$last" `+shellword.Join(f.args...))
 	return []string{"exec " + strings.Join(parts, " \\\n    ")}
 }

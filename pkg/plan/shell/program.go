@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containr/containr/internal/shellword"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -16,7 +17,7 @@ func (w *writer) search(i, end int, c linux.Faccessat) error {
 		w.explain(s, "the last shell looks for the program")
 		return nil
 	}
-	condition := "[ -x " + Quote(c.Path) + " ]"
+	condition := "[ -x " + shellword.Quote(c.Path) + " ]"
 	if end > i+1 {
 		e, ok := w.steps[i+1].Call.(linux.Execve)
 		if !ok {
@@ -40,7 +41,7 @@ func (w *writer) search(i, end int, c linux.Faccessat) error {
 		return err
 	}
 	w.rememberAll(&w.last, i, i+2)
-	w.last.add(s, condition+" || { echo "+Quote(c.Path+": not found, or not executable")+" >&2; exit 127; }", execute(e))
+	w.last.add(s, condition+" || { echo "+shellword.Quote(c.Path+": not found, or not executable")+" >&2; exit 127; }", execute(e))
 	return nil
 }
 
@@ -55,7 +56,7 @@ func (w *writer) next(i int) (linux.Execve, bool) {
 	return e, ok
 }
 
-func execute(e linux.Execve) string { return `exec -a "$0" ` + Quote(e.Path) + ` "$@"` }
+func execute(e linux.Execve) string { return `exec -a "$0" ` + shellword.Quote(e.Path) + ` "$@"` }
 
 // Variables that bash keeps for itself, and those that it takes from its environment
 // but will not have set.
@@ -108,7 +109,7 @@ func (f *final) prepare() []string {
 		out = append(out, "declare -a SHLVL")
 	}
 	for _, v := range f.exports {
-		out = append(out, "export -- "+Quote(v)+" 2>/dev/null")
+		out = append(out, "export -- "+shellword.Quote(v)+" 2>/dev/null")
 	}
 	if len(f.lost) > 0 {
 		out = append(out, "# not set, as bash keeps it for itself: "+remark(strings.Join(f.lost, " ")))

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containr/containr/internal/shellword"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -116,11 +117,11 @@ func (p path) join(rel string) path {
 func (p path) String() string {
 	switch {
 	case p.variable == "":
-		return Quote(p.rest)
+		return shellword.Quote(p.rest)
 	case p.rest == "":
 		return `"$` + p.variable + `"`
 	}
-	return `"$` + p.variable + `"` + Quote(p.rest)
+	return `"$` + p.variable + `"` + shellword.Quote(p.rest)
 }
 
 // reserved are the variables of the script that no register may take over.

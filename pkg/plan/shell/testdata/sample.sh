@@ -45,7 +45,7 @@ helper() {
     ### root file system
 
     # the new root
-    nsenter --mount="/proc/$pid/ns/mnt" -- sh -c 'cd "$1" && exec pivot_root . .' sh $'/it\'s a root'
+    nsenter --mount="/proc/$pid/ns/mnt" -- sh -c 'cd "$1" && exec pivot_root . .' sh '/it'\''s a root'
 
     # the old one goes
     nsenter --mount="/proc/$pid/ns/mnt" -- umount --lazy /
@@ -108,8 +108,8 @@ mount --make-rslave -- /
 
 # the root file system
 # a place for it
-mount --rbind -- $'/it\'s a root' $'/it\'s a root'
-root=$'/it\'s a root'
+mount --rbind -- '/it'\''s a root' '/it'\''s a root'
+root='/it'\''s a root'
 
 # a new tmpfs
 # where /dev is
@@ -168,7 +168,7 @@ LAST
 # the user: --reuid
 exec setpriv --bounding-set=-sys_admin --inh-caps=-all --ambient-caps=-all --regid=1000 --reuid=1000 --keep-groups -- \
     env -i 'odd.name=1' 'UID=2' \
-    bash -p -c "$last" x $'it\'s'
+    bash -p -c "$last" x 'it'\''s'
 INSIDE
 kill "$helper" 2>/dev/null || :
 wait "$helper" 2>/dev/null || :
