@@ -20,6 +20,7 @@ import (
 	"encoding/binary"
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // Message is one addition or deletion.
@@ -30,8 +31,11 @@ type Message struct {
 	Bytes string
 }
 
-// family is that of tables that see version 4 and 6 of IP, NFPROTO_INET.
-const family = 1
+// Families of tables: those that see version 4 and 6 of IP, NFPROTO_INET, and those of bridges, NFPROTO_BRIDGE.
+const (
+	family       = 1
+	bridgeFamily = 7
+)
 
 // Kinds of messages, NFT_MSG_.
 const (
@@ -103,24 +107,46 @@ func nested(kind uint16, inner ...[]byte) []byte {
 // value is a NFTA_DATA_VALUE in an attribute.
 func value(kind uint16, data []byte) []byte { return nested(kind, attribute(1, data)) }
 
-// Table is a table of both families that belongs to us alone.
+// Table is the name of a table that belongs to us alone. It sees both versions of IP, or, if its name begins with BridgeFamily, what
+// goes through bridges.
 type Table string
 
-func (t Table) words() string { return "inet " + string(t) }
+// BridgeFamily is the beginning of the name of a table that sees what goes through bridges.
+const BridgeFamily = "bridge "
+
+func (t Table) name() string { return strings.TrimPrefix(string(t), BridgeFamily) }
+
+func (t Table) isBridge() bool { return t.name() != string(t) }
+
+func (t Table) words() string {
+	if t.isBridge() {
+		return string(t)
+	}
+	return "inet " + string(t)
+}
+
+// message builds a netlink message about the table or what is in it.
+func (t Table) message(kind, flags uint16, attributes ...[]byte) string {
+	b := []byte(message(kind, flags, append([][]byte{text(1, t.name())}, attributes...)...))
+	if t.isBridge() {
+		b[header-4] = bridgeFamily
+	}
+	return string(b)
+}
 
 // New makes the table, if there is none of the name.
 func (t Table) New() Message {
-	return Message{"add table " + t.words(), message(msgNewTable, flagCreate, text(1, string(t)))}
+	return Message{"add table " + t.words(), t.message(msgNewTable, flagCreate)}
 }
 
 // Delete deletes the table with all that is in it.
 func (t Table) Delete() Message {
-	return Message{"delete table " + t.words(), message(msgDelTable, 0, text(1, string(t)))}
+	return Message{"delete table " + t.words(), t.message(msgDelTable, 0)}
 }
 
 // Flush deletes all rules of the table's chains. Chains and sets stay.
 func (t Table) Flush() Message {
-	return Message{"flush table " + t.words(), message(msgDelRule, 0, text(1, string(t)))}
+	return Message{"flush table " + t.words(), t.message(msgDelRule, 0)}
 }
 
 // Hook is where in a packet's way a chain begins: its type, hook and priority.
@@ -136,14 +162,14 @@ var hooks = map[string]uint32{"prerouting": 0, "input": 1, "forward": 2, "output
 // unless a rule says otherwise.
 func (t Table) BaseChain(name string, h Hook) Message {
 	m := Message{Text: "add chain " + t.words() + " " + name + " { type " + h.Type + " hook " + h.Hook + " priority " + strconv.Itoa(int(h.Priority)) + "; }"}
-	m.Bytes = message(msgNewChain, flagCreate, text(1, string(t)), text(3, name),
+	m.Bytes = t.message(msgNewChain, flagCreate, text(3, name),
 		nested(4, number(1, hooks[h.Hook]), number(2, uint32(h.Priority))), number(5, verdictAccept), text(7, h.Type))
 	return m
 }
 
 // Chain makes a chain, if it is not there, that rules of others jump to.
 func (t Table) Chain(name string) Message {
-	return Message{"add chain " + t.words() + " " + name, message(msgNewChain, flagCreate, text(1, string(t)), text(3, name))}
+	return Message{"add chain " + t.words() + " " + name, t.message(msgNewChain, flagCreate, text(3, name))}
 }
 
 // Field is a part of what sets hold: its name, its number for nft(8), which shows sets by
@@ -161,6 +187,7 @@ var (
 	Protocol  = Field{"inet_proto", 12, 1}
 	Port      = Field{"inet_service", 13, 2}
 	Interface = Field{"ifname", 41, 16}
+	MAC       = Field{"ether_addr", 9, 6}
 )
 
 // Set is a set, or with Data a map, of a table.
@@ -198,7 +225,7 @@ func (s Set) New() Message {
 	const interval, isMap, concat = 0x4, 0x8, 0x80
 	words, kind, size := join(s.Key)
 	what, flags := "set", uint32(0)
-	attributes := [][]byte{text(1, string(s.Table)), text(2, s.Name), number(4, kind), number(5, size), number(10, s.ID)}
+	attributes := [][]byte{text(2, s.Name), number(4, kind), number(5, size), number(10, s.ID)}
 	if len(s.Data) > 0 {
 		dataWords, dataKind, dataSize := join(s.Data)
 		what, flags, words = "map", flags|isMap, words+" : "+dataWords
@@ -221,7 +248,7 @@ func (s Set) New() Message {
 		words += " flags interval;"
 	}
 	attributes = append(attributes, number(3, flags))
-	return Message{"add " + what + " " + s.Table.words() + " " + s.Name + " { " + words + " }", message(msgNewSet, flagCreate, attributes...)}
+	return Message{"add " + what + " " + s.Table.words() + " " + s.Name + " { " + words + " }", s.Table.message(msgNewSet, flagCreate, attributes...)}
 }
 
 // Item is a part of an element: an address, a port, ...
@@ -250,6 +277,15 @@ func InterfaceName(name string) Item {
 	return Item{strconv.Quote(name), b}
 }
 
+// HardwareAddress is an item of the field MAC, of 6 bytes.
+func HardwareAddress(mac string) Item {
+	var words []string
+	for _, b := range []byte(mac) {
+		words = append(words, strconv.FormatUint(uint64(b)+0x100, 16)[1:])
+	}
+	return Item{strings.Join(words, ":"), []byte(mac)}
+}
+
 func joinItems(items []Item) (words string, data []byte) {
 	for i, item := range items {
 		if i > 0 {
@@ -267,7 +303,7 @@ func joinItems(items []Item) (words string, data []byte) {
 // elements is the message about one element.
 func (s Set) elements(action string, kind, flags uint16, words string, list ...[]byte) Message {
 	return Message{action + " element " + s.Table.words() + " " + s.Name + " { " + words + " }",
-		message(kind, flags, text(1, string(s.Table)), text(2, s.Name), nested(3, list...))}
+		s.Table.message(kind, flags, text(2, s.Name), nested(3, list...))}
 }
 
 // Add adds an element. With once it must not be there yet.

@@ -23,7 +23,7 @@ func (t Table) Rule(chain string, words ...Word) Message {
 		list = append(list, w.expressions...)
 	}
 	return Message{strings.Join(parts, " "),
-		message(msgNewRule, flagCreate|flagAppend, text(1, string(t)), text(2, chain), nested(4, list...))}
+		t.message(msgNewRule, flagCreate|flagAppend, text(2, chain), nested(4, list...))}
 }
 
 // expression is one instruction of a rule.
@@ -156,10 +156,10 @@ func IsProtocol(name string) Word {
 }
 
 // neighbourMessages are types of ICMPv6.
-var neighbourMessages = map[string]byte{"nd-neighbor-solicit": 135, "nd-neighbor-advert": 136}
+var neighbourMessages = map[string]byte{"nd-neighbor-solicit": 135, "nd-neighbor-advert": 136, "nd-router-advert": 134, "nd-redirect": 137}
 
 // IsNeighbour: it is the question who has an address of version 6 of IP, nd-neighbor-solicit, or its answer,
-// nd-neighbor-advert.
+// nd-neighbor-advert; or what routers say, nd-router-advert and nd-redirect.
 func IsNeighbour(kind string) Word {
 	return Word{"icmpv6 type " + kind, append(IsProtocol("ipv6-icmp").expressions,
 		payload(transport, 0, 1, reg0), compare(false, reg0, []byte{neighbourMessages[kind]}))}

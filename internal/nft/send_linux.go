@@ -61,11 +61,11 @@ func roomFor(fd, bytes, messages int) error {
 }
 
 // Exists reports whether there is the table.
-func Exists(t Table) (bool, error) { return isThere(message(msgGetTable, flagAck, text(1, string(t)))) }
+func Exists(t Table) (bool, error) { return isThere(t.message(msgGetTable, flagAck)) }
 
 // Exists reports whether there is the set, and its table.
 func (s Set) Exists() (bool, error) {
-	return isThere(message(msgGetSet, flagAck, text(1, string(s.Table)), text(2, s.Name)))
+	return isThere(s.Table.message(msgGetSet, flagAck, text(2, s.Name)))
 }
 
 // isThere sends a question.
@@ -122,7 +122,7 @@ func Count(s Set) (int, error) {
 		return 0, err
 	}
 	defer unix.Close(fd)
-	m := []byte(message(msgGetElement, flagDump, text(1, string(s.Table)), text(2, s.Name)))
+	m := []byte(s.Table.message(msgGetElement, flagDump, text(2, s.Name)))
 	binary.NativeEndian.PutUint32(m[8:], 1)
 	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return 0, fmt.Errorf("nftables: %w", err)

@@ -262,7 +262,7 @@ func (e *Engine) Disconnect(ctx context.Context, r ConnectRequest) error {
 	if err != nil {
 		return err
 	}
-	steps := append(bridge.Publish(ports(planned[i:i+1])), plan.Step{Undo: linux.DeleteLink{Link: record.Endpoints[i].Link}})
+	steps := append(slices.Concat(bridge.Publish(ports(planned[i:i+1])), planned[i].Bind()), plan.Step{Undo: linux.DeleteLink{Link: record.Endpoints[i].Link}})
 	if err := rt.Retract(record.ID, (&plan.Plan{Steps: steps}).Undo()); err != nil {
 		return err
 	}

@@ -245,7 +245,7 @@ func plannedNetwork(n networks.Network) bridge.Network {
 }
 
 func plannedEndpoint(endpoint container.Endpoint, n networks.Network) (bridge.Endpoint, error) {
-	out := bridge.Endpoint{Network: plannedNetwork(n), Link: endpoint.Link, Interface: endpoint.Interface}
+	out := bridge.Endpoint{Network: plannedNetwork(n), Link: endpoint.Link, Interface: endpoint.Interface, Bound: true}
 	mac, err := net.ParseMAC(endpoint.MAC)
 	if err != nil {
 		return out, err
@@ -496,7 +496,12 @@ func (e *Engine) RemoveNetwork(ctx context.Context, ref string) (networks.Networ
 		if used, err := apply.Networks(); err != nil || used > 0 || !last {
 			return err // another state root may have networks of its own
 		}
-		return errors.Join(apply.Undo(bridge.RemoveTable()), e.restoreForwarding())
+		for _, call := range bridge.RemoveTables() {
+			if err := apply.Undo(call); err != nil {
+				return err
+			}
+		}
+		return e.restoreForwarding()
 	})
 	if err == nil {
 		e.tellNetwork(events.Destroy, n)

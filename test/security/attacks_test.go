@@ -40,6 +40,8 @@ var attacks = []attack{
 	{"CVE-2019-16884, CVE-2019-19921, CVE-2023-27561, CVE-2023-28642", "An image with a link in the place of `/proc` or `/sys`, and a volume over `/proc`, are refused, also where a link on the way to the volume's place leads there, and however fast it is swapped in; a profile or label is written to a procfs that is one for certain, whatever lies over its files.",
 		map[string][]string{inRuntime: {"TestLinkInThePlaceOfProcIsRefused", "TestOnlyProcfsIsMountedOverProc", "TestLinksLeadNoMountIntoProc", "TestAppArmorProfileIsNotToldToTheImage", "TestKernelIsNotToldThroughTheContainersProc"},
 			inHere: {"TestLinksOfImagesLeadNoVolumeIntoProc", "TestRacingLinksLeadNoMountIntoProc"}}},
+	{"CVE-2020-10749, CVE-2020-13401", "A container that writes its own frames, with CAP_NET_RAW, cannot send with the IP or hardware address of its neighbours or the gateway, answer for theirs in ARP or neighbour discovery, nor say that it is a router; VLAN tags hide nothing.",
+		map[string][]string{"pkg/network/apply": {"TestNobodySendsAsAnother"}}},
 	{"CVE-2021-30465, CVE-2024-45310", "Places of mounts are looked up inside the root and kept as descriptors: links, also those that a racing process swaps in, lead no mount, file or directory outside.",
 		map[string][]string{inRuntime: {"TestMountTargetsStayInside", "TestMountTargetsBehindLinks"}, inHere: {"TestRacingLinksInVolumesLeadNowhere"}}},
 	{"CVE-2021-43784", "What is longer than the kernel, or we, can take is refused, and never cut.",

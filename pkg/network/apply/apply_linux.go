@@ -105,7 +105,7 @@ func Undo(call plan.Call) error {
 
 // transact makes one deletion.
 func transact(command, message string) error {
-	if err := nft.Transact(message); err != nil && !errors.Is(err, unix.ENOENT) {
+	if err := nft.Transact(message); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("nft %s: %w", command, err)
 	}
 	return nil

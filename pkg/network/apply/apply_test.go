@@ -176,8 +176,10 @@ func TestEveryStepIsUndone(t *testing.T) {
 		if left, err := Networks(); left != 0 || err != nil {
 			t.Errorf("%d networks are left, error %v", left, err)
 		}
-		if err := Undo(bridge.RemoveTable()); err != nil {
-			t.Error(err)
+		for _, c := range bridge.RemoveTables() {
+			if err := Undo(c); err != nil {
+				t.Error(err)
+			}
 		}
 		if left, err := Networks(); left != 0 || err != nil {
 			t.Errorf("without a table: %d networks, error %v", left, err)
@@ -262,7 +264,9 @@ func TestTextsAreWhatTheKernelHas(t *testing.T) {
 	testkit.RequireNft(t)
 	n := testkit.NewNetNS(t)
 	testkit.Leftovers(t)
-	steps := bridge.Connect(inputOf())
+	in := inputOf()
+	in.Endpoints[0].Bound = true
+	steps := bridge.Connect(in)
 	if err := perform(n, new(Kernel), steps, container(t, n)); err != nil {
 		t.Fatal(err)
 	}
@@ -270,8 +274,16 @@ func TestTextsAreWhatTheKernelHas(t *testing.T) {
 	// The same in another place, made by nft(8) of the texts.
 	byHand := testkit.NewNetNS(t)
 	for _, s := range steps {
-		if c, ok := s.Call.(linux.Nft); ok {
-			byHand.Run("nft", c.Command)
+		c, ok := s.Call.(linux.Nft)
+		if !ok {
+			continue
+		}
+		out, err := byHand.Command("nft", c.Command)
+		if err != nil && strings.Contains(c.Command, "icmpv6 taddr") && strings.Contains(out, "syntax error") {
+			// nft(8) has a word for that since 1.0.9. Before, it shows what it does not know.
+			got = regexp.MustCompile(`(?m)^\t\ticmpv6 type nd-neighbor-advert @th,64,128 .*\n`).ReplaceAllString(got, "")
+		} else if err != nil {
+			t.Fatalf("nft %s: %v\n%s", c.Command, err, out)
 		}
 	}
 	if want := byHand.Run("nft", "list", "ruleset"); got != want {

@@ -72,6 +72,8 @@ type Endpoint struct {
 	Addresses []netip.Prefix
 	// Default: what is for elsewhere leaves through this network.
 	Default bool
+	// Bound: the container sends with its own of the network's addresses only.
+	Bound bool
 }
 
 // Port is a port of the host's that leads to one of the container's.
@@ -121,6 +123,7 @@ func Connect(in Input) []plan.Step {
 	}
 	if bridges {
 		makeTable(b)
+		makeBridgeTable(b)
 		forward(b, in.Host, six)
 	}
 	for i, e := range in.Endpoints {
@@ -202,6 +205,7 @@ func (e Endpoint) plug(b *plan.Builder, pid, link plan.Reg) {
 		e.address(b, pid, link)
 		return
 	}
+	b.Add(e.Bind())
 	b.Do("a cable: one end in the switch, the other in the container", linux.AddVeth{Link: e.Link, Bridge: e.Network.Link, Isolated: e.Network.Isolated, PID: pid,
 		Peer: e.Interface, MAC: e.MAC, MTU: e.Network.MTU}).As(link).Reverse(linux.DeleteLink{Link: e.Link})
 	e.address(b, pid, link)
@@ -257,9 +261,11 @@ func Lead(e Endpoint, pid plan.Reg, ports []Port) []plan.Step {
 func Reload(in Input) []plan.Step {
 	b := plan.Build(plan.Host, plan.NetworkChapter)
 	makeTable(b)
+	makeBridgeTable(b)
 	for _, e := range in.Endpoints {
 		if e.Network.Shared.Kind == "" {
 			e.Network.join(b)
+			b.Add(e.Bind())
 		}
 	}
 	for _, p := range in.Ports {

@@ -186,8 +186,10 @@ func (n Network) elements() []nft.Message {
 // Bridges is the set that has an element for each network whose rules are there.
 func Bridges() nft.Set { return bridges }
 
-// RemoveTable is what takes the table of rules away, when no network is left.
-func RemoveTable() plan.Call { return nftStep(Table.Delete()) }
+// RemoveTables is what takes the rules away, when no network is left.
+func RemoveTables() []plan.Call {
+	return []plan.Call{nftStep(Table.Delete()), nftStep(BridgeTable.Delete())}
+}
 
 // Remove is what takes a network away that no container is in.
 func (n Network) Remove() []plan.Call {
@@ -198,7 +200,7 @@ func (n Network) Remove() []plan.Call {
 		return nil
 	}
 	calls := []plan.Call{linux.DeleteLink{Link: n.Link}}
-	for _, c := range n.changes() {
+	for _, c := range append(n.changes(), n.claims()...) {
 		calls = append(calls, nftStep(c.remove))
 	}
 	return calls

@@ -234,7 +234,8 @@ func (c UnplugLink) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, p
 // Text is the action as a shell command.
 func (c UnplugLink) Text() string { return "ip link set " + quote(c.Link) + " down" }
 
-// NftSet asks for a set in a table of the packet filter. If there is none, the error is ENOENT.
+// NftSet asks for a set in a table of the packet filter, whose family, if it is not inet, is before its name. If there is none,
+// the error is ENOENT.
 type NftSet struct{ Table, Set string }
 
 func (NftSet) Name() string { return "nft_set" }
@@ -244,7 +245,13 @@ func (c NftSet) AppendArgs(dst []plan.Arg) []plan.Arg {
 }
 
 // Text is the action as a shell command.
-func (c NftSet) Text() string { return "nft list set inet " + quote(c.Table) + " " + quote(c.Set) }
+func (c NftSet) Text() string {
+	family, table, ok := strings.Cut(c.Table, " ")
+	if !ok {
+		family, table = "inet", c.Table
+	}
+	return "nft list set " + family + " " + quote(table) + " " + quote(c.Set)
+}
 
 // Nft adds to the packet filter's rules, or deletes of them, with the next NftCommit.
 // Command is what nft(8) is told for it, Message is what the kernel is told.

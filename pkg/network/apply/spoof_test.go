@@ -1,0 +1,197 @@
+package apply
+
+import (
+	"bytes"
+	"encoding/binary"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/pkg/network/bridge"
+	"github.com/containr/containr/pkg/plan"
+)
+
+// A forgery is a frame that a container writes by itself.
+type forgery struct {
+	name string
+	// passes: its neighbours see it.
+	passes  bool
+	source  string // hardware address
+	tags    []uint16
+	carries uint16
+	packet  []byte
+}
+
+// Protocols of frames.
+const (
+	carriesIP, carriesARP, carriesIP6 = 0x0800, 0x0806, 0x86dd
+	vlanTag, outerTag                 = 0x8100, 0x88a8
+)
+
+// frame is the forgery to everybody, with a mark at its end that it is known by.
+func (f forgery) frame(mark byte) []byte {
+	b := append([]byte("\xff\xff\xff\xff\xff\xff"), f.source...)
+	for _, tag := range f.tags {
+		b = binary.BigEndian.AppendUint16(b, tag)
+		b = binary.BigEndian.AppendUint16(b, 0) // VLAN 0: none, and taken for its content
+	}
+	b = binary.BigEndian.AppendUint16(b, f.carries)
+	b = append(b, f.packet...)
+	return append(b, bytes.Repeat([]byte{mark}, 64)...)
+}
+
+func arpPacket(mac, sender string) []byte {
+	b := append([]byte{0, 1, 8, 0, 6, 4, 0, 2}, mac...)
+	b = append(b, netip.MustParseAddr(sender).AsSlice()...)
+	return append(b, make([]byte, 10)...)
+}
+
+func udp4(source string) []byte {
+	b := []byte{0x45, 0, 0, 20 + 64, 0, 0, 0, 0, 64, 17, 0, 0}
+	b = append(b, netip.MustParseAddr(source).AsSlice()...)
+	b = append(b, 10, 1, 0, 3)
+	sum := uint32(0)
+	for i := 0; i < len(b); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	binary.BigEndian.PutUint16(b[10:], ^uint16(sum+sum>>16)) // a bridge that asks the rules of IP throws others away
+	return b
+}
+
+// ip6 is a packet with what follows its header: nothing known, or a message of ICMPv6.
+func ip6(source string, message ...byte) []byte {
+	next := byte(59)
+	if len(message) > 0 {
+		next = 58
+	}
+	b := []byte{0x60, 0, 0, 0, 0, byte(len(message) + 64), next, 255}
+	b = append(b, netip.MustParseAddr(source).AsSlice()...)
+	b = append(b, netip.MustParseAddr("ff02::1").AsSlice()...)
+	return append(b, message...)
+}
+
+func advert(target string) []byte {
+	return append([]byte{136, 0, 0, 0, 0x20, 0, 0, 0}, netip.MustParseAddr(target).AsSlice()...)
+}
+
+// A container that writes its own frames cannot be its neighbour or the gateway: its frames are thrown away by the bridge.
+// Frames of its own, and those about addresses that are nobody's, pass.
+func TestNobodySendsAsAnother(t *testing.T) {
+	testkit.RequireNft(t)
+	n := testkit.NewNetNS(t)
+	testkit.Leftovers(t)
+	in := inputOf()
+	in.Ports, in.Endpoints = nil, in.Endpoints[:1]
+	attacker, victim := in.Endpoints[0], in.Endpoints[0]
+	attacker.Bound, victim.Bound = true, true
+	v4, v6 := netip.MustParsePrefix("10.1.0.3/24"), netip.MustParsePrefix("fd00:1::3/64")
+	victim.Link, victim.MAC, victim.Addresses = "ctr-9", bridge.MAC(v4.Addr()), []netip.Prefix{v4, v6}
+	pids := make([]int, 2)
+	var undos []plan.Call
+	for i, e := range []bridge.Endpoint{attacker, victim} {
+		pids[i] = container(t, n)
+		in.Endpoints = []bridge.Endpoint{e}
+		steps := bridge.Connect(in)
+		undos = append(undos, (&plan.Plan{Steps: steps}).Undo()...)
+		if err := perform(n, new(Kernel), steps, pids[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mac, other, gateway := attacker.MAC, victim.MAC, bridge.MAC(netip.MustParseAddr("10.1.0.1"))
+	const own4, own6, local = "10.1.0.2", "fd00:1::2", "fe80::42:aff:fe01:2"
+	list := []forgery{
+		{"its own ARP", true, mac, nil, carriesARP, arpPacket(mac, own4)},
+		{"who looks whether an address is free", true, mac, nil, carriesARP, arpPacket(mac, "0.0.0.0")},
+		{"its own IP", true, mac, nil, carriesIP, udp4(own4)},
+		{"its own IPv6", true, mac, nil, carriesIP6, ip6(own6)},
+		{"its own answer about a neighbour", true, mac, nil, carriesIP6, ip6(local, advert(own6)...)},
+		{"an address of no network", true, mac, nil, carriesIP, udp4("192.0.2.1")},
+		{"an address that is not given to anybody", false, mac, nil, carriesIP, udp4("10.1.0.200")},
+		{"a hardware address of another kind", true, "\x52\x54\x00\x00\x00\x01", nil, carriesARP, arpPacket("\x52\x54\x00\x00\x00\x01", "192.0.2.1")},
+		{"its own in VLAN 0", true, mac, []uint16{vlanTag}, carriesIP, udp4(own4)},
+		{"the neighbour's hardware address", false, other, nil, carriesIP, udp4(own4)},
+		{"the gateway's hardware address", false, gateway, nil, carriesARP, arpPacket(mac, own4)},
+		{"the neighbour's address in ARP", false, mac, nil, carriesARP, arpPacket(mac, "10.1.0.3")},
+		{"the gateway's address in ARP", false, mac, nil, carriesARP, arpPacket(mac, "10.1.0.1")},
+		{"the neighbour's IP", false, mac, nil, carriesIP, udp4("10.1.0.3")},
+		{"the gateway's IP", false, mac, nil, carriesIP, udp4("10.1.0.1")},
+		{"the neighbour's IPv6", false, mac, nil, carriesIP6, ip6("fd00:1::3")},
+		{"the gateway's IPv6", false, mac, nil, carriesIP6, ip6("fd00:1::1")},
+		{"an answer for the neighbour", false, mac, nil, carriesIP6, ip6(own6, advert("fd00:1::3")...)},
+		{"an answer for the gateway", false, mac, nil, carriesIP6, ip6(local, advert("fd00:1::1")...)},
+		{"a router", false, mac, nil, carriesIP6, ip6(local, 134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0)},
+		{"another way", false, mac, nil, carriesIP6, ip6(local, append([]byte{137, 0, 0, 0, 0, 0, 0, 0}, make([]byte, 32)...)...)},
+		{"the gateway's address in VLAN 0", false, mac, []uint16{vlanTag}, carriesARP, arpPacket(mac, "10.1.0.1")},
+		{"the gateway's address in VLAN 0, twice", false, mac, []uint16{vlanTag, vlanTag}, carriesARP, arpPacket(mac, "10.1.0.1")},
+		{"the gateway's address in two kinds of VLAN", false, mac, []uint16{outerTag, vlanTag}, carriesARP, arpPacket(mac, "10.1.0.1")},
+	}
+	send, receive := rawSocket(t, pids[0], false), rawSocket(t, pids[1], true)
+	mark := byte(0xa0)
+	for _, f := range list {
+		// Behind it comes a frame that passes: what has not come before that does not come.
+		if err := unix.Send(send, f.frame(mark), 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Send(send, list[0].frame(mark+1), 0); err != nil {
+			t.Fatal(err)
+		}
+		if seen := comes(t, receive, mark, mark+1); seen != f.passes {
+			t.Errorf("%s: its neighbour sees it: %v", f.name, seen)
+		}
+		mark += 2
+	}
+	undo(t, n, undos)
+	for _, set := range []string{"cables", "own4", "own6", "own_mac"} {
+		if out := n.Run("nft", "list", "set", "bridge", "containr", set); bytes.Contains([]byte(out), []byte("elements")) {
+			t.Errorf("left is %s", out)
+		}
+	}
+}
+
+// rawSocket is one for whole frames of a container's eth0.
+func rawSocket(t *testing.T, pid int, listens bool) (fd int) {
+	t.Helper()
+	var err error
+	testkit.NetNSOf(t, pid).Do(func() {
+		protocol := 0
+		if listens {
+			protocol = 0x0300 // ETH_P_ALL in the order of the network
+		}
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol); err != nil {
+			return
+		}
+		var device *net.Interface
+		if device, err = net.InterfaceByName("eth0"); err == nil {
+			err = unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: uint16(protocol), Ifindex: device.Index})
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}
+
+// comes reads frames until one with the mark last comes, and reports whether one with the other mark did.
+func comes(t *testing.T, fd int, mark, last byte) (seen bool) {
+	t.Helper()
+	wait := unix.NsecToTimeval((10 * time.Second).Nanoseconds())
+	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
+		t.Fatal(err)
+	}
+	for b := make([]byte, 2048); ; {
+		n, _, err := unix.Recvfrom(fd, b, 0)
+		if err != nil {
+			t.Fatalf("the frame that passes did not come: %v", err)
+		}
+		if tail := b[max(0, n-32):n]; bytes.Equal(tail, bytes.Repeat([]byte{last}, len(tail))) {
+			return seen
+		} else if bytes.Equal(tail, bytes.Repeat([]byte{mark}, len(tail))) {
+			seen = true
+		}
+	}
+}

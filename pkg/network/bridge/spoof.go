@@ -1,0 +1,114 @@
+package bridge
+
+import (
+	"github.com/containr/containr/internal/nft"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// A container with CAP_NET_RAW writes its frames itself, and could be its neighbour, or the gateway, to the others in its
+// network. So what is plugged into a bridge may send with an address of a network only if it is its own: as source of a
+// packet, in ARP, and in answers who has an address of version 6 of IP; and with a hardware address of the kind that containers
+// are given, likewise. It is no router either. Addresses that are of no network are nobody's here: a container that leads
+// a VPN, or has one more address of its own, is not disturbed.
+//
+// The rules are in a table of bridges, the only one that sees what the bridge itself passes on. A kernel that has none
+// (CONFIG_NF_TABLES_BRIDGE) does without.
+
+// BridgeTable is the table that sees what bridges pass on.
+const BridgeTable = nft.Table(nft.BridgeFamily + "containr")
+
+// The sets that its rules ask, by false for version 4 of IP and true for 6.
+var (
+	// cables are the host's ends of containers' cables.
+	cables = nft.Set{Table: BridgeTable, Name: "cables", Key: []nft.Field{nft.Interface}, ID: 1}
+	// claimed are the addresses of networks, which only their owners may send with.
+	claimed = map[bool]nft.Set{
+		false: {Table: BridgeTable, Name: "claimed4", Key: []nft.Field{nft.IPv4}, Interval: true, ID: 2},
+		true:  {Table: BridgeTable, Name: "claimed6", Key: []nft.Field{nft.IPv6}, Interval: true, ID: 3},
+	}
+	// own are pairs of a cable and an address of who is at its other end.
+	own = map[bool]nft.Set{
+		false: {Table: BridgeTable, Name: "own4", Key: []nft.Field{nft.Interface, nft.IPv4}, ID: 4},
+		true:  {Table: BridgeTable, Name: "own6", Key: []nft.Field{nft.Interface, nft.IPv6}, ID: 5},
+	}
+	ownHardware = nft.Set{Table: BridgeTable, Name: "own_mac", Key: []nft.Field{nft.Interface, nft.MAC}, ID: 6}
+)
+
+// bridged is the priority of filters in bridges, NF_BR_PRI_FILTER_BRIDGED.
+const bridged = -200
+
+// bridgeRules is the whole table as it is before there is any network.
+func bridgeRules() []rule {
+	const otherwise = "an address of a network is only its owner's to send with"
+	list := []rule{{"one table for what bridges pass on", BridgeTable.New()}}
+	for _, s := range []struct {
+		why string
+		set nft.Set
+	}{
+		{"the containers' cables", cables}, {"the networks' addresses", claimed[false]}, {"the networks' addresses", claimed[true]},
+		{"who has which address", own[false]}, {"who has which address", own[true]}, {"who has which hardware address", ownHardware},
+	} {
+		list = append(list, rule{s.why, s.set.New()})
+	}
+	r := func(words ...nft.Word) nft.Message { return BridgeTable.Rule("send", words...) }
+	return append(list,
+		rule{"the rules of an earlier containr, if there are any, go", BridgeTable.Flush()},
+		rule{"what containers send", BridgeTable.BaseChain("send", nft.Hook{Type: "filter", Hook: "prerouting", Priority: bridged})},
+		rule{"what others have plugged into a bridge is not our affair", r(nft.FromInterfaces(cables, true), nft.Accept())},
+		rule{"what is in a VLAN twice hides what it carries", r(nft.Carries("8021q"), nft.Drop())},
+		rule{"what is in a VLAN twice hides what it carries", r(nft.Carries("8021ad"), nft.Drop())},
+		rule{"a hardware address as containers have is only its owner's", r(nft.HardwareBegins(0x02, 0x42), nft.NotItsHardware(ownHardware), nft.Drop())},
+		rule{otherwise, r(nft.Carries("ip"), nft.Claims(nft.ClaimIP, claimed[false]), nft.ClaimsWrongly(nft.ClaimIP, own[false]), nft.Drop())},
+		rule{otherwise, r(nft.Carries("arp"), nft.Claims(nft.ClaimARP, claimed[false]), nft.ClaimsWrongly(nft.ClaimARP, own[false]), nft.Drop())},
+		rule{otherwise, r(nft.Carries("ip6"), nft.Claims(nft.ClaimIP6, claimed[true]), nft.ClaimsWrongly(nft.ClaimIP6, own[true]), nft.Drop())},
+		rule{"and to answer for", r(nft.Carries("ip6"), nft.IsNeighbour("nd-neighbor-advert"), nft.Claims(nft.ClaimHave, claimed[true]), nft.ClaimsWrongly(nft.ClaimHave, own[true]), nft.Drop())},
+		rule{"no container is the router of others", r(nft.Carries("ip6"), nft.IsNeighbour("nd-router-advert"), nft.Drop())},
+		rule{"no container is the router of others", r(nft.Carries("ip6"), nft.IsNeighbour("nd-redirect"), nft.Drop())},
+	)
+}
+
+// makeBridgeTable plans the table, if it is not there and the kernel has such.
+func makeBridgeTable(b *plan.Builder) {
+	b.Do("is the table of what bridges pass on there, as this containr makes it?", linux.NftSet{Table: string(BridgeTable), Set: ownHardware.Name}).Ok(plan.ENOENT)
+	for _, r := range bridgeRules() {
+		b.Do(r.why, nftStep(r.Message)).Else()
+	}
+	b.Do("all at once, unless the kernel has no rules for bridges", linux.NftCommit{}).Ok(plan.EOPNOTSUP).Else()
+}
+
+// claims is what a network adds to the sets, or takes from them.
+func (n Network) claims() []change {
+	var list []change
+	for _, s := range n.Subnets {
+		set := claimed[s.Prefix.Addr().Is6()]
+		list = append(list, change{set.AddRange(s.Prefix), set.DeleteRange(s.Prefix)})
+	}
+	return list
+}
+
+// Bind plans that a container sends with its own addresses only.
+func (e Endpoint) Bind() []plan.Step {
+	if !e.Bound || e.Network.Shared.Kind != "" {
+		return nil
+	}
+	b := plan.Build(plan.Host, plan.NetworkChapter)
+	for _, c := range e.Network.claims() {
+		b.Do("the addresses of this network are only their owners' to send with", nftStep(c.add))
+	}
+	link := nft.InterfaceName(e.Link)
+	bind := func(s nft.Set, key ...nft.Item) {
+		c := element(s, key...)
+		b.Do("the container has this cable, and these addresses", nftStep(c.add)).
+			Reverse(linux.NftDelete{Command: c.remove.Text, Message: c.remove.Bytes})
+	}
+	bind(cables, link)
+	if e.MAC != "" {
+		bind(ownHardware, link, nft.HardwareAddress(e.MAC))
+	}
+	for _, a := range e.Addresses {
+		bind(own[a.Addr().Is6()], link, nft.Address(a.Addr()))
+	}
+	b.Do("all at once, if there is the table", linux.NftCommit{}).Ok(plan.ENOENT)
+	return b.Steps
+}
