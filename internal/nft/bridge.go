@@ -51,7 +51,14 @@ func Claims(c claim, s Set) Word {
 	return Word{c.words + " @" + s.Name, [][]byte{payload(c.base, c.offset, c.size, reg0), lookup(s.Name, reg0, false)}}
 }
 
-// ClaimsWrongly: the interface that the frame came through and that address are no pair of the set.
-func ClaimsWrongly(c claim, s Set) Word {
-	return Word{"iifname . " + c.words + " != @" + s.Name, [][]byte{meta(metaIIfName, reg0), payload(c.base, c.offset, c.size, reg4), lookup(s.Name, reg0, true)}}
+// ClaimsRightly: the interface that the frame came through, its source and that address are three of the set. The rule has said
+// what the frame carries.
+func ClaimsRightly(c claim, s Set) Word {
+	return Word{"iifname . ether saddr . " + c.words + " @" + s.Name,
+		[][]byte{meta(metaIIfName, reg0), payload(linkBase, linkSource, 6, reg4), payload(c.base, c.offset, c.size, reg6), lookup(s.Name, reg0, false)}}
+}
+
+// IsNotProtocol: it is of another protocol above IP than this.
+func IsNotProtocol(name string) Word {
+	return Word{"meta l4proto != " + name, [][]byte{meta(metaL4Proto, reg0), compare(true, reg0, []byte{protocols[name]})}}
 }

@@ -39,6 +39,7 @@ const (
 	reg2 = 10
 	reg4 = 12
 	reg5 = 13
+	reg6 = 14
 )
 
 // Keys of meta, NFT_META_.

@@ -145,7 +145,7 @@ func TestNobodySendsAsAnother(t *testing.T) {
 		mark += 2
 	}
 	undo(t, n, undos)
-	for _, set := range []string{"cables", "own4", "own6", "own_mac"} {
+	for _, set := range []string{"cables", "sender4", "sender6", "own_mac"} {
 		if out := n.Run("nft", "list", "set", "bridge", "containr", set); bytes.Contains([]byte(out), []byte("elements")) {
 			t.Errorf("left is %s", out)
 		}

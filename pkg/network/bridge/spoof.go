@@ -9,7 +9,8 @@ import (
 // A container with CAP_NET_RAW writes its frames itself, and could be its neighbour, or the gateway, to the others in its
 // network. So what is plugged into a bridge may send with an address of a network only if it is its own: as source of a
 // packet, in ARP, and in answers who has an address of version 6 of IP; and with a hardware address of the kind that containers
-// are given, likewise. It is no router either. Addresses that are of no network are nobody's here: a container that leads
+// are given, likewise. It is no router either. Packets of IP with a container's own addresses pass after
+// one look into a set. Addresses that are of no network are nobody's here: a container that leads
 // a VPN, or has one more address of its own, is not disturbed.
 //
 // The rules are in a table of bridges, the only one that sees what the bridge itself passes on. A kernel that has none
@@ -27,10 +28,10 @@ var (
 		false: {Table: BridgeTable, Name: "claimed4", Key: []nft.Field{nft.IPv4}, Interval: true, ID: 2},
 		true:  {Table: BridgeTable, Name: "claimed6", Key: []nft.Field{nft.IPv6}, Interval: true, ID: 3},
 	}
-	// own are pairs of a cable and an address of who is at its other end.
+	// own are cables with the hardware address and an address of who is at the other end.
 	own = map[bool]nft.Set{
-		false: {Table: BridgeTable, Name: "own4", Key: []nft.Field{nft.Interface, nft.IPv4}, ID: 4},
-		true:  {Table: BridgeTable, Name: "own6", Key: []nft.Field{nft.Interface, nft.IPv6}, ID: 5},
+		false: {Table: BridgeTable, Name: "sender4", Key: []nft.Field{nft.Interface, nft.MAC, nft.IPv4}, ID: 4},
+		true:  {Table: BridgeTable, Name: "sender6", Key: []nft.Field{nft.Interface, nft.MAC, nft.IPv6}, ID: 5},
 	}
 	ownHardware = nft.Set{Table: BridgeTable, Name: "own_mac", Key: []nft.Field{nft.Interface, nft.MAC}, ID: 6}
 )
@@ -40,7 +41,7 @@ const bridged = -200
 
 // bridgeRules is the whole table as it is before there is any network.
 func bridgeRules() []rule {
-	const otherwise = "an address of a network is only its owner's to send with"
+	const right, otherwise = "who sends with his own addresses is not looked at any further", "an address of a network is only its owner's to send with"
 	list := []rule{{"one table for what bridges pass on", BridgeTable.New()}}
 	for _, s := range []struct {
 		why string
@@ -55,22 +56,27 @@ func bridgeRules() []rule {
 	return append(list,
 		rule{"the rules of an earlier containr, if there are any, go", BridgeTable.Flush()},
 		rule{"what containers send", BridgeTable.BaseChain("send", nft.Hook{Type: "filter", Hook: "prerouting", Priority: bridged})},
+		rule{right, r(nft.Carries("ip"), nft.ClaimsRightly(nft.ClaimIP, own[false]), nft.Accept())},
+		rule{right, r(nft.Carries("ip6"), nft.IsNotProtocol("ipv6-icmp"), nft.ClaimsRightly(nft.ClaimIP6, own[true]), nft.Accept())},
 		rule{"what others have plugged into a bridge is not our affair", r(nft.FromInterfaces(cables, true), nft.Accept())},
 		rule{"what is in a VLAN twice hides what it carries", r(nft.Carries("8021q"), nft.Drop())},
 		rule{"what is in a VLAN twice hides what it carries", r(nft.Carries("8021ad"), nft.Drop())},
 		rule{"a hardware address as containers have is only its owner's", r(nft.HardwareBegins(0x02, 0x42), nft.NotItsHardware(ownHardware), nft.Drop())},
-		rule{otherwise, r(nft.Carries("ip"), nft.Claims(nft.ClaimIP, claimed[false]), nft.ClaimsWrongly(nft.ClaimIP, own[false]), nft.Drop())},
-		rule{otherwise, r(nft.Carries("arp"), nft.Claims(nft.ClaimARP, claimed[false]), nft.ClaimsWrongly(nft.ClaimARP, own[false]), nft.Drop())},
-		rule{otherwise, r(nft.Carries("ip6"), nft.Claims(nft.ClaimIP6, claimed[true]), nft.ClaimsWrongly(nft.ClaimIP6, own[true]), nft.Drop())},
-		rule{"and to answer for", r(nft.Carries("ip6"), nft.IsNeighbour("nd-neighbor-advert"), nft.Claims(nft.ClaimHave, claimed[true]), nft.ClaimsWrongly(nft.ClaimHave, own[true]), nft.Drop())},
+		rule{otherwise, r(nft.Carries("ip"), nft.Claims(nft.ClaimIP, claimed[false]), nft.Drop())},
+		rule{"as is to ask with", r(nft.Carries("arp"), nft.ClaimsRightly(nft.ClaimARP, own[false]), nft.Accept())},
+		rule{otherwise, r(nft.Carries("arp"), nft.Claims(nft.ClaimARP, claimed[false]), nft.Drop())},
 		rule{"no container is the router of others", r(nft.Carries("ip6"), nft.IsNeighbour("nd-router-advert"), nft.Drop())},
 		rule{"no container is the router of others", r(nft.Carries("ip6"), nft.IsNeighbour("nd-redirect"), nft.Drop())},
+		rule{"as is to answer with", r(nft.Carries("ip6"), nft.IsNeighbour("nd-neighbor-advert"), nft.ClaimsRightly(nft.ClaimHave, own[true]), nft.Accept())},
+		rule{otherwise, r(nft.Carries("ip6"), nft.IsNeighbour("nd-neighbor-advert"), nft.Claims(nft.ClaimHave, claimed[true]), nft.Drop())},
+		rule{right, r(nft.Carries("ip6"), nft.ClaimsRightly(nft.ClaimIP6, own[true]), nft.Accept())},
+		rule{otherwise, r(nft.Carries("ip6"), nft.Claims(nft.ClaimIP6, claimed[true]), nft.Drop())},
 	)
 }
 
 // makeBridgeTable plans the table, if it is not there and the kernel has such.
 func makeBridgeTable(b *plan.Builder) {
-	b.Do("is the table of what bridges pass on there, as this containr makes it?", linux.NftSet{Table: string(BridgeTable), Set: ownHardware.Name}).Ok(plan.ENOENT)
+	b.Do("is the table of what bridges pass on there, as this containr makes it?", linux.NftSet{Table: string(BridgeTable), Set: own[true].Name}).Ok(plan.ENOENT)
 	for _, r := range bridgeRules() {
 		b.Do(r.why, nftStep(r.Message)).Else()
 	}
@@ -89,7 +95,7 @@ func (n Network) claims() []change {
 
 // Bind plans that a container sends with its own addresses only.
 func (e Endpoint) Bind() []plan.Step {
-	if !e.Bound || e.Network.Shared.Kind != "" {
+	if !e.Bound || e.MAC == "" || e.Network.Shared.Kind != "" {
 		return nil
 	}
 	b := plan.Build(plan.Host, plan.NetworkChapter)
@@ -103,11 +109,10 @@ func (e Endpoint) Bind() []plan.Step {
 			Reverse(linux.NftDelete{Command: c.remove.Text, Message: c.remove.Bytes})
 	}
 	bind(cables, link)
-	if e.MAC != "" {
-		bind(ownHardware, link, nft.HardwareAddress(e.MAC))
-	}
+	hardware := nft.HardwareAddress(e.MAC)
+	bind(ownHardware, link, hardware)
 	for _, a := range e.Addresses {
-		bind(own[a.Addr().Is6()], link, nft.Address(a.Addr()))
+		bind(own[a.Addr().Is6()], link, hardware, nft.Address(a.Addr()))
 	}
 	b.Do("all at once, if there is the table", linux.NftCommit{}).Ok(plan.ENOENT)
 	return b.Steps
