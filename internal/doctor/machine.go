@@ -61,6 +61,8 @@ type Machine struct {
 	Storage Storage
 	// Snapshotter is the one that was asked for, empty for the best.
 	Snapshotter string
+	// Fuse has what host.Storage knows of fuse-overlayfs, and nothing else.
+	Fuse host.Storage
 	// OpenFiles is the soft limit of open files that programs here begin with.
 	OpenFiles uint64
 

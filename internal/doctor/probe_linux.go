@@ -39,6 +39,7 @@ type Options struct {
 func Probe(ctx context.Context, o Options) *Machine {
 	m := &Machine{Snapshotter: o.Snapshotter, Init: o.Init, Monitor: o.Monitor, BaseImage: o.BaseImage, Now: time.Now()}
 	m.OpenFiles, _ = filelimit.Original()
+	m.Fuse.ProbeFuse()
 	m.probeFacts()
 	m.probeKernel()
 	m.probeGroups()

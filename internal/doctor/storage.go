@@ -49,7 +49,8 @@ func stateFileSystem(m *Machine) (State, string, string) {
 
 // snapshotter says in which way containers get their root file systems.
 func snapshotter(m *Machine) (State, string, string) {
-	on := host.Storage{FileSystem: m.Storage.FileSystem, Overlay: slices.Contains(m.FileSystems, "overlay")}
+	on := m.Fuse
+	on.FileSystem, on.Overlay = m.Storage.FileSystem, slices.Contains(m.FileSystems, "overlay")
 	ways := m.Facts.Snapshotters(on, !m.Facts.Root())
 	s, why, err := host.ChooseSnapshotter(ways, m.Snapshotter)
 	switch {
@@ -60,7 +61,12 @@ func snapshotter(m *Machine) (State, string, string) {
 	case ways[0].Problem == "":
 		return OK, fmt.Sprintf("%s, as %s: %s", s.Name, why, s.Cost), ""
 	}
-	return Limited, fmt.Sprintf("%s, as %s: %s", s.Name, why, s.Cost), ways[0].Mend
+	mend := ways[0].Mend
+	// What no kernel before 5.11 lets an ordinary user do, that program can.
+	if s.Name == host.NativeSnapshotter && m.Fuse.FuseOverlay == "" && !m.Facts.Root() && !m.Facts.Kernel.AtLeast(5, 11) {
+		mend += "; or " + m.Distribution.install("fuse-overlayfs", "fuse-overlayfs", "fuse-overlayfs")
+	}
+	return Limited, fmt.Sprintf("%s, as %s: %s", s.Name, why, s.Cost), mend
 }
 
 // Below these a pull or a container soon fails.

@@ -12,6 +12,7 @@ import (
 	"github.com/containr/containr/internal/baseimage"
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/snapshot"
 )
 
 // DebugTarget is where a debugging container shows the files of the other one.
@@ -156,6 +157,9 @@ func stoppedMount(target container.Record) (specs.Mount, error) {
 		return bind, nil
 	}
 	root := target.Spec.Mounts[0]
+	if root.Type == snapshot.FuseType {
+		return specs.Mount{}, errors.New("its files are stacked by a program that runs only while it does: start it first")
+	}
 	if root.Type != "overlay" {
 		bind.Source = root.Source
 		return bind, nil

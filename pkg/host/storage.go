@@ -13,6 +13,11 @@ type Storage struct {
 	FileSystem string
 	// Overlay says that the kernel has overlayfs, or can load it.
 	Overlay bool
+	// FuseOverlay is the path of the program fuse-overlayfs(1), "" if there is none; FuseDevice says that the user may open
+	// /dev/fuse, through which the kernel would ask it, FuseForAll that everybody may.
+	FuseOverlay string
+	FuseDevice  bool
+	FuseForAll  bool
 }
 
 // Snapshotter is one way to give containers their root file systems.
@@ -33,12 +38,13 @@ const (
 	AutoSnapshotter    = "auto"
 	OverlaySnapshotter = "overlay"
 	BtrfsSnapshotter   = "btrfs"
+	FuseSnapshotter    = "fuse-overlayfs"
 	NativeSnapshotter  = "native"
 )
 
 // SnapshotterNames are what can be asked for.
 func SnapshotterNames() []string {
-	return []string{AutoSnapshotter, OverlaySnapshotter, BtrfsSnapshotter, NativeSnapshotter}
+	return []string{AutoSnapshotter, OverlaySnapshotter, BtrfsSnapshotter, FuseSnapshotter, NativeSnapshotter}
 }
 
 // Snapshotters lists all ways, the best first. inUserNamespace says that the container, not the host, would mount.
@@ -49,7 +55,9 @@ func (f *Facts) Snapshotters(on Storage, inUserNamespace bool) []Snapshotter {
 	if on.FileSystem != "btrfs" {
 		btrfs.Problem, btrfs.Mend = "the state root is not on a btrfs", "name a directory on one with --root"
 	}
-	return []Snapshotter{overlay, btrfs, {Name: NativeSnapshotter, Cost: "each container has a copy of its image's files, which takes time and room"}}
+	fuse := Snapshotter{Name: FuseSnapshotter, Cost: "a program stacks the layers, one for each container, and all that is done with files takes longer"}
+	fuse.Problem, fuse.Mend = noFuse(on, inUserNamespace && f.Root())
+	return []Snapshotter{overlay, btrfs, fuse, {Name: NativeSnapshotter, Cost: "each container has a copy of its image's files, which takes time and room"}}
 }
 
 // noUpper are file systems on which an overlay cannot have its writable layer, as the kernel calls them.
@@ -63,6 +71,20 @@ func (f *Facts) noOverlay(on Storage, inUserNamespace bool) (problem, mend strin
 		return fmt.Sprintf("Linux %s lets only root mount an overlay (5.11 lets everybody)", f.Kernel), "boot a newer kernel"
 	case slices.Contains(noUpper, on.FileSystem):
 		return "the state root is on " + on.FileSystem + ", where an overlay cannot have its writable layer", "name a directory on ext4, xfs, btrfs or tmpfs with --root"
+	}
+	return "", ""
+}
+
+// noFuse says why the program fuse-overlayfs cannot stack layers. asAnother says that the container's root is another user
+// of the host than the one who is asked about.
+func noFuse(on Storage, asAnother bool) (problem, mend string) {
+	switch {
+	case on.FuseOverlay == "":
+		return "the program fuse-overlayfs is not installed", "sudo apt-get install fuse-overlayfs"
+	case !on.FuseDevice || asAnother && !on.FuseForAll:
+		return "/dev/fuse is not there, or the container's root may not open it", "sudo modprobe fuse; sudo chmod 666 /dev/fuse"
+	case on.FileSystem == "overlay", on.FileSystem == "overlayfs":
+		return "the state root is on " + on.FileSystem + ", and what stands for a removed file there means nothing to fuse-overlayfs", "name a directory on ext4, xfs, btrfs or tmpfs with --root"
 	}
 	return "", ""
 }

@@ -32,7 +32,18 @@ func ProbeStorage(dir string) (Storage, error) {
 		}
 		dir = filepath.Dir(dir)
 	}
-	return Storage{FileSystem: magics[uint32(st.Type)], Overlay: hasFileSystem("overlay")}, nil
+	on := Storage{FileSystem: magics[uint32(st.Type)], Overlay: hasFileSystem("overlay")}
+	on.ProbeFuse()
+	return on, nil
+}
+
+// ProbeFuse finds the program fuse-overlayfs, and who may open the device that it needs.
+func (s *Storage) ProbeFuse() {
+	const device, others = "/dev/fuse", 0o006
+	s.FuseOverlay = findProgram(FuseSnapshotter)
+	s.FuseDevice = unix.Access(device, unix.R_OK|unix.W_OK) == nil
+	var st unix.Stat_t
+	s.FuseForAll = unix.Stat(device, &st) == nil && st.Mode&others == others
 }
 
 // hasFileSystem reports whether the kernel has a file system, or a module that it would load when somebody mounts it.

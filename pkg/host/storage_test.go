@@ -8,6 +8,7 @@ import (
 
 func TestChooseSnapshotter(t *testing.T) {
 	old, recent := Kernel{5, 10}, Kernel{6, 1}
+	served, noDevice := Storage{"", true, "/usr/bin/fuse-overlayfs", true, false}, Storage{"", true, "/usr/bin/fuse-overlayfs", false, false}
 	for _, c := range []struct {
 		name      string
 		kernel    Kernel
@@ -16,18 +17,25 @@ func TestChooseSnapshotter(t *testing.T) {
 		asked     string
 		want, why string // why, or with no want the error
 	}{
-		{"usual", recent, Storage{"", true}, false, "", "overlay", ""},
-		{"user", recent, Storage{"", true}, true, "auto", "overlay", ""},
-		{"user of an old kernel", old, Storage{"", true}, true, "", "native", "overlay: Linux 5.10 lets only root"},
-		{"root of an old kernel", old, Storage{"", true}, false, "", "overlay", ""},
-		{"in a container", recent, Storage{"overlay", true}, false, "", "native", "overlay: the state root is on overlay"},
-		{"no overlay, on btrfs", recent, Storage{"btrfs", false}, false, "", "btrfs", "overlay: the kernel has no overlay"},
-		{"on btrfs", recent, Storage{"btrfs", true}, false, "", "overlay", ""},
-		{"btrfs wanted", recent, Storage{"btrfs", true}, false, "btrfs", "btrfs", "it was asked for"},
-		{"native wanted", recent, Storage{"", true}, false, "native", "native", "it was asked for"},
-		{"btrfs wanted elsewhere", recent, Storage{"", true}, false, "btrfs", "", "snapshotter btrfs: snapshotter cannot be used here: the state root is not on a btrfs"},
-		{"overlay wanted on an overlay", recent, Storage{"overlay", true}, false, "overlay", "", "the state root is on overlay"},
-		{"unknown", recent, Storage{"", true}, false, "zfs", "", `snapshotter "zfs": snapshotter cannot be used here: use auto, overlay`},
+		{"usual", recent, Storage{FileSystem: "", Overlay: true}, false, "", "overlay", ""},
+		{"user", recent, Storage{FileSystem: "", Overlay: true}, true, "auto", "overlay", ""},
+		{"user of an old kernel", old, Storage{FileSystem: "", Overlay: true}, true, "", "native", "overlay: Linux 5.10 lets only root"},
+		{"root of an old kernel", old, Storage{FileSystem: "", Overlay: true}, false, "", "overlay", ""},
+		{"user of an old kernel, with the program", old, served, true, "", "fuse-overlayfs", "overlay: Linux 5.10 lets only root"},
+		{"the same without the device", old, noDevice, true, "", "native", "overlay: Linux 5.10 lets only root"},
+		{"on btrfs, with the program", old, Storage{"btrfs", true, "/usr/bin/fuse-overlayfs", true, false}, true, "", "btrfs", "overlay: Linux 5.10 lets only root"},
+		{"the program wanted", recent, served, false, "fuse-overlayfs", "fuse-overlayfs", "it was asked for"},
+		{"the program wanted, and not there", recent, Storage{FileSystem: "", Overlay: true, FuseDevice: true}, false, "fuse-overlayfs", "", "cannot be used here: the program fuse-overlayfs is not installed"},
+		{"the device wanted, and not there", recent, noDevice, false, "fuse-overlayfs", "", "/dev/fuse is not there"},
+		{"the program wanted on an overlay", recent, Storage{"overlay", true, "/usr/bin/fuse-overlayfs", true, true}, false, "fuse-overlayfs", "", "means nothing to fuse-overlayfs"},
+		{"in a container", recent, Storage{FileSystem: "overlay", Overlay: true}, false, "", "native", "overlay: the state root is on overlay"},
+		{"no overlay, on btrfs", recent, Storage{FileSystem: "btrfs", Overlay: false}, false, "", "btrfs", "overlay: the kernel has no overlay"},
+		{"on btrfs", recent, Storage{FileSystem: "btrfs", Overlay: true}, false, "", "overlay", ""},
+		{"btrfs wanted", recent, Storage{FileSystem: "btrfs", Overlay: true}, false, "btrfs", "btrfs", "it was asked for"},
+		{"native wanted", recent, Storage{FileSystem: "", Overlay: true}, false, "native", "native", "it was asked for"},
+		{"btrfs wanted elsewhere", recent, Storage{FileSystem: "", Overlay: true}, false, "btrfs", "", "snapshotter btrfs: snapshotter cannot be used here: the state root is not on a btrfs"},
+		{"overlay wanted on an overlay", recent, Storage{FileSystem: "overlay", Overlay: true}, false, "overlay", "", "the state root is on overlay"},
+		{"unknown", recent, Storage{FileSystem: "", Overlay: true}, false, "zfs", "", `snapshotter "zfs": snapshotter cannot be used here: use auto, overlay`},
 	} {
 		f := &Facts{Kernel: c.kernel}
 		s, why, err := ChooseSnapshotter(f.Snapshotters(c.on, c.inUser), c.asked)
@@ -62,6 +70,17 @@ func TestNoIDMap(t *testing.T) {
 		problem, mend := (&Facts{Kernel: c.kernel}).NoIDMap(c.fileSystem)
 		if !strings.Contains(problem, c.want) || (problem == "") != (c.want == "") || (problem == "") != (mend == "") {
 			t.Errorf("%q on %s: %q, mended by %q; want %q", c.fileSystem, c.kernel, problem, mend, c.want)
+		}
+	}
+}
+
+// Root may open what others may not; the root of a container with other users cannot.
+func TestFuseOfAnotherUser(t *testing.T) {
+	root := &Facts{Kernel: Kernel{5, 10}, Capabilities: 1 << 21}
+	for forAll, want := range map[bool]string{false: "native", true: "fuse-overlayfs"} {
+		s, _, err := ChooseSnapshotter(root.Snapshotters(Storage{"", true, "/usr/bin/fuse-overlayfs", true, forAll}, true), "")
+		if err != nil || s.Name != want {
+			t.Errorf("everybody may open /dev/fuse: %v: %s, error %v, want %s", forAll, s.Name, err, want)
 		}
 	}
 }

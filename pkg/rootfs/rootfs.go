@@ -186,6 +186,10 @@ func (b *builder) mountedRoot(m *specs.Mount) error {
 	case isMapped(m):
 		return fmt.Errorf("/mounts/0: only a bind can have its files' owners mapped: the kernel maps no %s", m.Type)
 	}
+	if m.Type == FuseOverlay {
+		b.served(m, o, pointer)
+		return nil
+	}
 	data := b.mountData(m.Type, o)
 	if len(data) > maxMountData {
 		if dir, short := relativeLower(o.data); dir != "" {

@@ -69,6 +69,8 @@ func (e *execution) host(call plan.Call) (int, error) {
 		return 0, e.mountSetattr(c)
 	case linux.Mount:
 		return 0, unix.Mount(c.Source, c.Target, c.Type, uintptr(c.Flags), c.Data)
+	case linux.ServeFuse:
+		return 0, e.serve(c)
 	case linux.CopyTree:
 		return 0, safepath.CopyTree(e.regs[c.From], e.regs[c.To], c.Top)
 	case linux.StartUnit:

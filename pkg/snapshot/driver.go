@@ -21,6 +21,9 @@ const (
 	// Overlay has the kernel's overlayfs stack the layers. It costs nothing for each container, and is what the empty
 	// Driver means.
 	Overlay Driver = "overlay"
+	// Fuse has a program stack the layers, fuse-overlayfs(1), for each container, where the kernel lets nobody but root do
+	// so. It takes a little longer for everything that is done with files.
+	Fuse Driver = "fuse-overlayfs"
 	// Native copies the layers, for each container. It takes nothing but a file system.
 	Native Driver = "native"
 	// Btrfs copies the layers of a chain once, sharing their blocks, into a subvolume of which each container gets a
@@ -35,6 +38,7 @@ func (d Driver) whole() bool { return d == Native || d == Btrfs }
 func (s *Store) With(d Driver) *Store {
 	other := *s
 	other.opts.Driver = d
+	other.marks.fuse = d == Fuse
 	return &other
 }
 

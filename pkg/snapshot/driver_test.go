@@ -22,6 +22,7 @@ func TestDrivers(t *testing.T) {
 		on     func(t *testing.T) string // makes a file system, and says where
 	}{
 		{"overlay", snapshot.Overlay, onDisk},
+		{"fuse-overlayfs", snapshot.Fuse, withFuse},
 		{"native", snapshot.Native, onDisk},
 		{"native-on-overlay", snapshot.Native, onOverlay},
 		{"btrfs", snapshot.Btrfs, onBtrfs},
@@ -71,6 +72,20 @@ func inOwnNamespace(t *testing.T) bool {
 }
 
 func onDisk(t *testing.T) string { return t.TempDir() }
+
+// withFuse is a directory for fuse-overlayfs, if that is there.
+func withFuse(t *testing.T) string {
+	t.Helper()
+	if _, err := exec.LookPath("fuse-overlayfs"); err != nil {
+		t.Skip("fuse-overlayfs is not installed")
+	}
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		t.Skipf("this machine has no FUSE: %v", err)
+	}
+	f.Close()
+	return t.TempDir()
+}
 
 // onOverlay makes an overlay, as the root of a container is one.
 func onOverlay(t *testing.T) string {

@@ -82,6 +82,7 @@ func foreign(xattr string) bool {
 	return strings.HasPrefix(xattr, "trusted.overlay.") ||
 		strings.HasPrefix(xattr, "user.overlay.") ||
 		strings.HasPrefix(xattr, plainPrefix) ||
+		strings.HasPrefix(xattr, fusePrefix) ||
 		xattr == "security.selinux"
 }
 

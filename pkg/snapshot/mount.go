@@ -15,7 +15,7 @@ import (
 // Mount is one mount, as data for mount(2) or for fsopen(2) and fsconfig(2).
 // The snapshotter mounts nothing itself.
 type Mount struct {
-	Type    string   // "overlay", "bind" or "tmpfs"
+	Type    string   // "overlay", "bind", "tmpfs" or [FuseType]
 	Source  string   // for a bind the directory
 	Options []string // to be joined by commas for mount(2); "ro", "rw" and "bind" are flags there
 	// Lower lists the lower directories of an overlay by their full names, the
@@ -71,6 +71,9 @@ func (s *Store) prepare(ctx context.Context, chain ChainID, upper, work string) 
 	}
 	if err := s.admit(all, work); err != nil {
 		return Mount{}, err
+	}
+	if s.opts.Driver == Fuse {
+		return s.served(all, upper, work)
 	}
 	return s.overlay(all, "upperdir="+upper, "workdir="+work)
 }
@@ -140,7 +143,7 @@ func (s *Store) view(ctx context.Context, chain ChainID) (Mount, error) {
 		return Mount{Type: "tmpfs", Source: "tmpfs", Options: []string{"ro", "mode=755"}}, nil
 	case len(lowers(all)) == 1 && !s.marks.plain():
 		return bind(s.fs(all[0]), "ro"), nil
-	case s.opts.Driver.whole():
+	case s.opts.Driver.whole(), s.opts.Driver == Fuse: // nobody is there to serve a view
 		flat, err := s.flat(ctx, all)
 		return bind(flat, "ro"), err
 	}
@@ -189,6 +192,22 @@ func (s *Store) overlay(all []Info, more ...string) (Mount, error) {
 		m.Options, m.Dir = rest, "" // only Lower can express this one
 	}
 	return m, checkNames(append(m.Lower, more...))
+}
+
+// FuseType is the type of a mount that fuse-overlayfs(1) serves; Options are its own.
+const FuseType = "fuse.fuse-overlayfs"
+
+// served has fuse-overlayfs stack the layers of a chain.
+func (s *Store) served(all []Info, upper, work string) (Mount, error) {
+	if s.marks.plain() {
+		return Mount{}, errors.New("fuse-overlayfs does not know the marks of removed files that a store on an overlay has")
+	}
+	m := Mount{Type: FuseType, Source: string(Fuse)}
+	for _, info := range lowers(all) {
+		m.Lower = append(m.Lower, s.fs(info))
+	}
+	m.Options = []string{"lowerdir=" + strings.Join(m.Lower, ":"), "upperdir=" + upper, "workdir=" + work}
+	return m, checkNames(append(m.Lower, m.Options[1:]...))
 }
 
 // checkNames refuses names that would be taken apart as options. overlayfs has

@@ -199,6 +199,9 @@ func (v *view) names(n node, name string) ([]string, error) {
 			return nil, err
 		}
 		for _, base := range names {
+			if v.marks.fuse && strings.HasPrefix(base, whiteoutPrefix) {
+				continue // a mark: archives cannot have a file of such a name either
+			}
 			all[base] = true
 		}
 	}

@@ -193,6 +193,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open snapshots: %w", err)
 	}
+	marks.fuse = o.Driver == Fuse
 	return &Store{dir: dir, opts: o, marks: marks}, nil
 }
 

@@ -125,10 +125,13 @@ func (v *view) lstat(layer int, name string) (st unix.Stat_t, what mark, err err
 		return st, markNone, err
 	}
 	if st, err = d.Lstat(base); err != nil {
+		if errors.Is(err, unix.ENOENT) && v.marks.hidden(d, base) {
+			return st, markWhiteout, nil
+		}
 		return st, markNone, err
 	}
 	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		opaque, err := hasMark(d, base, v.marks.opaque)
+		opaque, err := v.marks.isOpaque(d, base)
 		if opaque {
 			what = markOpaque
 		}

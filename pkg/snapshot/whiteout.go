@@ -73,7 +73,13 @@ type marks struct {
 	// whiteout is the attribute of an empty file of mode plainMode that stands for a removed one; empty where that is
 	// a character device 0:0.
 	whiteout string
+	// fuse says that fuse-overlayfs writes to a container's directory, which has ways of its own to mark things if those
+	// of overlayfs are closed to it: an attribute, and files with the names that archives have.
+	fuse bool
 }
+
+// fusePrefix begins the names of attributes that fuse-overlayfs keeps for itself.
+const fusePrefix = "user.fuseoverlayfs."
 
 // plainMode lets its owner, who may be an ordinary user, read the attribute of a whiteout.
 const plainMode = 0o400
@@ -122,6 +128,24 @@ func (m marks) isWhiteout(d *safepath.Dir, base string, st unix.Stat_t) (bool, e
 		return false, nil
 	}
 	return hasMark(d, base, m.whiteout)
+}
+
+// isOpaque tells a directory that hides what is below it.
+func (m marks) isOpaque(d *safepath.Dir, base string) (bool, error) {
+	opaque, err := hasMark(d, base, m.opaque)
+	if err != nil || opaque || !m.fuse {
+		return opaque, err
+	}
+	return hasMark(d, base, fusePrefix+"opaque")
+}
+
+// hidden reports whether something that is not there is marked as removed by a file beside it.
+func (m marks) hidden(d *safepath.Dir, base string) bool {
+	if !m.fuse {
+		return false
+	}
+	_, err := d.Lstat(whiteoutPrefix + base)
+	return err == nil
 }
 
 // hasMark reports whether the attribute says yes.

@@ -1,7 +1,9 @@
 package snapshottest
 
 import (
+	"errors"
 	"fmt"
+	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
@@ -36,6 +38,9 @@ func alone(mounts []snapshot.Mount, target string, f func(dir string) error) (er
 		if err := mount(m, target); err != nil {
 			return fmt.Errorf("mount %+v: %w", m, err)
 		}
+		if m.Type == snapshot.FuseType { // who serves it is in this namespace, too, and ends with the mount
+			defer func() { err = errors.Join(err, unix.Unmount(target, unix.MNT_DETACH)) }()
+		}
 	}
 	return f(target)
 }
@@ -44,6 +49,13 @@ func alone(mounts []snapshot.Mount, target string, f func(dir string) error) (er
 func mount(m snapshot.Mount, target string) error {
 	if m.UIDMap != nil || m.GIDMap != nil {
 		return mountMapped(m, target)
+	}
+	if m.Type == snapshot.FuseType {
+		said, err := exec.Command("fuse-overlayfs", "-o", strings.Join(m.Options, ","), target).CombinedOutput()
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, said)
+		}
+		return err
 	}
 	var flags uintptr
 	var data []string

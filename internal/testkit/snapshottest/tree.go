@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -20,19 +22,35 @@ import (
 // the tree that the container saw.
 func (x *suite) again(t *testing.T, c container, archives ...[]byte) {
 	t.Helper()
-	want := wholeSeconds(t, c.mounts)
+	want := wholeSeconds(t, c.mounts, x.Driver() == snapshot.Fuse)
 	var buf bytes.Buffer
 	if err := x.Diff(t.Context(), &buf, c.chain, c.upper, snapshot.ArchiveOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	next := x.prepare(t, unpack(t, x.Store, append(slices.Clone(archives), buf.Bytes())...))
-	same(t, "the container's layer on its chain", want, look(t, next.mounts))
+	have := look(t, next.mounts)
+	if x.Driver() == snapshot.Fuse {
+		want, have = withoutLinks(want), withoutLinks(have)
+	}
+	same(t, "the container's layer on its chain", want, have)
 }
 
-// wholeSeconds is a tree with times cut to seconds, as archives have them.
-func wholeSeconds(t *testing.T, mounts []snapshot.Mount) (tree testkit.Tree) {
+// withoutLinks is a tree without the names that files share: fuse-overlayfs counts those that it has been asked for.
+func withoutLinks(tree testkit.Tree) testkit.Tree {
+	out := testkit.Tree{}
+	for name, line := range tree {
+		line, _, _ = strings.Cut(line, " same-file-as=")
+		out[name], _, _ = strings.Cut(line, " links=")
+	}
+	return out
+}
+
+// wholeSeconds is a tree with times cut to seconds, as archives have them. careful leaves files alone that need no change:
+// fuse-overlayfs goes on to show two names of a lower layer as one file when it has copied each of them up by itself.
+func wholeSeconds(t *testing.T, mounts []snapshot.Mount, careful bool) (tree testkit.Tree) {
 	t.Helper()
 	within(t, mounts, func(dir string) error {
+		times := map[string]unix.Timespec{}
 		err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 			if err != nil {
 				return err
@@ -41,11 +59,19 @@ func wholeSeconds(t *testing.T, mounts []snapshot.Mount) (tree testkit.Tree) {
 			if err := unix.Lstat(path, &st); err != nil {
 				return err
 			}
-			st.Mtim.Nsec = 0
-			return unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{st.Mtim, st.Mtim}, unix.AT_SYMLINK_NOFOLLOW)
+			if !careful || st.Mtim.Nsec != 0 {
+				st.Mtim.Nsec = 0
+				times[path] = st.Mtim
+			}
+			return nil
 		})
 		if err != nil {
 			return err
+		}
+		for _, path := range slices.Backward(slices.Sorted(maps.Keys(times))) { // what is in a directory before it: copying up may change it
+			if err := unix.UtimesNanoAt(unix.AT_FDCWD, path, []unix.Timespec{times[path], times[path]}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+				return err
+			}
 		}
 		tree = testkit.Fingerprint(t, dir)
 		return nil

@@ -154,6 +154,27 @@ func (c UserNamespace) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.String(c.UIDMap), plan.String(c.GIDMap))
 }
 
+// ServeFuse starts a program that serves a mount of FUSE (fuse(4)), as fuse-overlayfs(1) does: Fuse is the descriptor of
+// /dev/fuse that the mount was made with, which the child has sent (see SendFD) and which the program finds as its last
+// argument, /dev/fd/3. With Users it runs in the user namespace of the process that PID says, as its root. The step is
+// done when the program serves; it ends when the mount is gone.
+type ServeFuse struct {
+	Program, Options string
+	Fuse             plan.Reg
+	PID              plan.Reg
+	Users            bool
+}
+
+func (ServeFuse) Name() string { return "serve" }
+
+func (c ServeFuse) AppendArgs(dst []plan.Arg) []plan.Arg {
+	dst = append(dst, plan.String(c.Program), plan.String("-o"), plan.String(c.Options), plan.Value(c.Fuse))
+	if c.Users {
+		dst = append(dst, plan.Value(c.PID))
+	}
+	return dst
+}
+
 // CopyTree copies what is in the directory From to the directory To, with owners,
 // modes, times, links and extended attributes. With Top, To itself gets the owner and
 // mode of From. Both are descriptors that the child has sent, see SendFD. Nothing of the tree

@@ -68,6 +68,8 @@ func Zero(kind string) plan.Call {
 		return EndNetwork{}
 	case "UserNamespace":
 		return UserNamespace{}
+	case "ServeFuse":
+		return ServeFuse{}
 	case "Provide":
 		return Provide{}
 	case "CopyTree":

@@ -227,6 +227,8 @@ func beyond(c plan.Call) error {
 		return errors.New("a hook is to find a container that has its mounts and still its privileges; the script's has given them up before it changes its root")
 	case linux.UserNamespace:
 		return errors.New("mount(8) maps the owners of files since util-linux 2.39 only")
+	case linux.ServeFuse:
+		return errors.New("the program that serves the mount gets a descriptor that another process has opened, and no shell can take it from there")
 	case linux.Mount:
 		return errors.New("without a mount namespace the host's mounts would be changed, also if the script does not come to its end")
 	case linux.MoveLink, linux.AddAddress, linux.RaiseLink:
