@@ -40,7 +40,7 @@ const procFD = "100"
 // the mounts that show them, and the terminal, in whose place the program's own descriptors stay. Steps
 // about the talk between host and child go silently. A namespace to join is opened by
 // the program itself; the maps of a user namespace are written by it unless that
-// takes newuidmap(1), which is ErrAlone. No descriptor but the standard three
+// takes newuidmap(1), which is ErrAlone, as is a root file system that another program serves. No descriptor but the standard three
 // reaches the user's program.
 func Standalone(p *plan.Plan) (alone *plan.Plan, omitted []plan.Step, err error) {
 	a := &aloneness{from: p.Steps, gone: map[plan.Reg]bool{Sync: true}, made: map[string]bool{}}
@@ -131,6 +131,8 @@ func (a *aloneness) hostStep(s *plan.Step) error {
 		}
 	case linux.MakeDir:
 		a.made[c.Path] = true
+	case linux.ServeFuse:
+		return fmt.Errorf("%w: %s must serve its root file system", ErrAlone, c.Program)
 	case linux.SendListener:
 		return fmt.Errorf("%w: somebody else decides on its system calls (%s)", ErrAlone, c.Path)
 	case linux.RunHook, linux.MoveLink, linux.AddAddress, linux.RaiseLink:
