@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/google/go-cmp/cmp"
@@ -64,5 +65,41 @@ func TestNamesThatPluginsAreToldAreNoPaths(t *testing.T) {
 	}
 	if _, _, err := o.endpoints(); err == nil || !strings.Contains(err.Error(), `network_interface "../all": it is no name of a network device`) {
 		t.Errorf("netavark: %v", err)
+	}
+}
+
+// A plugin for addresses that prints without end is ended, and so is what it has started; what it says of an error is passed on.
+func TestPluginsForAddressesPrintWithinBounds(t *testing.T) {
+	dir := t.TempDir()
+	program := func(name, script string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"+script+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program("endless", "exec cat /dev/zero")
+	program("endless-child", "cat /dev/zero & wait")
+	program("loud", "exec cat /dev/zero >&2")
+	program("refuses", `echo '{"cniVersion": "1.0.0", "code": 11, "msg": "all is given away"}'; exit 1`)
+	program("breaks", "echo of no use >&2; exit 3")
+	program("works", `cat >/dev/null; echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.9.0.7/24"}]}'`)
+	t.Setenv("CNI_PATH", dir)
+	t.Setenv("CNI_COMMAND", "ADD")
+	for name, want := range map[string]string{"endless": "it printed more than 1 MiB to its standard output", "endless-child": "it printed more than 1 MiB to its standard output",
+		"loud": "it printed more than 1 MiB to its standard error", "refuses": "all is given away", "breaks": "exit status 3: of no use", "works": ""} {
+		r := &request{Raw: []byte(`{"cniVersion": "1.0.0", "name": "lab", "ipam": {"type": "` + name + `"}}`)}
+		r.Config.IPAM.Type = name
+		done := make(chan error, 1)
+		go func() {
+			_, err := r.addresses()
+			done <- err
+		}()
+		select {
+		case err := <-done:
+			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%s: error %v; want %q", name, err, want)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("%s is still running", name)
+		}
 	}
 }

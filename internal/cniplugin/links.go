@@ -154,7 +154,7 @@ func (r *request) addresses() (*types100.Result, error) {
 	if r.Config.IPAM.Type == "" {
 		return nil, invalid("ipam: who gives addresses? host-local does")
 	}
-	got, err := invoke.DelegateAdd(context.Background(), r.Config.IPAM.Type, r.Raw, nil)
+	got, err := invoke.DelegateAdd(context.Background(), r.Config.IPAM.Type, r.Raw, &delegate{})
 	if err != nil {
 		return nil, err
 	}
@@ -169,13 +169,13 @@ func (r *request) passAddresses(verb string) error {
 	ctx, name := context.Background(), r.Config.IPAM.Type
 	switch verb {
 	case "CHECK":
-		return invoke.DelegateCheck(ctx, name, r.Raw, nil)
+		return invoke.DelegateCheck(ctx, name, r.Raw, &delegate{})
 	case "GC":
-		return invoke.DelegateGC(ctx, name, r.Raw, nil)
+		return invoke.DelegateGC(ctx, name, r.Raw, &delegate{})
 	case "STATUS":
-		return invoke.DelegateStatus(ctx, name, r.Raw, nil)
+		return invoke.DelegateStatus(ctx, name, r.Raw, &delegate{})
 	}
-	return invoke.DelegateDel(ctx, name, r.Raw, nil)
+	return invoke.DelegateDel(ctx, name, r.Raw, &delegate{})
 }
 
 // passOn is a verb that only the plugin for addresses has something to do at.
