@@ -177,6 +177,7 @@ var commands = []struct {
 	{"commit", (*Program).commitCommand},
 	{"update", (*Program).updateCommand},
 	{"why", (*Program).whyCommand},
+	{"where", (*Program).whereCommand},
 	{"container", (*Program).containerCommand},
 	{"pull", (*Program).pullCommand},
 	{"push", (*Program).pushCommand},

@@ -193,6 +193,7 @@ var hints = []struct {
 	{engine.ErrNoSource, "make it first, or have an empty directory made with --mount type=bind,bind-create-src,source=...,target=..."},
 	{engine.ErrNoRoot, "name a directory of your own with --root"},
 	{engine.ErrRunning, "`containr rm -f` kills it first"},
+	{engine.ErrChanges, "`containr diff` lists all, `containr cp` and `containr commit` keep them; without --check-changes they go"},
 	{engine.ErrNotRunning, "`containr start` runs it; `containr ps -a` lists all containers"},
 	{engine.ErrPortTaken, "publish another port of the host, or leave the choice: -p PORT"},
 	{engine.ErrNetworkNeedsRoot, "an ordinary user's containers have --network builtin, none or host"},

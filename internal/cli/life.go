@@ -325,12 +325,14 @@ func (p *Program) renameCommand() *cobra.Command {
 }
 
 func (p *Program) removeCommand() *cobra.Command {
-	var force, volumes bool
+	var force, volumes, unchanged bool
 	cmd := &cobra.Command{
 		Use:     "rm [FLAGS] CONTAINER...",
 		Short:   "Remove containers",
 		GroupID: groupRun,
-		Args:    minArgs(1),
+		Long: "Remove containers, with all that they have changed of their image's files. With --check-changes one that has\n" +
+			"changed any stays, and is not killed either; the error names what would be lost.",
+		Args: minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
 			if err != nil {
@@ -338,7 +340,7 @@ func (p *Program) removeCommand() *cobra.Command {
 			}
 			var failures []error
 			for _, name := range args {
-				record, err := e.Remove(cmd.Context(), engine.RemoveRequest{Container: name, Force: force, Volumes: volumes})
+				record, err := e.Remove(cmd.Context(), engine.RemoveRequest{Container: name, Force: force, Volumes: volumes, Unchanged: unchanged})
 				if force && errors.Is(err, container.ErrNotFound) {
 					p.print(err) // it is not there, which is what was wanted
 					continue
@@ -353,6 +355,7 @@ func (p *Program) removeCommand() *cobra.Command {
 		DisableFlagsInUseLine: true,
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "kill it if it runs; one that is not there is no failure")
+	cmd.Flags().BoolVar(&unchanged, "check-changes", false, "refuse to remove one that has changed files of its image or made some")
 	cmd.Flags().BoolVarP(&volumes, "volumes", "v", false, "remove its volumes without a name too, unless others have them")
 	return cmd
 }

@@ -104,6 +104,7 @@ func (p *Program) systemDFCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			defer p.tellClosed(u.Closed)
 			size := present.Size
 			if exact {
 				size = func(n int64) string { return fmt.Sprint(n) }
@@ -118,6 +119,18 @@ func (p *Program) systemDFCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "print each image and container too")
 	cmd.Flags().BoolVar(&exact, "bytes", false, "print sizes in bytes")
 	return cmd
+}
+
+// tellClosed says that there is more on the disk than was counted.
+func (p *Program) tellClosed(dirs []string) {
+	if len(dirs) == 0 {
+		return
+	}
+	text := dirs[0]
+	if len(dirs) > 1 {
+		text += fmt.Sprintf(" and %d more", len(dirs)-1)
+	}
+	fmt.Fprintf(p.Err, "containr: not counted: what is in %s, which belongs to other users of your containers\n", text)
 }
 
 func partRows(u *engine.DiskUsage, size func(int64) string) []partRow {

@@ -19,6 +19,8 @@ type RemoveRequest struct {
 	Container string
 	// Force kills it if it runs.
 	Force bool
+	// Unchanged refuses one that has changes which would be lost: ErrChanges.
+	Unchanged bool
 	// Volumes removes its volumes without a name, unless others use them.
 	Volumes bool
 }
@@ -38,6 +40,11 @@ func (e *Engine) Remove(ctx context.Context, r RemoveRequest) (container.Record,
 	}
 	if st.Status == container.Created && !r.Force && e.isAttended(record.ID) {
 		return record, fmt.Errorf("container %s: it is being started: %w", record.Name, ErrRunning)
+	}
+	if r.Unchanged {
+		if err := e.mustBeUnchanged(ctx, record.ID, record.Name); err != nil {
+			return record, err
+		}
 	}
 	if r.Force {
 		if st.PID != 0 {

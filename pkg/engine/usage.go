@@ -22,6 +22,8 @@ type DiskUsage struct {
 	Images     []UsedImage
 	Containers []UsedContainer
 	Volumes    []UsedVolume
+	// Closed are directories that we may not look into, of other ids: what is in them is not counted.
+	Closed []string
 }
 
 // Kinds of UsedPart, in docker's words where it has them.
@@ -80,7 +82,7 @@ func (e *Engine) DiskUsage() (*DiskUsage, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := &DiskUsage{}
+	u := &DiskUsage{Closed: m.closed}
 	made, err := e.usedContainers(u, m, records)
 	if err != nil {
 		return nil, err
@@ -296,6 +298,9 @@ type measured struct {
 	parts map[string]int64 // bytes on disk by kind
 	ids   map[string]int64 // bytes on disk of containers, snapshots, volumes and blobs, by what their directories or files are called
 	seen  map[[2]uint64]bool
+	// closed are directories that we may not look into. A container of an ordinary user makes such ones as one of its
+	// other users, whose ids only its user namespace has.
+	closed []string
 }
 
 // measure walks over the state root. A file with several names counts once. What is mounted below it does not count.
@@ -313,6 +318,10 @@ func measure(root string) (*measured, error) {
 		if errors.Is(err, fs.ErrPermission) && isKernelsOwn(parts) {
 			return nil // it was counted before it was opened
 		}
+		if errors.Is(err, fs.ErrPermission) && path != root {
+			m.closed = append(m.closed, path)
+			return nil
+		}
 		if err != nil {
 			return err
 		}
@@ -321,7 +330,11 @@ func measure(root string) (*measured, error) {
 				return errors.Join(err, fs.SkipDir)
 			}
 		}
-		return m.count(path, parts)
+		if err := m.count(path, parts); !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+		m.closed = append(m.closed, filepath.Dir(path))
+		return fs.SkipDir
 	})
 	return m, err
 }

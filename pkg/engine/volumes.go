@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/safepath"
@@ -272,8 +274,33 @@ func (e *Engine) holdVolumes(ctx context.Context, c container.Config) ([]*durabl
 			return held, err
 		}
 		held = append(held, lock)
+		if err := partsAreThere(c, name, store.Path(name)); err != nil {
+			return held, err
+		}
 	}
 	return held, nil
+}
+
+// partsAreThere refuses a part of a volume where nothing is, by the names that the user knows. What is there may be
+// another thing when it is mounted: that the runtime finds out.
+func partsAreThere(c container.Config, name, dir string) error {
+	for _, m := range c.Mounts {
+		if m.Type != container.MountVolume || m.Source != name || m.Subpath == "" {
+			continue
+		}
+		root, err := safepath.OpenRoot(dir)
+		if err != nil {
+			return err
+		}
+		f, err := root.OpenFile(m.Subpath, unix.O_PATH, 0)
+		root.Close()
+		if err != nil {
+			err = cmp.Or(errors.Unwrap(err), err)
+			return fmt.Errorf("mount on %s: volume %s: volume-subpath %s: %w", m.Target, name, m.Subpath, err)
+		}
+		f.Close()
+	}
+	return nil
 }
 
 func release(held []*durable.Lock) {
