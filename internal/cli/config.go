@@ -13,6 +13,7 @@ import (
 	"github.com/containr/containr/internal/config"
 	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/internal/spelling"
+	"github.com/containr/containr/pkg/secret"
 )
 
 // notDefaults are flags that make no sense as a default of every command line.
@@ -166,14 +167,18 @@ func unknownKey(v config.Value, names []string) error {
 func (p *Program) configCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "config COMMAND",
-		Short:   "Look at the defaults that files and environment give",
+		Short:   "Keep files of configuration for containers; look at the defaults of flags",
 		GroupID: groupSystem,
 		Args:    cobra.ArbitraryArgs,
-		Long: "Look at the defaults that files and environment give to flags.\n\n" +
+		Long: "Keep files of configuration for containers, in docker's way without a cluster: `containr run --config NAME` shows one in\n" +
+			"the file /NAME, read-only. They are as secrets are, but not encrypted, and can be printed again. A container has what the\n" +
+			"config held when it was made.\n\n" +
+			"`config show` looks at something else: the defaults that files and environment give to flags.\n\n" +
 			"Files are " + config.SystemFile + " and ~/.config/containr/config.toml; see containr-config(5).",
 		RunE: groupOfCommands,
 	}
 	cmd.AddCommand(p.configShowCommand())
+	p.addKept(cmd, secret.Configs)
 	return cmd
 }
 

@@ -247,6 +247,7 @@ func (r *runFlags) files() {
 	b.value("volume", "v", "show `SOURCE:TARGET[:ro]`, a volume or a path of the host, in the container; TARGET alone is a volume without a name", add(&c.Mounts, volume))
 	b.value("mount", "", "mount what `SPEC` says: type=volume|bind|tmpfs|image,target=DIR,...", add(&c.Mounts, mount))
 	b.value("volumes-from", "", "mount what `CONTAINER[:ro|rw]` has mounted too", add(&c.VolumesFrom, container.ParseVolumesFrom))
+	b.value("config", "", "show a config: `NAME[,target=/FILE][,mode=0444][,uid=0][,gid=0]`", add(&c.Configs, container.ParseConfig))
 	b.value("secret", "", "show a secret in /run/secrets: `NAME[,target=FILE][,mode=0444][,uid=0][,gid=0]`, or in the environment: NAME,type=env[,target=VARIABLE]", add(&c.Secrets, container.ParseSecret))
 	b.value("tmpfs", "", "mount an empty file system in memory: `DIR[:OPTIONS]`", add(&c.Mounts, container.ParseTmpfs))
 	b.bool(&c.ReadOnly, "read-only", "", "make the root file system read-only")

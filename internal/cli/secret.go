@@ -33,40 +33,48 @@ func (p *Program) secretCommand() *cobra.Command {
 		Args: cobra.ArbitraryArgs,
 		RunE: groupOfCommands,
 	}
-	cmd.AddCommand(p.secretCreateCommand(), p.secretListCommand(), p.secretInspectCommand(), p.secretRemoveCommand())
+	p.addKept(cmd, secret.Secrets)
 	return cmd
 }
 
-func (p *Program) secretCreateCommand() *cobra.Command {
+// addKept adds the commands that make, list and remove what is of a kind.
+func (p *Program) addKept(cmd *cobra.Command, kind *secret.Kind) {
+	for _, c := range []*cobra.Command{p.secretCreateCommand(kind), p.secretListCommand(kind), p.secretInspectCommand(kind), p.secretRemoveCommand(kind)} {
+		c.Use = strings.ReplaceAll(c.Use, "SECRET", strings.ToUpper(kind.Word))
+		cmd.AddCommand(c)
+	}
+}
+
+func (p *Program) secretCreateCommand(kind *secret.Kind) *cobra.Command {
 	req := engine.SecretRequest{Labels: map[string]string{}}
 	var driver string
 	var env bool
 	cmd := &cobra.Command{
 		Use:   "create [FLAGS] SECRET FILE|-",
-		Short: "Keep what is in a file, or comes in, as a secret",
-		Long: "Keep what is in a file, or comes from the standard input (-), as a secret, and print its id. It is kept to the byte: a\n" +
+		Short: "Keep what is in a file, or comes in, as a " + kind.Word,
+		Long: "Keep what is in a file, or comes from the standard input (-), as a " + kind.Word + ", and print its id. It is kept to the byte: a\n" +
 			"line's end too. Arguments are seen by everybody in the list of processes, so none holds it. At a terminal - asks for one line, which is not shown, and whose end is not kept.",
 		Args: rangeArgs(1, 2), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if driver != secret.DriverFile {
-				return usageErrorf("secret create: driver %s: there is only %s", driver, secret.DriverFile)
+				return usageErrorf("%s create: driver %s: there is only %s", kind.Word, driver, secret.DriverFile)
 			}
 			req.Name = args[0]
-			if err := secret.ValidateName(req.Name); err != nil {
+			if err := kind.ValidateName(req.Name); err != nil {
 				return &usageError{text: err.Error(), err: err}
 			}
 			if len(args) == 1 {
-				return usageErrorf("secret create: where is it? Name a file, or - for the standard input")
+				return usageErrorf("%s create: where is it? Name a file, or - for the standard input", kind.Word)
 			}
 			var err error
-			if req.Content, err = p.secretContent(cmd.Context(), args[1], env); err != nil {
+			if req.Content, err = p.secretContent(cmd.Context(), kind, args[1], env); err != nil {
 				return err
 			}
 			e, err := p.engine()
 			if err != nil {
 				return err
 			}
-			v, err := e.CreateSecret(cmd.Context(), req)
+			v, err := e.CreateSecret(cmd.Context(), kind, req)
 			if err == nil {
 				_, err = fmt.Fprintln(p.Out, v.ID)
 			}
@@ -82,16 +90,18 @@ func (p *Program) secretCreateCommand() *cobra.Command {
 }
 
 // secretContent reads what a secret is to hold, one byte more than it may at most.
-func (p *Program) secretContent(ctx context.Context, from string, env bool) ([]byte, error) {
+func (p *Program) secretContent(ctx context.Context, kind *secret.Kind, from string, env bool) ([]byte, error) {
 	if env {
 		text, ok := os.LookupEnv(from)
 		if !ok {
-			return nil, fmt.Errorf("secret create: there is no variable %s in our environment", from)
+			return nil, fmt.Errorf("%s create: there is no variable %s in our environment", kind.Word, from)
 		}
 		return []byte(text), nil
 	}
 	var in io.Reader
 	switch {
+	case from == "-" && tty.IsTerminal(p.In) && kind.Open:
+		return nil, &usageError{text: kind.Word + " create: standard input is a terminal", hint: "name a file, or redirect it from one"}
 	case from == "-" && tty.IsTerminal(p.In):
 		p.awaitCatching()
 		line, err := tty.Ask(ctx, p.In, p.Err, "Secret: ", true)
@@ -104,14 +114,14 @@ func (p *Program) secretContent(ctx context.Context, from string, env bool) ([]b
 	default:
 		f, err := os.Open(from)
 		if err != nil {
-			return nil, fmt.Errorf("secret create: %w", err)
+			return nil, fmt.Errorf("%s create: %w", kind.Word, err)
 		}
 		defer f.Close()
 		in = f
 	}
 	data, err := io.ReadAll(io.LimitReader(in, secret.MaxSize+1))
 	if err != nil {
-		return nil, fmt.Errorf("secret create: read %s: %w", from, err)
+		return nil, fmt.Errorf("%s create: read %s: %w", kind.Word, from, err)
 	}
 	return data, nil
 }
@@ -138,12 +148,12 @@ func rowOfSecret(v engine.UsedSecret) secretRow {
 
 var secretFilters = []string{"id", "label", "name"}
 
-func (p *Program) secretListCommand() *cobra.Command {
+func (p *Program) secretListCommand(kind *secret.Kind) *cobra.Command {
 	var filters []string
 	var format string
 	var quiet bool
 	cmd := &cobra.Command{
-		Use: "ls [FLAGS]", Aliases: []string{"list"}, Short: "List secrets", Args: exactArgs(0), DisableFlagsInUseLine: true,
+		Use: "ls [FLAGS]", Aliases: []string{"list"}, Short: "List " + kind.Word + "s", Args: exactArgs(0), DisableFlagsInUseLine: true,
 		RunE: func(_ *cobra.Command, _ []string) error {
 			f, err := present.ParseFilters(filters, secretFilters...)
 			if err != nil {
@@ -153,7 +163,7 @@ func (p *Program) secretListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			list, err := e.Secrets()
+			list, err := e.Secrets(kind)
 			if err != nil {
 				return err
 			}
@@ -194,16 +204,24 @@ type inspectedSecretSpec struct {
 	Name   string
 	Labels map[string]string
 	Driver inspectedSecretDriver
+	// Data is what a config holds, in base64.
+	Data []byte `json:",omitempty"`
 }
 
 type inspectedSecretDriver struct{ Name string }
 
-func (p *Program) secretInspectCommand() *cobra.Command {
+func (p *Program) secretInspectCommand(kind *secret.Kind) *cobra.Command {
 	var format string
+	short := "Print what is known of secrets, but not what they hold"
+	long := "Print what is known of secrets, as JSON in docker's form, with the containers that have them. What they hold is not\n" +
+		"printed: a container that has it can."
+	if kind.Open {
+		short = "Print what is known of configs, and what they hold"
+		long = "Print what is known of configs, as JSON in docker's form, with the containers that have them. What they hold is in\n" +
+			"base64; --format '{{printf \"%s\" .Spec.Data}}' prints it."
+	}
 	cmd := &cobra.Command{
-		Use: "inspect [FLAGS] SECRET...", Short: "Print what is known of secrets, but not what they hold",
-		Long: "Print what is known of secrets, as JSON in docker's form, with the containers that have them. What they hold is not\n" +
-			"printed: a container that has it can.",
+		Use: "inspect [FLAGS] SECRET...", Short: short, Long: long,
 		Args: minArgs(1), DisableFlagsInUseLine: true,
 		RunE: func(_ *cobra.Command, args []string) error {
 			e, err := p.engine()
@@ -213,13 +231,13 @@ func (p *Program) secretInspectCommand() *cobra.Command {
 			found := []inspectedSecret{}
 			var failures []error
 			for _, name := range args {
-				v, err := e.Secret(name)
+				v, err := e.Secret(kind, name)
 				if err != nil {
 					failures = append(failures, err)
 					continue
 				}
 				i := inspectedSecret{ID: v.ID, CreatedAt: v.Created.Format(time.RFC3339), UpdatedAt: v.Updated.Format(time.RFC3339), Containers: v.Containers,
-					Spec: inspectedSecretSpec{Name: v.Name, Labels: v.Labels, Driver: inspectedSecretDriver{v.Driver}}}
+					Spec: inspectedSecretSpec{Name: v.Name, Labels: v.Labels, Driver: inspectedSecretDriver{v.Driver}, Data: v.Content}}
 				if i.Containers == nil {
 					i.Containers = []string{}
 				}
@@ -235,11 +253,11 @@ func (p *Program) secretInspectCommand() *cobra.Command {
 	return cmd
 }
 
-func (p *Program) secretRemoveCommand() *cobra.Command {
+func (p *Program) secretRemoveCommand(kind *secret.Kind) *cobra.Command {
 	var ignore bool
 	cmd := &cobra.Command{
-		Use: "rm [FLAGS] SECRET...", Aliases: []string{"remove"}, Short: "Remove secrets",
-		Long: "Remove secrets. One that a container has, whether it runs or not, is not removed: it is read whenever that starts.",
+		Use: "rm [FLAGS] SECRET...", Aliases: []string{"remove"}, Short: "Remove " + kind.Word + "s",
+		Long: "Remove " + kind.Word + "s. One that a container has, whether it runs or not, is not removed.",
 		Args: minArgs(1), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
@@ -248,8 +266,8 @@ func (p *Program) secretRemoveCommand() *cobra.Command {
 			}
 			var failures []error
 			for _, name := range args {
-				v, err := e.RemoveSecret(cmd.Context(), name)
-				if ignore && errors.Is(err, secret.ErrNotFound) {
+				v, err := e.RemoveSecret(cmd.Context(), kind, name)
+				if ignore && errors.Is(err, kind.NotFound()) {
 					continue
 				}
 				if err != nil {

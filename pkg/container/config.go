@@ -86,6 +86,8 @@ type Config struct {
 	VolumesFrom []VolumesFrom `json:"volumesFrom,omitempty"`
 	// Secrets are those that it gets, by file or variable. What they hold is not here.
 	Secrets []Secret `json:"secrets,omitempty"`
+	// Configs are files of configuration that it gets, as they are when it is made.
+	Configs []Secret `json:"configs,omitempty"`
 	// ShmSize is the size of /dev/shm in bytes.
 	ShmSize int64 `json:"shmSize,omitempty"`
 	// Devices are host devices to show in the container.

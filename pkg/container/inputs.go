@@ -107,6 +107,8 @@ type Content struct {
 // through.
 type Files struct {
 	Hosts, Hostname, ResolvConf string
+	// Configs are the files of Config.Configs, in their order.
+	Configs []string
 }
 
 // MachineFrom is what Facts mean for a container. hostname and cpus (the number

@@ -40,7 +40,20 @@ var envRule = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]*$`)
 
 // ParseSecret reads NAME[,type=mount|env][,target=...][,mode=0444][,uid=0][,gid=0], as podman has it; docker's source=NAME is
 // understood, too.
-func ParseSecret(s string) (Secret, error) {
+func ParseSecret(s string) (Secret, error) { return parseKept(s, "secret", secretsDir) }
+
+// ParseConfig reads NAME[,target=...][,mode=0444][,uid=0][,gid=0], as docker has it for services: without a target it is a
+// file at the root.
+func ParseConfig(s string) (Secret, error) {
+	v, err := parseKept(s, "config", "/")
+	if err == nil && v.Target == "" {
+		err = fmt.Errorf("%q: type=env is for secrets", s)
+	}
+	return v, err
+}
+
+// parseKept reads what a container is to have; dir is where files are whose target is no absolute path.
+func parseKept(s, what, dir string) (Secret, error) {
 	v := Secret{Mode: secretMode}
 	kind, target := "mount", ""
 	var file []string // words that are for a file only
@@ -74,7 +87,7 @@ func ParseSecret(s string) (Secret, error) {
 		}
 	}
 	if v.Name == "" || strings.ContainsAny(v.Name, "/:") {
-		return v, fmt.Errorf("%q: begin with the name of a secret: NAME,target=FILE", s)
+		return v, fmt.Errorf("%q: begin with the name of a %s: NAME,target=FILE", s, what)
 	}
 	if strings.Contains(target, ":") {
 		return v, fmt.Errorf("%q: no target has a colon in its name", s)
@@ -89,12 +102,12 @@ func ParseSecret(s string) (Secret, error) {
 			return v, fmt.Errorf("%q: %s is no name for a variable that a secret is in: add target=VARIABLE", s, v.Env)
 		}
 	case "mount":
-		v.Target = path.Clean(path.Join(secretsDir, orElse(target, v.Name)))
+		v.Target = path.Clean(path.Join(dir, orElse(target, v.Name)))
 		if path.IsAbs(target) {
 			v.Target = path.Clean(target)
 		}
-		if v.Target == "/" || v.Target == secretsDir || strings.HasSuffix(target, "/") || path.Dir(v.Target) != secretsDir && !path.IsAbs(target) {
-			return v, fmt.Errorf("%q: target is the name of a file in %s, or an absolute path", s, secretsDir)
+		if v.Target == "/" || v.Target == dir || strings.HasSuffix(target, "/") || path.Dir(v.Target) != dir && !path.IsAbs(target) {
+			return v, fmt.Errorf("%q: target is the name of a file in %s, or an absolute path", s, dir)
 		}
 	default:
 		return v, fmt.Errorf("%q: type is mount or env", s)
@@ -124,6 +137,27 @@ func validateSecrets(c Config) error {
 		}
 		if strings.HasPrefix(s.Target+"/", "/proc/") || strings.HasPrefix(s.Target+"/", "/sys/") {
 			return fmt.Errorf("--secret %s: %s: what is there is the kernel's", s.Name, s.Target)
+		}
+	}
+	return nil
+}
+
+func validateConfigs(c Config) error {
+	for i, s := range c.Configs {
+		for _, other := range c.Configs[:i] {
+			if s.Target == other.Target {
+				return fmt.Errorf("--config %s: %s is there twice", s.Name, s.Target)
+			}
+		}
+		for _, m := range c.Mounts {
+			if m.Target == s.Target || strings.HasPrefix(s.Target, m.Target+"/") {
+				return fmt.Errorf("--config %s cannot be used with a mount on %s", s.Name, m.Target)
+			}
+		}
+		for _, dir := range []string{"/proc/", "/sys/", "/dev/"} {
+			if strings.HasPrefix(s.Target+"/", dir) {
+				return fmt.Errorf("--config %s: %s: what is there is the kernel's", s.Name, s.Target)
+			}
 		}
 	}
 	return nil

@@ -107,6 +107,9 @@ func fileMounts(c Config, in Inputs) []specs.Mount {
 	if c.Init {
 		bind(in.InitPath, initTarget, "ro")
 	}
+	for i, file := range in.Files.Configs {
+		bind(file, c.Configs[i].Target, "ro", "nosuid", "nodev")
+	}
 	return mounts
 }
 

@@ -32,6 +32,7 @@ func Validate(c Config, m Machine) error {
 		func() error { return validateSecurity(c.Security, m) },
 		func() error { return validateMounts(c) },
 		func() error { return validateSecrets(c) },
+		func() error { return validateConfigs(c) },
 		func() error { return validateLife(c) },
 	}
 	for _, check := range checks {

@@ -110,6 +110,7 @@ type Engine struct {
 	networks   func() (*networks.Store, error)
 	volumes    func() (*volume.Store, error)
 	secrets    func() (*secret.Store, error)
+	configs    func() (*secret.Store, error)
 }
 
 // New returns an engine. Nothing is opened or made yet.
@@ -145,7 +146,10 @@ func New(o Options) *Engine {
 		return volume.Open(filepath.Join(e.root, "volumes"))
 	})
 	e.secrets = store(e, func() (*secret.Store, error) {
-		return secret.Open(filepath.Join(e.root, "secrets"))
+		return secret.Open(filepath.Join(e.root, "secrets"), secret.Secrets)
+	})
+	e.configs = store(e, func() (*secret.Store, error) {
+		return secret.Open(filepath.Join(e.root, "configs"), secret.Configs)
 	})
 	return e
 }

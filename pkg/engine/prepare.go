@@ -389,7 +389,8 @@ func (e *Engine) writeFiles(ctx context.Context, p *prepared, machine container.
 			return container.Files{}, err
 		}
 	}
-	return files, nil
+	files.Configs, err = e.writeConfigs(p, dir)
+	return files, err
 }
 
 // hostsWithGateway puts the host's address in the container's network in the place of the word

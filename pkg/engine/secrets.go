@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,24 +29,34 @@ type SecretRequest struct {
 	Replace bool
 }
 
-// CreateSecret keeps a secret.
-func (e *Engine) CreateSecret(ctx context.Context, r SecretRequest) (secret.Secret, error) {
-	store, err := e.secrets()
+// kept opens the store of a kind.
+func (e *Engine) kept(kind *secret.Kind) (*secret.Store, error) {
+	if kind == secret.Configs {
+		return e.configs()
+	}
+	return e.secrets()
+}
+
+// CreateSecret keeps a secret or config.
+func (e *Engine) CreateSecret(ctx context.Context, kind *secret.Kind, r SecretRequest) (secret.Secret, error) {
+	store, err := e.kept(kind)
 	if err != nil {
 		return secret.Secret{}, err
 	}
 	return store.Create(ctx, secret.Secret{Name: r.Name, Labels: r.Labels}, r.Content, r.Replace)
 }
 
-// UsedSecret is a secret, and the names of the containers that have it.
+// UsedSecret is a secret or config, and the names of the containers that have it.
 type UsedSecret struct {
 	secret.Secret
 	Containers []string
+	// Content is what a config holds, where one was asked for; that of a secret is not told.
+	Content []byte
 }
 
-// Secrets lists all secrets, by name. What they hold is not told.
-func (e *Engine) Secrets() ([]UsedSecret, error) {
-	store, err := e.secrets()
+// Secrets lists all secrets or configs, by name. What they hold is not told.
+func (e *Engine) Secrets(kind *secret.Kind) ([]UsedSecret, error) {
+	store, err := e.kept(kind)
 	if err != nil {
 		return nil, err
 	}
@@ -52,17 +64,17 @@ func (e *Engine) Secrets() ([]UsedSecret, error) {
 	if err != nil {
 		return nil, err
 	}
-	users, err := e.secretUsers()
+	users, err := e.secretUsers(kind)
 	var used []UsedSecret
 	for _, v := range list {
-		used = append(used, UsedSecret{v, users[v.Name]})
+		used = append(used, UsedSecret{Secret: v, Containers: users[v.Name]})
 	}
 	return used, err
 }
 
-// Secret finds a secret by its name, its id or the beginning of that.
-func (e *Engine) Secret(name string) (UsedSecret, error) {
-	store, err := e.secrets()
+// Secret finds a secret or config by its name, its id or the beginning of that.
+func (e *Engine) Secret(kind *secret.Kind, name string) (UsedSecret, error) {
+	store, err := e.kept(kind)
 	if err != nil {
 		return UsedSecret{}, err
 	}
@@ -70,12 +82,16 @@ func (e *Engine) Secret(name string) (UsedSecret, error) {
 	if err != nil {
 		return UsedSecret{}, err
 	}
-	users, err := e.secretUsers()
-	return UsedSecret{v, users[v.Name]}, err
+	users, err := e.secretUsers(kind)
+	used := UsedSecret{Secret: v, Containers: users[v.Name]}
+	if err == nil && kind.Open {
+		used.Content, err = store.Content(v.Name)
+	}
+	return used, err
 }
 
-// secretUsers lists for each secret the containers that have it, as their records say.
-func (e *Engine) secretUsers() (map[string][]string, error) {
+// secretUsers lists for each secret or config the containers that have it, as their records say.
+func (e *Engine) secretUsers(kind *secret.Kind) (map[string][]string, error) {
 	containers, err := e.containers()
 	if err != nil {
 		return nil, err
@@ -83,7 +99,11 @@ func (e *Engine) secretUsers() (map[string][]string, error) {
 	records, err := containers.List()
 	users := map[string][]string{}
 	for _, r := range records {
-		for _, s := range r.Config.Secrets {
+		had := r.Config.Secrets
+		if kind == secret.Configs {
+			had = r.Config.Configs
+		}
+		for _, s := range had {
 			if !slices.Contains(users[s.Name], r.Name) {
 				users[s.Name] = append(users[s.Name], r.Name)
 			}
@@ -92,53 +112,93 @@ func (e *Engine) secretUsers() (map[string][]string, error) {
 	return users, err
 }
 
-// SecretInUseError says which containers have a secret.
+// SecretInUseError says which containers have a secret or config.
 type SecretInUseError struct {
+	Kind       *secret.Kind
 	Secret     string
 	Containers []string
 }
 
 // Error says so.
 func (e *SecretInUseError) Error() string {
-	return fmt.Sprintf("secret %s: %v, by %s", e.Secret, secret.ErrInUse, strings.Join(e.Containers, ", "))
+	return fmt.Sprintf("%s %s: %v, by %s", e.Kind.Word, e.Secret, e.Kind.InUse(), strings.Join(e.Containers, ", "))
 }
 
-// Unwrap is secret.ErrInUse.
-func (e *SecretInUseError) Unwrap() error { return secret.ErrInUse }
+// Unwrap is secret.ErrInUse or secret.ErrConfigInUse.
+func (e *SecretInUseError) Unwrap() error { return e.Kind.InUse() }
 
-// RemoveSecret removes a secret that no container has.
-func (e *Engine) RemoveSecret(ctx context.Context, name string) (secret.Secret, error) {
-	store, err := e.secrets()
+// RemoveSecret removes a secret or config that no container has.
+func (e *Engine) RemoveSecret(ctx context.Context, kind *secret.Kind, name string) (secret.Secret, error) {
+	store, err := e.kept(kind)
 	if err != nil {
 		return secret.Secret{}, err
 	}
 	return store.Remove(ctx, name, func(v secret.Secret) error {
-		users, err := e.secretUsers()
+		users, err := e.secretUsers(kind)
 		if err == nil && len(users[v.Name]) > 0 {
-			err = &SecretInUseError{v.Name, users[v.Name]}
+			err = &SecretInUseError{kind, v.Name, users[v.Name]}
 		}
 		return err
 	})
 }
 
-// findSecrets puts the names in the place of ids, and refuses a secret that is not there.
-func (e *Engine) findSecrets(c *container.Config) error {
-	if len(c.Secrets) == 0 {
-		return nil
+// findSecrets puts the names in the place of ids, and refuses secrets and configs that are not there.
+func (e *Engine) findSecrets(c *container.Config) (err error) {
+	if c.Secrets, err = e.findKept(secret.Secrets, c.Secrets); err == nil {
+		c.Configs, err = e.findKept(secret.Configs, c.Configs)
 	}
-	store, err := e.secrets()
+	return err
+}
+
+func (e *Engine) findKept(kind *secret.Kind, wanted []container.Secret) ([]container.Secret, error) {
+	if len(wanted) == 0 {
+		return wanted, nil
+	}
+	store, err := e.kept(kind)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	c.Secrets = slices.Clone(c.Secrets)
-	for i := range c.Secrets {
-		v, err := store.Get(c.Secrets[i].Name)
+	wanted = slices.Clone(wanted)
+	for i := range wanted {
+		v, err := store.Get(wanted[i].Name)
 		if err != nil {
-			return fmt.Errorf("--secret: %w", err)
+			return nil, fmt.Errorf("--%s: %w", kind.Word, err)
 		}
-		c.Secrets[i].Name = v.Name
+		wanted[i].Name = v.Name
 	}
-	return nil
+	return wanted, nil
+}
+
+// writeConfigs writes what configs hold to files of a container, in a directory of its own, and returns them in the order of its
+// configs. They stay what they are while the container is there.
+func (e *Engine) writeConfigs(p *prepared, dir string) ([]string, error) {
+	var files []string
+	for i, c := range p.config.Configs {
+		store, err := e.configs()
+		if err != nil {
+			return nil, err
+		}
+		content, err := store.Content(c.Name)
+		if err != nil {
+			return nil, err
+		}
+		uid, gid := int(c.UID), int(c.GID)
+		if p.home.mapped || p.config.Namespaces.User != container.HostNamespace {
+			uid, gid = outsideID(p.config.UIDMap, uid), outsideID(p.config.GIDMap, gid)
+		}
+		file := filepath.Join(dir, "config-"+strconv.Itoa(i))
+		if err = os.WriteFile(file, content, 0o600); err == nil {
+			err = os.Chown(file, uid, gid)
+		}
+		if err == nil {
+			err = os.Chmod(file, os.FileMode(c.Mode))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("config %s: %w", c.Name, err)
+		}
+		files = append(files, file)
+	}
+	return files, nil
 }
 
 // secretVariables are the variables of a container's environment in which secrets are, by what is

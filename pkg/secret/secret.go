@@ -1,4 +1,4 @@
-// Package secret keeps passwords, keys and the like for containers, encrypted.
+// Package secret keeps passwords, keys and the like for containers, encrypted, and files of configuration as they are.
 //
 // # Theory of operation
 //
@@ -16,7 +16,10 @@
 // copied all of the state root. A key that lies elsewhere, such as on a file system in memory or on a stick, is a symbolic
 // link in the place of the file.
 //
-// What is sealed is bounded by MaxSize. Nothing here prints content, and no error holds any of it.
+// Files of configuration are kept in the same way, in a directory and under words of their own: see Kind. Nothing of them is
+// sealed, and they have no key.
+//
+// What they hold is bounded by MaxSize. Nothing here prints content, and no error holds any of it.
 package secret
 
 import (
@@ -45,16 +48,45 @@ const DriverFile = "file"
 // MaxSize is how long a secret may be, in bytes: docker's limit.
 const MaxSize = 500 << 10
 
+// Kind is what a store keeps.
+type Kind struct {
+	// Word is what one is called.
+	Word string
+	// Open says that what they hold is no secret: it is kept as it is.
+	Open bool
+
+	notFound, exists, inUse error
+}
+
+// The kinds.
+var (
+	Secrets = &Kind{Word: "secret", notFound: ErrNotFound, exists: ErrExists, inUse: ErrInUse}
+	// Configs are files of configuration: the same without the key.
+	Configs = &Kind{Word: "config", Open: true, notFound: ErrNoConfig, exists: ErrConfigExists, inUse: ErrConfigInUse}
+)
+
+// InUse is the error of one that containers have.
+func (k *Kind) InUse() error { return k.inUse }
+
+// NotFound is the error of one that is not there.
+func (k *Kind) NotFound() error { return k.notFound }
+
 // Errors that callers tell apart.
 var (
+	// ErrNoConfig means that there is no config of that name, ErrConfigExists that there is one already, and
+	// ErrConfigInUse that containers have it.
+	ErrNoConfig     = errors.New("no such config")
+	ErrConfigExists = errors.New("there is a config of this name")
+	ErrConfigInUse  = errors.New("the config is in use")
+
 	// ErrNotFound means that there is no secret of that name.
 	ErrNotFound = errors.New("no such secret")
 	// ErrExists means that there is one already.
 	ErrExists = errors.New("there is a secret of this name")
 	// ErrInUse means that containers have it.
 	ErrInUse = errors.New("the secret is in use")
-	// ErrName means that a name is none for a secret.
-	ErrName = errors.New("no name for a secret")
+	// ErrName means that a name is none for a secret or config.
+	ErrName = errors.New("no name for a secret or config")
 	// ErrSealed means that a secret cannot be opened: its file, or the key, is not what it was.
 	ErrSealed = errors.New("the secret cannot be opened")
 )
@@ -70,10 +102,11 @@ type Secret struct {
 	Labels  map[string]string `json:"labels,omitempty"`
 }
 
-// stored is a secret's file.
+// stored is a secret's file, or a config's.
 type stored struct {
 	Secret
-	Sealed []byte `json:"sealed"`
+	Sealed []byte `json:"sealed,omitempty"`
+	Data   []byte `json:"data,omitempty"`
 }
 
 const (
@@ -83,53 +116,61 @@ const (
 	keySize = 32
 )
 
-// Store is the directory of secrets. Any number of processes may use one.
-type Store struct{ dir string }
+// Store is a directory of secrets, or of configs. Any number of processes may use one.
+type Store struct {
+	dir string
+	*Kind
+}
 
-// Open opens the store in a directory, which is made if it is missing.
-func Open(dir string) (*Store, error) {
+// Open opens the store of a kind in a directory, which is made if it is missing.
+func Open(dir string, kind *Kind) (*Store, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("secret store: %w", err)
+		return nil, fmt.Errorf("%s store: %w", kind.Word, err)
 	}
-	return &Store{dir}, nil
+	return &Store{dir, kind}, nil
 }
 
 func isName(s string) bool { return spelling.IsName(s, 128) }
 
-// ValidateName refuses what is no name for a secret.
-func ValidateName(name string) error {
+// ValidateName refuses what is no name for one.
+func (k *Kind) ValidateName(name string) error {
 	if !isName(name) {
-		return fmt.Errorf("secret name %q: use letters, digits and _.- after a letter or digit, at most 128: %w", name, ErrName)
+		return fmt.Errorf("%s name %q: use letters, digits and _.- after a letter or digit, at most 128: %w", k.Word, name, ErrName)
 	}
 	return nil
 }
 
-// NotFoundError says that there is no secret of a name, and which one may be meant.
-type NotFoundError struct{ Name, Near string }
+// NotFoundError says that there is none of a name, and which one may be meant.
+type NotFoundError struct {
+	Kind       *Kind
+	Name, Near string
+}
 
 // Error says so.
-func (e *NotFoundError) Error() string { return fmt.Sprintf("secret %s: %v", e.Name, ErrNotFound) }
+func (e *NotFoundError) Error() string {
+	return fmt.Sprintf("%s %s: %v", e.Kind.Word, e.Name, e.Kind.notFound)
+}
 
-// Unwrap is ErrNotFound.
-func (e *NotFoundError) Unwrap() error { return ErrNotFound }
+// Unwrap is ErrNotFound or ErrNoConfig.
+func (e *NotFoundError) Unwrap() error { return e.Kind.notFound }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name+suffix) }
 
 func (s *Store) lock(ctx context.Context) (*durable.Lock, error) {
-	return durable.Acquire(ctx, filepath.Join(s.dir, "..", "secrets.lock"), durable.Exclusive)
+	return durable.Acquire(ctx, filepath.Join(s.dir, "..", s.Word+"s.lock"), durable.Exclusive)
 }
 
 // Create keeps content under a name. With replace one of that name gets the new content, and its id stays, and its labels if none are given; containers
 // see it when they are started the next time. Version, ID, Driver and times are filled in.
 func (s *Store) Create(ctx context.Context, v Secret, content []byte, replace bool) (Secret, error) {
-	if err := ValidateName(v.Name); err != nil {
+	if err := s.ValidateName(v.Name); err != nil {
 		return v, err
 	}
 	if len(content) > MaxSize { // a caller need not have read all
-		return v, fmt.Errorf("secret %s: more than %d bytes: a secret has 1 to %d", v.Name, MaxSize, MaxSize)
+		return v, fmt.Errorf("%[1]s %[2]s: more than %[3]d bytes: a %[1]s has 1 to %[3]d", s.Word, v.Name, MaxSize)
 	}
 	if len(content) == 0 {
-		return v, fmt.Errorf("secret %s: %d bytes: a secret has 1 to %d", v.Name, len(content), MaxSize)
+		return v, fmt.Errorf("%[1]s %[2]s: %[3]d bytes: a %[1]s has 1 to %[4]d", s.Word, v.Name, len(content), MaxSize)
 	}
 	lock, err := s.lock(ctx)
 	if err != nil {
@@ -144,7 +185,7 @@ func (s *Store) Create(ctx context.Context, v Secret, content []byte, replace bo
 	old, err := s.read(v.Name)
 	switch {
 	case err == nil && !replace:
-		return v, fmt.Errorf("secret %s: %w", v.Name, ErrExists)
+		return v, fmt.Errorf("%s %s: %w", s.Word, v.Name, s.exists)
 	case err == nil:
 		v.ID, v.Created = old.ID, old.Created
 		if len(v.Labels) == 0 {
@@ -153,16 +194,20 @@ func (s *Store) Create(ctx context.Context, v Secret, content []byte, replace bo
 	case !errors.Is(err, fs.ErrNotExist) && !replace:
 		return v, err
 	}
-	key, err := s.key(true)
-	if err != nil {
-		return v, err
+	file := stored{Secret: v, Data: content}
+	if !s.Open {
+		key, err := s.key(true)
+		if err != nil {
+			return v, err
+		}
+		file.Sealed, file.Data = key.Seal(nil, nil, content, v.bound()), nil
 	}
-	text, err := json.MarshalIndent(stored{v, key.Seal(nil, nil, content, v.bound())}, "", "  ")
+	text, err := json.MarshalIndent(file, "", "  ")
 	if err != nil {
 		return v, err
 	}
 	if err := durable.WriteFile(s.path(v.Name), append(text, '\n'), durable.Options{}); err != nil {
-		return v, fmt.Errorf("secret %s: %w", v.Name, err)
+		return v, fmt.Errorf("%s %s: %w", s.Word, v.Name, err)
 	}
 	return v, nil
 }
@@ -181,7 +226,7 @@ func newID() string {
 func (s *Store) sweep() error {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return fmt.Errorf("secret store: %w", err)
+		return fmt.Errorf("%s store: %w", s.Word, err)
 	}
 	for _, e := range entries {
 		if durable.IsTemporary(e.Name()) {
@@ -242,7 +287,7 @@ func (s *Store) read(name string) (stored, error) {
 func (s *Store) List() ([]Secret, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
-		return nil, fmt.Errorf("secret store: %w", err)
+		return nil, fmt.Errorf("%s store: %w", s.Word, err)
 	}
 	var list []Secret
 	var failures []error
@@ -283,17 +328,20 @@ func (s *Store) Get(name string) (Secret, error) {
 	if len(found) == 1 {
 		return found[0], nil
 	}
-	return Secret{}, errors.Join(&NotFoundError{name, spelling.Nearest(name, names)}, err)
+	return Secret{}, errors.Join(&NotFoundError{s.Kind, name, spelling.Nearest(name, names)}, err)
 }
 
 // Content opens a secret, for a name that Get or List returned.
 func (s *Store) Content(name string) ([]byte, error) {
 	v, err := s.read(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, &NotFoundError{Name: name}
+		return nil, &NotFoundError{Kind: s.Kind, Name: name}
 	}
 	if err != nil {
 		return nil, err
+	}
+	if s.Open {
+		return v.Data, nil
 	}
 	key, err := s.key(false)
 	if err != nil {
@@ -321,7 +369,7 @@ func (s *Store) Remove(ctx context.Context, name string, check func(Secret) erro
 		return v, err
 	}
 	if err := os.Remove(s.path(v.Name)); err != nil {
-		return v, fmt.Errorf("secret %s: %w", v.Name, err)
+		return v, fmt.Errorf("%s %s: %w", s.Word, v.Name, err)
 	}
 	return v, durable.SyncDir(s.dir)
 }

@@ -19,7 +19,7 @@ import (
 
 func open(t *testing.T, dir string) *Store {
 	t.Helper()
-	s, err := Open(dir)
+	s, err := Open(dir, Secrets)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -211,7 +211,7 @@ func TestMain(m *testing.M) {
 	if dir == "" {
 		os.Exit(m.Run())
 	}
-	s, err := Open(dir)
+	s, err := Open(dir, Secrets)
 	for i := 0; err == nil; i++ {
 		_, err = s.Create(context.Background(), Secret{Name: "db"}, bytes.Repeat([]byte{byte('a' + i%26)}, 5000), true)
 		if err == nil {
