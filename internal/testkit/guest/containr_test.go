@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/containr/containr/internal/baseimage"
 	"github.com/containr/containr/internal/testkit"
 )
@@ -23,8 +25,12 @@ func TestContainrOnEveryKernel(t *testing.T) {
 	}
 	for _, k := range chosen([]string{"debian-5.10", "debian-6.12-arm64"}) {
 		t.Run(k, func(t *testing.T) {
-			Run(t, Options{Kernel: k, Package: module + "internal/testkit/guest", Run: "^TestContainrInside",
-				Programs: map[string]string{"/usr/local/bin/containr": module + "cmd/containr"}})
+			o := Options{Kernel: k, Package: module + "internal/testkit/guest", Run: "^TestContainrInside",
+				Programs: map[string]string{"/usr/local/bin/containr": module + "cmd/containr"}}
+			if k == "debian-5.10" {
+				o.Packages = []string{"fuse-overlayfs"}
+			}
+			Run(t, o)
 		})
 	}
 }
@@ -83,13 +89,29 @@ func TestContainrInsideShowsTheMachine(t *testing.T) {
 	}
 }
 
-// An ordinary user has his containers copied where he may not mount an overlay, and stacked where he may.
+// An ordinary user has his containers stacked where he may mount an overlay; where he may not, by a program if he has it
+// and may open its device, and else he has them copied.
 func TestContainrInsideForUsers(t *testing.T) {
 	inside(t)
-	want := "overlay"
-	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err != nil || strings.HasPrefix(string(release), "5.10.") {
-		want = "native"
+	if release, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil && !strings.HasPrefix(string(release), "5.10.") {
+		userRuns(t, "overlay")
+		return
 	}
+	const device = "/dev/fuse"
+	if err := unix.Mknod(device, unix.S_IFCHR|0o600, int(unix.Mkdev(10, 229))); err != nil && !errors.Is(err, os.ErrExist) {
+		t.Fatal(err)
+	}
+	for mode, want := range map[os.FileMode]string{0o600: "native", 0o666: "fuse-overlayfs"} {
+		if err := os.Chmod(device, mode); err != nil {
+			t.Fatal(err)
+		}
+		userRuns(t, want)
+	}
+}
+
+// userRuns has an ordinary user run a container and look at what it changed.
+func userRuns(t *testing.T, want string) {
+	t.Helper()
 	home := t.TempDir()
 	for _, dir := range []string{home, filepath.Dir(home)} {
 		if err := os.Chown(dir, 1000, 1000); err != nil {
