@@ -30,7 +30,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/BurntSushi/toml"
 	"golang.org/x/sys/unix"
@@ -200,11 +199,20 @@ func Variables(section string, keys []string, lookup func(string) (string, bool)
 
 // VariableName is the name of the variable of a key.
 func VariableName(section, key string) string {
-	name := "CONTAINR_"
+	name := append(make([]byte, 0, 64), "CONTAINR_"...)
 	if section != Global {
-		name += section + "_"
+		name = append(append(name, section...), '_')
 	}
-	return strings.ToUpper(strings.NewReplacer("-", "_", " ", "_").Replace(name + key))
+	name = append(name, key...)
+	for i, c := range name {
+		switch {
+		case c == '-' || c == ' ':
+			name[i] = '_'
+		case 'a' <= c && c <= 'z':
+			name[i] = c - 'a' + 'A'
+		}
+	}
+	return string(name)
 }
 
 // Merge returns the values of which each key has one: the last.

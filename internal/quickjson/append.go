@@ -174,7 +174,12 @@ func (e *encoder) slice(v reflect.Value) error {
 // appendString writes a string: everything but quotes, backslashes and control
 // characters stands for itself.
 func appendString(dst []byte, s string) []byte {
-	dst = append(dst, '"')
+	dst = append(slices.Grow(dst, len(s)+2), '"')
+	plain := 0 // so many bytes are as they are
+	for plain < len(s) && s[plain] >= ' ' && s[plain] < utf8.RuneSelf && s[plain] != '"' && s[plain] != '\\' {
+		plain++
+	}
+	dst, s = append(dst, s[:plain]...), s[plain:]
 	for i, r := range s {
 		switch {
 		case r == '"' || r == '\\':

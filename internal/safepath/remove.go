@@ -68,7 +68,16 @@ func removeTree(dirfd int, base string) error {
 	if err := r.empty(dirfd, base, 0); err != nil {
 		return err
 	}
-	return unlink(dirfd, base)
+	return rmdir(dirfd, base)
+}
+
+// rmdir is unlink for what was a directory a moment ago.
+func rmdir(dirfd int, base string) error {
+	err := unix.Unlinkat(dirfd, base, unix.AT_REMOVEDIR)
+	if err == unix.ENOTDIR {
+		err = unlink(dirfd, base)
+	}
+	return err
 }
 
 // unlinkWritable is unlink, which makes the directory writable and tries again
@@ -99,7 +108,7 @@ func (r *remover) empty(dirfd int, base string, depth int) error {
 	if err != nil {
 		return err
 	}
-	list, err := names(dup(fd))
+	list, err := namesIn(fd)
 	for _, name := range list {
 		if err = r.remove(fd, name, depth); err != nil && err != unix.ENOENT {
 			break
@@ -121,7 +130,7 @@ func (r *remover) remove(fd int, name string, depth int) error {
 	if err := r.empty(fd, name, depth+1); err != nil {
 		return err
 	}
-	return unlink(fd, name)
+	return rmdir(fd, name)
 }
 
 // raise moves the directory name of fd up beside the top of the tree and
@@ -154,21 +163,22 @@ func openList(dirfd int, base string) (int, error) {
 	return unix.Open(procPath(held), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
-// dup returns a second descriptor, or -1, which the next call refuses.
-func dup(fd int) int {
-	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return -1
+// namesIn lists a directory that nobody has read from before.
+func namesIn(fd int) (list []string, err error) {
+	for buf := make([]byte, 4096); ; {
+		n, err := unix.ReadDirent(fd, buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return list, err
+		}
+		_, _, list = unix.ParseDirent(buf[:n], -1, list)
 	}
-	return n
 }
 
 // names lists a directory and closes its descriptor.
 func names(fd int) ([]string, error) {
-	if fd < 0 {
-		return nil, unix.EMFILE
-	}
-	f := os.NewFile(uintptr(fd), "directory")
-	defer f.Close()
-	return f.Readdirnames(-1)
+	defer unix.Close(fd)
+	return namesIn(fd)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/containr/containr/internal/safepath"
+	"github.com/containr/containr/internal/sys"
 	"golang.org/x/sys/unix"
 )
 
@@ -108,7 +109,7 @@ func newMaker(o Options) (maker, error) {
 // goroutines would notice. The thread is asked, not the process: the first thread may
 // have left the others (unshare(2) with CLONE_FS).
 func readUmask() (uint32, error) {
-	status, err := os.ReadFile("/proc/thread-self/status")
+	status, err := sys.ReadFile("/proc/thread-self/status", 64<<10)
 	if err != nil {
 		return 0, err
 	}

@@ -268,7 +268,7 @@ func (s *Store) Stat(chain ChainID) (Info, error) {
 
 func readInfo(dir string) (Info, error) {
 	var info Info
-	data, err := os.ReadFile(filepath.Join(dir, metaFile))
+	data, err := sys.ReadFile(filepath.Join(dir, metaFile), 64<<10)
 	if err != nil {
 		return info, err
 	}
