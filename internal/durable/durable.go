@@ -125,7 +125,7 @@ func overwrite(f *os.File, data []byte, o Options) error {
 func createTemporary(path string, mode fs.FileMode) (*os.File, error) {
 	for n := 0; ; n++ {
 		name := fmt.Sprintf("%s%s%d-%d", path, temporaryInfix, os.Getpid(), n)
-		f, err := open(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+		f, err := OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 		if errors.Is(err, fs.ErrExist) {
 			continue
 		}
@@ -133,9 +133,9 @@ func createTemporary(path string, mode fs.FileMode) (*os.File, error) {
 	}
 }
 
-// open is os.OpenFile for regular files. It makes two calls and not six, as it does not
-// find out that the poller cannot wait for such a file.
-func open(path string, flags int, mode fs.FileMode) (*os.File, error) {
+// OpenFile is os.OpenFile for regular files. It makes two calls and not six, as it does not
+// find out that the poller cannot wait for such a file. Errors are those of os.OpenFile.
+func OpenFile(path string, flags int, mode fs.FileMode) (*os.File, error) {
 	for {
 		fd, err := unix.Open(path, flags|unix.O_CLOEXEC, uint32(mode.Perm()))
 		switch {

@@ -95,9 +95,9 @@ func (l *Lock) Release() error {
 // openLock opens for reading only, as that is all that flock needs: a reader of
 // a store owned by somebody else can still share its lock.
 func openLock(path string) (*os.File, error) {
-	f, err := open(path, os.O_RDONLY, 0)
+	f, err := OpenFile(path, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return open(path, os.O_RDONLY|os.O_CREATE, 0o600)
+		return OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o600)
 	}
 	return f, err
 }

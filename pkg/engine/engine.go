@@ -51,6 +51,7 @@ import (
 
 	"github.com/containr/containr/internal/apparmor"
 	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/monitor"
@@ -111,6 +112,7 @@ type Engine struct {
 	volumes    func() (*volume.Store, error)
 	secrets    func() (*secret.Store, error)
 	configs    func() (*secret.Store, error)
+	journal    *events.Journal
 }
 
 // New returns an engine. Nothing is opened or made yet.
@@ -122,6 +124,7 @@ func New(o Options) *Engine {
 	if e.root == "" {
 		e.root = DefaultRoot()
 	}
+	e.journal = events.Open(e.root)
 	e.facts = sync.OnceValues(host.Probe)
 	e.images = store(e, func() (*image.Store, error) {
 		return image.Open(filepath.Join(e.root, "content"))

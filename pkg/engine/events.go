@@ -78,7 +78,7 @@ func (e *Engine) tellEnd(r container.Record, st container.State) {
 }
 
 func (e *Engine) write(ev events.Event) {
-	if err := events.Open(e.root).Append(ev); err != nil {
+	if err := e.journal.Append(ev); err != nil {
 		slog.Warn(err.Error())
 	}
 	logEvent(ev)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/containr/containr/internal/durable"
@@ -29,6 +30,7 @@ const lockPatience = 5 * time.Second
 type Journal struct {
 	dir           string
 	maxFile, keep int
+	last          atomic.Int64 // the number of the file that was written to, or 0
 }
 
 // Open names the journal of a state root. Nothing is opened or made yet.
@@ -107,21 +109,18 @@ func (j *Journal) lock() (*durable.Lock, error) {
 // current opens the file to write to, and says whether its last line is not complete. The
 // caller holds the lock.
 func (j *Journal) current() (f *os.File, torn bool, err error) {
-	numbers, err := j.numbers()
+	f, number, err := j.newest()
 	if err != nil {
-		return nil, false, err
-	}
-	number := 1
-	if len(numbers) > 0 {
-		number = numbers[len(numbers)-1]
-	}
-	if f, err = j.open(number); err != nil {
 		return nil, false, err
 	}
 	info, err := f.Stat()
 	if err == nil && info.Size() >= int64(j.maxFile) {
 		f.Close()
-		if err := j.makeRoom(numbers); err != nil {
+		numbers, err := j.numbers()
+		if err == nil {
+			err = j.makeRoom(numbers)
+		}
+		if err != nil {
 			return nil, false, err
 		}
 		f, err = j.open(number + 1)
@@ -139,8 +138,35 @@ func (j *Journal) current() (f *os.File, torn bool, err error) {
 	return f, torn, nil
 }
 
+// newest opens the newest file, and makes the first one. A process that has written before
+// need not list them all: where its file is and none comes after it, it still is the
+// newest, as files are removed from the oldest on. The caller holds the lock.
+func (j *Journal) newest() (*os.File, int, error) {
+	last := int(j.last.Load())
+	if _, err := os.Lstat(j.path(last + 1)); last > 0 && errors.Is(err, fs.ErrNotExist) {
+		f, err := durable.OpenFile(j.path(last), os.O_RDWR|os.O_APPEND, 0)
+		if !errors.Is(err, fs.ErrNotExist) {
+			return f, last, err
+		}
+	}
+	numbers, err := j.numbers()
+	if err != nil {
+		return nil, 0, err
+	}
+	number := 1
+	if len(numbers) > 0 {
+		number = numbers[len(numbers)-1]
+	}
+	f, err := j.open(number)
+	return f, number, err
+}
+
 func (j *Journal) open(number int) (*os.File, error) {
-	return os.OpenFile(j.path(number), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
+	f, err := durable.OpenFile(j.path(number), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o600)
+	if err == nil {
+		j.last.Store(int64(number))
+	}
+	return f, err
 }
 
 // makeRoom removes the oldest of these files, so that there is one less than there may be.

@@ -212,6 +212,48 @@ func TestTheJournalHasABound(t *testing.T) {
 	}
 }
 
+// Writers that go on with the file they know find the one that another has begun, also
+// when theirs, or all of them, have been removed.
+func TestWritersFindTheNewestFile(t *testing.T) {
+	root := t.TempDir()
+	a, b := Open(root), Open(root)
+	a.maxFile, b.maxFile = 2<<10, 2<<10
+	wrote := 0
+	write := func(j *Journal, n int) {
+		t.Helper()
+		for range n {
+			if err := j.Append(Event{Type: Image, Action: Tag, ID: strconv.Itoa(wrote)}); err != nil {
+				t.Fatal(err)
+			}
+			wrote++
+		}
+		got := collect(t, root, Query{})
+		for i, e := range got {
+			if e.ID != strconv.Itoa(wrote-len(got)+i) {
+				t.Fatalf("event %d of %d is %s, of %d that were written", i, len(got), e.ID, wrote)
+			}
+		}
+	}
+	write(a, 3)
+	write(b, 60) // several files, a's is still there
+	write(a, 3)
+	write(b, 200) // a's is gone
+	write(a, 3)
+	numbers, err := a.numbers()
+	if err != nil || len(numbers) != MaxFiles || int(a.last.Load()) != numbers[MaxFiles-1] {
+		t.Errorf("files %v, %v, it writes to %d", numbers, err, a.last.Load())
+	}
+	if err := os.RemoveAll(a.dir); err != nil {
+		t.Fatal(err)
+	}
+	wrote = 0
+	write(b, 1)
+	write(a, 1)
+	if got := collect(t, root, Query{}); len(got) != 2 {
+		t.Errorf("%d events after the journal was removed, want 2", len(got))
+	}
+}
+
 func TestTimesOfAQuery(t *testing.T) {
 	root := t.TempDir()
 	j := Open(root)

@@ -95,7 +95,6 @@
 package snapshot
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -109,6 +108,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/internal/sys"
 )
 
@@ -272,7 +272,7 @@ func readInfo(dir string) (Info, error) {
 	if err != nil {
 		return info, err
 	}
-	if err := json.Unmarshal(data, &info); err != nil {
+	if err := quickjson.Decode(string(data), &info); err != nil {
 		return info, fmt.Errorf("%s: %w", filepath.Join(dir, metaFile), err)
 	}
 	return info, nil
