@@ -26,6 +26,32 @@ func Transact(messages ...string) error {
 		return err
 	}
 	defer unix.Close(fd)
+	return transact(fd, messages)
+}
+
+// Delete sends the messages of a Message, or of several one after the other, as one transaction, as Transact does. Who closes the
+// socket after a deletion waits until the kernel has freed what was deleted, some 10 ms: that goes on beside the caller.
+func Delete(bytes string) error {
+	fd, err := open()
+	if err != nil {
+		return err
+	}
+	defer func() { go unix.Close(fd) }()
+	var messages []string
+	for len(bytes) >= header {
+		n := int(binary.NativeEndian.Uint32([]byte(bytes)))
+		if n < header || n > len(bytes) {
+			break
+		}
+		messages, bytes = append(messages, bytes[:n]), bytes[n:]
+	}
+	if len(bytes) > 0 || len(messages) == 0 {
+		return errors.New("nftables: a message is cut off")
+	}
+	return transact(fd, messages)
+}
+
+func transact(fd int, messages []string) error {
 	batch := frame(nil, batchBegin, 0)
 	for i, m := range messages {
 		start := len(batch)

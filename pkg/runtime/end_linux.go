@@ -128,7 +128,7 @@ func (r *Runtime) remove(id string, force bool) error {
 		return err
 	}
 	if hooks == nil && !st.loose() && st.Held == 0 && r.status(st) == specs.StateStopped {
-		if done, err := r.discard(id, calls); done || err != nil {
+		if done, err := r.discard(id, ended(calls)); done || err != nil {
 			return err
 		}
 	}
@@ -173,7 +173,7 @@ func (r *Runtime) loadAny(id string) (st *state, complete bool, err error) {
 // say.
 func (r *Runtime) Finish(s *Started) error {
 	if !s.hooks && !s.loose && !s.held {
-		if done, err := r.discard(s.id, s.undos); done || err != nil {
+		if done, err := r.discard(s.id, ended(s.undos)); done || err != nil {
 			return err
 		}
 	}

@@ -94,18 +94,20 @@ func Undo(call plan.Call) error {
 	case linux.Nft:
 		return transact(c.Command, c.Message)
 	case linux.NftDelete:
-		data, err := nft.DataOf(c.Message)
-		if err != nil || string(data) != c.Data {
-			return err
+		if c.Data != "" {
+			data, err := nft.DataOf(c.Message)
+			if err != nil || string(data) != c.Data {
+				return err
+			}
 		}
 		return transact(c.Command, c.Message)
 	}
 	return fmt.Errorf("%s: %w", call.Name(), ErrUnknown)
 }
 
-// transact makes one deletion.
+// transact makes deletions at one moment.
 func transact(command, message string) error {
-	if err := nft.Transact(message); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EOPNOTSUPP) {
+	if err := nft.Delete(message); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EOPNOTSUPP) {
 		return fmt.Errorf("nft %s: %w", command, err)
 	}
 	return nil

@@ -102,17 +102,24 @@ func (e Endpoint) Bind() []plan.Step {
 	for _, c := range e.Network.claims() {
 		b.Do("the addresses of this network are only their owners' to send with", nftStep(c.add))
 	}
-	link := nft.InterfaceName(e.Link)
-	bind := func(s nft.Set, key ...nft.Item) {
-		c := element(s, key...)
-		b.Do("the container has this cable, and these addresses", nftStep(c.add)).
-			Reverse(linux.NftDelete{Command: c.remove.Text, Message: c.remove.Bytes})
-	}
-	bind(cables, link)
-	hardware := nft.HardwareAddress(e.MAC)
-	bind(ownHardware, link, hardware)
+	link, hardware := nft.InterfaceName(e.Link), nft.HardwareAddress(e.MAC)
+	list := []change{element(cables, link), element(ownHardware, link, hardware)}
 	for _, a := range e.Addresses {
-		bind(own[a.Addr().Is6()], link, hardware, nft.Address(a.Addr()))
+		list = append(list, element(own[a.Addr().Is6()], link, hardware, nft.Address(a.Addr())))
+	}
+	// One inverse for all: each would wait for the kernel.
+	var undo linux.NftDelete
+	for i, c := range list {
+		if i > 0 {
+			undo.Command += "; "
+		}
+		undo.Command, undo.Message = undo.Command+c.remove.Text, undo.Message+c.remove.Bytes
+	}
+	for i, c := range list {
+		step := b.Do("the container has this cable, and these addresses", nftStep(c.add))
+		if i == 0 {
+			step.Reverse(undo)
+		}
 	}
 	b.Do("all at once, if there is the table", linux.NftCommit{}).Ok(plan.ENOENT)
 	return b.Steps

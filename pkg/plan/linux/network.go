@@ -234,6 +234,9 @@ func (c UnplugLink) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, p
 // Text is the action as a shell command.
 func (c UnplugLink) Text() string { return "ip link set " + quote(c.Link) + " down" }
 
+// Entry is what DeleteLink is in a journal.
+func (c UnplugLink) Entry() (action, operand string) { return DeleteLink(c).Entry() }
+
 // NftSet asks for a set in a table of the packet filter, whose family, if it is not inet, is before its name. If there is none,
 // the error is ENOENT.
 type NftSet struct{ Table, Set string }
@@ -267,7 +270,7 @@ func (c Nft) AppendArgs(dst []plan.Arg) []plan.Arg {
 func (c Nft) Text() string { return "nft '" + c.Command + "'" }
 
 // NftDelete deletes an element of a map, at once, if it has these Data: who has found the key
-// taken by somebody else undoes nothing of his. One that is gone is no error.
+// taken by somebody else undoes nothing of his. Without Data it deletes elements of sets, all of them or none. What is gone is no error.
 type NftDelete struct{ Command, Message, Data string }
 
 func (NftDelete) Name() string { return "nft_delete" }
