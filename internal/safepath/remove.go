@@ -163,14 +163,17 @@ func openList(dirfd int, base string) (int, error) {
 	return unix.Open(procPath(held), unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
-// namesIn lists a directory that nobody has read from before.
+// namesIn lists a directory that nobody has read from before. Nothing is in one that somebody else has removed meanwhile.
 func namesIn(fd int) (list []string, err error) {
 	for buf := make([]byte, 4096); ; {
 		n, err := unix.ReadDirent(fd, buf)
 		if err == unix.EINTR {
 			continue
 		}
-		if err != nil || n <= 0 {
+		if err == unix.ENOENT || err == nil && n <= 0 {
+			return list, nil
+		}
+		if err != nil {
 			return list, err
 		}
 		_, _, list = unix.ParseDirent(buf[:n], -1, list)

@@ -352,3 +352,15 @@ func TestMetadata(t *testing.T) {
 		t.Errorf("Names = %q, %v", list, err)
 	}
 }
+
+// Two may remove one tree: what is gone when it is listed is no error.
+func TestADirectoryThatIsGoneHasNothingInIt(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	must(t, os.Mkdir(dir, 0o700))
+	fd, err := openList(unix.AT_FDCWD, dir)
+	must(t, err)
+	must(t, os.Remove(dir))
+	if list, err := names(fd); err != nil || len(list) > 0 {
+		t.Errorf("%v, error %v", list, err)
+	}
+}

@@ -126,6 +126,7 @@ const (
 	stateFile  = "state.json"
 	lockFile   = "lock"
 	attendFile = "attended"
+	renameFile = "rename" // the two names that it has while it is renamed
 )
 
 // ErrNewer means that a record was written by a containr with a newer layout.

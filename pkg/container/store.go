@@ -158,13 +158,22 @@ func (s *Store) link(name, id string) error {
 		if err != nil {
 			return err
 		}
-		if s.alive(owner) {
+		if s.holds(owner, name) {
 			return fmt.Errorf("container name %q: %w by container %s", name, ErrNameInUse, owner[:min(shortID, len(owner))])
 		}
 		if err := os.Remove(s.name(name)); err != nil {
 			return err
 		}
 	}
+}
+
+// holds reports whether a name that leads to this full id is that container's. It is not if the
+// container is gone, or has another name: who renamed it may have been killed.
+func (s *Store) holds(owner, name string) bool {
+	if r, err := s.load(owner); err == nil {
+		return r.Name == name
+	}
+	return s.alive(owner)
 }
 
 // Alive reports whether the container with this full id exists, or is being made.
@@ -221,12 +230,15 @@ func (s *Store) forget(id, name, dir string) error {
 	if err := os.Remove(filepath.Join(dir, recordFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if owner, err := os.Readlink(s.name(name)); err == nil && owner == id {
-		if err := os.Remove(s.name(name)); err != nil {
-			return err
-		}
+	return errors.Join(s.unlink(name, id), s.finishRename(id, dir))
+}
+
+// unlink takes a name away if it leads to this container. The caller holds the lock on names.
+func (s *Store) unlink(name, id string) error {
+	if owner, err := os.Readlink(s.name(name)); err != nil || owner != id {
+		return nil
 	}
-	return nil
+	return os.Remove(s.name(name))
 }
 
 // Remove deletes the container with this full id: its name, its record and its
@@ -285,17 +297,44 @@ func (s *Store) Rename(ctx context.Context, id, name string) error {
 	if name == r.Name {
 		return fmt.Errorf("container %s: this is its name already", name)
 	}
-	if err := s.link(name, id); err != nil {
+	if err := s.finishRename(id, dir); err != nil {
 		return err
 	}
-	old := r.Name
-	r.Name = name
-	// Of two names that lead to a container, the one in its record counts.
 	o := durable.Options{Volatile: dir == s.fleeting(id)}
-	if err := writeJSON(filepath.Join(dir, recordFile), r, o); err != nil {
-		return errors.Join(fmt.Errorf("container %s: %w", id, err), os.Remove(s.name(name)))
+	if err := writeJSON(filepath.Join(dir, renameFile), []string{r.Name, name}, o); err != nil {
+		return fmt.Errorf("container %s: %w", id, err)
 	}
-	return os.Remove(s.name(old))
+	// Two names lead to the container now. The one in its record counts, so it is renamed at the moment when
+	// that is written.
+	err = s.link(name, id)
+	if err == nil {
+		r.Name = name
+		if err = writeJSON(filepath.Join(dir, recordFile), r, o); err != nil {
+			err = fmt.Errorf("container %s: %w", id, err)
+		}
+	}
+	return errors.Join(err, s.finishRename(id, dir))
+}
+
+// finishRename takes away the name that does not count of the two that a renaming, which may have been killed, had.
+// The caller holds the lock on names.
+func (s *Store) finishRename(id, dir string) error {
+	note := filepath.Join(dir, renameFile)
+	var names []string
+	if err := readJSON(note, &names); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if r, err := s.load(id); err == nil && r.Name == name {
+			continue
+		}
+		if err := s.unlink(name, id); err != nil {
+			return err
+		}
+	}
+	return os.Remove(note)
 }
 
 // Change changes what may change in the record of the container with this full id, and in its
@@ -368,14 +407,11 @@ func (s *Store) Get(ref string) (Record, error) {
 }
 
 func (s *Store) resolve(ref string) (string, error) {
-	if ValidateName(ref) == nil {
-		if id, err := os.Readlink(s.name(ref)); err == nil {
-			return id, nil
-		}
-	}
-	if strings.HasPrefix(ref, "/") { // docker's names begin with it
-		if id, err := os.Readlink(s.name(ref[1:])); err == nil && ValidateName(ref[1:]) == nil {
-			return id, nil
+	if name := strings.TrimPrefix(ref, "/"); ValidateName(name) == nil { // docker's names begin with it
+		if id, err := os.Readlink(s.name(name)); err == nil {
+			if r, err := s.load(id); err != nil || r.Name == name { // else it is being renamed: see Rename
+				return id, nil
+			}
 		}
 	}
 	ids, err := s.ids()
@@ -546,7 +582,9 @@ func (s *Store) Update(ctx context.Context, id string, change func(*State) error
 		return err
 	}
 	o := durable.Options{Volatile: dir == s.fleeting(id)}
-	if err := writeJSON(filepath.Join(dir, stateFile), st, o); err != nil {
+	if err := writeJSON(filepath.Join(dir, stateFile), st, o); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("container %s: %w", id, ErrNotFound) // it has just been removed
+	} else if err != nil {
 		return fmt.Errorf("container %s: %w", id, err)
 	}
 	return nil
@@ -632,7 +670,7 @@ func (s *Store) SweepNames(ctx context.Context) error {
 	entries, err := os.ReadDir(s.name(""))
 	for _, e := range entries {
 		owner, linkErr := os.Readlink(s.name(e.Name()))
-		if linkErr == nil && !s.alive(owner) {
+		if linkErr == nil && !s.holds(owner, e.Name()) {
 			err = errors.Join(err, os.Remove(s.name(e.Name())))
 		}
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/internal/durable"
 )
 
 func openStore(t *testing.T) *Store {
@@ -366,5 +368,50 @@ func TestASweepMakesNothing(t *testing.T) {
 	})
 	if _, gone := os.Stat(dir); err != nil || gone == nil {
 		t.Errorf("error %v, and the directory is there: %v", err, gone == nil)
+	}
+}
+
+// A container whose renaming was cut short at any step has one name, the one of its record, and the other is free: for
+// containers, and for the next renaming. Nothing is left of either when the container is removed.
+func TestARenamingThatIsCutShort(t *testing.T) {
+	for _, written := range []bool{false, true} {
+		s := openStore(t)
+		rec := create(t, s, "old", false)
+		dir := s.kept(rec.ID)
+		if err := os.WriteFile(filepath.Join(dir, renameFile), []byte(`["old","new"]`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(rec.ID, s.name("new")); err != nil {
+			t.Fatal(err)
+		}
+		has, free := "old", "new"
+		if written {
+			has, free = free, has
+			record, err := s.load(rec.ID)
+			if err == nil {
+				record.Name = "new"
+				err = writeJSON(filepath.Join(dir, recordFile), record, durable.Options{})
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := s.Get(has); err != nil || got.ID != rec.ID {
+			t.Errorf("Get(%s): %+v, error %v", has, got, err)
+		}
+		if got, err := s.Get(free); !errors.Is(err, ErrNotFound) {
+			t.Errorf("Get(%s): %+v, error %v", free, got, err)
+		}
+		other := create(t, s, free, false)
+		if err := s.Rename(t.Context(), rec.ID, free); !errors.Is(err, ErrNameInUse) {
+			t.Errorf("the other's name: %v", err)
+		}
+		if err := s.Remove(t.Context(), other.ID, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(s.Rename(t.Context(), rec.ID, "third"), s.Remove(t.Context(), rec.ID, nil)); err != nil {
+			t.Fatal(err)
+		}
+		expectEmpty(t, s)
 	}
 }

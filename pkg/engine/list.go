@@ -157,6 +157,9 @@ func (e *Engine) State(r container.Record) (container.State, error) {
 		if err != nil {
 			return now, err
 		}
+		if errors.Is(infoErr, runtime.ErrNotFound) && now.PID == 0 && hasBegun(rt, r.ID) {
+			continue // its first step was made meanwhile
+		}
 		// It may have ended and begun again between the two.
 		if again, err := containers.State(r.ID); err != nil || again.Status == st.Status && again.Started.Equal(st.Started) {
 			return now, err
@@ -231,4 +234,10 @@ func (e *Engine) ended(containers *container.Store, r container.Record, st conta
 		st.Status = container.Restarting
 	}
 	return st, nil
+}
+
+// hasBegun reports whether the runtime knows a container.
+func hasBegun(rt *runtime.Runtime, id string) bool {
+	_, err := rt.State(id)
+	return err == nil
 }

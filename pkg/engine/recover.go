@@ -134,6 +134,10 @@ func (e *Engine) finish(ctx context.Context, containers *container.Store, rt *ru
 	if err != nil {
 		return err
 	}
+	// It may have been started between the two: who did that has let go of it, and the monitor has not taken it yet.
+	if info, err := rt.State(r.ID); err == nil && info.Status != specs.StateStopped {
+		return attended.Release()
+	}
 	unread, err := e.unread(rt, r.ID)
 	if err == nil && !unread {
 		err = e.conclude(ctx, r)

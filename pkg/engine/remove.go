@@ -46,18 +46,12 @@ func (e *Engine) Remove(ctx context.Context, r RemoveRequest) (container.Record,
 			return record, err
 		}
 	}
-	if r.Force {
-		if st.PID != 0 {
-			e.tell(events.Kill, record, "signal", "9")
-		}
-		if err := e.end(ctx, record); err != nil {
-			return record, err
-		}
+	if r.Force && st.PID != 0 {
+		e.tell(events.Kill, record, "signal", "9")
 	}
-	// Who ran it writes down how it ended; only then is it ours alone.
-	err = e.settle(ctx, record)
-	if err == nil {
-		err = e.removeEnded(ctx, record)
+	err = e.endAndRemove(ctx, record, r.Force)
+	for r.Force && errors.Is(err, ErrRunning) && ctx.Err() == nil {
+		err = e.endAndRemove(ctx, record, true) // somebody has started it in between
 	}
 	if r.Force && (errors.Is(err, container.ErrNotFound) || errors.Is(err, fs.ErrNotExist)) {
 		err = nil // it was to go away by itself
@@ -66,6 +60,20 @@ func (e *Engine) Remove(ctx context.Context, r RemoveRequest) (container.Record,
 		err = e.removeAnonymous(ctx, record)
 	}
 	return record, err
+}
+
+// endAndRemove removes a container, and kills it before with force. If somebody starts it meanwhile the error is ErrRunning.
+func (e *Engine) endAndRemove(ctx context.Context, record container.Record, force bool) error {
+	if force {
+		if err := e.end(ctx, record); err != nil {
+			return err
+		}
+	}
+	// Who ran it writes down how it ended; only then is it ours alone.
+	if err := e.settle(ctx, record); err != nil {
+		return err
+	}
+	return e.removeEnded(ctx, record)
 }
 
 // isAttended reports whether a process attends to a container.
@@ -115,16 +123,18 @@ func (e *Engine) removeEnded(ctx context.Context, record container.Record) error
 	}
 	waiting, cancel := context.WithTimeout(ctx, endTime)
 	defer cancel()
-	attended, err := containers.Await(waiting, record.ID)
+	attended, err := e.awaitTurn(waiting, containers, record)
 	if err != nil {
 		return err
 	}
-	defer attended.Release()
+	if attended != nil {
+		defer attended.Release()
+	}
 	st, err := e.State(record)
 	if err != nil {
 		return err
 	}
-	if st.PID != 0 {
+	if st.PID != 0 || attended == nil { // it runs, or has just run
 		return fmt.Errorf("container %s: %w", record.Name, ErrRunning)
 	}
 	rt, err := e.runtime()

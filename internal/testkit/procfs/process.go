@@ -85,6 +85,8 @@ type Stat struct {
 	TPGID int
 	// Kernel is true for a thread of the kernel's own.
 	Kernel bool
+	// Exiting is true once it can do nothing but end.
+	Exiting bool
 	// Start is when the process began, in clock ticks since boot: with PID it names a process for good.
 	Start uint64
 }
@@ -123,13 +125,16 @@ func ParseStat(text string) (Stat, error) {
 	if err != nil {
 		return Stat{}, fmt.Errorf("stat %q: %w", text, err)
 	}
-	s.Kernel = flags&kernelThread != 0
+	s.Kernel, s.Exiting = flags&kernelThread != 0, flags&exiting != 0
 	s.Start, err = strconv.ParseUint(f[19], 10, 64)
 	return s, err
 }
 
-// kernelThread is the flag PF_KTHREAD of Linux's include/linux/sched.h, the same in all versions.
-const kernelThread = 0x00200000
+// The flags PF_KTHREAD and PF_EXITING of Linux's include/linux/sched.h, the same in all versions.
+const (
+	kernelThread = 0x00200000
+	exiting      = 0x00000004
+)
 
 // Processes reads the stat of every process that /proc shows, by pid. One that ends meanwhile is left out.
 func Processes() (map[int]Stat, error) {
