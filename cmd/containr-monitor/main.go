@@ -30,7 +30,7 @@ func main() {
 		}
 		return
 	}
-	resolve := len(os.Args) == 3 && os.Args[1] == resolverWord
+	resolve := len(os.Args) >= 3 && os.Args[1] == resolverWord
 	if len(os.Args) < 4 && !resolve {
 		fmt.Fprintln(os.Stderr, "containr-monitor is started by containr: it looks after containers that run detached")
 		os.Exit(125)
@@ -48,7 +48,11 @@ func main() {
 	os.Stderr = os.NewFile(uintptr(log), "log")
 	slog.SetDefault(slog.New(slog.NewTextHandler(os.Stderr, nil)))
 	if resolve {
-		if err := resolver.Run(resolver.Options{Run: os.Args[2], Ready: os.NewFile(readyFD, "ready")}); err != nil {
+		o := resolver.Options{Run: os.Args[2], Ready: os.NewFile(readyFD, "ready")}
+		if len(os.Args) > 3 {
+			o.File = os.Args[3]
+		}
+		if err := resolver.Run(o); err != nil {
 			slog.Error("resolver", "error", err)
 			os.Exit(1)
 		}

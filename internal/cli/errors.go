@@ -196,7 +196,7 @@ var hints = []struct {
 	{engine.ErrChanges, "`containr diff` lists all, `containr cp` and `containr commit` keep them; without --check-changes they go"},
 	{engine.ErrNotRunning, "`containr start` runs it; `containr ps -a` lists all containers"},
 	{engine.ErrPortTaken, "publish another port of the host, or leave the choice: -p PORT"},
-	{engine.ErrNetworkNeedsRoot, "an ordinary user's containers have --network builtin, none or host"},
+	{engine.ErrNetworkNeedsRoot, "an ordinary user has networks of the driver bridge; `containr network create NAME` makes one"},
 	{engine.ErrParent, "`ip link` lists the devices; name the one whose network the containers are to be in, such as -o parent=eth0"},
 	{engine.ErrNoNetworkProgram, "make install, or copy containr-usernet beside containr"},
 	{engine.ErrLowPort, "publish a higher port, -p 8080:80; or let everybody listen there: sudo sysctl net.ipv4.ip_unprivileged_port_start=80"},

@@ -27,11 +27,13 @@ func (p *Program) networkCommand() *cobra.Command {
 		GroupID: groupSystem,
 		Long: "Make and remove networks, and connect containers with them.\n\n" +
 			"Containers in a network reach each other and, unless it is internal, other machines. Networks are kept apart.\n" +
-			"The network " + networks.Default + " (--network bridge) is made when it is first used: by a container that names none, too.",
+			"The network " + networks.Default + " (--network bridge) is made when it is first used: by a container that names none, too.\n\n" +
+			"An ordinary user has networks, too, of the driver bridge: they are in a network namespace of his own, and nothing of\n" +
+			"them is seen on the host. Published ports of 1024 and above are the host's. A container that names none is in none of them.",
 		Args: cobra.ArbitraryArgs,
 		RunE: groupOfCommands,
 	}
-	cmd.AddCommand(p.networkCreateCommand(), p.networkListCommand(), p.networkInspectCommand(), p.networkRemoveCommand(),
+	cmd.AddCommand(p.networkHoldCommand(), p.networkCreateCommand(), p.networkListCommand(), p.networkInspectCommand(), p.networkRemoveCommand(),
 		p.networkPruneCommand(), p.networkReloadCommand(), p.networkDoctorCommand(), p.networkCheckCommand(), p.networkConnectCommand(), p.networkDisconnectCommand())
 	return cmd
 }
@@ -587,4 +589,20 @@ func (p *Program) connection(use, short, long string, do func(context.Context, *
 			}
 			return do(cmd.Context(), e, engine.ConnectRequest{Container: args[1], Plug: container.Plug{Network: args[0]}})
 		}}
+}
+
+// networkHoldCommand is what containr executes in the hub of an ordinary user's networks.
+func (p *Program) networkHoldCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "hold RUNDIR MONITOR",
+		Short: "Hold the networks of an ordinary user",
+		Long: "Hold the networks of an ordinary user, in a network namespace of his own, and change them as other\n" +
+			"commands ask. This is done by itself; the command is there to be called by containr, and ends when no container\n" +
+			"has been in one of these networks for three seconds.",
+		Args:                  exactArgs(2),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return engine.HoldNetworks(cmd.Context(), args[0], args[1], p.In)
+		},
+	}
 }

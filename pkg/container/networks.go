@@ -193,11 +193,18 @@ func usualNetwork(m Machine) string {
 // ErrNoNetwork means that this machine lets nobody, or not this user, make the network that containers have by themselves.
 var ErrNoNetwork = errors.New("no network can be made here")
 
+// notForUsers tells of networks that an ordinary user's container cannot be connected with: the default one, which is
+// none of his own, words, and those of plugins.
+func notForUsers(p Plug) bool {
+	_, plugins := p.CNINetwork()
+	return plugins || p.Network == NetworkBridge || p.Network == "default" || IsNetworkWord(p.Network)
+}
+
 // refusePlugs says what of its networks an ordinary user's container cannot have, by the flag that asks for it.
 func refusePlugs(plugs []Plug) error {
 	first := plugs[0]
 	if len(plugs) > 1 && (IsNetworkWord(first.Network) || IsNetworkWord(plugs[1].Network)) {
-		return fmt.Errorf("--network %s --network %s: they do not go together: an ordinary user's container is in one network", first.Network, plugs[1].Network)
+		return fmt.Errorf("--network %s --network %s: they do not go together", first.Network, plugs[1].Network)
 	}
 	if first.Network == NetworkBridge || first.Network == "default" {
 		for _, asked := range []struct{ flag, value string }{{"--ip", first.IPv4}, {"--ip6", first.IPv6}, {"--mac-address", first.MAC},
@@ -207,7 +214,7 @@ func refusePlugs(plugs []Plug) error {
 			}
 		}
 	}
-	return fmt.Errorf("--network %s: an ordinary user cannot connect containers: use builtin, none or host", first.Network)
+	return fmt.Errorf("--network %s: an ordinary user's containers can be in networks of his own (containr network create), or builtin, none or host", first.Network)
 }
 
 // validateNetwork refuses networks and ports that do not go together.
@@ -221,7 +228,7 @@ func validateNetwork(c Config, m Machine) error {
 		return fmt.Errorf("--network %s: which?", CNIPrefix)
 	case path != "" && !strings.HasPrefix(path, "/"):
 		return fmt.Errorf("--network %s: not an absolute path", word)
-	case m.Rootless && len(c.Networks) > 0:
+	case m.Rootless && slices.ContainsFunc(c.Networks, notForUsers):
 		return refusePlugs(c.Networks)
 	case joins && m.Rootless && c.Namespaces.User != networkOf+owner: // whose network it is decides who may join it
 		return fmt.Errorf("--network %s: an ordinary user cannot join another network but together with its user namespace, by --userns %s", word, word)

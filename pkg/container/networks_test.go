@@ -114,7 +114,7 @@ func TestNetworksThatContradict(t *testing.T) {
 		"none and a network":       {c: Config{Networks: []Plug{{Network: "host"}, {Network: "a"}}}, want: "--network host cannot be used with another"},
 		"whose":                    {c: Config{Namespaces: Namespaces{Network: "container:"}}, want: "whose?"},
 		"a relative path":          {c: Config{Namespaces: Namespaces{Network: "ns:x"}}, want: "not an absolute path"},
-		"an ordinary user":         {c: Config{Networks: []Plug{{Network: "a"}}}, m: Machine{Rootless: true}, want: "an ordinary user cannot connect"},
+		"an ordinary user":         {c: Config{Networks: []Plug{{Network: "cni:a"}}}, m: Machine{Rootless: true}, want: "networks of his own"},
 		"a sysctl of another's":    {c: Config{Namespaces: Namespaces{Network: "container:x"}, Sysctls: map[string]string{"net.ipv4.ip_forward": "1"}}, want: "it would change"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -138,7 +138,11 @@ func (e *Engine) plugIn(endpoint container.Endpoint, record container.Record, n 
 		return err
 	}
 	last := len(planned) - 1
-	in := bridge.Input{PID: namespace.PID, Host: lookAtForwarding()}
+	before, err := e.forwardsBefore()
+	if err != nil {
+		return err
+	}
+	in := bridge.Input{PID: namespace.PID, Host: before}
 	if leading(planned) == last {
 		planned[last].Default = true
 		for _, p := range record.Published {
@@ -146,7 +150,7 @@ func (e *Engine) plugIn(endpoint container.Endpoint, record container.Record, n 
 		}
 	}
 	in.Endpoints = planned[last:]
-	return e.extend(record.ID, bridge.Connect(in))
+	return e.extend(record.ID, append(e.entrancesFor(planned, in.Ports), bridge.Connect(in)...))
 }
 
 // RunningIDs lists the containers that run.
@@ -179,7 +183,11 @@ func (e *Engine) ReloadNetwork(ctx context.Context, ref string) (container.Recor
 	for _, p := range record.Published {
 		in.Ports = append(in.Ports, portsTo(p, in.Endpoints)...)
 	}
-	return record, e.extend(record.ID, bridge.Reload(in))
+	steps := append(e.entrancesFor(in.Endpoints, in.Ports), bridge.Reload(in)...)
+	if in.Endpoints[0].Network.Hub {
+		steps = append(steps, e.carried(record.ID, record.Published)...)
+	}
+	return record, e.extend(record.ID, steps)
 }
 
 // extend makes further steps for a container, if it still runs.
@@ -187,6 +195,11 @@ func (e *Engine) extend(id string, steps []plan.Step) error {
 	rt, err := e.runtime()
 	if err != nil {
 		return err
+	}
+	if hub, err := e.usesHub(); err != nil {
+		return err
+	} else if hub {
+		steps = inHub(steps)
 	}
 	err = rt.Extend(id, steps)
 	if errors.Is(err, runtime.ErrNotRunning) || errors.Is(err, runtime.ErrNotFound) {
@@ -198,6 +211,10 @@ func (e *Engine) extend(id string, steps []plan.Step) error {
 // plannedEndpoints are a container's endpoints with what is known of their networks.
 func (e *Engine) plannedEndpoints(endpoints []container.Endpoint) ([]bridge.Endpoint, error) {
 	store, err := e.networks()
+	if err != nil {
+		return nil, err
+	}
+	hub, err := e.usesHub()
 	if err != nil {
 		return nil, err
 	}
@@ -214,6 +231,7 @@ func (e *Engine) plannedEndpoints(endpoints []container.Endpoint) ([]bridge.Endp
 		if err != nil {
 			return nil, err
 		}
+		planned.Network.Hub = hub
 		list = append(list, planned)
 	}
 	return list, nil

@@ -84,6 +84,9 @@ func (e *Engine) examine(r container.Record, p container.Port) ([]Finding, error
 	if u, carried := r.Config.Namespaces.UserNetwork(); carried {
 		return append(list, carrierFinding(r.Name, u.Backend, p), listenFinding(st.PID, r.Name, p)), nil
 	}
+	if hub, err := e.usesHub(); err != nil || hub && len(r.Endpoints) > 0 {
+		return append(list, carrierFinding(r.Name, r.Endpoints[0].Network, p), listenFinding(st.PID, r.Name, p)), err
+	}
 	planned, err := e.plannedEndpoints(r.Endpoints)
 	if err != nil {
 		return list, err

@@ -113,6 +113,7 @@ type Engine struct {
 	secrets    func() (*secret.Store, error)
 	configs    func() (*secret.Store, error)
 	journal    *events.Journal
+	hub        hub
 }
 
 // New returns an engine. Nothing is opened or made yet.
@@ -280,7 +281,11 @@ func (e *Engine) runtime() (*runtime.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &runtime.Runtime{Root: filepath.Join(e.run, "runtime"), Facts: facts, Actions: e.withSecrets(actions())}, nil
+	a := actions()
+	if !facts.Root() {
+		a = e.hubActions(a)
+	}
+	return &runtime.Runtime{Root: filepath.Join(e.run, "runtime"), Facts: facts, Actions: e.withSecrets(a)}, nil
 }
 
 // machine returns what containers can be given here.

@@ -211,8 +211,11 @@ func (e *Engine) networkSteps(endpoints []container.Endpoint, published []contai
 	if len(endpoints) == 0 {
 		return nil, nil
 	}
-	in := bridge.Input{PID: namespace.PID, Host: lookAtForwarding()}
-	var err error
+	before, err := e.forwardsBefore()
+	if err != nil {
+		return nil, err
+	}
+	in := bridge.Input{PID: namespace.PID, Host: before}
 	if in.Endpoints, err = e.plannedEndpoints(endpoints); err != nil {
 		return nil, err
 	}
@@ -278,6 +281,9 @@ func portsTo(p container.Port, endpoints []bridge.Endpoint) []bridge.Port {
 		}
 		for _, endpoint := range endpoints {
 			for _, a := range endpoint.Addresses {
+				if endpoint.Network.Hub && port.Host.IsValid() {
+					port.Host = hubNet().Entrance(netip.MustParseAddr(p.HostIP), six)
+				}
 				if endpoint.Network.Shared.Kind == "" && !endpoint.Network.Internal && a.Addr().Is6() == six && !port.To.IsValid() {
 					port.To = a.Addr()
 				}
@@ -288,6 +294,16 @@ func portsTo(p container.Port, endpoints []bridge.Endpoint) []bridge.Port {
 		}
 	}
 	return list
+}
+
+// forwardsBefore is what whoever leads packets between networks does with them: the host, or an ordinary user's hub, which
+// does nothing that it is not told.
+func (e *Engine) forwardsBefore() (bridge.Host, error) {
+	hub, err := e.usesHub()
+	if err != nil || hub {
+		return bridge.Host{}, err
+	}
+	return lookAtForwarding(), nil
 }
 
 // lookAtForwarding reads what the host does with packets that are not for it.
@@ -315,6 +331,9 @@ func (e *Engine) forwardingFile() string { return filepath.Join(e.run, "forwardi
 
 // noteForwarding writes down what is about to be changed, unless that has been done.
 func (e *Engine) noteForwarding() error {
+	if hub, err := e.usesHub(); err != nil || hub { // nothing of the host's is changed
+		return err
+	}
 	h := lookAtForwarding()
 	if h.Forwards4 && h.Forwards6 {
 		return nil
@@ -370,11 +389,18 @@ func (e *Engine) restoreForwarding() error {
 	return errors.Join(err, os.Remove(e.forwardingFile()))
 }
 
-// connect completes a request by the container's network.
-func (e *Engine) connect(req *runtime.CreateRequest, c container.Config, endpoints []container.Endpoint, published []container.Port) (err error) {
+// connect completes a request by the container's network. live says that it is to be made, and not only to be shown.
+func (e *Engine) connect(req *runtime.CreateRequest, c container.Config, endpoints []container.Endpoint, published []container.Port, live bool) (err error) {
 	if u, ok := c.Namespaces.UserNetwork(); ok {
 		req.Network, err = e.userNetworkSteps(req.ID, c.Namespaces, u, published)
 		return err
+	}
+	hub, err := e.usesHub()
+	if err != nil {
+		return err
+	}
+	if hub && len(endpoints) > 0 {
+		return e.connectInHub(req, c, endpoints, published, live)
 	}
 	req.Network, err = e.networkSteps(endpoints, published)
 	return err
@@ -388,8 +414,23 @@ type NetworkRequest struct {
 	NoIPv6 bool
 }
 
-// ErrNetworkNeedsRoot means that an ordinary user asks for a network.
-var ErrNetworkNeedsRoot = errors.New("networks need root")
+// ErrNetworkNeedsRoot means that an ordinary user asks for a network that only root can have.
+var ErrNetworkNeedsRoot = errors.New("that takes root")
+
+// canHaveNetwork refuses networks that an ordinary user cannot have: those of the host's devices, and where nobody carries
+// packets.
+func (e *Engine) canHaveNetwork(n networks.Network) error {
+	if n.Driver != "" && n.Driver != networks.DriverBridge {
+		return fmt.Errorf("driver %s, a share of a device of the host's: %w", n.Driver, ErrNetworkNeedsRoot)
+	}
+	if n.Name == networks.Default {
+		return fmt.Errorf("the default network is root's: %w", ErrNetworkNeedsRoot)
+	}
+	if e.NetworkProgram() == "" {
+		return ErrNoNetworkProgram
+	}
+	return canMakeTaps()
+}
 
 // CreateNetwork makes a network. Nothing of it is in the kernel before a container is.
 func (e *Engine) CreateNetwork(ctx context.Context, r NetworkRequest) (networks.Network, error) {
@@ -399,7 +440,9 @@ func (e *Engine) CreateNetwork(ctx context.Context, r NetworkRequest) (networks.
 		return n, err
 	}
 	if !facts.Root() {
-		return n, fmt.Errorf("network %s: %w", n.Name, ErrNetworkNeedsRoot)
+		if err := e.canHaveNetwork(n); err != nil {
+			return n, fmt.Errorf("network %s: %w", n.Name, err)
+		}
 	}
 	store, err := e.networks()
 	if err != nil {
@@ -425,6 +468,9 @@ func (e *Engine) CreateNetwork(ctx context.Context, r NetworkRequest) (networks.
 	routes, err := hostRoutes()
 	if err != nil {
 		return n, err
+	}
+	if !facts.Root() {
+		routes = append(routes, hubNet().IPv4, hubNet().IPv6)
 	}
 	n, err = store.Create(ctx, n, routes)
 	if err == nil {
@@ -487,7 +533,18 @@ func (e *Engine) RemoveNetwork(ctx context.Context, ref string) (networks.Networ
 	if _, err := e.attendToAll(ctx); err != nil {
 		return networks.Network{}, err
 	}
+	hub, err := e.usesHub()
+	if err != nil {
+		return networks.Network{}, err
+	}
 	n, err := store.Remove(ctx, ref, containers.Alive, func(n networks.Network, last bool) error {
+		if hub {
+			_, err := e.inHub(plannedNetwork(n).Remove(), nil, true)
+			if errors.Is(err, errNoHub) {
+				return nil
+			}
+			return err
+		}
 		for _, call := range plannedNetwork(n).Remove() {
 			if err := apply.Undo(call); err != nil {
 				return err

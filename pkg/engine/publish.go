@@ -66,7 +66,11 @@ func (e *Engine) changePorts(ctx context.Context, record container.Record, r Upd
 	if err != nil {
 		return record, err
 	}
-	if err := e.extend(record.ID, bridge.Publish(allPorts(added, planned))); err != nil {
+	steps, err := e.publishing(record.ID, added, planned)
+	if err == nil {
+		err = e.extend(record.ID, steps)
+	}
+	if err != nil {
 		_, undo := e.setPorts(ctx, record.ID, func(list []container.Port) []container.Port {
 			return slices.DeleteFunc(list, func(p container.Port) bool { return slices.Contains(added, p) })
 		})
@@ -90,9 +94,13 @@ func (e *Engine) unpublish(ctx context.Context, record container.Record, p conta
 	if len(gone) == 0 {
 		return record, fmt.Errorf("container %s, its port %d/%s: %w", record.Name, p.Port, p.Protocol, ErrNotPublished)
 	}
+	steps, err := e.publishing(record.ID, gone, planned)
+	if err != nil {
+		return record, err
+	}
 	rt, err := e.runtime()
 	if err == nil {
-		err = rt.Retract(record.ID, (&plan.Plan{Steps: bridge.Publish(allPorts(gone, planned))}).Undo())
+		err = rt.Retract(record.ID, (&plan.Plan{Steps: steps}).Undo())
 	}
 	if err != nil {
 		return record, err

@@ -49,6 +49,9 @@ func (e *Engine) tellNames(ctx context.Context, record container.Record, pid int
 	if err := resolver.Write(e.run, entry); err != nil {
 		return err
 	}
+	if hub, err := e.usesHub(); err != nil || hub { // no firewall of the host's is in the way there
+		return errors.Join(err, e.lookInHub(asked, true))
+	}
 	if err := r.Look(ctx, asked); err != nil {
 		return err
 	}
@@ -67,6 +70,9 @@ type silenced struct {
 
 // silence lists what keeps a container from asking for names in a network, if it gets no answer.
 func (e *Engine) silence(id string, pid int, endpoint container.Endpoint) ([]silenced, error) {
+	if hub, err := e.usesHub(); err != nil || hub { // no chain of the host's sees them
+		return nil, err
+	}
 	gateway, err := netip.ParseAddr(endpoint.Resolver)
 	if err != nil {
 		return nil, nil // nobody answers there
@@ -190,6 +196,9 @@ func (e *Engine) ensureResolver(ctx context.Context) error {
 	r := e.resolver()
 	if r.Program == "" || !r.Needed() {
 		return nil
+	}
+	if hub, err := e.usesHub(); err != nil || hub {
+		return errors.Join(err, e.lookInHub(nil, false))
 	}
 	return r.Look(ctx, nil)
 }

@@ -425,7 +425,7 @@ func (x *execution) createRequest(spec *specs.Spec) (*runtime.CreateRequest, err
 	if req.Replace, err = x.secretVariables(x.record.Config); err != nil {
 		return nil, err
 	}
-	if err := x.connect(req, x.record.Config, x.record.Endpoints, x.record.Published); err != nil {
+	if err := x.connect(req, x.record.Config, x.record.Endpoints, x.record.Published, true); err != nil {
 		return nil, err
 	}
 	return req, x.connectPlugins(req, x.record.Endpoints, x.record.Attachments, x.record.Published)

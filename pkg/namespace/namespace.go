@@ -207,12 +207,8 @@ func writeMap(b *plan.Builder, file string, list []specs.LinuxIDMapping, helper 
 			linux.MapIDs{Program: helper, PID: PID, Map: triples}).Early().For("/linux/" + file[:3] + "Mappings")
 		return nil
 	}
-	var text strings.Builder
-	for _, m := range list {
-		fmt.Fprintf(&text, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
-	}
 	b.Do("ids inside and what they are outside",
-		linux.WriteProc{PID: PID, File: file, Data: text.String()}).Early().For("/linux/" + file[:3] + "Mappings")
+		linux.WriteProc{PID: PID, File: file, Data: mapText(list)}).Early().For("/linux/" + file[:3] + "Mappings")
 	return nil
 }
 

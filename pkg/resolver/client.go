@@ -31,6 +31,8 @@ type Client struct {
 	Run string
 	// Program is the program that is executed with the words resolver and Run.
 	Program string
+	// File: see Options.
+	File string
 }
 
 // Running reports whether there is a resolver.
@@ -168,6 +170,9 @@ func (c *Client) execute() error {
 		return fmt.Errorf("close_range: %w", err)
 	}
 	cmd := exec.Command(c.Program, "resolver", c.Run)
+	if c.File != "" {
+		cmd.Args = append(cmd.Args, c.File)
+	}
 	cmd.Stderr, cmd.ExtraFiles, cmd.Dir = log, []*os.File{theirs}, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := timerslack.Do(cmd.Start); err != nil {

@@ -1,6 +1,7 @@
 package resolver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -36,6 +37,8 @@ const patience = 2 * time.Second
 type Options struct {
 	// Run is the run directory of the state root.
 	Run string
+	// File names the servers for what is no container's name; empty is the host's /etc/resolv.conf.
+	File string
 	// Ready, if set, is told "ready" and closed when requests are answered.
 	Ready *os.File
 }
@@ -85,7 +88,7 @@ func Run(o Options) error {
 	defer lock.Release()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	s := newServer(ctx, o.Run, "/etc/resolv.conf")
+	s := newServer(ctx, o.Run, cmp.Or(o.File, "/etc/resolv.conf"))
 	if err := s.watch(); err != nil {
 		return err
 	}

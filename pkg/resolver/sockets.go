@@ -65,8 +65,11 @@ func enlarge(c *net.UDPConn) error {
 	}
 	controlErr := raw.Control(func(fd uintptr) {
 		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, receiveBuffer)
+		if errors.Is(err, unix.EPERM) { // who is not the host's root has what the host lets everybody have
+			err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, receiveBuffer)
+		}
 	})
-	return errors.Join(controlErr, os.NewSyscallError("setsockopt SO_RCVBUFFORCE", err))
+	return errors.Join(controlErr, os.NewSyscallError("setsockopt SO_RCVBUF", err))
 }
 
 func (e *endpoint) close() {

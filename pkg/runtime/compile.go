@@ -35,6 +35,9 @@ type Input struct {
 	// Network are the host's steps that connect the container with others, planned by
 	// whoever asks for it; they are made when its process is born.
 	Network []plan.Step
+	// Hub is where an ordinary user's container is born whose networks are the user's own; nil for none. It needs an
+	// ExitFile.
+	Hub *namespace.Hub
 	// Links are the host's network devices that the configuration names; see
 	// ProbeLinks.
 	Links map[string]host.Link
@@ -181,7 +184,7 @@ func (c *compiler) limits() error {
 }
 
 func (c *compiler) namespaces() error {
-	ns, err := namespace.Plan(c.Spec, c.Facts)
+	ns, err := c.place()
 	if err != nil {
 		return err
 	}
@@ -196,6 +199,13 @@ func (c *compiler) namespaces() error {
 	c.add(b.Steps)
 	c.add(ns.Open)
 	return nil
+}
+
+func (c *compiler) place() (*namespace.Placement, error) {
+	if c.Hub != nil {
+		return namespace.PlanIn(*c.Hub, c.Spec, c.Facts)
+	}
+	return namespace.Plan(c.Spec, c.Facts)
 }
 
 // birth plans the clone. On version 1 of control groups, and where systemd makes them,

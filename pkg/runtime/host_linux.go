@@ -25,6 +25,12 @@ const goarch = linux.Arch(runtime.GOARCH)
 // host makes a host action. The result is a descriptor for the actions that open
 // something.
 func (e *execution) host(call plan.Call) (int, error) {
+	if e.o.Actions.Links {
+		switch call.(type) {
+		case linux.AddAddress, linux.RaiseLink:
+			return e.o.Actions.Do(call, e.regs)
+		}
+	}
 	switch c := call.(type) {
 	case linux.MakeDir:
 		return 0, unix.Mkdir(c.Path, c.Mode)

@@ -55,6 +55,9 @@ var (
 type Actions struct {
 	// Do makes a call; regs holds the results of earlier ones.
 	Do func(call plan.Call, regs map[plan.Reg]int) (int, error)
+	// Links says that Do is also to make the steps that give the container's devices addresses, and raise them: this process
+	// may not.
+	Links bool
 	// Undo makes an inverse, and succeeds when there is nothing to undo.
 	Undo func(call plan.Call) error
 	// Read reads an inverse from a journal.

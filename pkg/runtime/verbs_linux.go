@@ -18,6 +18,7 @@ import (
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/cgroup"
 	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/namespace"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/rootfs"
 )
@@ -77,8 +78,9 @@ type CreateRequest struct {
 	Systemd bool
 	// ExitFile: see Input.
 	ExitFile string
-	// Network: see Input.
+	// Network and Hub: see Input.
 	Network []plan.Step
+	Hub     *namespace.Hub
 	// Held is what the keeper holds, see Input.Hold and Keeper; it needs an ExitFile, and
 	// no Wait.
 	Held *Held
@@ -157,7 +159,7 @@ func (r *Runtime) Input(req *CreateRequest) (Input, error) {
 func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	spec := b.spec
 	in := Input{ID: req.ID, Spec: spec, Facts: r.Facts, Bundle: b.dir, ExitFile: req.ExitFile, Hold: req.Held != nil, PreserveFDs: req.PreserveFDs,
-		NoPivot: req.NoPivot, NoKeyring: req.NoKeyring, Systemd: req.Systemd, Network: req.Network}
+		NoPivot: req.NoPivot, NoKeyring: req.NoKeyring, Systemd: req.Systemd, Network: req.Network, Hub: req.Hub}
 	var err error
 	if in.Facts, err = r.factsFor(req, spec); err != nil {
 		return in, err

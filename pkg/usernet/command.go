@@ -8,12 +8,14 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/network/usermode"
 )
@@ -123,9 +125,11 @@ func serve(args []string, ready *os.File) error {
 	flags.IntVar(&o.MTU, "mtu", 0, "the longest packet")
 	flags.BoolVar(&o.HostLoopback, "host-loopback", false, "the gateway's address leads to the host's loopback addresses")
 	flags.Var((*ports)(&o.Ports), "publish", "ADDRESS:PORT:CONTAINERPORT/PROTOCOL")
+	control := flags.String("control", "", "where further ports are asked for: the container is a hub")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
+	o.Hub = *control != ""
 	debug.SetMemoryLimit(memoryGoal)
 	o.Tap = os.NewFile(tapFD, "tap")
 	seen := map[string]bool{}
@@ -137,8 +141,16 @@ func serve(args []string, ready *os.File) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	if _, err := New(ctx, o); err != nil {
+	n, err := New(ctx, o)
+	if err != nil {
 		return err
+	}
+	if *control != "" {
+		l, err := durable.Listen(filepath.Dir(*control), filepath.Base(*control))
+		if err != nil {
+			return err
+		}
+		go n.obey(ctx, l)
 	}
 	if err := becomeNobody(); err != nil {
 		return err

@@ -1,12 +1,15 @@
 package usernet
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -29,28 +32,38 @@ type listener struct {
 	packets *net.UDPConn
 }
 
-// bind takes the ports of the host, before the stack is made: what is taken is said at once.
-func (n *Network) bind() (list []listener, err error) {
-	for _, p := range n.o.Ports {
-		versions := []string{"4", "6"}
-		if p.HostIP.IsValid() {
-			versions = []string{"4"}
-			if p.HostIP.Is6() {
-				versions = []string{"6"}
-			}
-		}
-		for _, v := range versions {
-			l, err := listen(p, v)
-			if v == "6" && !p.HostIP.IsValid() && (errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL)) {
-				continue // this host has no version 6
-			}
-			if err != nil {
-				return nil, fmt.Errorf("publish %s: %w", p, err)
-			}
-			list = append(list, l)
+// bind takes a port of the host.
+func bind(p usermode.Port) (list []listener, err error) {
+	versions := []string{"4", "6"}
+	if p.HostIP.IsValid() {
+		versions = []string{"4"}
+		if p.HostIP.Is6() {
+			versions = []string{"6"}
 		}
 	}
+	for _, v := range versions {
+		l, err := listen(p, v)
+		if v == "6" && !p.HostIP.IsValid() && (errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EADDRNOTAVAIL)) {
+			continue // this host has no version 6
+		}
+		if err != nil {
+			for _, l := range list {
+				l.close()
+			}
+			return nil, fmt.Errorf("publish %s: %w", p, err)
+		}
+		list = append(list, l)
+	}
 	return list, nil
+}
+
+func (l listener) close() {
+	if l.streams != nil {
+		l.streams.Close()
+	}
+	if l.packets != nil {
+		l.packets.Close()
+	}
 }
 
 func listen(p usermode.Port, version string) (l listener, err error) {
@@ -77,15 +90,103 @@ func listen(p usermode.Port, version string) (l listener, err error) {
 	return l, err
 }
 
-// publish serves the ports.
-func (n *Network) publish(ctx context.Context, list []listener) {
-	for _, l := range list {
+// published is a port that is served.
+type published struct {
+	// owner is who asked for it, empty for who started the program.
+	owner   string
+	sockets []listener
+}
+
+// publish serves a port.
+func (n *Network) publish(ctx context.Context, p usermode.Port, served published) {
+	n.mu.Lock()
+	n.open[p] = served
+	n.mu.Unlock()
+	for _, l := range served.sockets {
 		if l.streams != nil {
 			go n.accept(ctx, l)
 		} else {
 			go n.receive(l)
 		}
 	}
+}
+
+// withdraw serves a port no longer, if it is the owner's. Connections stay.
+func (n *Network) withdraw(p usermode.Port, owner string) {
+	n.mu.Lock()
+	served := n.open[p]
+	if served.owner == owner {
+		delete(n.open, p)
+	}
+	n.mu.Unlock()
+	if served.owner != owner {
+		return
+	}
+	for _, l := range served.sockets {
+		l.close()
+	}
+}
+
+// requestPatience is how long who asks for a port may take to say which.
+const requestPatience = 5 * time.Second
+
+// obey listens at further ports, and ceases to, as it is asked: "publish PORT OWNER" and "withdraw PORT OWNER", a connection for each.
+// The answer is ok, errno and the kernel's number of an error, or another one in words.
+func (n *Network) obey(ctx context.Context, l net.Listener) {
+	for {
+		c, err := l.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
+		if err != nil {
+			n.complain(err)
+			time.Sleep(acceptPause)
+			continue
+		}
+		go func() {
+			defer c.Close()
+			_ = c.SetDeadline(time.Now().Add(requestPatience)) // a socket of this machine
+			line, err := bufio.NewReaderSize(c, 512).ReadString('\n')
+			if err == nil {
+				_, _ = io.WriteString(c, n.request(ctx, strings.TrimSpace(line))+"\n") // nobody may listen any more
+			}
+		}()
+	}
+}
+
+func (n *Network) request(ctx context.Context, line string) string {
+	words := strings.Fields(line)
+	if len(words) != 3 {
+		return "three words are expected"
+	}
+	verb, owner := words[0], words[2]
+	p, err := parsePort(words[1])
+	switch {
+	case err != nil:
+	case verb == "withdraw":
+		n.withdraw(p, owner)
+	case verb == "publish":
+		n.mu.Lock()
+		served, there := n.open[p]
+		n.mu.Unlock()
+		if there && served.owner == owner { // asked by somebody who was killed then
+			break
+		}
+		var list []listener
+		if list, err = bind(p); err == nil {
+			n.publish(ctx, p, published{owner, list})
+		}
+	default:
+		err = fmt.Errorf("unknown word %q", verb)
+	}
+	var number syscall.Errno
+	switch {
+	case errors.As(err, &number):
+		return "errno " + strconv.Itoa(int(number))
+	case err != nil:
+		return err.Error()
+	}
+	return "ok"
 }
 
 // acceptPause is how long it is waited when the host cannot give a connection.
@@ -117,7 +218,7 @@ func (n *Network) admit(ctx context.Context, p usermode.Port, outside *net.TCPCo
 	client, err := netip.ParseAddrPort(outside.RemoteAddr().String())
 	if err == nil {
 		var in *inside
-		if in, err = n.enter(ctx, client, p.Container); err == nil {
+		if in, err = n.enter(ctx, client, p); err == nil {
 			join(in, outside, s)
 			return
 		}
@@ -132,12 +233,15 @@ func refuse(outside *net.TCPConn) {
 }
 
 // ends are both ends of what a client says to the container.
-func (n *Network) ends(client netip.AddrPort, port uint16, six bool) (from, to tcpip.FullAddress) {
+func (n *Network) ends(client netip.AddrPort, port usermode.Port, six bool) (from, to tcpip.FullAddress) {
 	container, gateway := n.o.Net.Container(), n.o.Net.Gateway()
 	if six {
 		container, gateway = n.o.Net.Container6(), n.o.Net.Gateway6()
 	}
-	to = tcpip.FullAddress{NIC: nic, Addr: fromAddr(container), Port: port}
+	if n.o.Hub {
+		container = n.o.Net.Entrance(port.HostIP, six)
+	}
+	to = tcpip.FullAddress{NIC: nic, Addr: fromAddr(container), Port: port.Container}
 	a := client.Addr().Unmap().WithZone("")
 	from = tcpip.FullAddress{NIC: nic, Addr: fromAddr(a), Port: client.Port()}
 	// The host itself calls from addresses that mean something else inside, or nothing.
@@ -149,7 +253,7 @@ func (n *Network) ends(client netip.AddrPort, port uint16, six bool) (from, to t
 
 // enter connects to a port of the container, from the client's address. A client of version 6
 // comes to a container that listens with version 4 only all the same, but not by its own name.
-func (n *Network) enter(ctx context.Context, client netip.AddrPort, port uint16) (*inside, error) {
+func (n *Network) enter(ctx context.Context, client netip.AddrPort, port usermode.Port) (*inside, error) {
 	six := client.Addr().Unmap().Is6() && n.o.IPv6
 	from, to := n.ends(client, port, six)
 	in, err := n.dialInside(ctx, from, to)
@@ -157,7 +261,7 @@ func (n *Network) enter(ctx context.Context, client netip.AddrPort, port uint16)
 		from.Port = 0
 		in, err = n.dialInside(ctx, from, to)
 	}
-	if err != nil && six {
+	if err != nil && six && !(n.o.Hub && port.HostIP.IsValid()) { // what stands for an address of version 6 has no other
 		from, to = n.ends(client, port, false)
 		in, err = n.dialInside(ctx, from, to)
 	}
@@ -248,7 +352,7 @@ func (n *Network) welcome(c *clients, l listener, client netip.AddrPort) *gonet.
 		return nil
 	}
 	six := client.Addr().Unmap().Is6() && n.o.IPv6
-	from, to := n.ends(client, l.port.Container, six)
+	from, to := n.ends(client, l.port, six)
 	in, err := gonet.DialUDP(n.stack, &from, &to, protocolOf(toAddr(to.Addr)))
 	if err != nil {
 		from.Port = 0

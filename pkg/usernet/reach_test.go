@@ -97,3 +97,23 @@ func TestPortsAreRead(t *testing.T) {
 		}
 	}
 }
+
+// TestEntrances: two addresses of the host have two that stand for them in a hub, none of which is anybody's there.
+func TestEntrances(t *testing.T) {
+	n := usermode.DefaultNet()
+	seen := map[netip.Addr]string{}
+	for _, s := range []string{"127.0.0.1", "127.0.0.2", "192.0.2.1", "10.0.2.100", "::1", "2001:db8::1", "2001:db8:1::1", "fe80::1"} {
+		host := netip.MustParseAddr(s)
+		a := n.Entrance(host, host.Is6())
+		if other, taken := seen[a]; taken {
+			t.Errorf("%s and %s are both %s", s, other, a)
+		}
+		seen[a] = s
+		if a.Is6() != host.Is6() || a == n.Container() || a == n.Container6() || a == n.Gateway6() || a == n.Names6() || a.Is6() && !n.IPv6.Contains(a) {
+			t.Errorf("%s is %s", s, a)
+		}
+	}
+	if a := n.Entrance(netip.MustParseAddr("0.0.0.0"), false); a != n.Container() {
+		t.Errorf("all addresses are %s", a)
+	}
+}

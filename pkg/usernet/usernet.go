@@ -35,6 +35,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -60,6 +61,8 @@ type Options struct {
 	// HostLoopback: see usermode.Input.
 	HostLoopback bool
 	Ports        []usermode.Port
+	// Hub says that the container is the network of many, which ports come to and go from.
+	Hub bool
 	// Tap is the device's other end. The network takes it over.
 	Tap *os.File
 	// NameServers says where names are asked for.
@@ -76,9 +79,16 @@ type Network struct {
 	reach *reach
 	seats *seats
 	pings pings
+
+	mu sync.Mutex
+	// open are the sockets of each port.
+	open map[usermode.Port]published
 }
 
 const nic tcpip.NICID = 1
+
+// entrances are the addresses of version 4 that Net.Entrance makes.
+var entrances = tcpip.AddressWithPrefix{Address: tcpip.AddrFrom4([4]byte{240}), PrefixLen: 4}.Subnet()
 
 // defaultMTU is that of most of the internet. Segments of TCP travel whole all the same.
 const defaultMTU = 1500
@@ -95,15 +105,17 @@ func New(ctx context.Context, o Options) (*Network, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &Network{o: o, reach: r, seats: newSeats()}
+	n := &Network{o: o, reach: r, seats: newSeats(), open: map[usermode.Port]published{}}
 	n.stack = stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol},
 		HandleLocal:        false,
 	})
-	listeners, err := n.bind()
-	if err != nil {
-		return nil, err
+	listeners := make([][]listener, len(o.Ports))
+	for i, p := range o.Ports { // before the stack works: what is taken is said at once
+		if listeners[i], err = bind(p); err != nil {
+			return nil, err
+		}
 	}
 	n.link = newLink(o.Tap, uint32(o.MTU), n.intercept)
 	n.pings.init(n)
@@ -111,7 +123,9 @@ func New(ctx context.Context, o Options) (*Network, error) {
 		return nil, err
 	}
 	n.forward(ctx)
-	n.publish(ctx, listeners)
+	for i, p := range o.Ports {
+		n.publish(ctx, p, published{sockets: listeners[i]})
+	}
 	return n, nil
 }
 
@@ -147,6 +161,9 @@ func (n *Network) configure() error {
 		if err := s.AddProtocolAddress(nic, p, stack.AddressProperties{}); err != nil {
 			return stackError("address "+a.String(), err)
 		}
+	}
+	if n.o.Hub { // who the host's addresses stand for is in there
+		routes = append([]tcpip.Route{{Destination: entrances, Gateway: fromAddr(n.o.Net.Container()), NIC: nic}}, routes...)
 	}
 	s.SetRouteTable(routes)
 	return nil

@@ -165,6 +165,12 @@ func (p *person) quiet() error {
 			}
 		}
 	}
+	// Who holds his networks stays for some seconds.
+	if hub := filepath.Join(p.dir, "run/containr/usernet/hub"); exists(hub) {
+		if out, err := exec.Command("flock", "--wait", "30", "--shared", hub, "rm", hub).CombinedOutput(); err != nil {
+			all = errors.Join(all, fmt.Errorf("who carries the packets of the networks does not end: %w: %s", err, out))
+		}
+	}
 	for _, dir := range []string{"run/containr/usernet", "run/containr/runtime", "share/containr/containers", "share/containr/layers", "share/containr/names"} {
 		entries, _ := os.ReadDir(filepath.Join(p.dir, dir)) // most runs make only some
 		for _, e := range entries {
@@ -172,6 +178,11 @@ func (p *person) quiet() error {
 		}
 	}
 	return all
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // tellCallers answers every connection and every packet at a port of a namespace with who it is from.

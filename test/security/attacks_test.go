@@ -66,6 +66,8 @@ var attacks = []attack{
 		map[string][]string{inRuntime: {"TestWorkingDirectoryThroughDescriptor", "TestWorkingDirectoryThroughProcessOfTheHost", "TestExecWorkingDirectory", "TestContainerSeesItsOwnWorld", "TestExecGetsNoMoreThanTheFirstProcess"}}},
 	{"CVE-2024-29018", "An internal network reaches the name server at its own gateway and no other one of the host, whatever root in a container does with routes and sockets.",
 		map[string][]string{"test/cli": {"TestInternalNetworkAndOtherNameServers"}}},
+	{"networks of ordinary users", "A user's networks are in namespaces of his own: neither his containers nor another user reach those of another one, who holds them, or the host's loopback addresses; what is sent from a foreign address is not answered as somebody else.",
+		map[string][]string{"test/cli": {"TestNetworksOfUsersAreTheirOwn", "TestNetworksOfUsers"}}},
 	{"CVE-2024-40635, CVE-2026-46680", "A user of an image that is out of range is an error; it neither becomes root nor is looked up as a name.",
 		map[string][]string{inContainer: {"TestResolveUser", "TestResolveUserNeverInventsRoot"}, inHere: {"TestOddImageConfigurationsAreRefused"}}},
 	{"CVE-2024-9676, CVE-2026-47262", "`/etc/passwd` and `/etc/group` of an image are read with a limit, never through a link that leaves it, never from a fifo or a device.",

@@ -15,8 +15,12 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -41,6 +45,10 @@ func (k *Kernel) Do(call plan.Call, regs map[plan.Reg]int) (int, error) {
 	switch c := call.(type) {
 	case linux.StartNetwork:
 		return 0, startNetwork(c, regs)
+	case linux.CarryPort:
+		return 0, askCarrier(c.Socket, "publish "+c.Port+" "+c.Owner)
+	case linux.WriteWithin:
+		return 0, os.WriteFile(strings.ReplaceAll(c.Path, linux.PIDWord, strconv.Itoa(regs[c.PID])), []byte(c.Data), 0)
 	case linux.NftSet:
 		return 0, findSet(c)
 	case linux.Nft:
@@ -62,6 +70,12 @@ func (k *Kernel) Do(call plan.Call, regs map[plan.Reg]int) (int, error) {
 			}
 			return r.AddSubLink(sys.SubLink{Kind: "vlan", Parent: parent, Name: c.Link, Number: c.ID})
 		})
+	case linux.AddAddress: // these two the runtime makes by itself, but in the hub of an ordinary user
+		return 0, inside(regs[c.PID], func(r *sys.Route) error {
+			return r.AddAddress(regs[c.Link], sys.Address{Prefix: c.Prefix, Local: c.Local, Peer: c.Peer, Broadcast: c.Broadcast, Flags: c.Flags})
+		})
+	case linux.RaiseLink:
+		return 0, inside(regs[c.PID], func(r *sys.Route) error { return r.Up(regs[c.Link]) })
 	case linux.DropLink:
 		return 0, inside(regs[c.PID], func(r *sys.Route) error { _, err := r.DeleteLink(c.Link); return err })
 	case linux.FindLink:
@@ -91,6 +105,12 @@ func Undo(call plan.Call) error {
 		return nil
 	case linux.EndNetwork:
 		return endNetwork(c.Lock)
+	case linux.DropPort:
+		err := askCarrier(c.Socket, "withdraw "+c.Port+" "+c.Owner)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) { // who listened has ended
+			return nil
+		}
+		return err
 	case linux.Nft:
 		return transact(c.Command, c.Message)
 	case linux.NftDelete:
@@ -120,6 +140,10 @@ func Read(action, operand string) (plan.Call, error) {
 		return linux.EndNetwork{Lock: operand}, nil
 	case linux.DeleteLink{}.Name():
 		return linux.DeleteLink{Link: operand}, nil
+	case linux.DropPort{}.Name():
+		if c, ok := linux.DropPortFromEntry(operand); ok {
+			return c, nil
+		}
 	case linux.NftDelete{}.Name():
 		if c, ok := linux.NftDeleteFromEntry(operand); ok {
 			return c, nil

@@ -104,6 +104,53 @@ func execute(program string, args []string, log *os.File, files []*os.File) erro
 	return nil
 }
 
+// carrierPatience is how long the program may take to answer.
+const carrierPatience = 10 * time.Second
+
+// dialCarrier connects with a socket. This package does without package net, which is as large as all of it.
+func dialCarrier(socket string) (*os.File, error) {
+	dir, err := os.Open(filepath.Dir(socket))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	c := os.NewFile(uintptr(fd), socket)
+	wait := unix.NsecToTimeval(carrierPatience.Nanoseconds())
+	if err := errors.Join(unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait),
+		unix.Connect(fd, &unix.SockaddrUnix{Name: durable.SocketAddress(dir, filepath.Base(socket))})); err != nil {
+		return nil, errors.Join(fmt.Errorf("connect %s: %w", socket, err), c.Close())
+	}
+	return c, nil
+}
+
+// askCarrier has the program that carries packets do something. An error of the kernel's comes back as its number.
+func askCarrier(socket, request string) error {
+	c, err := dialCarrier(socket)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := io.WriteString(c, request+"\n"); err != nil {
+		return err
+	}
+	said, err := io.ReadAll(io.LimitReader(c, maxSaid))
+	if err != nil {
+		return err
+	}
+	var number int
+	if n, _ := fmt.Sscanf(string(said), "errno %d", &number); n == 1 {
+		return unix.Errno(number)
+	}
+	if answer := strings.TrimSpace(string(said)); answer != "ok" {
+		return fmt.Errorf("%w: %s", ErrCarrier, answer)
+	}
+	return nil
+}
+
 // maxSaid bounds what the program says of an error, in bytes.
 const maxSaid = 64 << 10
 

@@ -48,6 +48,8 @@ type Network struct {
 	Isolated bool
 	// Unmasked containers keep their addresses when they talk to other machines.
 	Unmasked bool
+	// Hub says that it is in the network of an ordinary user's hub, where other addresses stand for the host's.
+	Hub bool
 	// Shared, if its Kind is not empty, makes it no bridge but shares of a device of the host's.
 	Shared Shared
 }

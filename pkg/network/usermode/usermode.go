@@ -72,6 +72,9 @@ type Input struct {
 	// UserNS says that the container has a user namespace of its own.
 	UserNS bool
 	Ports  []Port
+	// Control, if not empty, is a socket where the program is asked for further ports; see Carry. What comes through
+	// ports then goes to addresses that Entrance names.
+	Control string
 }
 
 // Net is the network between a container and the program. The host part of every address is
@@ -190,10 +193,47 @@ func Args(in Input) []string {
 	if in.HostLoopback {
 		args = append(args, "--host-loopback")
 	}
+	if in.Control != "" {
+		args = append(args, "--control", in.Control)
+	}
 	for _, p := range in.Ports {
 		args = append(args, "--publish", p.String())
 	}
 	return args
+}
+
+// Carry plans that a program which carries packets already, and is asked at a socket, listens at further ports, which are
+// the owner's, a word.
+func Carry(socket, owner string, ports []Port) []plan.Step {
+	b := plan.Build(plan.Host, plan.NetworkChapter)
+	for _, p := range ports {
+		b.Do("who comes to this port of the host is led into the user's own network, as who he is",
+			linux.CarryPort{Socket: socket, Port: p.String(), Owner: owner}).Reverse(linux.DropPort{Socket: socket, Port: p.String(), Owner: owner})
+	}
+	return b.Steps
+}
+
+// Entrance is the address, in the network of a hub, that stands for an address of the host at which a port is published, with
+// its version of IP. An invalid or unspecified one stands for all of the host's: that is the hub's own. Others are made of the host's: of
+// version 4 by its first four bits, in 240.0.0.0/4, which is nobody's; of version 6 by its last 64, in the hub's prefix.
+func (n Net) Entrance(host netip.Addr, six bool) netip.Addr {
+	switch {
+	case (!host.IsValid() || host.IsUnspecified()) && six:
+		return n.Container6()
+	case !host.IsValid() || host.IsUnspecified():
+		return n.Container()
+	case host.Is4():
+		b := host.As4()
+		b[0] |= 0xf0
+		return netip.AddrFrom4(b)
+	}
+	own, b := n.IPv6.Addr().As16(), host.As16()
+	for i := range 8 {
+		b[8+i] ^= b[i]
+		b[i] = own[i]
+	}
+	b[8] |= 0x80 // the numbers of those who are there are small
+	return netip.AddrFrom16(b)
 }
 
 // String is ADDRESS:PORT:CONTAINERPORT/PROTOCOL, with all addresses written as *.

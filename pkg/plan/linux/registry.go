@@ -66,6 +66,12 @@ func Zero(kind string) plan.Call {
 		return StartNetwork{}
 	case "EndNetwork":
 		return EndNetwork{}
+	case "CarryPort":
+		return CarryPort{}
+	case "DropPort":
+		return DropPort{}
+	case "WriteWithin":
+		return WriteWithin{}
 	case "UserNamespace":
 		return UserNamespace{}
 	case "ServeFuse":
