@@ -12,6 +12,7 @@ import (
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/secret"
 )
 
 // What a secret holds is in no file below the state root, whatever a container with it does: not while it runs, not when it has ended,
@@ -21,7 +22,7 @@ func TestSecretsAreWrittenDownNowhere(t *testing.T) {
 	const content = "swordfish-7d1e"
 	root := t.TempDir()
 	e := engine.New(engine.Options{Root: root})
-	if _, err := e.CreateSecret(t.Context(), engine.SecretRequest{Name: "db", Content: []byte(content)}); err != nil {
+	if _, err := e.CreateSecret(t.Context(), secret.Secrets, engine.SecretRequest{Name: "db", Content: []byte(content)}); err != nil {
 		t.Fatal(err)
 	}
 	nowhere := func(when string) {
@@ -80,13 +81,13 @@ func TestSecretsAreWrittenDownNowhere(t *testing.T) {
 	if _, err = runBy(t, e, container.Config{Secrets: secrets[:1]}); err == nil || !strings.Contains(err.Error(), "cannot be opened") || strings.Contains(err.Error(), content) {
 		t.Errorf("a secret whose file was changed: %v", err)
 	}
-	if _, err := e.RemoveSecret(t.Context(), "db"); err == nil {
+	if _, err := e.RemoveSecret(t.Context(), secret.Secrets, "db"); err == nil {
 		t.Error("the secret of a container was removed")
 	}
 	if _, err := e.Remove(t.Context(), engine.RemoveRequest{Container: "box"}); err != nil {
 		t.Error(err)
 	}
-	if _, err := e.RemoveSecret(t.Context(), "db"); err != nil {
+	if _, err := e.RemoveSecret(t.Context(), secret.Secrets, "db"); err != nil {
 		t.Error(err)
 	}
 }
