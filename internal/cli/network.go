@@ -16,6 +16,7 @@ import (
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/network/cni"
+	"github.com/containr/containr/pkg/network/policy"
 	"github.com/containr/containr/pkg/networks"
 	"github.com/containr/containr/pkg/plan/linux"
 )
@@ -34,7 +35,8 @@ func (p *Program) networkCommand() *cobra.Command {
 		RunE: groupOfCommands,
 	}
 	cmd.AddCommand(p.networkHoldCommand(), p.networkCreateCommand(), p.networkListCommand(), p.networkInspectCommand(), p.networkRemoveCommand(),
-		p.networkPruneCommand(), p.networkReloadCommand(), p.networkDoctorCommand(), p.networkCheckCommand(), p.networkConnectCommand(), p.networkDisconnectCommand())
+		p.networkPruneCommand(), p.networkReloadCommand(), p.networkDoctorCommand(), p.networkCheckCommand(), p.networkConnectCommand(), p.networkDisconnectCommand(),
+		p.networkPolicyCommand())
 	return cmd
 }
 
@@ -43,6 +45,7 @@ type networkFlags struct {
 	subnets, gateways, ranges []netip.Prefix
 	ipv6, icc                 bool
 	network                   networks.Network
+	policies                  []policy.Policy
 }
 
 // Options of networks that docker has, and their keys.
@@ -85,6 +88,14 @@ func (p *Program) networkCreateCommand() *cobra.Command {
 				return err
 			}
 			n, err := e.CreateNetwork(cmd.Context(), req)
+			for _, one := range f.policies {
+				if err == nil {
+					if _, err = e.PutPolicy(cmd.Context(), n.ID, one); err != nil {
+						_, undo := e.RemoveNetwork(cmd.Context(), n.ID)
+						err = errors.Join(err, undo)
+					}
+				}
+			}
 			if err == nil {
 				_, err = fmt.Fprintln(p.Out, n.ID)
 			}
@@ -101,6 +112,7 @@ func (p *Program) networkCreateCommand() *cobra.Command {
 	set.BoolVar(&f.icc, "icc", true, "let its containers reach each other; else they reach the host and other machines only")
 	set.BoolVar(&f.network.NoNames, "disable-dns", false, "do not answer for the names of its containers")
 	set.BoolVar(&f.network.Internal, "internal", false, "let nothing leave it or come in")
+	b.value("policy", "", "give it the policy in `FILE`: who may talk to whom", add(&f.policies, readPolicy))
 	b.value("label", "", "note `KEY[=VALUE]` on it", enter(f.network.Labels, container.ParseLabel))
 	b.value("opt", "o", "an `OPTION=VALUE` of the driver: "+strings.Join(networkOptions, ", "),
 		enter(f.network.Options, container.ParseLabel))

@@ -21,6 +21,7 @@ import (
 	"github.com/containr/containr/pkg/monitor"
 	"github.com/containr/containr/pkg/network/apply"
 	"github.com/containr/containr/pkg/network/cni"
+	"github.com/containr/containr/pkg/network/policy"
 	"github.com/containr/containr/pkg/networks"
 	"github.com/containr/containr/pkg/plan/planjson"
 	"github.com/containr/containr/pkg/plan/shell"
@@ -228,6 +229,19 @@ var table = []Entry{
 	{Code: "CTR-1077", Sentinel: engine.ErrNetworkNeedsRoot, Name: "pkg/engine.ErrNetworkNeedsRoot", Title: "networks need root",
 		Cause: "An ordinary user has networks of the driver bridge, which are his own. Those that share a device of the host's take the right to administer the host's network.",
 		Do:    []string{"`containr network create NAME`, without --driver; or run containr as root."}},
+	{Code: "CTR-1141", Sentinel: policy.ErrInvalid, Name: "pkg/network/policy.ErrInvalid", Title: "the policy cannot be",
+		Cause:   "A policy of a network, or a rule of one, has a word, range or port that it cannot have, or could never apply. Nothing was changed.",
+		Reasons: []string{"a key or a kind of peer is misspelt", "a range has bits behind its length, or leaves nothing of what it excepts from", "a rule names a peer by a name of DNS, which there are no rules for"},
+		Do:      []string{"`containr network policy --help` shows a whole policy."}},
+	{Code: "CTR-1142", Sentinel: networks.ErrNoPolicy, Name: "pkg/networks.ErrNoPolicy", Title: "no such policy",
+		Cause: "The network has no policy of this name.",
+		Do:    []string{"`containr network policy ls` lists policies."}},
+	{Code: "CTR-1143", Sentinel: engine.ErrPolicyThere, Name: "pkg/engine.ErrPolicyThere", Title: "policies hold in networks of the driver bridge",
+		Cause: "Rules for packets are asked where they pass the network's bridge. Those of macvlan, ipvlan and plugins pass none of containr's.",
+		Do:    []string{"Use a network of the driver bridge, or the rules of whoever makes the other one."}},
+	{Code: "CTR-1144", Sentinel: engine.ErrPolicyNeedsRoot, Name: "pkg/engine.ErrPolicyNeedsRoot", Title: "policies need root",
+		Cause: "The rules of policies are made for networks of root's. Those of an ordinary user have none.",
+		Do:    []string{"Run containr as root; or leave the policy out, and use more networks: containers that share none do not reach each other."}},
 	{Code: "CTR-1078", Sentinel: engine.ErrConnected, Name: "pkg/engine.ErrConnected", Title: "the container is in the network already",
 		Cause: "A container is connected once with a network.",
 		Do:    []string{"`containr network disconnect` first, if it is to have another address."}},

@@ -27,7 +27,7 @@ func Chains() ([]BaseChain, error) {
 	}
 	defer unix.Close(fd)
 	const getChain, input, forward, accept = 4, 1, 2, 1 // NFT_MSG_GETCHAIN, NF_INET_LOCAL_IN, NF_INET_FORWARD, NF_ACCEPT
-	m := []byte(message(getChain, flagDump))
+	m := []byte(Table("").message(getChain, flagDump))
 	m[16] = unix.AF_UNSPEC
 	binary.NativeEndian.PutUint32(m[8:], 1)
 	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {

@@ -21,6 +21,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Message is one addition or deletion.
@@ -50,6 +51,12 @@ const (
 	msgGetElement = 13
 	msgNewElement = 12
 	msgDelElement = 14
+	msgGetChain   = 4
+	msgDelChain   = 5
+	msgDelSet     = 11
+	msgNewObject  = 18
+	msgGetObject  = 19
+	msgDelObject  = 20
 )
 
 // Flags of netlink messages.
@@ -82,6 +89,8 @@ func message(kind, flags uint16, attributes ...[]byte) string {
 }
 
 // attribute is struct nlattr with its value, padded to 4 bytes.
+//
+//go:noinline
 func attribute(kind uint16, value []byte) []byte {
 	b := binary.NativeEndian.AppendUint16(nil, uint16(4+len(value)))
 	b = binary.NativeEndian.AppendUint16(b, kind)
@@ -89,13 +98,17 @@ func attribute(kind uint16, value []byte) []byte {
 	return append(b, make([]byte, -len(value)&3)...)
 }
 
+//go:noinline
 func number(kind uint16, n uint32) []byte {
 	return attribute(kind, binary.BigEndian.AppendUint32(nil, n))
 }
 
+//go:noinline
 func text(kind uint16, s string) []byte { return attribute(kind, append([]byte(s), 0)) }
 
 // nested is an attribute that holds others.
+//
+//go:noinline
 func nested(kind uint16, inner ...[]byte) []byte {
 	var all []byte
 	for _, a := range inner {
@@ -105,6 +118,8 @@ func nested(kind uint16, inner ...[]byte) []byte {
 }
 
 // value is a NFTA_DATA_VALUE in an attribute.
+//
+//go:noinline
 func value(kind uint16, data []byte) []byte { return nested(kind, attribute(1, data)) }
 
 // Table is the name of a table that belongs to us alone. It sees both versions of IP, or, if its name begins with BridgeFamily, what
@@ -198,10 +213,18 @@ type Set struct {
 	Data  []Field
 	// Interval sets hold ranges of addresses.
 	Interval bool
+	// Verdicts makes it a map to verdicts, in place of Data.
+	Verdicts bool
+	// Timeout, if it is not 0, is how long an element stays that is added without a time of its own.
+	Timeout time.Duration
+	// Dynamic sets get their elements from rules, at most Size of them.
+	Dynamic bool
+	Size    uint32
 	// ID is a number of its own in its transaction.
 	ID uint32
 }
 
+//go:noinline
 func join(fields []Field) (words string, kind, size uint32) {
 	for i, f := range fields {
 		if i > 0 {
@@ -222,7 +245,7 @@ var hostOrder = append([]byte{0, 4}, binary.NativeEndian.AppendUint32(nil, 1)...
 
 // New makes the set, if it is not there.
 func (s Set) New() Message {
-	const interval, isMap, concat = 0x4, 0x8, 0x80
+	const interval, isMap, timed, dynamic, concat, verdicts = 0x4, 0x8, 0x10, 0x20, 0x80, 0xffffff00
 	words, kind, size := join(s.Key)
 	what, flags := "set", uint32(0)
 	attributes := [][]byte{text(2, s.Name), number(4, kind), number(5, size), number(10, s.ID)}
@@ -231,24 +254,62 @@ func (s Set) New() Message {
 		what, flags, words = "map", flags|isMap, words+" : "+dataWords
 		attributes = append(attributes, number(6, dataKind), number(7, dataSize))
 	}
+	if s.Verdicts {
+		what, flags, words = "map", flags|isMap, words+" : verdict"
+		attributes = append(attributes, number(6, verdicts))
+	}
+	var description [][]byte
+	if s.Size != 0 {
+		description = append(description, number(1, s.Size))
+	}
 	if len(s.Key) > 1 {
 		flags |= concat
 		var fields [][]byte
 		for _, f := range s.Key {
 			fields = append(fields, nested(1, number(1, uint32(f.size))))
 		}
-		attributes = append(attributes, nested(9, nested(2, fields...)))
+		description = append(description, nested(2, fields...))
+	}
+	if len(description) > 0 {
+		attributes = append(attributes, nested(9, description...))
 	}
 	if len(s.Key) == 1 && s.Key[0] == Interface {
 		attributes = append(attributes, attribute(13, hostOrder)) // for nft(8), which shows the names backwards else
 	}
 	words = "type " + words + ";"
-	if s.Interval {
-		flags |= interval
-		words += " flags interval;"
+	var named []string
+	for _, f := range []struct {
+		is   bool
+		bit  uint32
+		name string
+	}{{s.Interval, interval, "interval"}, {s.Timeout != 0, timed, "timeout"}, {s.Dynamic, dynamic, "dynamic"}} {
+		if f.is {
+			flags |= f.bit
+			named = append(named, f.name)
+		}
+	}
+	if s.Size != 0 {
+		words += " size " + strconv.Itoa(int(s.Size)) + ";"
+	}
+	if len(named) > 0 {
+		words += " flags " + strings.Join(named, ",") + ";"
+	}
+	if s.Timeout != 0 {
+		words += " timeout " + seconds(s.Timeout) + ";"
+		attributes = append(attributes, attribute(11, milliseconds(s.Timeout)))
 	}
 	attributes = append(attributes, number(3, flags))
 	return Message{"add " + what + " " + s.Table.words() + " " + s.Name + " { " + words + " }", s.Table.message(msgNewSet, flagCreate, attributes...)}
+}
+
+// seconds and milliseconds are a time as nft(8) and as the kernel have it.
+//
+//go:noinline
+func seconds(d time.Duration) string { return strconv.Itoa(int(d/time.Second)) + "s" }
+
+//go:noinline
+func milliseconds(d time.Duration) []byte {
+	return binary.BigEndian.AppendUint64(nil, uint64(d.Milliseconds()))
 }
 
 // Item is a part of an element: an address, a port, ...

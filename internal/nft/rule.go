@@ -6,6 +6,8 @@ import (
 	"strings"
 )
 
+// What builds messages is not inlined: its bodies in some hundred places were a tenth of a MiB.
+
 // A Word is a part of a rule: its text, and the expressions that mean it.
 type Word struct {
 	text        string
@@ -13,6 +15,8 @@ type Word struct {
 }
 
 // Rule adds a rule to a chain's end.
+//
+//go:noinline
 func (t Table) Rule(chain string, words ...Word) Message {
 	parts := []string{"add rule", t.words(), chain}
 	var list [][]byte
@@ -27,6 +31,8 @@ func (t Table) Rule(chain string, words ...Word) Message {
 }
 
 // expression is one instruction of a rule.
+//
+//go:noinline
 func expression(name string, attributes ...[]byte) []byte {
 	return nested(1, text(1, name), nested(2, attributes...))
 }
@@ -58,13 +64,17 @@ const (
 	source6      = 8
 )
 
+//go:noinline
 func meta(key, reg uint32) []byte { return expression("meta", number(1, reg), number(2, key)) }
 
+//go:noinline
 func payload(base, offset, size, reg uint32) []byte {
 	return expression("payload", number(1, reg), number(2, base), number(3, offset), number(4, size))
 }
 
 // compare is EQ or, with not, NEQ.
+//
+//go:noinline
 func compare(not bool, reg uint32, data []byte) []byte {
 	op := uint32(0)
 	if not {
@@ -73,6 +83,7 @@ func compare(not bool, reg uint32, data []byte) []byte {
 	return expression("cmp", number(1, reg), number(2, op), value(3, data))
 }
 
+//go:noinline
 func lookup(set string, reg uint32, not bool) []byte {
 	attributes := [][]byte{text(1, set), number(2, reg)}
 	if not {
@@ -81,6 +92,7 @@ func lookup(set string, reg uint32, not bool) []byte {
 	return expression("lookup", attributes...)
 }
 
+//go:noinline
 func isNot(not bool) string {
 	if not {
 		return "!= "
@@ -118,6 +130,7 @@ func FromWithin(s Set) Word {
 	return Word{words + s.Name, append(v, meta(metaIIfName, reg0), payload(networkBase, offset, size, reg4), lookup(s.Name, reg0, false))}
 }
 
+//go:noinline
 func version(six bool) [][]byte {
 	n := byte(2)
 	if six {
@@ -152,6 +165,8 @@ func ToLocal() Word {
 }
 
 // IsProtocol: it is of this protocol above IP: tcp, udp, sctp, icmp or ipv6-icmp.
+//
+//go:noinline
 func IsProtocol(name string) Word {
 	return Word{"meta l4proto " + name, [][]byte{meta(metaL4Proto, reg0), compare(false, reg0, []byte{protocols[name]})}}
 }
@@ -216,21 +231,43 @@ const (
 	verdictDrop   = 0
 	verdictAccept = 1
 	verdictJump   = -3 & 0xffffffff
+	verdictGoto   = -4 & 0xffffffff
 	verdictReturn = -5 & 0xffffffff
 )
 
+//go:noinline
 func verdict(words string, code uint32, chain ...[]byte) Word {
-	return Word{words, [][]byte{expression("immediate", number(1, 0), nested(2, nested(2, append([][]byte{number(1, code)}, chain...)...)))}}
+	return Word{words, [][]byte{expression("immediate", number(1, 0), verdictData(2, code, chain...))}}
+}
+
+// verdictData is NFTA_DATA_VERDICT in an attribute.
+//
+//go:noinline
+func verdictData(kind uint16, code uint32, chain ...[]byte) []byte {
+	return nested(kind, nested(2, append([][]byte{number(1, code)}, chain...)...))
 }
 
 // Drop throws the packet away.
+//
+//go:noinline
 func Drop() Word { return verdict("drop", verdictDrop) }
 
 // Accept ends this table's say.
+//
+//go:noinline
 func Accept() Word { return verdict("accept", verdictAccept) }
 
 // Return goes back to the chain that jumped here, or ends a base chain.
+//
+//go:noinline
 func Return() Word { return verdict("return", verdictReturn) }
 
 // Jump goes through another chain.
+//
+//go:noinline
 func Jump(chain string) Word { return verdict("jump "+chain, verdictJump, text(2, chain)) }
+
+// Goto goes through another chain, and from its end to where this one was jumped from.
+//
+//go:noinline
+func Goto(chain string) Word { return verdict("goto "+chain, verdictGoto, text(2, chain)) }

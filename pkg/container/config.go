@@ -1,6 +1,7 @@
 package container
 
 import (
+	"github.com/containr/containr/pkg/network/policy"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -111,6 +112,8 @@ type Config struct {
 	// Networks are those that the container is connected with. Namespaces.Network is the
 	// name of the first, or a word for none.
 	Networks []Plug `json:"networks,omitempty"`
+	// Policies say who may talk to it, and whom it may talk to, beside those of its networks.
+	Policies []policy.Policy `json:"policies,omitempty"`
 	// Ports are published: they can be reached through the host. PublishAll does that to
 	// those in Expose and in the image, too.
 	Ports      []Port   `json:"ports,omitempty"`

@@ -220,6 +220,9 @@ func refusePlugs(plugs []Plug) error {
 // validateNetwork refuses networks and ports that do not go together.
 func validateNetwork(c Config, m Machine) error {
 	word := c.Namespaces.Network
+	if len(c.Policies) > 0 && len(c.Networks) == 0 {
+		return fmt.Errorf("policy %s cannot be used with --network %s: a policy is for what passes a bridge of containr's", c.Policies[0].Name, word)
+	}
 	owner, path, joins := c.Namespaces.Joined()
 	switch {
 	case joins && owner == "" && path == "":

@@ -49,6 +49,11 @@ func (e *Engine) Connect(ctx context.Context, r ConnectRequest) error {
 	if slices.ContainsFunc(record.Endpoints, func(p container.Endpoint) bool { return p.NetworkID == n.ID }) {
 		return fmt.Errorf("container %s, network %s: %w", record.Name, n.Name, ErrConnected)
 	}
+	for _, p := range record.Config.Policies {
+		if err := policyFits(n, p); err != nil {
+			return fmt.Errorf("container %s: %w", record.Name, err)
+		}
+	}
 	r.Plug.Network = n.Name
 	// Who was killed while he connected them has left an address that counts for nothing.
 	if err := e.unplug(record.ID, []container.Endpoint{{Plug: r.Plug}}); err != nil {
@@ -66,6 +71,11 @@ func (e *Engine) Connect(ctx context.Context, r ConnectRequest) error {
 		c.Endpoints = append(c.Endpoints, endpoint)
 		return renewResolvConf(record, record.Endpoints, c.Endpoints)
 	})
+	if err == nil {
+		extended := record
+		extended.Endpoints = append(slices.Clone(record.Endpoints), endpoint)
+		err = e.enforce(ctx, extended)
+	}
 	if err == nil {
 		err = e.plugIn(endpoint, record, n)
 	}
@@ -187,7 +197,7 @@ func (e *Engine) ReloadNetwork(ctx context.Context, ref string) (container.Recor
 	if in.Endpoints[0].Network.Hub {
 		steps = append(steps, e.carried(record.ID, record.Published)...)
 	}
-	return record, e.extend(record.ID, steps)
+	return record, errors.Join(e.extend(record.ID, steps), e.enforce(ctx, record))
 }
 
 // extend makes further steps for a container, if it still runs.
@@ -251,7 +261,7 @@ func (e *Engine) forgetEndpoint(ctx context.Context, id string, endpoint contain
 	if err == nil {
 		err = e.renewNames(ctx, id)
 	}
-	return errors.Join(err, e.unplug(id, []container.Endpoint{endpoint}))
+	return errors.Join(err, e.unplug(id, []container.Endpoint{endpoint}), e.renewPolicies(ctx, []container.Endpoint{endpoint}))
 }
 
 // Disconnect takes a container out of a network, at once. If the container's way to everywhere

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/events"
@@ -26,12 +27,43 @@ func (e *Engine) Events(ctx context.Context, r EventsRequest, f func(events.Even
 	if e.root == "" {
 		return ErrNoRoot
 	}
+	if err := e.TellRefused(ctx); err != nil {
+		slog.Warn(err.Error())
+	}
+	if r.Follow {
+		ended := e.followRefused(ctx)
+		defer ended()
+	}
 	return events.Open(e.root).Read(ctx, r.Query, func(ev events.Event) error {
 		if !r.Filters.Match(ev) {
 			return nil
 		}
 		return f(ev)
 	})
+}
+
+// refusedInterval is how often somebody who follows events is told what was refused.
+const refusedInterval = time.Second
+
+// followRefused writes down what policies refuse, again and again, until ended is called.
+func (e *Engine) followRefused(ctx context.Context) (ended func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ticker := time.NewTicker(refusedInterval); ; {
+			select {
+			case <-ctx.Done():
+				ticker.Stop()
+				return
+			case <-ticker.C:
+				if err := e.TellRefused(ctx); err != nil && ctx.Err() == nil {
+					slog.Warn(err.Error())
+				}
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
 }
 
 // tell writes down what has just been done to a container. attributes are names and values

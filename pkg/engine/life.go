@@ -599,7 +599,7 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 		old := record.Name
 		record.Name = name
 		e.tell(events.Rename, record, "oldName", old)
-		err = e.renewNames(ctx, record.ID)
+		err = errors.Join(e.renewNames(ctx, record.ID), e.renewPolicies(ctx, record.Endpoints))
 	}
 	return err
 }

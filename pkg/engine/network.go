@@ -43,6 +43,9 @@ func (e *Engine) plug(ctx context.Context, p *prepared) (err error) {
 		}
 		p.endpoints = append(p.endpoints, endpoint)
 	}
+	if err := e.checkPolicies(p.config, p.endpoints); err != nil {
+		return err
+	}
 	var exposed map[string]struct{}
 	if p.image != nil {
 		exposed = p.image.Config.Config.ExposedPorts
@@ -390,7 +393,7 @@ func (e *Engine) restoreForwarding() error {
 }
 
 // connect completes a request by the container's network. live says that it is to be made, and not only to be shown.
-func (e *Engine) connect(req *runtime.CreateRequest, c container.Config, endpoints []container.Endpoint, published []container.Port, live bool) (err error) {
+func (e *Engine) connect(req *runtime.CreateRequest, name string, c container.Config, endpoints []container.Endpoint, published []container.Port, live bool) (err error) {
 	if u, ok := c.Namespaces.UserNetwork(); ok {
 		req.Network, err = e.userNetworkSteps(req.ID, c.Namespaces, u, published)
 		return err
@@ -402,7 +405,11 @@ func (e *Engine) connect(req *runtime.CreateRequest, c container.Config, endpoin
 	if hub && len(endpoints) > 0 {
 		return e.connectInHub(req, c, endpoints, published, live)
 	}
-	req.Network, err = e.networkSteps(endpoints, published)
+	if req.Network, err = e.policySteps(req.ID, name, c, endpoints); err != nil {
+		return err
+	}
+	steps, err := e.networkSteps(endpoints, published)
+	req.Network = append(req.Network, steps...)
 	return err
 }
 

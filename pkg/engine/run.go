@@ -376,6 +376,9 @@ func (x *execution) start(ctx context.Context, given *streams.Given) error {
 		if err := x.setRunning(ctx, s.PID); err != nil {
 			return err
 		}
+		if err := x.enforce(ctx, x.record); err != nil {
+			return err
+		}
 		return x.tellNames(ctx, x.record, s.PID)
 	}
 	s, err := x.runtime.Create(req)
@@ -425,7 +428,7 @@ func (x *execution) createRequest(spec *specs.Spec) (*runtime.CreateRequest, err
 	if req.Replace, err = x.secretVariables(x.record.Config); err != nil {
 		return nil, err
 	}
-	if err := x.connect(req, x.record.Config, x.record.Endpoints, x.record.Published, true); err != nil {
+	if err := x.connect(req, x.record.Name, x.record.Config, x.record.Endpoints, x.record.Published, true); err != nil {
 		return nil, err
 	}
 	return req, x.connectPlugins(req, x.record.Endpoints, x.record.Attachments, x.record.Published)
@@ -574,6 +577,10 @@ func (e *Engine) remove(ctx context.Context, record container.Record) error {
 	rest := func() error {
 		return errors.Join(e.forgetNames(record), e.unplug(record.ID, record.Endpoints), home.removeLayer(record.ID), monitor.RemoveLog(e.root, e.run, record.ID))
 	}
+	var told error
+	if len(record.Endpoints) > 0 {
+		told = e.TellRefused(context.WithoutCancel(ctx)) // later nobody knows whose it was
+	}
 	err = containers.Remove(context.WithoutCancel(ctx), record.ID, rest)
 	switch {
 	case errors.Is(err, container.ErrNotFound):
@@ -581,6 +588,7 @@ func (e *Engine) remove(ctx context.Context, record container.Record) error {
 	case err == nil:
 		e.tell(events.Destroy, record)
 	}
+	err = errors.Join(err, told, e.renewPolicies(ctx, record.Endpoints))
 	if record.Config.AutoRemove {
 		err = errors.Join(err, e.removeAnonymous(ctx, record))
 	}

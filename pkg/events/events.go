@@ -58,6 +58,7 @@ const (
 	Die          = "die"  // exitCode, execDuration (seconds)
 	Stop         = "stop"
 	Restart      = "restart"
+	Refused      = "refused" // by a policy of a network: direction, source, destination, protocol, port, packets
 	LogGap       = "log_gap" // Detail says why output cannot be written to the log; or lost (bytes), when it can be again
 	Copy         = "copy"
 	Commit       = "commit"

@@ -6,6 +6,7 @@
 //
 //	networks/NAME/
 //	  network.json   what it is; without it there is no network (written last, removed first)
+//	  policies/NAME.json who may talk to whom in it, if there is such a thing
 //	  leases/ADDRESS a symbolic link whose text is the id of the container with this address
 //	  lock           held while addresses are given out
 //

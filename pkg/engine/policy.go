@@ -1,0 +1,464 @@
+package engine
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/nft"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/events"
+	"github.com/containr/containr/pkg/network/policy"
+	"github.com/containr/containr/pkg/networks"
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// ErrPolicyThere means that a policy would be for somebody whose packets do not pass a switch of containr's.
+var ErrPolicyThere = errors.New("policies hold in networks of the driver bridge")
+
+// ErrPolicyNeedsRoot means that a policy would be for a network of an ordinary user.
+var ErrPolicyNeedsRoot = errors.New("policies need root")
+
+// policyTable is the table of the rules of policies, one for each state root.
+func (e *Engine) policyTable() nft.Table {
+	sum := sha256.Sum256([]byte(e.root))
+	return nft.Table("bridge containr-" + hex.EncodeToString(sum[:4]))
+}
+
+// policyInput reads what the rules are made of. own, if it has an ID, stands for the container of that id.
+func (e *Engine) policyInput(own policy.Container) (policy.Input, []container.Record, error) {
+	in := policy.Input{Table: e.policyTable()}
+	store, containers, err := e.stores()
+	if err != nil {
+		return in, nil, err
+	}
+	list, err := store.List()
+	if err != nil {
+		return in, nil, err
+	}
+	for _, n := range list {
+		if n.Driver != networks.DriverBridge {
+			continue
+		}
+		planned := policy.Network{ID: n.ID, Name: n.Name, Resolver: n.Resolver()}
+		for _, s := range n.Subnets {
+			planned.Gateways = append(planned.Gateways, s.Gateway)
+		}
+		if planned.Policies, err = store.Policies(n); err != nil {
+			return in, nil, err
+		}
+		in.Networks = append(in.Networks, planned)
+	}
+	records, err := containers.List()
+	if err != nil {
+		return in, nil, err
+	}
+	for _, r := range records {
+		if r.ID != own.ID && len(r.Endpoints) > 0 {
+			in.Containers = append(in.Containers, policyContainer(r.ID, r.Name, r.Config, r.Endpoints))
+		}
+	}
+	if own.ID != "" {
+		in.Containers = append(in.Containers, own)
+	}
+	return in, records, nil
+}
+
+// policyContainer is a container as policies see it.
+func policyContainer(id, name string, c container.Config, endpoints []container.Endpoint) policy.Container {
+	out := policy.Container{ID: id, Name: name, Labels: c.Labels, Own: c.Policies}
+	for _, p := range endpoints {
+		plug := policy.Plug{Network: p.NetworkID, Link: p.Link}
+		for _, s := range p.Prefixes {
+			if a, err := netip.ParsePrefix(s); err == nil {
+				plug.Addresses = append(plug.Addresses, a.Addr())
+			}
+		}
+		out.Plugs = append(out.Plugs, plug)
+	}
+	return out
+}
+
+// policySteps plans the rules of a container that is about to be made. Nothing of it is the container's alone to undo: they go with
+// its record, see applyPolicies.
+func (e *Engine) policySteps(id, name string, c container.Config, endpoints []container.Endpoint) ([]plan.Step, error) {
+	if len(endpoints) == 0 {
+		return nil, nil
+	}
+	some := len(c.Policies) > 0
+	if !some {
+		store, err := e.networks()
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range endpoints {
+			list, err := store.Policies(networks.Network{Name: p.Network})
+			if err != nil {
+				return nil, err
+			}
+			some = some || len(list) > 0
+		}
+	}
+	if !some {
+		return nil, nil
+	}
+	own := policyContainer(id, name, c, endpoints)
+	in, _, err := e.policyInput(own)
+	if err != nil || !in.Governs(own) {
+		return nil, err
+	}
+	b := plan.Build(plan.Host, plan.NetworkChapter)
+	for _, s := range policy.Compile(in, id).Steps() {
+		b.Do(s.Why, nftStep(s.Message))
+	}
+	b.Do("all at once", linux.NftCommit{})
+	for i := range b.Steps {
+		b.Steps[i].Early()
+	}
+	return b.Steps, nil
+}
+
+func nftStep(m nft.Message) linux.Nft { return linux.Nft{Command: m.Text, Message: m.Bytes} }
+
+// lockPolicies is held while the rules of policies are changed, or asked what they have refused.
+func (e *Engine) lockPolicies(ctx context.Context) (*durable.Lock, error) {
+	if err := os.MkdirAll(e.run, 0o700); err != nil {
+		return nil, err
+	}
+	return durable.Acquire(ctx, filepath.Join(e.run, "policy.lock"), durable.Exclusive)
+}
+
+// applyPolicies makes the rules of policies what networks and containers say now. Whoever changes something calls it behind the change, so
+// that the last one to hold the lock has seen all of it: who was killed in between leaves that to the next.
+func (e *Engine) applyPolicies(ctx context.Context) error {
+	lock, err := e.lockPolicies(context.WithoutCancel(ctx))
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	table := e.policyTable()
+	there, err := nft.Exists(table)
+	if err != nil {
+		return policyTrouble(err)
+	}
+	in, records, err := e.policyInput(policy.Container{})
+	if err != nil {
+		return err
+	}
+	if there {
+		if err := e.tellRefused(table, in, records); err != nil {
+			return err
+		}
+	}
+	if !in.Governed() {
+		if !there {
+			return nil
+		}
+		return policyTrouble(nft.Transact(table.Delete().Bytes))
+	}
+	rules := policy.Compile(in, "")
+	contents, err := table.Contents()
+	if err != nil {
+		return policyTrouble(err)
+	}
+	return policyTrouble(nft.Transact(rules.Replace(contents)...))
+}
+
+func policyTrouble(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("rules of policies, in the family bridge of nf_tables: %w", err)
+}
+
+// renewPolicies is applyPolicies if there are any, or have been.
+func (e *Engine) renewPolicies(ctx context.Context, endpoints []container.Endpoint) error {
+	if len(endpoints) == 0 {
+		return nil
+	}
+	there, err := nft.Exists(e.policyTable())
+	if err != nil || !there {
+		return nil // what the kernel does not have needs no change
+	}
+	return e.applyPolicies(ctx)
+}
+
+// enforce has the policies be in force that are for a container which is about to run, and those that name it.
+func (e *Engine) enforce(ctx context.Context, record container.Record) error {
+	if len(record.Endpoints) == 0 {
+		return nil
+	}
+	steps, err := e.policySteps(record.ID, record.Name, record.Config, record.Endpoints)
+	if err != nil {
+		return err
+	}
+	if len(steps) > 0 {
+		return e.applyPolicies(ctx)
+	}
+	return e.renewPolicies(ctx, record.Endpoints)
+}
+
+// checkPolicies refuses policies of a container's own that could not hold.
+func (e *Engine) checkPolicies(c container.Config, endpoints []container.Endpoint) error {
+	if len(c.Policies) == 0 {
+		return nil
+	}
+	if err := e.refusePolicyInHub(c.Policies[0]); err != nil {
+		return err
+	}
+	store, err := e.networks()
+	if err != nil {
+		return err
+	}
+	for _, p := range c.Policies {
+		if err := p.Check(); err != nil {
+			return err
+		}
+	}
+	if len(endpoints) < len(c.Networks) {
+		return fmt.Errorf("policy %s: a network of plugins: %w", c.Policies[0].Name, ErrPolicyThere)
+	}
+	for _, endpoint := range endpoints {
+		n, err := store.Get(endpoint.Network)
+		if err != nil {
+			return err
+		}
+		for _, p := range c.Policies {
+			if err := policyFits(n, p); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// refusePolicyInHub refuses policies of an ordinary user: their rules are made by whoever gives the command, and not in the hub.
+func (e *Engine) refusePolicyInHub(p policy.Policy) error {
+	if hub, err := e.usesHub(); err != nil || !hub {
+		return err
+	}
+	return fmt.Errorf("policy %s: %w", p.Name, ErrPolicyNeedsRoot)
+}
+
+func policyFits(n networks.Network, p policy.Policy) error {
+	if n.Driver != networks.DriverBridge {
+		return fmt.Errorf("policy %s, network %s, driver %s: %w", p.Name, n.Name, n.Driver, ErrPolicyThere)
+	}
+	return nil
+}
+
+// PutPolicy gives a network a policy, in place of one of the same name, which holds at once.
+func (e *Engine) PutPolicy(ctx context.Context, network string, p policy.Policy) (networks.Network, error) {
+	if err := errors.Join(e.refuseOther(network, "given a policy"), e.refusePolicyInHub(p)); err != nil {
+		return networks.Network{}, err
+	}
+	store, err := e.networks()
+	if err != nil {
+		return networks.Network{}, err
+	}
+	n, err := store.Get(network)
+	if err == nil {
+		err = policyFits(n, p)
+	}
+	if err != nil {
+		return n, err
+	}
+	if n, err = store.PutPolicy(ctx, network, p); err != nil {
+		return n, err
+	}
+	if err := e.applyPolicies(ctx); err != nil {
+		_, undo := store.RemovePolicy(ctx, n.Name, p.Name) // it does not hold, and says so
+		return n, errors.Join(err, undo)
+	}
+	return n, nil
+}
+
+// RemovePolicy takes a policy from a network.
+func (e *Engine) RemovePolicy(ctx context.Context, network, name string) error {
+	store, err := e.networks()
+	if err != nil {
+		return err
+	}
+	if _, err := store.RemovePolicy(ctx, network, name); err != nil {
+		return err
+	}
+	return e.applyPolicies(ctx)
+}
+
+// PolicyView is a policy with what it does.
+type PolicyView struct {
+	policy.Policy
+	Network networks.Network
+	// Containers are the names of those that it is for.
+	Containers []string
+	// Ingress and Egress are what each rule has let through, of those who began.
+	IngressPassed, EgressPassed []nft.Tallied
+	// Refused is what its containers have been refused, by any policy: by direction.
+	Refused map[string]nft.Tallied
+}
+
+// Policies lists the policies of networks; of all of them if none is named.
+func (e *Engine) Policies(ctx context.Context, refs ...string) ([]PolicyView, error) {
+	if err := e.TellRefused(ctx); err != nil {
+		return nil, err
+	}
+	store, err := e.networks()
+	if err != nil {
+		return nil, err
+	}
+	var chosen []networks.Network
+	for _, ref := range refs {
+		n, err := store.Get(ref)
+		if err != nil {
+			return nil, err
+		}
+		chosen = append(chosen, n)
+	}
+	if len(refs) == 0 {
+		if chosen, err = store.List(); err != nil {
+			return nil, err
+		}
+	}
+	in, _, err := e.policyInput(policy.Container{})
+	if err != nil {
+		return nil, err
+	}
+	there, _ := in.Table.Contents() // without a packet filter nothing is counted
+	var views []PolicyView
+	for _, n := range chosen {
+		list, err := store.Policies(n)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range list {
+			views = append(views, viewOf(n, p, in, there))
+		}
+	}
+	return views, nil
+}
+
+func viewOf(n networks.Network, p policy.Policy, in policy.Input, there nft.Contents) PolicyView {
+	v := PolicyView{Policy: p, Network: n, Refused: map[string]nft.Tallied{}}
+	counted := func(direction string, rules []policy.Rule) (list []nft.Tallied) {
+		for i := range rules {
+			list = append(list, there.Counters[policy.NetworkCounters(n.ID, p.Name)+"/"+direction+"/"+strconv.Itoa(i+1)])
+		}
+		return list
+	}
+	v.IngressPassed, v.EgressPassed = counted("ingress", p.Ingress), counted("egress", p.Egress)
+	for _, c := range in.Containers {
+		for _, plug := range c.Plugs {
+			if plug.Network != n.ID || !p.Selects(c) {
+				continue
+			}
+			v.Containers = append(v.Containers, c.Name)
+			for _, d := range policy.Directions {
+				one, all := there.Counters[policy.RefusedCounter(d, plug.Link)], v.Refused[d]
+				v.Refused[d] = nft.Tallied{Packets: all.Packets + one.Packets, Bytes: all.Bytes + one.Bytes}
+			}
+		}
+	}
+	return v
+}
+
+// TellRefused writes down what policies have refused since that was done last. The kernel keeps it until then.
+func (e *Engine) TellRefused(ctx context.Context) error {
+	table := e.policyTable()
+	if there, err := nft.Exists(table); err != nil || !there {
+		return nil // an ordinary user has none, and may not ask
+	}
+	lock, err := e.lockPolicies(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	in, records, err := e.policyInput(policy.Container{})
+	if err != nil {
+		return err
+	}
+	return e.tellRefused(table, in, records)
+}
+
+// maxRefused is how many events one look at what was refused makes, at most; the rest is counted in the last of them.
+const maxRefused = 200
+
+// tellRefused is TellRefused, with the lock held.
+func (e *Engine) tellRefused(table nft.Table, in policy.Input, records []container.Record) error {
+	there, err := table.Contents()
+	if err != nil {
+		return policyTrouble(err)
+	}
+	told := 0
+	for _, c := range in.Containers {
+		i := slices.IndexFunc(records, func(r container.Record) bool { return r.ID == c.ID })
+		for _, plug := range c.Plugs {
+			for _, d := range policy.Directions {
+				if i < 0 || there.Counters[policy.RefusedCounter(d, plug.Link)].Packets == 0 {
+					continue
+				}
+				for _, six := range []bool{false, true} {
+					n, err := e.tellNotes(policy.Notes(table, d, six, plug.Link), d, records[i], maxRefused-told)
+					if err != nil {
+						return policyTrouble(err)
+					}
+					told += n
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// tellNotes writes down what one set notes, and takes it out of the set.
+func (e *Engine) tellNotes(s nft.Set, direction string, record container.Record, most int) (int, error) {
+	if most <= 0 {
+		return 0, nil
+	}
+	elements, err := s.Elements()
+	if err != nil || len(elements) == 0 {
+		return 0, err
+	}
+	elements = elements[:min(len(elements), most)]
+	var gone []string
+	for _, note := range elements {
+		e.write(record.Event(events.Refused, append([]string{"direction", direction, "packets", strconv.FormatUint(note.Packets, 10)}, noteAttributes(note.Key)...)...))
+		gone = append(gone, s.DeleteKey(note.Key).Bytes)
+	}
+	err = nft.Transact(gone...)
+	if errors.Is(err, unix.ENOENT) {
+		err = nil // it was too old just now
+	}
+	return len(elements), err
+}
+
+// noteAttributes reads the key of a note: addresses, protocol and port, each filled up to 4 bytes.
+func noteAttributes(key string) []string {
+	size := 4
+	if len(key) > 16 {
+		size = 16
+	}
+	if len(key) < 2*size+6 {
+		return nil
+	}
+	source, _ := netip.AddrFromSlice([]byte(key[:size]))
+	destination, _ := netip.AddrFromSlice([]byte(key[size : 2*size]))
+	number, port := key[2*size], int(key[2*size+4])<<8|int(key[2*size+5])
+	names := map[byte]string{unix.IPPROTO_TCP: "tcp", unix.IPPROTO_UDP: "udp", unix.IPPROTO_SCTP: "sctp", unix.IPPROTO_ICMP: "icmp", unix.IPPROTO_ICMPV6: "icmpv6"}
+	list := []string{"source", source.String(), "destination", destination.String(), "protocol", names[number]}
+	if strings.HasPrefix(names[number], "icmp") {
+		return append(list, "icmpType", strconv.Itoa(port>>8))
+	}
+	return append(list, "port", strconv.Itoa(port))
+}
