@@ -275,11 +275,20 @@ func (e *Engine) PutPolicy(ctx context.Context, network string, p policy.Policy)
 	if err != nil {
 		return n, err
 	}
+	former, err := store.Policies(n)
+	if err != nil {
+		return n, err
+	}
 	if n, err = store.PutPolicy(ctx, network, p); err != nil {
 		return n, err
 	}
-	if err := e.applyPolicies(ctx); err != nil {
-		_, undo := store.RemovePolicy(ctx, n.Name, p.Name) // it does not hold, and says so
+	if err := e.applyPolicies(ctx); err != nil { // it does not hold, and says so: what was there before goes on
+		var undo error
+		if i := slices.IndexFunc(former, func(o policy.Policy) bool { return o.Name == p.Name }); i >= 0 {
+			_, undo = store.PutPolicy(ctx, n.Name, former[i])
+		} else {
+			_, undo = store.RemovePolicy(ctx, n.Name, p.Name)
+		}
 		return n, errors.Join(err, undo)
 	}
 	return n, nil
@@ -309,9 +318,31 @@ type PolicyView struct {
 	Refused map[string]nft.Tallied
 }
 
+// finishPolicies has the rules be what is written down, if somebody was killed between the two.
+func (e *Engine) finishPolicies(ctx context.Context) error {
+	in, _, err := e.policyInput(policy.Container{})
+	if err != nil {
+		return err
+	}
+	exists, err := nft.Exists(in.Table)
+	if err != nil || !exists && !in.Governed() {
+		return nil // an ordinary user has none, and may not ask
+	}
+	var there nft.Contents
+	if exists {
+		if there, err = in.Table.Contents(); err != nil {
+			return policyTrouble(err)
+		}
+	}
+	if in.Governed() && policy.Compile(in, "").Are(there) {
+		return nil
+	}
+	return e.applyPolicies(ctx)
+}
+
 // Policies lists the policies of networks; of all of them if none is named.
 func (e *Engine) Policies(ctx context.Context, refs ...string) ([]PolicyView, error) {
-	if err := e.TellRefused(ctx); err != nil {
+	if err := errors.Join(e.finishPolicies(ctx), e.TellRefused(ctx)); err != nil {
 		return nil, err
 	}
 	store, err := e.networks()

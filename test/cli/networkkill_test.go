@@ -38,12 +38,24 @@ func (d *desk) killedAt(calls string, n int, args ...string) (killed bool) {
 	return false
 }
 
+// policyHolds checks that after a policy that lets nothing in was to be replaced by one that lets nothing out, one of the two is
+// listed, and holds.
+func (d *desk) policyHolds(n int, killed bool) {
+	d.t.Helper()
+	listed := d.containr("network", "policy", "ls", "--format", "{{.Name}} {{.Ingress}} {{.Egress}}", "one")
+	_, err := d.command("exec", "web", "ping", "-c", "1", "-W", "1", "10.1.0.1")
+	if want := map[bool]string{true: "closed none free", false: "closed free none"}[err == nil]; listed != want || !killed && err == nil {
+		d.t.Errorf("killed at call %d: %v; the policy is listed as %q; what is sent is answered: %v", n, killed, listed, err == nil)
+	}
+}
+
 // Whoever is killed at whatever call while a network is made, used, changed or removed: what is left goes with the usual
 // commands, and nothing stays on the host.
 func TestKilledAtEveryCall(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skipf("needs strace: %v", err)
 	}
+	former, policy := (&desk{t: t}).policy("closed", "ingress = []\n"), (&desk{t: t}).policy("closed", "egress = []\n")
 	for _, c := range []struct {
 		name    string
 		prepare [][]string
@@ -60,6 +72,9 @@ func TestKilledAtEveryCall(t *testing.T) {
 		{"remove a container", [][]string{{"network", "create", "one"}, {"run", "-d", "--name", "web", "--network", "one", "-p", "8080:80", "base", "sleep", "1000"}},
 			[]string{"rm", "-f", "web"}},
 		{"remove a network", [][]string{{"network", "create", "one"}, {"run", "--rm", "--network", "one", "base", "true"}}, []string{"network", "rm", "one"}},
+		{"run with a policy", [][]string{{"network", "create", "one"}}, []string{"run", "--name", "web", "--network", "one", "--ingress", "deny", "--egress", "host", "base", "true"}},
+		{"apply a policy", [][]string{{"network", "create", "--subnet", "10.1.0.0/24", "one"}, {"run", "-d", "--name", "web", "--network", "one", "base", "sleep", "1000"},
+			{"network", "policy", "apply", "one", former}}, []string{"network", "policy", "apply", "one", policy}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := newDesk(t)
@@ -74,6 +89,9 @@ func TestKilledAtEveryCall(t *testing.T) {
 				}
 				killed := d.killedAt(changing, n, c.command...)
 				alive = !killed
+				if c.name == "apply a policy" {
+					d.policyHolds(n, killed)
+				}
 				if out, err := d.command("rm", "-f", "web"); err != nil && !strings.Contains(out, "no such container") {
 					t.Errorf("killed at call %d: rm -f web: %s", n, out)
 				}

@@ -46,6 +46,7 @@ func (d *desk) echoing(n *testkit.NetNS, port int) {
 			if err != nil {
 				return
 			}
+			conn.(*net.TCPConn).SetLinger(0) // what waits for a last answer keeps the network namespace
 			mu.Lock()
 			open = append(open, conn)
 			mu.Unlock()
@@ -84,6 +85,9 @@ func echoed(n *testkit.NetNS, network, address string, patience time.Duration) b
 			wait := patience
 			if network == "udp" {
 				wait = min(patience, time.Second)
+			}
+			if tcp, ok := c.(*net.TCPConn); ok {
+				tcp.SetLinger(0)
 			}
 			c.SetDeadline(time.Now().Add(wait))
 			b := make([]byte, 4)
@@ -158,6 +162,22 @@ func (d *desk) flows(when string, list map[string]bool) {
 	}
 }
 
+// policyTables are the tables of policies, beside the one of all bridges.
+func (d *desk) policyTables() string {
+	d.t.Helper()
+	return d.host.Run("sh", "-c", "nft list tables bridge | grep containr- || :")
+}
+
+// during runs a part of a test, which lets go of the containers' network namespaces at its end: a cable stays as long as they do.
+func (d *desk) during(name string, f func()) {
+	t := d.t
+	t.Run(name, func(part *testing.T) {
+		d.t = part
+		defer func() { d.t = t }()
+		f()
+	})
+}
+
 // policy writes a file of a policy.
 func (d *desk) policy(name, text string) string {
 	path := filepath.Join(d.t.TempDir(), name+".toml")
@@ -205,32 +225,34 @@ func TestPolicyOfANetwork(t *testing.T) {
 	d := newDesk(t)
 	d.bridgedSeenByIP(false)
 	before := d.host.State()
-	d.labWithPolicies()
-	free := merged(allFlows("client", true), allFlows("other", true), allFlows("host", true))
-	d.flows("without a policy", free)
+	d.during("traffic", func() {
+		d.labWithPolicies()
+		free := merged(allFlows("client", true), allFlows("other", true), allFlows("host", true))
+		d.flows("without a policy", free)
 
-	d.containr("network", "policy", "apply", "lab", d.policy("web", "select = [\"name=web\"]\n[[ingress]]\nfrom = [\"label=is=client\"]\n"))
-	d.flows("with a label", merged(allFlows("client", true), allFlows("other", false), allFlows("host", false),
-		map[string]bool{"web ping 10.1.0.4": true, "web ping fd00:1::4": true, "web ping 10.1.0.1": true})) // what it sends is free, and answered
-	rules := d.host.Run("nft", "list", "tables", "bridge")
+		d.containr("network", "policy", "apply", "lab", d.policy("web", "select = [\"name=web\"]\n[[ingress]]\nfrom = [\"label=is=client\"]\n"))
+		d.flows("with a label", merged(allFlows("client", true), allFlows("other", false), allFlows("host", false),
+			map[string]bool{"web ping 10.1.0.4": true, "web ping fd00:1::4": true, "web ping 10.1.0.1": true})) // what it sends is free, and answered
+		rules := d.policyTables()
 
-	d.containr("network", "policy", "apply", "lab", d.policy("web", "select = [\"label=is=web\"]\n[[ingress]]\nfrom = [\"name=cl*\"]\nports = [\"80\"]\n[[ingress]]\nfrom = [\"cidr=10.1.0.4\"]\nports = [\"icmp\"]\n"+
-		"[[ingress]]\nfrom = [\"host\"]\nports = [\"80-81/udp\"]\n"))
-	d.flows("with ports", map[string]bool{"client tcp 10.1.0.2:80": true, "client tcp [fd00:1::2]:80": true, "client tcp 10.1.0.2:81": false, "client udp 10.1.0.2:80": false, "client ping 10.1.0.2": false,
-		"other ping 10.1.0.2": true, "other ping fd00:1::2": false, "other tcp 10.1.0.2:80": false, "host udp 10.1.0.2:81": true, "host udp [fd00:1::2]:80": true, "host tcp 10.1.0.2:80": false})
+		d.containr("network", "policy", "apply", "lab", d.policy("web", "select = [\"label=is=web\"]\n[[ingress]]\nfrom = [\"name=cl*\"]\nports = [\"80\"]\n[[ingress]]\nfrom = [\"cidr=10.1.0.4\"]\nports = [\"icmp\"]\n"+
+			"[[ingress]]\nfrom = [\"host\"]\nports = [\"80-81/udp\"]\n"))
+		d.flows("with ports", map[string]bool{"client tcp 10.1.0.2:80": true, "client tcp [fd00:1::2]:80": true, "client tcp 10.1.0.2:81": false, "client udp 10.1.0.2:80": false, "client ping 10.1.0.2": false,
+			"other ping 10.1.0.2": true, "other ping fd00:1::2": false, "other tcp 10.1.0.2:80": false, "host udp 10.1.0.2:81": true, "host udp [fd00:1::2]:80": true, "host tcp 10.1.0.2:80": false})
 
-	d.containr("network", "policy", "apply", "lab", d.policy("web", "select = [\"name=web\"]\ningress = []\n"))
-	d.flows("with an empty list", merged(allFlows("client", false), allFlows("host", false)))
-	d.containr("network", "policy", "apply", "lab", d.policy("more", "ingress = [{from = [\"name=client\"]}]\n"))
-	d.flows("with another policy beside", merged(allFlows("client", true), allFlows("other", false)))
-	d.containr("network", "policy", "rm", "lab", "more")
-	d.flows("without it", allFlows("client", false))
+		d.containr("network", "policy", "apply", "lab", d.policy("web", "select = [\"name=web\"]\ningress = []\n"))
+		d.flows("with an empty list", merged(allFlows("client", false), allFlows("host", false)))
+		d.containr("network", "policy", "apply", "lab", d.policy("more", "ingress = [{from = [\"name=client\"]}]\n"))
+		d.flows("with another policy beside", merged(allFlows("client", true), allFlows("other", false)))
+		d.containr("network", "policy", "rm", "lab", "more")
+		d.flows("without it", allFlows("client", false))
 
-	d.containr("network", "policy", "rm", "lab", "web")
-	d.flows("without a policy again", free)
-	if now := d.host.Run("nft", "list", "tables", "bridge"); now != "" || rules == "" {
-		t.Errorf("tables with a policy: %q; when the last one has gone: %q", rules, now)
-	}
+		d.containr("network", "policy", "rm", "lab", "web")
+		d.flows("without a policy again", free)
+		if now := d.policyTables(); now != "" || rules == "" {
+			t.Errorf("tables with a policy: %q; when the last one has gone: %q", rules, now)
+		}
+	})
 	d.containr("rm", "-f", "web", "client", "other")
 	d.containr("network", "rm", "lab")
 	d.finish(before)
@@ -246,39 +268,40 @@ func TestPolicyOfAContainer(t *testing.T) {
 	d := newDesk(t)
 	d.bridgedSeenByIP(true)
 	before := d.host.State()
-	d.labWithPolicies()
-	d.echoing(d.host, 90)
-	d.echoing(d.lan, 90)
-	d.lan.Run("ip", "-6", "route", "add", "default", "via", "2001:db8::1")
-	// The program itself tries, at once.
-	d.containr("run", "--name", "caged", "--network", "lab", "--egress", "deny", "base", "sh", "-c", "for i in 1 2 3; do ping -c 1 -W 1 10.1.0.2 && exit 1; done; exit 0")
-	d.containr("rm", "caged")
-	d.containr("run", "-d", "--name", "caged", "--network", "lab", "--ip", "10.1.0.9", "--ip6", "fd00:1::9", "-p", "8080:80",
-		"--egress", "name=web,port=80", "--egress", "cidr=192.0.2.0/24,except=192.0.2.1,port=90,port=90/udp", "--egress", "name=late", "--ingress", "cidr=192.0.2.2,port=80", "base", "sleep", "1000")
-	d.echoing(d.inside("caged"), 80)
-	want := map[string]bool{"caged tcp 10.1.0.2:80": true, "caged tcp [fd00:1::2]:80": true, "caged tcp 10.1.0.2:81": false, "caged udp 10.1.0.2:80": false,
-		"caged tcp 192.0.2.2:90": true, "caged udp 192.0.2.2:90": true, "caged tcp 192.0.2.1:90": false, "caged tcp 10.1.0.1:90": false, "caged tcp [2001:db8::2]:90": false,
-		"lan tcp 192.0.2.1:8080": true, "host tcp 10.1.0.9:80": false, "client tcp 10.1.0.9:80": false, "client tcp 10.1.0.2:81": true}
-	d.flows("by flags", want)
-	d.host.Run("nft", "flush", "ruleset")
-	d.flows("when somebody has thrown it away", map[string]bool{"caged tcp 10.1.0.2:81": true})
-	d.containr("network", "reload", "--all")
-	d.flows("after a reload", want)
+	d.during("traffic", func() {
+		d.labWithPolicies()
+		d.echoing(d.host, 90)
+		d.echoing(d.lan, 90)
+		d.lan.Run("ip", "-6", "route", "add", "default", "via", "2001:db8::1")
+		// The program itself tries, at once.
+		d.containr("run", "--name", "caged", "--network", "lab", "--egress", "deny", "base", "sh", "-c", "for i in 1 2 3; do ping -c 1 -W 1 10.1.0.2 && exit 1; done; exit 0")
+		d.containr("rm", "caged")
+		d.containr("run", "-d", "--name", "caged", "--network", "lab", "--ip", "10.1.0.9", "--ip6", "fd00:1::9", "-p", "8080:80",
+			"--egress", "name=web,port=80", "--egress", "cidr=192.0.2.0/24,except=192.0.2.1,port=90,port=90/udp", "--egress", "name=late", "--ingress", "cidr=192.0.2.2,port=80", "base", "sleep", "1000")
+		d.echoing(d.inside("caged"), 80)
+		want := map[string]bool{"caged tcp 10.1.0.2:80": true, "caged tcp [fd00:1::2]:80": true, "caged tcp 10.1.0.2:81": false, "caged udp 10.1.0.2:80": false,
+			"caged tcp 192.0.2.2:90": true, "caged udp 192.0.2.2:90": true, "caged tcp 192.0.2.1:90": false, "caged tcp 10.1.0.1:90": false, "caged tcp [2001:db8::2]:90": false,
+			"lan tcp 192.0.2.1:8080": true, "host tcp 10.1.0.9:80": false, "client tcp 10.1.0.9:80": false, "client tcp 10.1.0.2:81": true}
+		d.flows("by flags", want)
+		d.host.Run("nft", "flush", "ruleset")
+		d.flows("when somebody has thrown it away", map[string]bool{"caged tcp 10.1.0.2:81": true})
+		d.containr("network", "reload", "--all")
+		d.flows("after a reload", want)
 
-	// Who comes later is found, and who gets another name.
-	d.containr("run", "-d", "--name", "late", "--network", "lab", "--ip", "10.1.0.20", "base", "sleep", "1000")
-	d.echoing(d.inside("late"), 80)
-	d.flows("who comes later", map[string]bool{"caged tcp 10.1.0.20:80": true})
-	d.containr("rename", "late", "others")
-	d.flows("by another name", map[string]bool{"caged tcp 10.1.0.20:80": false})
-	d.containr("rename", "client", "late")
-	d.echoing(d.inside("late"), 80)
-	d.flows("who has the name now", map[string]bool{"caged tcp 10.1.0.3:80": true})
-	d.containr("restart", "-t", "0", "caged")
-	d.flows("after a restart", map[string]bool{"caged tcp 10.1.0.3:80": true, "caged tcp 10.1.0.2:81": false})
-
+		// Who comes later is found, and who gets another name.
+		d.containr("run", "-d", "--name", "late", "--network", "lab", "--ip", "10.1.0.20", "base", "sleep", "1000")
+		d.echoing(d.inside("late"), 80)
+		d.flows("who comes later", map[string]bool{"caged tcp 10.1.0.20:80": true})
+		d.containr("rename", "late", "others")
+		d.flows("by another name", map[string]bool{"caged tcp 10.1.0.20:80": false})
+		d.containr("rename", "client", "late")
+		d.echoing(d.inside("late"), 80)
+		d.flows("who has the name now", map[string]bool{"caged tcp 10.1.0.3:80": true})
+		d.containr("restart", "-t", "0", "caged")
+		d.flows("after a restart", map[string]bool{"caged tcp 10.1.0.3:80": true, "caged tcp 10.1.0.2:81": false})
+	})
 	d.containr("rm", "-f", "caged")
-	if now := d.host.Run("nft", "list", "tables", "bridge"); now != "" {
+	if now := d.policyTables(); now != "" {
 		t.Errorf("the container is gone, its rules are not: %s", now)
 	}
 	d.containr("rm", "-f", "web", "late", "other", "others")

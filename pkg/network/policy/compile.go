@@ -522,6 +522,21 @@ func (r *Rules) Steps() []Step {
 	return append(append(list, r.rules...), r.elements...)
 }
 
+// Are reports whether the table has the chains, sets and counters of these rules, and no others. The names of sets are
+// made of the policies, so those of others differ.
+func (r *Rules) Are(there nft.Contents) bool {
+	if len(there.Chains) != len(r.Chains) || len(there.Sets) != len(r.Sets) || len(there.Counters) != len(r.Counters) {
+		return false
+	}
+	for name := range there.Counters {
+		if !r.Counters[name] {
+			return false
+		}
+	}
+	return !slices.ContainsFunc(there.Chains, func(name string) bool { return !r.Chains[name] }) &&
+		!slices.ContainsFunc(there.Sets, func(name string) bool { return !r.Sets[name] })
+}
+
 // Replace are the messages that make the table exactly what Compile says, if there is what there is. Counters go on, and so do flows.
 func (r *Rules) Replace(there nft.Contents) []string {
 	var list []string

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -42,6 +43,15 @@ func inputOf(t testing.TB) policy.Input {
 		Networks: []policy.Network{{ID: id, Name: "lab", Gateways: []netip.Addr{addr("10.1.0.1"), addr("fd00:1::1")}, Resolver: addr("10.1.0.1"), Policies: []policy.Policy{web}}},
 		Containers: []policy.Container{{ID: "1", Name: "web1", Plugs: plug(1)}, {ID: "2", Name: "client", Plugs: plug(2), Own: []policy.Policy{own}},
 			{ID: "3", Name: "db", Labels: map[string]string{"role": "db"}, Plugs: plug(3)}}}
+}
+
+// changed is the input with one rule other than it was.
+func changed(input policy.Input) policy.Input {
+	input.Containers = slices.Clone(input.Containers)
+	own := input.Containers[0].Own[0]
+	own.Egress = []policy.Rule{{}}
+	input.Containers[0].Own = []policy.Policy{own}
+	return input
 }
 
 func in(n *testkit.NetNS, f func() error) (err error) {
@@ -105,6 +115,9 @@ func TestRulesAreWhatTheirTextsSay(t *testing.T) {
 	if err != nil || len(there.Chains) != len(less.Chains) || len(there.Sets) != len(less.Sets) || len(there.Counters) != len(less.Counters) {
 		t.Errorf("there are %d chains, %d sets, %d counters; want %d, %d, %d; error %v", len(there.Chains), len(there.Sets), len(there.Counters),
 			len(less.Chains), len(less.Sets), len(less.Counters), err)
+	}
+	if !less.Are(there) || r.Are(there) || policy.Compile(changed(input), "").Are(there) {
+		t.Error("the table is not what it was made, or is something else, too")
 	}
 	if strings.Contains(list(ours), "ctr1-0") {
 		t.Error("a container that is gone has rules")
