@@ -27,14 +27,13 @@ func NewNetNS(t testing.TB) *NetNS {
 	RequireRoot(t)
 	n := &NetNS{t: t, work: make(chan func())}
 	ready := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with us, and with it the namespace
+	ownThread(func() { // the namespace ends with the thread
 		n.Path = fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), unix.Gettid())
 		ready <- unix.Unshare(unix.CLONE_NEWNET)
 		for f := range n.work {
 			f()
 		}
-	}()
+	})
 	if err := <-ready; err != nil {
 		t.Fatalf("network namespace: %v", err)
 	}
@@ -123,13 +122,31 @@ func RequireNft(t testing.TB) {
 	}
 }
 
+// ownThread runs f in a goroutine with a thread of its own, which ends with it. The process's first thread is none: it cannot end, and
+// would stay in whatever namespace f has entered.
+func ownThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f() // and it is never unlocked
+			return
+		}
+		defer runtime.UnlockOSThread()
+		begun := make(chan struct{})
+		ownThread(func() {
+			close(begun)
+			f()
+		})
+		<-begun
+	}()
+}
+
 // NetNSOf is the network namespace of a process, to be in while the test runs.
 func NetNSOf(t testing.TB, pid int) *NetNS {
 	t.Helper()
 	n := &NetNS{t: t, work: make(chan func()), Path: fmt.Sprintf("/proc/%d/ns/net", pid)}
 	ready := make(chan error)
-	go func() {
-		runtime.LockOSThread()
+	ownThread(func() {
 		fd, err := unix.Open(n.Path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 		if err == nil {
 			err = unix.Setns(fd, unix.CLONE_NEWNET)
@@ -139,7 +156,7 @@ func NetNSOf(t testing.TB, pid int) *NetNS {
 		for f := range n.work {
 			f()
 		}
-	}()
+	})
 	if err := <-ready; err != nil {
 		t.Fatalf("network namespace of process %d: %v", pid, err)
 	}
