@@ -151,6 +151,7 @@ func TestNetworksOfUsers(t *testing.T) {
 // TestNetworksOfUsersAreRefused in words, where they would be the host's.
 func TestNetworksOfUsersAreRefused(t *testing.T) {
 	p := newPerson(t)
+	p.containr("network", "create", "net")
 	for _, c := range []struct {
 		want string
 		args []string
@@ -160,11 +161,16 @@ func TestNetworksOfUsersAreRefused(t *testing.T) {
 		{"no such network", []string{"run", "--rm", "--network", "nowhere", "base", "true"}},
 		{"they do not go together", []string{"run", "--rm", "--network", "builtin", "--network", "nowhere", "base", "true"}},
 		{"an ordinary user cannot choose", []string{"run", "--rm", "--network", "bridge", "--ip", "10.1.0.2", "base", "true"}},
+		{"policies need root", []string{"run", "--rm", "--network", "net", "--egress", "deny", "base", "true"}},
 	} {
 		if out, err := p.command(c.args...); err == nil || !strings.Contains(out, c.want) {
 			t.Errorf("%v: %v, %q; want %q", c.args, err, out, c.want)
 		}
 	}
+	if out := p.containr("network", "policy", "ls", "--format", "{{.Name}}"); out != "" {
+		t.Errorf("policies of an ordinary user: %q", out)
+	}
+	p.containr("network", "rm", "net")
 }
 
 // TestNetworksOfUsersOutliveWhoHoldsThem: whoever is killed, the containers reach each other, and with the next command that
