@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,8 +16,9 @@ import (
 
 // NetNS is a network namespace of a test's own: a host on the desk. It ends with the test.
 type NetNS struct {
-	t    testing.TB
-	work chan func()
+	t     testing.TB
+	work  chan func()
+	leave func() // ends the thread that is in it
 	// Path leads to the namespace while the test runs.
 	Path string
 }
@@ -160,6 +162,11 @@ func NetNSOf(t testing.TB, pid int) *NetNS {
 	if err := <-ready; err != nil {
 		t.Fatalf("network namespace of process %d: %v", pid, err)
 	}
-	t.Cleanup(func() { close(n.work) })
+	n.leave = sync.OnceFunc(func() { close(n.work) })
+	t.Cleanup(n.leave)
 	return n
 }
+
+// Leave ends the test's own thread in the namespace of a process, which the kernel keeps as long as somebody is in it. Without it the
+// end of the test does.
+func (n *NetNS) Leave() { n.leave() }

@@ -31,6 +31,7 @@ type desk struct {
 	host, lan   *testkit.NetNS
 	root        string
 	environment []string
+	visits      []*testkit.NetNS // to containers' namespaces
 }
 
 func newDesk(t *testing.T) *desk {
@@ -46,6 +47,9 @@ func newDesk(t *testing.T) *desk {
 // finish checks that everything is as it was before the first network.
 func (d *desk) finish(before string) {
 	d.t.Helper()
+	for _, n := range d.visits {
+		n.Leave()
+	}
 	if err := program.AwaitMonitor(d.root); err != nil {
 		d.t.Error(err)
 	}

@@ -26,7 +26,9 @@ func (d *desk) inside(name string) *testkit.NetNS {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	return testkit.NetNSOf(d.t, pid)
+	n := testkit.NetNSOf(d.t, pid)
+	d.visits = append(d.visits, n)
+	return n
 }
 
 // servingPackets has a program of the host answer each packet of UDP at an address with a word.
@@ -225,8 +227,9 @@ func TestKeptApartByWayOfTheHost(t *testing.T) {
 	d.containr("network", "create", "--subnet", "10.1.0.0/24", "out")
 	d.containr("network", "create", "--icc=false", "--subnet", "10.3.0.0/24", "--subnet", "fd00:3::/64", "apart")
 	d.containr("network", "create", "--subnet", "10.4.0.0/24", "--subnet", "fd00:4::/64", "together")
-	if ways := d.byWayOfTheHost("together", "10.4.0.", "fd00:4::", networkPatience); len(ways) != 3 {
-		t.Errorf("in a network that keeps nobody apart there are only these ways: %q", ways)
+	// The third way is closed in every network: the switch takes an address of a container from the cable alone that it is at.
+	if ways := d.byWayOfTheHost("together", "10.4.0.", "fd00:4::", networkPatience); !slices.Equal(ways, []string{"a frame for the gateway", "a route of version 6"}) {
+		t.Errorf("in a network that keeps nobody apart there are these ways: %q", ways)
 	}
 	if ways := d.byWayOfTheHost("apart", "10.3.0.", "fd00:3::", unreachable); len(ways) != 0 {
 		t.Errorf("containers that are kept apart reach each other by %q", slices.Sorted(slices.Values(ways)))
