@@ -191,6 +191,7 @@ var hints = []struct {
 	{container.ErrUnknownUser, "use a number, which need not be known to the image"},
 	{container.ErrNewer, "use the containr that made it, or another --root"},
 	{engine.ErrNoSource, "make it first, or have an empty directory made with --mount type=bind,bind-create-src,source=...,target=..."},
+	{engine.ErrNoProfile, "seccomp=builtin is the profile that containers have by themselves, seccomp=unconfined is none; else name a file"},
 	{engine.ErrNoRoot, "name a directory of your own with --root"},
 	{engine.ErrRunning, "`containr rm -f` kills it first"},
 	{engine.ErrChanges, "`containr diff` lists all, `containr cp` and `containr commit` keep them; without --check-changes they go"},

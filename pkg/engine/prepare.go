@@ -442,6 +442,9 @@ func readIfThere(path string) []byte {
 	return data
 }
 
+// ErrNoProfile means that the file with the seccomp profile is not there.
+var ErrNoProfile = errors.New("no such profile")
+
 // seccomp returns the function that makes the container's filter: docker's
 // default, or the profile in the file.
 func (e *Engine) seccomp(file string) (func([]string) (*specs.LinuxSeccomp, error), error) {
@@ -459,6 +462,9 @@ func (e *Engine) seccomp(file string) (func([]string) (*specs.LinuxSeccomp, erro
 		return nil, nil
 	}
 	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%s: %w", file, ErrNoProfile)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("seccomp profile: %w", err)
 	}

@@ -154,7 +154,7 @@ func compare(cmd *cobra.Command, f dockerFlag) judgement {
 		return judgement{f.String(), absent, f.note}
 	case f.note != "":
 		return judgement{f.String(), different, f.note}
-	case f.short != have.Shorthand && f.short != "":
+	case f.short != have.Shorthand && f.short != "" && !(have.Hidden && set.ShorthandLookup(f.short) != nil):
 		return judgement{f.String(), different, "without its short form"}
 	}
 	return judgement{f.String(), same, ""}
@@ -171,6 +171,9 @@ func own(cmd *cobra.Command, c dockerCommand) []string {
 	})
 	return names
 }
+
+// capitalised makes a sentence's beginning of a note's.
+func capitalised(note string) string { return strings.ToUpper(note[:1]) + note[1:] }
 
 // compatPage compares containr with docker, command by command.
 func compatPage() (string, error) {
@@ -219,10 +222,13 @@ func writeComparison(table, details *strings.Builder, c dockerCommand, cmd *cobr
 	page := strings.TrimPrefix(cmd.CommandPath(), "containr ")
 	fmt.Fprintf(table, "| `%s` | [`%s`](cli/%s) | %s | %s | %s |\n", c.name, page, fileName(cmd), number(same), number(different), number(absent))
 	more := own(cmd, c)
-	if len(rows) == 0 && len(more) == 0 {
+	if len(rows) == 0 && len(more) == 0 && c.note == "" {
 		return
 	}
 	fmt.Fprintf(details, "\n### %s\n", c.name)
+	if c.note != "" {
+		fmt.Fprintf(details, "\n%s.\n", capitalised(c.note))
+	}
 	if len(rows) > 0 {
 		details.WriteString("\n| docker's flag | containr | |\n|---|---|---|\n")
 		for _, r := range rows {

@@ -37,7 +37,12 @@ func TestCompare(t *testing.T) {
 	cmd.Flags().BoolP("all", "a", false, "")
 	cmd.Flags().Bool("quiet", false, "")
 	cmd.Flags().Bool("mine", false, "")
-	all, err := parseDocker("# x\n\ncommand image ls: -a,--all -q,--quiet --tree --digests\nnote image ls --tree: no trees here\nnote image ls: some\ncommand other:\n")
+	cmd.Flags().IntP("time", "t", 0, "") // the word that is ours, of which docker's is another name
+	cmd.Flags().Int("timeout", 0, "")
+	if err := cmd.Flags().MarkHidden("timeout"); err != nil {
+		t.Fatal(err)
+	}
+	all, err := parseDocker("# x\n\ncommand image ls: -a,--all -q,--quiet --tree --digests -t,--timeout\nnote image ls --tree: no trees here\nnote image ls: some\ncommand other:\n")
 	if err != nil || len(all) != 2 || all[0].note != "some" {
 		t.Fatalf("%+v, error %v", all, err)
 	}
@@ -45,12 +50,17 @@ func TestCompare(t *testing.T) {
 	for _, f := range all[0].flags {
 		got = append(got, compare(ours(root, all[0].name), f))
 	}
-	want := []judgement{{"-a, --all", same, ""}, {"-q, --quiet", different, "without its short form"}, {"--tree", absent, "no trees here"}, {"--digests", absent, "not yet"}}
+	want := []judgement{{"-a, --all", same, ""}, {"-q, --quiet", different, "without its short form"}, {"--tree", absent, "no trees here"}, {"--digests", absent, "not yet"}, {"-t, --timeout", same, ""}}
 	if diff := cmp.Diff(want, got, cmp.AllowUnexported(judgement{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if more := own(cmd, all[0]); strings.Join(more, " ") != "`--mine`" {
+	if more := own(cmd, all[0]); strings.Join(more, " ") != "`--mine` `--time`" {
 		t.Errorf("containr's own are %v", more)
+	}
+	var table, details strings.Builder
+	writeComparison(&table, &details, all[0], cmd)
+	if !strings.Contains(details.String(), "\n### image ls\n\nSome.\n") {
+		t.Errorf("what is said of the whole command is not there:\n%s", details.String())
 	}
 	for name, there := range map[string]bool{"image ls": true, "image": true, "docker": true, "secret": false, "image rm": false} {
 		if (ours(root, name) != nil) != there {
