@@ -30,6 +30,7 @@ import (
 	"github.com/containr/containr/pkg/monitor"
 	"github.com/containr/containr/pkg/network/cni"
 	"github.com/containr/containr/pkg/networks"
+	"github.com/containr/containr/pkg/plan/shell"
 	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/registry/credential"
 	"github.com/containr/containr/pkg/registry/hosts"
@@ -232,6 +233,9 @@ var hints = []struct {
 	{volume.ErrNotFound, "`containr volume ls` lists volumes, `containr volume create` makes one"},
 	{volume.ErrExists, "choose another name, or remove that one with `containr volume rm`"},
 	{networks.ErrExists, "choose another name, or remove that one with `containr network rm`"},
+	{engine.ErrCannotHold, "--pause=false copies while it runs, and what it writes may be half in the copy; `containr doctor` says what gives containers a control group"},
+	{runtime.ErrNoGroup, "`containr doctor` says what gives containers a control group; those that run now have to be started again"},
+	{shell.ErrNetwork, "`--network none` behind `run` leaves the network out"},
 	{engine.ErrPaused, "`containr unpause` lets it go on"},
 	{engine.ErrForeground, "run it with --log-driver json-file, with -t or without --rm to attach; or use `containr exec`"},
 	{engine.ErrNoJournal, "choose --log-driver json-file or syslog"},

@@ -88,6 +88,9 @@ func (p *Program) exec(ctx context.Context, f *execFlags) error {
 	}
 	exit, err := e.Exec(ctx, r)
 	if err == nil && exit.Left {
+		if r.Detach { // who asked for it knows
+			return nil
+		}
 		fmt.Fprintf(p.Err, "containr: left; the program goes on in container %s, and nothing comes back to it\n", r.Container)
 		return nil
 	}

@@ -34,9 +34,10 @@ func (p *Program) explainCommand() *cobra.Command {
 		GroupID: groupRun,
 		Long: "Print what a run would do, call by call, each with its reason, without doing it.\n\n" +
 			"What follows is the command line of `containr run`. The image is fetched if the run\n" +
-			"would fetch it, since the plan depends on it; nothing else is made or left. --as elf writes\n" +
-			"a program that makes the container by itself; the files that it needs are kept, as a\n" +
-			"container that has not run.\n\n" +
+			"would fetch it, since the plan depends on it; nothing else is made or left, but with --as shell\n" +
+			"and --as elf. Those write a script and a program that make the container by themselves; the\n" +
+			"files that they need are kept, as a container that has not run, which `containr rm` removes.\n" +
+			"The script has no networks but `--network none` and `host`.\n\n" +
 			"Of `pull` the requests are printed, as a script in which curl makes them. Manifests and\n" +
 			"configuration are fetched, as they say what comes next; layers are not.\n\n" +
 			"With the code of an error, CTR and four digits, it prints what that means and what to do.",

@@ -8,15 +8,22 @@ import (
 	"os"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 )
 
+// pauseFlag is that of commands that pause who runs with what they copy, as commit has it.
+func pauseFlag(flags *pflag.FlagSet) *bool {
+	return flags.BoolP("pause", "p", true, "pause the containers meanwhile; with --pause=false what they write may be half in the copy")
+}
+
 func (p *Program) volumeCloneCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "clone VOLUME NEW", Short: "Make a volume with the content of another", Args: exactArgs(2), DisableFlagsInUseLine: true,
+	var pause *bool
+	cmd := &cobra.Command{
+		Use: "clone [FLAGS] VOLUME NEW", Short: "Make a volume with the content of another", Args: exactArgs(2), DisableFlagsInUseLine: true,
 		Long: "Make a volume with the content of another. Containers that run with that one are paused meanwhile. Where the file\n" +
 			"system can share blocks the copy takes no room.",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -24,18 +31,21 @@ func (p *Program) volumeCloneCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			v, err := e.CloneVolume(cmd.Context(), args[0], args[1])
+			v, err := e.CloneVolume(cmd.Context(), args[0], args[1], !*pause)
 			if err == nil {
 				_, err = fmt.Fprintln(p.Out, v.Name)
 			}
 			return err
 		},
 	}
+	pause = pauseFlag(cmd.Flags())
+	return cmd
 }
 
 func (p *Program) volumeSnapshotCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "snapshot VOLUME [NAME]", Short: "Keep the content of a volume as it is now", Args: rangeArgs(1, 2), DisableFlagsInUseLine: true,
+	var pause *bool
+	cmd := &cobra.Command{
+		Use: "snapshot [FLAGS] VOLUME [NAME]", Short: "Keep the content of a volume as it is now", Args: rangeArgs(1, 2), DisableFlagsInUseLine: true,
 		Long: "Keep the content of a volume as it is now, and print what it is called: VOLUME@NAME; the name is made of the time if\n" +
 			"it is left out. Containers that run with the volume are paused meanwhile. A snapshot can be mounted, read-only, as a\n" +
 			"volume can, and is removed by `containr volume rm`; no prune takes it.",
@@ -48,13 +58,15 @@ func (p *Program) volumeSnapshotCommand() *cobra.Command {
 			if len(args) > 1 {
 				name = args[1]
 			}
-			v, err := e.SnapshotVolume(cmd.Context(), args[0], name)
+			v, err := e.SnapshotVolume(cmd.Context(), args[0], name, !*pause)
 			if err == nil {
 				_, err = fmt.Fprintln(p.Out, v.Name)
 			}
 			return err
 		},
 	}
+	pause = pauseFlag(cmd.Flags())
+	return cmd
 }
 
 func (p *Program) volumeRestoreCommand() *cobra.Command {
@@ -78,6 +90,7 @@ func (p *Program) volumeRestoreCommand() *cobra.Command {
 
 func (p *Program) volumeExportCommand() *cobra.Command {
 	var output string
+	var pause *bool
 	cmd := &cobra.Command{
 		Use: "export [FLAGS] VOLUME", Short: "Write the content of a volume as a tar archive", Args: exactArgs(1), DisableFlagsInUseLine: true,
 		Long: "Write the content of a volume as a tar archive, to standard output or a file. Containers that run with the volume are\n" +
@@ -87,10 +100,11 @@ func (p *Program) volumeExportCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.writeTo("volume export", output, func(w io.Writer) error { return e.ExportVolume(cmd.Context(), args[0], w) })
+			return p.writeTo("volume export", output, func(w io.Writer) error { return e.ExportVolume(cmd.Context(), args[0], !*pause, w) })
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE`")
+	pause = pauseFlag(cmd.Flags())
 	return cmd
 }
 

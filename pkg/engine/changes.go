@@ -145,6 +145,9 @@ func (e *Engine) Commit(ctx context.Context, r CommitRequest) (*image.Image, err
 	return img, nil
 }
 
+// ErrCannotHold means that what a container writes was to be copied while it is paused, and that it cannot be paused.
+var ErrCannotHold = errors.New("it runs, and cannot be paused meanwhile")
+
 // hold pauses a container that runs, unless no is set. resume lets it go on.
 func (e *Engine) hold(record container.Record, no bool) (resume func() error, err error) {
 	nothing := func() error { return nil }
@@ -159,6 +162,8 @@ func (e *Engine) hold(record container.Record, no bool) (resume func() error, er
 	switch err := rt.Pause(record.ID); {
 	case errors.Is(err, runtime.ErrNotRunning), errors.Is(err, runtime.ErrNotFound):
 		return nothing, nil
+	case errors.Is(err, runtime.ErrNoGroup):
+		return nothing, fmt.Errorf("container %s: %w: %w", record.Name, ErrCannotHold, runtime.ErrNoGroup)
 	case err != nil:
 		return nothing, fmt.Errorf("container %s: pause: %w", record.Name, err)
 	}

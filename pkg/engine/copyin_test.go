@@ -207,7 +207,7 @@ func TestAnImportedVolumeIsAsPrivateAsTheOneThatWasExported(t *testing.T) {
 		}
 	}
 	var b bytes.Buffer
-	if err := e.ExportVolume(t.Context(), "private", &b); err != nil {
+	if err := e.ExportVolume(t.Context(), "private", false, &b); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := e.ImportVolume(t.Context(), "again", &b, 0); err != nil {

@@ -35,6 +35,10 @@ func (e *Engine) ExaminePort(ctx context.Context, port uint16, protocol string) 
 	if err != nil {
 		return nil, err
 	}
+	hub, err := e.usesHub()
+	if err != nil {
+		return nil, err
+	}
 	var list []Finding
 	carried := false
 	for _, r := range records {
@@ -46,7 +50,7 @@ func (e *Engine) ExaminePort(ctx context.Context, port uint16, protocol string) 
 					return list, err
 				}
 				list = append(list, found...)
-				carried = carried || byProgram && e.runs(r)
+				carried = carried || (byProgram || hub && len(r.Endpoints) > 0) && e.runs(r)
 			}
 		}
 	}

@@ -164,6 +164,7 @@ func (e *Engine) forwardLeft(ctx context.Context, record container.Record, o log
 	if _, err := os.Stat(monitor.LogDir(e.root, record.ID)); err != nil {
 		return err
 	}
+	e.tellForwarder(record)
 	lock, err := durable.Acquire(ctx, monitor.ForwardLock(e.run, record.ID), durable.Exclusive)
 	if err != nil {
 		return err
@@ -176,6 +177,18 @@ func (e *Engine) forwardLeft(ctx context.Context, record container.Record, o log
 	defer target.Close()
 	return forward.Run(ctx, forward.Options{Dir: monitor.LogDir(e.root, record.ID), Position: monitor.ForwardPosition(e.root, record.ID),
 		Target: target, Ended: func() (bool, error) { return true, nil }})
+}
+
+// tellForwarder has who passes the log on look again whether the container has ended. He does so when something changes in
+// the directory of the log or of the container, and the end of a container that is removed at once changes nothing there.
+// Precondition: the container has ended.
+func (e *Engine) tellForwarder(record container.Record) {
+	f, err := os.CreateTemp(monitor.LogDir(e.root, record.ID), "ended-*")
+	if err != nil {
+		return // he is waited for, and it takes longer
+	}
+	f.Close()
+	os.Remove(f.Name())
 }
 
 // LogDetails are the labels and variables that the log options of a container name, as docker

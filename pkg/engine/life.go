@@ -544,7 +544,10 @@ func (e *Engine) Pause(ctx context.Context, ref string) (container.Record, error
 	if st, err := e.State(record); err == nil && st.Status == container.Paused {
 		return record, fmt.Errorf("container %s: %w", record.Name, ErrPaused)
 	}
-	if err := rt.Pause(record.ID); err != nil {
+	switch err := rt.Pause(record.ID); {
+	case errors.Is(err, runtime.ErrNoGroup):
+		return record, fmt.Errorf("container %s: cannot pause: %w", record.Name, runtime.ErrNoGroup)
+	case err != nil:
 		return record, err
 	}
 	e.tell(events.Pause, record)

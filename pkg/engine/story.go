@@ -127,9 +127,7 @@ func (v *evidence) ended(s *Story) {
 		v.byItself(s)
 	}
 	v.health(s)
-	if st.Status == container.Restarting {
-		s.because("Its restart policy (%s) starts it again.", v.record.Config.Restart)
-	}
+	v.restarted(s)
 	v.used(s)
 }
 
@@ -270,6 +268,30 @@ func (v *evidence) throttled(s *Story, periods, throttled uint64) {
 	}
 }
 
+// restarted tells how often the restart policy has started a container again, and whether it goes on. The events of a story
+// are those of the last run alone.
+func (v *evidence) restarted(s *Story) {
+	st, policy := v.state, v.record.Config.Restart
+	if n := st.Restarts; n > 0 {
+		s.because("Its restart policy (%s) has started it again %s.", policy, times(n))
+	}
+	switch {
+	case st.Status == container.Restarting:
+		s.because("Its restart policy (%s) starts it again.", policy)
+	case st.Status == container.Exited && !st.Stopped && policy.Policy == container.RestartOnFailure && policy.Max > 0 && st.Restarts >= policy.Max && st.ExitCode != 0:
+		s.because("That is as often as it may: the policy has given up.")
+		s.try("`containr start %s` starts it, and the policy counts from 0 again", v.record.Name)
+	}
+}
+
+// times is how often something was, in words.
+func times(n int) string {
+	if n == 1 {
+		return "once"
+	}
+	return strconv.Itoa(n) + " times"
+}
+
 // runs tells of a container that runs.
 func (v *evidence) runs(s *Story) {
 	s.Headline = "has run for " + v.since(v.state.Started)
@@ -278,9 +300,7 @@ func (v *evidence) runs(s *Story) {
 		s.because("A user has paused it: none of its processes gets any CPU.")
 		s.try("`containr unpause %s` lets it go on", v.record.Name)
 	}
-	if n := v.state.Restarts; n > 0 {
-		s.because("Its restart policy (%s) has started it again %d times.", v.record.Config.Restart, n)
-	}
+	v.restarted(s)
 	if v.sample == nil || !v.sample.Running {
 		return
 	}

@@ -41,6 +41,11 @@ func TestStories(t *testing.T) {
 	oom.OOMKilled = true
 	child := exited(1)
 	child.Used = &container.Used{OOMKills: 2, Periods: 100, Throttled: 50}
+	policy := container.Config{Image: "base", Restart: container.Restart{Policy: container.RestartOnFailure, Max: 2}}
+	gaveUp := exited(3)
+	gaveUp.Restarts = 2
+	stopped, again := gaveUp, gaveUp
+	stopped.Stopped, again.Status, again.Restarts = true, container.Restarting, 1
 	for name, test := range map[string]struct {
 		story *Story
 		want  []string
@@ -54,6 +59,9 @@ func TestStories(t *testing.T) {
 		"crash":             {storyOf(exited(139), base, "start", "die"), []string{"SIGSEGV", "memory that is not its own"}, nil},
 		"no signal":         {storyOf(exited(255), base, "start", "die"), []string{"255 means"}, []string{"signal"}},
 		"a child":           {storyOf(child, limited, "start", "die"), []string{"killed 2 of the container's processes", "in 50% of the periods"}, nil},
+		"given up":          {storyOf(gaveUp, policy, "start", "die"), []string{"(on-failure:2) has started it again 2 times.", "the policy has given up"}, []string{"starts it again."}},
+		"stopped":           {storyOf(stopped, policy, "start", "stop", "die"), []string{"started it again 2 times."}, []string{"given up"}},
+		"waits":             {storyOf(again, policy, "start", "die"), []string{"has started it again once.", "(on-failure:2) starts it again."}, []string{"given up"}},
 		"never":             {storyOf(container.State{Status: container.Created}, base, "create"), []string{"Nobody has started it."}, nil},
 	} {
 		text := test.story.Headline + strings.Join(slices.Concat(test.story.Causes, test.story.Advice), "\n")

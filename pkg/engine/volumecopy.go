@@ -21,26 +21,27 @@ import (
 )
 
 // CloneVolume makes a volume with the content of another. Containers that run with that one are paused meanwhile, so that
-// nothing in the copy is half written by them.
-func (e *Engine) CloneVolume(ctx context.Context, source, target string) (volume.Volume, error) {
+// nothing in the copy is half written by them; with noPause they go on. ErrCannotHold means that one cannot be paused.
+func (e *Engine) CloneVolume(ctx context.Context, source, target string, noPause bool) (volume.Volume, error) {
 	if err := volume.ValidateName(target); err != nil {
 		return volume.Volume{}, err
 	}
-	return e.copyVolume(ctx, source, volume.Volume{Name: target})
+	return e.copyVolume(ctx, source, volume.Volume{Name: target}, noPause)
 }
 
 // SnapshotVolume keeps the content of a volume as it is now, as VOLUME@NAME. An empty name is made of the time.
-func (e *Engine) SnapshotVolume(ctx context.Context, source, name string) (volume.Volume, error) {
+// For noPause and errors see CloneVolume.
+func (e *Engine) SnapshotVolume(ctx context.Context, source, name string, noPause bool) (volume.Volume, error) {
 	if name == "" {
 		name = time.Now().UTC().Format("20060102-150405.000")
 	}
 	if err := volume.ValidateName(source); err != nil { // a snapshot changes no more
 		return volume.Volume{}, err
 	}
-	return e.copyVolume(ctx, source, volume.Volume{Name: source + "@" + name, Of: source})
+	return e.copyVolume(ctx, source, volume.Volume{Name: source + "@" + name, Of: source}, noPause)
 }
 
-func (e *Engine) copyVolume(ctx context.Context, source string, v volume.Volume) (volume.Volume, error) {
+func (e *Engine) copyVolume(ctx context.Context, source string, v volume.Volume, noPause bool) (volume.Volume, error) {
 	store, err := e.volumes()
 	if err != nil {
 		return v, err
@@ -51,7 +52,7 @@ func (e *Engine) copyVolume(ctx context.Context, source string, v volume.Volume)
 	}
 	defer held.Release()
 	v, err = store.Create(ctx, v, func(dir string) error {
-		return e.inQuiet(source, func() error { return store.Copy(source, dir) })
+		return e.inQuiet(source, noPause, func() error { return store.Copy(source, dir) })
 	})
 	if err == nil {
 		e.tellVolume(events.Create, v.Name)
@@ -59,14 +60,14 @@ func (e *Engine) copyVolume(ctx context.Context, source string, v volume.Volume)
 	return v, err
 }
 
-// inQuiet does something while the containers that run with a volume are paused.
-func (e *Engine) inQuiet(name string, do func() error) (err error) {
+// inQuiet does something while the containers that run with a volume are paused, unless noPause is set.
+func (e *Engine) inQuiet(name string, noPause bool, do func() error) (err error) {
 	users, err := e.usersOf(name)
 	if err != nil {
 		return err
 	}
 	for _, r := range users {
-		resume, holdErr := e.hold(r, false)
+		resume, holdErr := e.hold(r, noPause)
 		if holdErr != nil {
 			return holdErr
 		}
@@ -107,7 +108,8 @@ func (e *Engine) mustBeIdle(name string) error {
 }
 
 // ExportVolume writes what a volume holds as a tar archive, with owners, modes, times, attributes and links.
-func (e *Engine) ExportVolume(ctx context.Context, name string, w io.Writer) error {
+// For noPause and errors see CloneVolume.
+func (e *Engine) ExportVolume(ctx context.Context, name string, noPause bool, w io.Writer) error {
 	store, err := e.volumes()
 	if err != nil {
 		return err
@@ -122,7 +124,7 @@ func (e *Engine) ExportVolume(ctx context.Context, name string, w io.Writer) err
 		return err
 	}
 	defer dir.Close()
-	return e.inQuiet(name, func() error {
+	return e.inQuiet(name, noPause, func() error {
 		tw := tar.NewWriter(w)
 		if err := image.PackEntry(ctx, tw, dir, ".", "."); err != nil {
 			return fmt.Errorf("export volume %s: %w", name, err)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -210,6 +211,16 @@ func TestFollow(t *testing.T) {
 	})
 	if err != nil || next != 1000 {
 		t.Errorf("%d lines: %v", next, err)
+	}
+}
+
+// TestFollowIsCutShort: who ends the waiting is told that it was not to the end; docker's logs --follow fails at Ctrl-C, too.
+func TestFollowIsCutShort(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := Read(ctx, t.TempDir(), ReadOptions{Follow: true, Ended: func() (bool, error) { return false, nil }}, func(Record) error { return nil })
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
 	}
 }
 

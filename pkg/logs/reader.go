@@ -64,11 +64,11 @@ func Read(ctx context.Context, dir string, o ReadOptions, each func(Record) erro
 		return err
 	}
 	err := r.read(ctx)
+	if ctx.Err() != nil { // it ends the waiting as Until does
+		return ctx.Err()
+	}
 	if errors.Is(err, errUntil) {
 		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
 	}
 	return err
 }

@@ -2,7 +2,6 @@ package runtime
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -26,7 +25,7 @@ func (r *Runtime) Pause(id string) error {
 		return fmt.Errorf("container %q: cannot pause: %w", id, ErrNotRunning)
 	}
 	if len(st.Cgroups) == 0 {
-		return fmt.Errorf("container %q: cannot pause: %w", id, errNoGroup)
+		return fmt.Errorf("container %q: cannot pause: %w", id, ErrNoGroup)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), pausePatience)
 	defer cancel()
@@ -35,8 +34,6 @@ func (r *Runtime) Pause(id string) error {
 	}
 	return nil
 }
-
-var errNoGroup = errors.New("the container has no control group")
 
 // Resume lets the processes of a paused container go on. It needs no lock, so that a
 // verb which waits for a paused process does not keep it from going on.

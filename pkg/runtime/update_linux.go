@@ -102,7 +102,7 @@ func (r *Runtime) planUpdate(id string, change *specs.LinuxResources) (*state, *
 		return nil, nil, nil, fmt.Errorf("container %q: %w", id, ErrNotRunning)
 	}
 	if len(st.Cgroups) == 0 {
-		return nil, nil, nil, fmt.Errorf("container %q: it has no control group of its own, so its limits cannot change", id)
+		return nil, nil, nil, fmt.Errorf("container %q: its limits cannot change: %w", id, ErrNoGroup)
 	}
 	old, err := r.limits(st)
 	if err != nil {

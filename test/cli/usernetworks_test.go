@@ -90,6 +90,9 @@ func TestNetworksOfUsers(t *testing.T) {
 			t.Errorf("%s: seen as %q, %v; want %q", address, text, err, want)
 		}
 	}
+	if out, err := p.command("network", "doctor", "8080"); err != nil || !strings.Contains(out, "(containr-userne) listens there, for --network front") || strings.Contains(out, "! ") {
+		t.Errorf("network doctor: %v, %q", err, out)
+	}
 	refusedAt(t, p.lan, "192.0.2.1:8081")
 	// Not to the host's own, nor to other networks.
 	for _, closed := range []string{"10.0.2.2:7001", "127.0.0.1:7001", "10.1.0.1:7001", "10.0.2.100:7001"} {

@@ -84,6 +84,9 @@ type Options struct {
 // the container would be another one.
 var ErrCannot = errors.New("a shell script cannot build this container")
 
+// ErrNetwork means that what a script cannot do belongs to the container's network.
+var ErrNetwork = errors.New("a script cannot make this network")
+
 // Script writes the plan of a new container as a script for bash. The script must be
 // run by root, and ends with the exit status of the container's program; what it made
 // on the host is gone then.
@@ -103,6 +106,9 @@ func Script(p *plan.Plan, o Options) (string, error) {
 		next, err := w.step(i)
 		if err != nil {
 			s := &p.Steps[i]
+			if s.Chapter == plan.NetworkChapter {
+				err = fmt.Errorf("%w: %w", ErrNetwork, err)
+			}
 			return "", fmt.Errorf("%w: step %d: %s: %s: %w", ErrCannot, i+1, s.Why, s, err)
 		}
 		i = next
