@@ -242,7 +242,7 @@ var flagValues = map[string]valuesOf{
 	"signal":          listed(container.SignalNames),
 	"stop-signal":     listed(container.SignalNames),
 	"ulimit":          ulimits,
-	"userns":          oneOf("private", "host"),
+	"userns":          oneOf("auto", "keep-id", "nomap", "private", "host"),
 	"uts":             oneOf("private", "host"),
 	"zoom":            oneOf("chapters", "steps", "words"),
 }

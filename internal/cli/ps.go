@@ -67,7 +67,9 @@ var statuses = []string{"created", "restarting", "running", "removing", "paused"
 type containerRow struct {
 	ID, Image, Command, CreatedAt, RunningFor, Ports, State, Status, Size string
 	Names, Labels, Mounts, Networks, LocalVolumes                         string
-	labels                                                                map[string]string
+	// Users are those of the container's on the host, as --uidmap takes them; empty for the host's own.
+	Users  string
+	labels map[string]string
 }
 
 // Label is the value of a label.
@@ -269,6 +271,7 @@ func psRow(c engine.Container, full bool, now time.Time) containerRow {
 			mounts = append(mounts, present.Ellipsis(m.Source, 15))
 		}
 	}
+	row.Users = strings.Join(container.FormatIDMaps(c.Config.UIDMap), ",")
 	row.Labels, row.Mounts = strings.Join(labels, ","), strings.Join(mounts, ",")
 	return row
 }

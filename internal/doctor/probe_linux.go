@@ -61,6 +61,9 @@ func (m *Machine) probeFacts() {
 		m.Release = unix.ByteSliceToString(u.Release[:])
 	}
 	f, err := host.Probe()
+	if err == nil {
+		f.AskSubordinateIDs()
+	}
 	if err != nil {
 		m.Facts = host.Facts{Arch: runtime.GOARCH, UID: uint32(os.Geteuid()), GID: uint32(os.Getegid())}
 		if !errors.Is(err, host.ErrOldKernel) { // of which another check tells

@@ -106,6 +106,12 @@ type Config struct {
 	// UIDMap and GIDMap ask for a user namespace with exactly these maps.
 	UIDMap []specs.LinuxIDMapping `json:"uidMap,omitempty"`
 	GIDMap []specs.LinuxIDMapping `json:"gidMap,omitempty"`
+	// UsersRemap names whose subordinate ids the users of a container are that asks for no others: USER[:GROUP], or
+	// default. It is for root.
+	UsersRemap string `json:"usersRemap,omitempty"`
+	// IDMapped says that its files are on disk with the owners that it sees, and mapped where they are mounted. It is
+	// decided by what the machine can do; else they are copies with the owners that its users are on the host.
+	IDMapped bool `json:"idMapped,omitempty"`
 	// Sysctls are written inside the container's namespaces.
 	Sysctls map[string]string `json:"sysctls,omitempty"`
 

@@ -39,6 +39,12 @@ func Defaults(c Config, m Machine) Config {
 	if c.Namespaces.User == Private && len(c.UIDMap) == 0 && len(c.GIDMap) == 0 {
 		c.UIDMap, c.GIDMap = slices.Clone(m.UIDMap), slices.Clone(m.GIDMap)
 	}
+	if u, err := ParseUsers(c.Namespaces.User); err == nil && u.Mode == UsersKeepID {
+		if len(c.UIDMap) == 0 && len(c.GIDMap) == 0 {
+			c.UIDMap, c.GIDMap = keepIDMaps(u, m)
+		}
+		orString(&c.User, keptUser(u, m))
+	}
 	if r := &c.Resources; r.Memory > 0 && r.MemorySwap == 0 {
 		r.MemorySwap = 2 * r.Memory
 	}

@@ -79,6 +79,9 @@ const (
 	RecursionReadOnly = "readonly"
 )
 
+// IDMapOption shows the files of a bind, in a container with users of its own, with the owners that they have on disk.
+const IDMapOption = "idmap"
+
 // bindAttributes are what may be said of programs, set-user-ID bits and devices in a bind or volume, as podman has it.
 var bindAttributes = []string{"noexec", "exec", "nosuid", "suid", "nodev", "dev"}
 
@@ -180,6 +183,8 @@ func (m *Mount) volumeOptions(options string) error {
 			m.Own = true
 		case o == "nocopy" && m.Type == MountVolume:
 			m.NoCopy = true
+		case o == IDMapOption:
+			m.Options = append(m.Options, o)
 		case slices.Contains(bindAttributes, o):
 			if slices.Contains(m.Options, tmpfsFlags[o]) {
 				return fmt.Errorf("%s and %s are contraries", o, tmpfsFlags[o])
@@ -191,7 +196,7 @@ func (m *Mount) volumeOptions(options string) error {
 			m.Recursion = RecursionEnabled
 		case slices.Contains([]string{"z", "Z", "nocopy", "cached", "delegated", "consistent"}, o):
 		default:
-			return fmt.Errorf("unknown option %q: use ro, rw, nocopy, U, bind, rbind or one of %s", o, strings.Join(slices.Concat(propagations, bindAttributes), " "))
+			return fmt.Errorf("unknown option %q: use ro, rw, nocopy, U, idmap, bind, rbind or one of %s", o, strings.Join(slices.Concat(propagations, bindAttributes), " "))
 		}
 	}
 	return m.checkOptions()
@@ -200,6 +205,8 @@ func (m *Mount) volumeOptions(options string) error {
 // checkOptions refuses what a type of mount does not have.
 func (m *Mount) checkOptions() error {
 	switch {
+	case slices.Contains(m.Options, IDMapOption) && m.Type != MountBind && m.Type != MountVolume:
+		return errors.New("the option idmap is for files of the host and for volumes")
 	case m.Own && m.Type != MountVolume:
 		return errors.New("the option U changes the owners of files, and those of the host are not changed: use a volume")
 	case m.Propagation != "" && m.Type != MountBind:
@@ -287,7 +294,7 @@ var mountKeys = map[string]string{
 	"bind-nonrecursive": MountBind, "bind-recursive": MountBind, "bind-create-src": MountBind,
 	"tmpfs-size": MountTmpfs, "tmpfs-mode": MountTmpfs,
 	"volume-driver": MountVolume, "volume-label": MountVolume, "volume-nocopy": MountVolume,
-	"volume-opt": MountVolume, "volume-subpath": MountVolume, "image-subpath": MountImage,
+	"volume-opt": MountVolume, "volume-subpath": MountVolume, "image-subpath": MountImage, IDMapOption: "",
 }
 
 // set takes one pair. Keys of another type are refused by finish, where the type
@@ -296,7 +303,7 @@ func (m *Mount) set(key, value string, hasValue bool) (err error) {
 	if _, ok := mountKeys[key]; !ok {
 		return errUnknownMountKey(key)
 	}
-	if !hasValue && !slices.Contains([]string{"readonly", "ro", "bind-nonrecursive", "bind-create-src", "volume-nocopy", "u", "chown"}, key) {
+	if !hasValue && !slices.Contains([]string{"readonly", "ro", "bind-nonrecursive", "bind-create-src", "volume-nocopy", "u", "chown", IDMapOption}, key) {
 		return fmt.Errorf("%s needs a value", key)
 	}
 	switch key {
@@ -326,6 +333,11 @@ func (m *Mount) set(key, value string, hasValue bool) (err error) {
 		m.Mode, err = tmpfsMode(value)
 	case "consistency":
 		_, err = wordOf(key, value, []string{"default", "consistent", "cached", "delegated"})
+	case IDMapOption:
+		var on bool
+		if on, err = boolValue(key, value, hasValue); on {
+			m.Options = append(m.Options, IDMapOption)
+		}
 	case "u", "chown":
 		m.Own, err = boolValue(key, value, hasValue)
 	case "volume-nocopy":

@@ -68,7 +68,16 @@ var namespaceWords = []struct {
 	{"--ipc", func(n *Namespaces) string { return n.IPC }, []string{Private, HostNamespace, IPCShareable, IPCNone}},
 	{"--uts", func(n *Namespaces) string { return n.UTS }, []string{Private, HostNamespace}},
 	{"--cgroupns", func(n *Namespaces) string { return n.Cgroup }, []string{Private, HostNamespace}},
-	{"--userns", func(n *Namespaces) string { return n.User }, []string{Private, HostNamespace}},
+	{"--userns", usersWord, []string{UsersAuto, UsersKeepID, UsersNoMap, Private, HostNamespace}},
+}
+
+// usersWord is the word of --userns without its options.
+func usersWord(n *Namespaces) string {
+	if _, joined := Joined(n.User); joined {
+		return n.User
+	}
+	word, _, _ := strings.Cut(n.User, ":")
+	return word
 }
 
 // validateNamespaces refuses a word that its flag does not know.

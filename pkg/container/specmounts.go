@@ -91,11 +91,15 @@ const initTarget = "/dev/containr-init"
 func fileMounts(c Config, in Inputs) []specs.Mount {
 	var mounts []specs.Mount
 	bind := func(source, target string, options ...string) {
-		if source != "" {
-			mounts = append(mounts, specs.Mount{
-				Destination: target, Type: "bind", Source: source, Options: append([]string{"rbind", "rprivate"}, options...),
-			})
+		if source == "" {
+			return
 		}
+		if c.IDMapped {
+			options = append(options, "idmap")
+		}
+		mounts = append(mounts, specs.Mount{
+			Destination: target, Type: "bind", Source: source, Options: append([]string{"rbind", "rprivate"}, options...),
+		})
 	}
 	var mode []string
 	if c.ReadOnly {
@@ -130,7 +134,7 @@ func specMount(m Mount, in Inputs) specs.Mount {
 		options = append(options, readOnlyOption(m, in.Machine))
 	}
 	for _, o := range m.Options {
-		if bind == "rbind" && in.Machine.RecursiveReadOnly {
+		if bind == "rbind" && in.Machine.RecursiveReadOnly && o != IDMapOption {
 			o = "r" + o // for all mounts below it, too
 		}
 		options = append(options, o)

@@ -100,8 +100,19 @@ func validateProcess(c Config) error {
 	return nil
 }
 
+var errPrivilegedUsers = errors.New("--privileged cannot be used with a user namespace: add --userns host")
+
 func validateUserNamespace(c Config, m Machine) error {
+	if err := validateUsers(c, m); err != nil {
+		return err
+	}
 	own := c.Namespaces.User != HostNamespace
+	if c.Namespaces.IsAuto() && len(c.UIDMap)+len(c.GIDMap) == 0 {
+		if c.Privileged {
+			return errPrivilegedUsers
+		}
+		return nil // they are found when the container has an id
+	}
 	switch {
 	case !own && (len(c.UIDMap) > 0 || len(c.GIDMap) > 0):
 		return errors.New("--uidmap and --gidmap need a user namespace: leave out --userns host")
@@ -110,7 +121,7 @@ func validateUserNamespace(c Config, m Machine) error {
 	case own && (len(c.UIDMap) == 0 || len(c.GIDMap) == 0):
 		return errors.New("a user namespace needs both --uidmap and --gidmap")
 	case own && c.Privileged && !m.Rootless:
-		return errors.New("--privileged cannot be used with a user namespace: add --userns host")
+		return errPrivilegedUsers
 	}
 	if err := validateIDMaps("--uidmap", c.UIDMap); err != nil {
 		return err
@@ -127,6 +138,9 @@ var emulated = []string{
 
 func validateMounts(c Config) error {
 	for _, m := range c.Mounts {
+		if slices.Contains(m.Options, IDMapOption) && c.Namespaces.User == HostNamespace {
+			return fmt.Errorf("a mount on %s: idmap is for a container with users of its own: add --userns or --uidmap", m.Target)
+		}
 		if strings.HasPrefix(m.Target, "/proc/") && !slices.Contains(emulated, m.Target) {
 			return fmt.Errorf("a mount on %s: programs trust what /proc says; only these are mounted over, as lxcfs does: %s", m.Target, strings.Join(emulated, ", "))
 		}

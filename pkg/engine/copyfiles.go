@@ -92,7 +92,7 @@ func (e *Engine) CopyFiles(ctx context.Context, r CopyFilesRequest) (int64, erro
 			return 0, err
 		}
 		defer target.close()
-		if err := target.mayWrite(r); err != nil {
+		if err := target.mayWrite(); err != nil {
 			return 0, err
 		}
 	}
@@ -142,6 +142,7 @@ func copyBetween(ctx context.Context, r CopyFilesRequest, source, target *side) 
 		if what, err = source.find(r.From.Path, r.Follow); err != nil {
 			return 0, r.From.failed("copy", err)
 		}
+		what.users = source.users
 		defer what.parent.Close()
 	}
 	if target == nil {
@@ -162,7 +163,7 @@ func copyBetween(ctx context.Context, r CopyFilesRequest, source, target *side) 
 		defer reader.Close()
 		in = reader
 	}
-	u := &unpacking{root: root, archive: r.Archive, host: r.To.isHost(), uid: target.uid, gid: target.gid, staging: target.staging}
+	u := &unpacking{root: root, archive: r.Archive, host: r.To.isHost(), uid: target.uid, gid: target.gid, staging: target.staging, users: target.users}
 	if err = u.unpack(ctx, io.TeeReader(in, count)); err != nil {
 		err = fmt.Errorf("copy: %w", err)
 	}
@@ -178,7 +179,8 @@ func (c *counter) Write(b []byte) (int, error) { c.n += int64(len(b)); return le
 type side struct {
 	*tree
 	uid, gid int
-	mapped   bool
+	// users are those of a container whose files have, seen from here, other owners than inside.
+	users *home
 
 	// volume is its name, if it is one. What is copied to it appears whole: it is made in staging, beside what containers see.
 	volume  string
@@ -215,7 +217,10 @@ func (e *Engine) openSide(ctx context.Context, p FilePlace, writes bool) (*side,
 	if err != nil {
 		return nil, err
 	}
-	s := &side{tree: t, uid: home.uid, gid: home.gid, mapped: home.mapped}
+	s := &side{tree: t}
+	if home.mapped || home.idmapped && !t.stopped { // in layers that are mapped they have their own
+		s.users = home
+	}
 	if os.Geteuid() != 0 {
 		s.uid, s.gid = os.Geteuid(), os.Getegid()
 	}
@@ -240,12 +245,9 @@ func (s *side) reaches(name string) error {
 }
 
 // mayWrite refuses what cannot be done on this side.
-func (s *side) mayWrite(r CopyFilesRequest) error {
-	switch {
-	case s.stopped && s.record.Config.ReadOnly:
+func (s *side) mayWrite() error {
+	if s.stopped && s.record.Config.ReadOnly {
 		return fmt.Errorf("container %s: its root file system is read only: %w", s.record.Name, unix.EROFS)
-	case s.mapped && r.Archive:
-		return fmt.Errorf("container %s: --archive: its users are others on the host (--uidmap), and owners are not translated: leave it out", s.record.Name)
 	}
 	return nil
 }
@@ -257,6 +259,7 @@ type copied struct {
 	name     string // its last component as the user wrote it
 	isDir    bool
 	contents bool // what is in the directory, not itself
+	users    *home
 }
 
 // maxCopyLinks is how many symbolic links are followed.
@@ -343,7 +346,7 @@ func (c *copied) pack(ctx context.Context, w io.Writer, name string) error {
 	if c.contents && name == c.name {
 		name = "." // to a user's archive
 	}
-	if err := image.PackEntry(ctx, tw, c.parent, c.base, name); err != nil {
+	if err := image.PackEntry(ctx, tw, c.parent, c.base, name, c.users.inside); err != nil {
 		return err
 	}
 	return tw.Close()

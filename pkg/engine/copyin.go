@@ -26,6 +26,8 @@ type unpacking struct {
 	archive  bool
 	host     bool
 	uid, gid int
+	// users are those that the owners in the archive are, if these are others than here.
+	users *home
 	// top gives the directory itself what the archive says of it; else it stays as it is.
 	top bool
 	// staging, if there is one, is a directory of the same file system that nobody else uses. What is no directory is made
@@ -79,6 +81,13 @@ func (u *unpacking) entry(h *tar.Header, content io.Reader) error {
 	if u.archive && (!isOwner(h.Uid) || !isOwner(h.Gid)) {
 		return &fs.PathError{Op: "make", Path: h.Name, Err: fmt.Errorf("%w: owner %d:%d is out of range", errArchive, h.Uid, h.Gid)}
 	}
+	if u.archive {
+		uid, gid, ok := u.users.outside(h.Uid, h.Gid)
+		if !ok {
+			return &fs.PathError{Op: "make", Path: h.Name, Err: fmt.Errorf("owner %d:%d is nobody in the container: leave out --archive", h.Uid, h.Gid)}
+		}
+		h.Uid, h.Gid = uid, gid
+	}
 	if name == "" {
 		if u.top && h.Typeflag == tar.TypeDir {
 			h.Name = "."
@@ -87,7 +96,7 @@ func (u *unpacking) entry(h *tar.Header, content io.Reader) error {
 		return nil
 	}
 	h.Name = name
-	d, base, err := u.root.MakeParent(name, makeMissing)
+	d, base, err := u.root.MakeParent(name, u.makeMissing)
 	if err != nil {
 		return err
 	}
@@ -173,7 +182,14 @@ func (u *unpacking) file(d *safepath.Dir, base string, h *tar.Header, content io
 func isOwner(id int) bool { return id >= 0 && int64(id) < math.MaxUint32 }
 
 // makeMissing makes a directory that the archive has no entry for.
-func makeMissing(d *safepath.Dir, base string) (string, error) { return "", d.Mkdir(base, 0o755) }
+func (u *unpacking) makeMissing(d *safepath.Dir, base string) (string, error) {
+	err := d.Mkdir(base, 0o755)
+	if err == nil && u.users != nil {
+		uid, gid, _ := u.users.outside(0, 0)
+		err = d.Chown(base, uid, gid)
+	}
+	return "", err
+}
 
 // clear makes room for an entry. there says that it is a directory and may stay, mounted that it
 // is a mount of a file: that can be filled, and not replaced. What is to be replaced by a rename is left there.
@@ -321,7 +337,8 @@ func (u *unpacking) owner(h *tar.Header) (uid, gid int, mode uint32) {
 	if u.host { // a program of a container's must not get the rights of who copies it
 		mode &^= unix.S_ISUID | unix.S_ISGID
 	}
-	return u.uid, u.gid, mode
+	uid, gid, _ = u.users.outside(u.uid, u.gid)
+	return uid, gid, mode
 }
 
 // dress gives a symbolic link or a fifo its owner, mode and times. By now something else can have its name, if others may

@@ -57,6 +57,7 @@ import (
 	"github.com/containr/containr/pkg/monitor"
 	"github.com/containr/containr/pkg/networks"
 	"github.com/containr/containr/pkg/registry"
+	"github.com/containr/containr/pkg/rootfs"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/secret"
 	"github.com/containr/containr/pkg/snapshot"
@@ -126,7 +127,13 @@ func New(o Options) *Engine {
 		e.root = DefaultRoot()
 	}
 	e.journal = events.Open(e.root)
-	e.facts = sync.OnceValues(host.Probe)
+	e.facts = sync.OnceValues(func() (*host.Facts, error) {
+		facts, err := host.Probe()
+		if err == nil {
+			facts.AskSubordinateIDs()
+		}
+		return facts, err
+	})
 	e.images = store(e, func() (*image.Store, error) {
 		return image.Open(filepath.Join(e.root, "content"))
 	})
@@ -285,7 +292,7 @@ func (e *Engine) runtime() (*runtime.Runtime, error) {
 	if !facts.Root() {
 		a = e.hubActions(a)
 	}
-	return &runtime.Runtime{Root: filepath.Join(e.run, "runtime"), Facts: facts, Actions: e.withSecrets(a)}, nil
+	return &runtime.Runtime{Root: filepath.Join(e.run, "runtime"), Facts: facts, Actions: e.withSecrets(a), MapLayers: rootfs.MapLayers}, nil
 }
 
 // machine returns what containers can be given here.

@@ -20,9 +20,10 @@ import (
 // home is where the files of a container's root file system are: the snapshots
 // that it lies on and the container's own layer.
 //
-// For most containers that is the state root itself. A container whose root is
-// another user of the host (--uidmap) needs files of that user's, and may not be
-// let into anything else: it has a home below ROOT/mapped, one for each pair of
+// For most containers that is the state root itself, also where the container's root is
+// another user of the host (--userns, --uidmap): the mounts that it sees are id-mapped. Where
+// the kernel or the file system cannot do that, it needs files of that user's, and may
+// not be let into anything else: it has a home below ROOT/mapped, one for each pair of
 // maps, with snapshots whose owners are shifted.
 //
 // That other user may be somebody who is logged in, whose subordinate ids these are.
@@ -34,6 +35,8 @@ type home struct {
 	dir      string
 	uid, gid int // of the container's root, if mapped
 	mapped   bool
+	// idmapped says that files have the owners that the container sees, and are mapped where it sees them.
+	idmapped bool
 
 	uids, gids []snapshot.IDMap
 }
@@ -46,6 +49,9 @@ func (e *Engine) homeOf(c container.Config) (*home, error) {
 	}
 	if c.Namespaces.User == container.HostNamespace || !facts.Root() {
 		return &home{dir: e.root}, nil
+	}
+	if c.IDMapped {
+		return &home{dir: e.root, idmapped: true, uids: idMaps(c.UIDMap), gids: idMaps(c.GIDMap)}, nil
 	}
 	h := &home{mapped: true, uids: idMaps(c.UIDMap), gids: idMaps(c.GIDMap)}
 	name, err := json.Marshal([][]snapshot.IDMap{h.uids, h.gids})
@@ -69,6 +75,43 @@ func idMaps(maps []specs.LinuxIDMapping) []snapshot.IDMap {
 		out = append(out, snapshot.IDMap{Container: m.ContainerID, Host: m.HostID, Size: m.Size})
 	}
 	return out
+}
+
+// nobody is who owns, for a container, what belongs to none of its users: overflow_uid of user_namespaces(7).
+const nobody = 65534
+
+// inside says who owns, for the container, what belongs to these here.
+func (h *home) inside(uid, gid int) (int, int) {
+	if h == nil {
+		return uid, gid
+	}
+	back := func(maps []snapshot.IDMap, id int) int {
+		for _, m := range maps {
+			if id >= int(m.Host) && id-int(m.Host) < int(m.Size) {
+				return int(m.Container) + id - int(m.Host)
+			}
+		}
+		return nobody
+	}
+	return back(h.uids, uid), back(h.gids, gid)
+}
+
+// outside says who here is these users of the container, and whether there are such.
+func (h *home) outside(uid, gid int) (int, int, bool) {
+	if h == nil {
+		return uid, gid, true
+	}
+	there := func(maps []snapshot.IDMap, id int) (int, bool) {
+		for _, m := range maps {
+			if id >= int(m.Container) && id-int(m.Container) < int(m.Size) {
+				return int(m.Host) + id - int(m.Container), true
+			}
+		}
+		return id, false
+	}
+	u, okUID := there(h.uids, uid)
+	g, okGID := there(h.gids, gid)
+	return u, g, okUID && okGID
 }
 
 // rootOf returns the host's id of the container's root, -1 if it has none.

@@ -507,7 +507,8 @@ func (e *Engine) connectInHub(req *runtime.CreateRequest, c container.Config, en
 	}
 	req.Network = append(append(entrances(allPorts(published, planned)), inHub(steps)...), e.carried(req.ID, published)...)
 	if c.Namespaces.User == container.Private {
-		req.Hub = &namespace.Hub{User: "/proc/" + pid + "/ns/user", Network: "/proc/" + pid + "/ns/net", UIDs: machine.UIDMap, GIDs: machine.GIDMap}
+		hub := namespace.Hub{User: "/proc/" + pid + "/ns/user", Network: "/proc/" + pid + "/ns/net", UIDs: machine.UIDMap, GIDs: machine.GIDMap}
+		req.Place = hub.Plan
 	}
 	return nil
 }

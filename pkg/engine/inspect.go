@@ -174,6 +174,12 @@ type InspectedDevices struct {
 	DeviceIDs []string
 }
 
+// InspectedIDMappings are ranges, CONTAINER:HOST:SIZE.
+type InspectedIDMappings struct {
+	UIDMap []string `json:"UidMap"`
+	GIDMap []string `json:"GidMap"`
+}
+
 // InspectedHostConfig is what was asked for that depends on the host.
 type InspectedHostConfig struct {
 	Binds     []string
@@ -201,8 +207,10 @@ type InspectedHostConfig struct {
 	ReadonlyRootfs bool
 	UTSMode        string
 	UsernsMode     string
-	ShmSize        int64
-	Sysctls        map[string]string
+	// IDMappings are, of a container with users of its own, which they are on the host, as podman tells it.
+	IDMappings *InspectedIDMappings `json:",omitempty"`
+	ShmSize    int64
+	Sysctls    map[string]string
 	// Annotations are those that were given, and what came of the networks that they ask for.
 	Annotations       map[string]string `json:",omitempty"`
 	Init              bool
@@ -380,6 +388,9 @@ func inspectedHost(c container.Config) InspectedHostConfig {
 		CgroupnsMode: c.Namespaces.Cgroup, DNS: c.DNS.Servers, GroupAdd: c.GroupAdd, IpcMode: c.Namespaces.IPC, PidMode: c.Namespaces.PID,
 		Privileged: c.Privileged, ReadonlyRootfs: c.ReadOnly, UTSMode: c.Namespaces.UTS, UsernsMode: c.Namespaces.User, ShmSize: c.ShmSize,
 		Sysctls: c.Sysctls, Annotations: maps.Clone(c.Annotations), Init: c.Init, CgroupParent: c.CgroupParent}
+	if len(c.UIDMap) > 0 {
+		h.IDMappings = &InspectedIDMappings{container.FormatIDMaps(c.UIDMap), container.FormatIDMaps(c.GIDMap)}
+	}
 	l := c.Resources
 	h.CPUShares, h.Memory, h.NanoCPUs, h.CPUPeriod, h.CPUQuota = l.CPUShares, l.Memory, l.NanoCPUs, l.CPUPeriod, l.CPUQuota
 	h.CpusetCpus, h.CpusetMems, h.MemoryReservation, h.MemorySwap, h.PidsLimit = l.CPUs, l.MemoryNodes, l.MemoryReservation, l.MemorySwap, l.Pids

@@ -68,10 +68,8 @@ func joinOne(c *container.Config, j container.JoinableNamespace, owner container
 // shareUsers gives the container the users of another one whose namespaces it shares.
 func shareUsers(c *container.Config, owner container.Record) error {
 	users := owner.Config.Namespaces.User
-	own := len(c.UIDMap)+len(c.GIDMap) > 0 || c.Namespaces.User == container.Private
-	if other, joined := container.Joined(c.Namespaces.User); joined && other == owner.ID {
-		own = false
-	}
+	_, joined := container.Joined(c.Namespaces.User)
+	own := len(c.UIDMap)+len(c.GIDMap) > 0 || !joined && c.Namespaces.User != "" && c.Namespaces.User != container.HostNamespace
 	switch {
 	case own:
 		return ErrOtherUsers

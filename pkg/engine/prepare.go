@@ -76,6 +76,9 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 	if machine.Network, machine.NoNetwork, err = e.defaultNetwork(c); err != nil {
 		return nil, err
 	}
+	if err := e.remap(&c); err != nil {
+		return nil, err
+	}
 	p := &prepared{config: container.Defaults(c, machine)}
 	if err := container.Validate(p.config, machine); err != nil {
 		return nil, err
@@ -87,6 +90,9 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 		return nil, err
 	}
 	if p.devices, err = findDevices(p.config); err != nil {
+		return nil, err
+	}
+	if err := e.mapOwners(&p.config); err != nil {
 		return nil, err
 	}
 	if p.home, err = e.homeOf(p.config); err != nil {
@@ -113,7 +119,13 @@ func (e *Engine) prepare(ctx context.Context, c container.Config, id string, o p
 	if err != nil {
 		return nil, err
 	}
-	if err = e.plug(ctx, p); err == nil {
+	if err = e.allocateUsers(ctx, p); err == nil {
+		p.home, err = e.homeOf(p.config) // it knows whose they are now
+	}
+	if err == nil {
+		err = e.plug(ctx, p)
+	}
+	if err == nil {
 		err = e.provide(ctx, p, o)
 	}
 	if err == nil {
@@ -277,11 +289,18 @@ func (e *Engine) rootFS(ctx context.Context, p *prepared) (container.Root, error
 		return container.Root{}, err
 	}
 	if len(mounts) == 1 && mounts[0].Type == "bind" {
-		root.Path = mounts[0].Source // a directory of the container's own: the runtime binds it
-		return root, nil
+		if !p.home.idmapped {
+			root.Path = mounts[0].Source // a directory of the container's own: the runtime binds it
+			return root, nil
+		}
+		mounts[0].Options = []string{"bind"}
 	}
 	for _, m := range mounts {
-		root.Mounts = append(root.Mounts, specMount(m))
+		mount := specMount(m)
+		if p.home.idmapped {
+			mount.Options = append(mount.Options, "idmap")
+		}
+		root.Mounts = append(root.Mounts, mount)
 	}
 	return root, nil
 }
@@ -512,5 +531,5 @@ func (e *Engine) discard(ctx context.Context, p *prepared) error {
 	ctx = context.WithoutCancel(ctx)
 	p.release()
 	// The place last: whoever is killed over the rest leaves it to be swept.
-	return errors.Join(e.unplug(p.place.ID, p.endpoints), p.home.removeLayer(p.place.ID), p.place.Cancel(ctx), e.unprovide(ctx, p))
+	return errors.Join(e.unplug(p.place.ID, p.endpoints), p.home.removeLayer(p.place.ID), e.releaseUsersOf(p.config, p.place.ID), p.place.Cancel(ctx), e.unprovide(ctx, p))
 }

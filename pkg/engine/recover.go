@@ -87,7 +87,7 @@ func rests(f *container.Found, begun map[string]bool) bool {
 // sweep removes containers that were never finished making.
 func (e *Engine) sweep(ctx context.Context, containers *container.Store, rt *runtime.Runtime) error {
 	_, err := containers.Sweep(ctx, func(id string) error {
-		return errors.Join(rt.Delete(id, true), e.removeLayers(id), monitor.RemoveLog(e.root, e.run, id))
+		return errors.Join(rt.Delete(id, true), e.removeLayers(id), e.releaseUsers(id), monitor.RemoveLog(e.root, e.run, id))
 	})
 	return err
 }

@@ -575,7 +575,7 @@ func (e *Engine) remove(ctx context.Context, record container.Record) error {
 	}
 	e.forwardRest(ctx, record)
 	rest := func() error {
-		return errors.Join(e.forgetNames(record), e.unplug(record.ID, record.Endpoints), home.removeLayer(record.ID), monitor.RemoveLog(e.root, e.run, record.ID))
+		return errors.Join(e.forgetNames(record), e.unplug(record.ID, record.Endpoints), home.removeLayer(record.ID), e.releaseUsersOf(record.Config, record.ID), monitor.RemoveLog(e.root, e.run, record.ID))
 	}
 	var told error
 	if len(record.Endpoints) > 0 {

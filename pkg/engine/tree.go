@@ -130,7 +130,7 @@ func mountRoot(m specs.Mount, dir string) error {
 		switch o {
 		case "bind", "rbind":
 			flags |= unix.MS_BIND
-		case "rw", "private", "rprivate":
+		case "rw", "private", "rprivate", "idmap": // here the owners are to be those on disk
 		default:
 			data = append(data, o)
 		}

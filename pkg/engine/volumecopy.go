@@ -126,7 +126,7 @@ func (e *Engine) ExportVolume(ctx context.Context, name string, noPause bool, w 
 	defer dir.Close()
 	return e.inQuiet(name, noPause, func() error {
 		tw := tar.NewWriter(w)
-		if err := image.PackEntry(ctx, tw, dir, ".", "."); err != nil {
+		if err := image.PackEntry(ctx, tw, dir, ".", ".", nil); err != nil {
 			return fmt.Errorf("export volume %s: %w", name, err)
 		}
 		return tw.Close()

@@ -90,7 +90,7 @@ func (e *Engine) provideVolume(ctx context.Context, p *prepared, m *container.Mo
 		}
 	}
 	content := container.Content{Type: "bind", Source: store.Path(m.Source), Options: []string{"bind", "rprivate"}}
-	if p.home.mapped { // volumes have the owners that containers see
+	if p.home.mapped || p.home.idmapped { // volumes have the owners that containers see
 		content.Options = append(content.Options, "idmap")
 	}
 	p.contents[m.Target] = content
@@ -173,6 +173,9 @@ func (e *Engine) provideImage(ctx context.Context, p *prepared, m *container.Mou
 		return errors.New("image-subpath: only of an image that has one layer")
 	}
 	m.Chain = string(chain)
+	if p.home.idmapped {
+		mount.Options = append(mount.Options, "idmap")
+	}
 	options := slices.DeleteFunc(mount.Options, func(o string) bool { return o == "ro" }) // the mount is
 	p.contents[m.Target] = container.Content{Type: mount.Type, Source: mount.Source, Options: append(options, "rprivate")}
 	return nil
@@ -241,7 +244,7 @@ func (e *Engine) giveVolumes(p *prepared, spec *specs.Spec) error {
 			return fmt.Errorf("mount on %s: U: nobody runs in the container", m.Target)
 		}
 		uid, gid := int(spec.Process.User.UID), int(spec.Process.User.GID)
-		if !p.home.mapped && p.config.Namespaces.User != container.HostNamespace {
+		if !p.home.mapped && !p.home.idmapped && p.config.Namespaces.User != container.HostNamespace {
 			uid, gid = outsideID(p.config.UIDMap, uid), outsideID(p.config.GIDMap, gid)
 		}
 		if err := safepath.ChownAll(store.Path(m.Source), m.Subpath, uid, gid); err != nil {

@@ -143,6 +143,10 @@ func (f *Facts) MayLoadProfiles() bool { return f.Root() && f.Capabilities&(1<<c
 // HasMountSetattr reports mount_setattr(2), Linux 5.12.
 func (f *Facts) HasMountSetattr() bool { return f.Kernel.AtLeast(5, 12) }
 
+// HasMappedLayers reports that an overlay takes layers whose owners are mapped, Linux
+// 5.19. Whether a file system can be mapped is MapsOwners of its Storage.
+func (f *Facts) HasMappedLayers() bool { return f.Kernel.AtLeast(5, 19) }
+
 // HasOverlayLowerAppend reports the overlay parameter "lowerdir+", Linux 6.7.
 func (f *Facts) HasOverlayLowerAppend() bool { return f.Kernel.AtLeast(6, 7) }
 

@@ -195,8 +195,8 @@ func (f *Facts) probeUser() {
 	f.Newuidmap = findProgram("newuidmap")
 	f.Newgidmap = findProgram("newgidmap")
 	name := userName(f.UID)
-	f.SubUIDs = idRanges("/etc/subuid", name, f.UID)
-	f.SubGIDs = idRanges("/etc/subgid", name, f.UID)
+	f.SubUIDs = idRanges(subUIDFile, name, f.UID)
+	f.SubGIDs = idRanges(subGIDFile, name, f.UID)
 }
 
 func findProgram(name string) string {

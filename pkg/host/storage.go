@@ -30,6 +30,28 @@ type Snapshotter struct {
 	Cost string
 }
 
+// mapsOwners are the file systems that id-mapped mounts can be made of, with the kernels
+// that can, as these call them.
+var mapsOwners = map[string]Kernel{"ext4": {5, 12}, "xfs": {5, 12}, "vfat": {5, 12}, "btrfs": {5, 15}, "f2fs": {5, 18}, "erofs": {5, 19}, "tmpfs": {6, 3}}
+
+// NoMappedLayers says why an overlay cannot be made, for a container whose users are others
+// on the host, of layers that lie there once with the owners that images name; empty if it
+// can. Else the layers have to be copied for each map of users.
+func (f *Facts) NoMappedLayers(on Storage) string {
+	since, ok := mapsOwners[on.FileSystem]
+	switch {
+	case !f.Root():
+		return "only root maps the owners of files"
+	case !f.HasMappedLayers():
+		return fmt.Sprintf("Linux %s has no overlay of id-mapped layers (5.19 has)", f.Kernel)
+	case !ok && on.FileSystem == "":
+		return "the file system of the state root has no id-mapped mounts"
+	case !ok || !f.Kernel.AtLeast(since.Major, since.Minor):
+		return fmt.Sprintf("%s has no id-mapped mounts in Linux %s", on.FileSystem, f.Kernel)
+	}
+	return ""
+}
+
 // ErrSnapshotter means that a snapshotter that was asked for cannot be used.
 var ErrSnapshotter = errors.New("snapshotter cannot be used here")
 

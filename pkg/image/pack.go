@@ -38,13 +38,14 @@ func Pack(ctx context.Context, w io.Writer, dir string, latest time.Time) error 
 }
 
 // PackEntry is Pack for one entry of an open directory, and what is below it: in the archive it
-// is called name. The archive is not ended. An entry that is not there is an error.
-func PackEntry(ctx context.Context, w *tar.Writer, parent *os.File, base, name string) error {
+// is called name. The archive is not ended. An entry that is not there is an error. owner, if it is
+// not nil, says who owns in the archive what belongs to these on disk.
+func PackEntry(ctx context.Context, w *tar.Writer, parent *os.File, base, name string, owner func(uid, gid int) (int, int)) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(parent.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return &os.PathError{Op: "stat", Path: name, Err: err}
 	}
-	p := packer{ctx: ctx, tar: w, links: map[inode]string{}}
+	p := packer{ctx: ctx, tar: w, links: map[inode]string{}, owner: owner}
 	return p.entry(parent, base, name)
 }
 
@@ -53,7 +54,8 @@ type packer struct {
 	ctx    context.Context
 	tar    *tar.Writer
 	latest time.Time
-	links  map[inode]string // where a file with several names was first met
+	links  map[inode]string              // where a file with several names was first met
+	owner  func(uid, gid int) (int, int) // nil leaves owners as they are
 }
 
 type inode struct{ dev, ino uint64 }
@@ -186,6 +188,9 @@ func (p *packer) header(parent *os.File, base, name string, st *unix.Stat_t, tar
 		Gid:      int(st.Gid),
 		ModTime:  time.Unix(int64(st.Mtim.Sec), 0),
 		Format:   tar.FormatPAX,
+	}
+	if p.owner != nil {
+		h.Uid, h.Gid = p.owner(h.Uid, h.Gid)
 	}
 	if h.Name == "" {
 		h.Name = "./"

@@ -21,9 +21,10 @@ type Hub struct {
 	UIDs, GIDs []specs.LinuxIDMapping
 }
 
-// PlanIn is Plan for a container that is born in a hub. One that shares the users of another container is where that one
-// was born; nothing changes for it.
-func PlanIn(hub Hub, spec *specs.Spec, f *host.Facts) (*Placement, error) {
+// Plan is the function of that name for a container that is born in a hub. One that shares the users of another container is
+// where that one was born; nothing changes for it. Only containr has hubs: a runtime that is not given this method, see
+// runtime.Input, is linked without it.
+func (hub Hub) Plan(spec *specs.Spec, f *host.Facts) (*Placement, error) {
 	p, err := Plan(spec, f)
 	if err != nil || p.New&linux.CloneNewuser == 0 {
 		return p, err

@@ -34,6 +34,9 @@ func Before(in Input) ([]plan.Step, error) {
 	b := plan.Build(plan.Host, plan.RootfsChapter)
 	for i := range in.Spec.Mounts {
 		m := &in.Spec.Mounts[i]
+		if mappedOverlay(&in, m) {
+			continue // see MapLayers
+		}
 		if !isMapped(m) || in.Sources[Source(m)].Kind == host.Missing {
 			continue // the second Plan refuses, in the order of the mounts
 		}
@@ -54,7 +57,7 @@ func mapped(b *plan.Builder, in Input, m *specs.Mount, pointer string) error {
 	case !in.Facts.HasMountSetattr():
 		return fmt.Errorf("id-mapped mounts need Linux 5.12, this is %s", in.Facts.Kernel)
 	}
-	users, err := idmapUsers(b, in, m, pointer)
+	users, err := idmapUsers(b, in, m, false, pointer)
 	if err != nil {
 		return err
 	}
@@ -75,13 +78,13 @@ func mapped(b *plan.Builder, in Input, m *specs.Mount, pointer string) error {
 
 // idmapUsers plans the user namespace that stands for a mount's maps: one made for
 // them, or that of the container, or one with the maps of the container, which itself
-// is not born yet.
-func idmapUsers(b *plan.Builder, in Input, m *specs.Mount, pointer string) (linux.FD, error) {
+// is not born yet. With mounter the host's root is in them, too: see mounterID.
+func idmapUsers(b *plan.Builder, in Input, m *specs.Mount, mounter bool, pointer string) (linux.FD, error) {
 	uids, gids := m.UIDMappings, m.GIDMappings
 	reg := "idmap" + path.Base(pointer)
 	if len(uids)+len(gids) == 0 {
 		for _, ns := range in.Spec.Linux.Namespaces {
-			if ns.Type == specs.UserNamespace && ns.Path != "" {
+			if ns.Type == specs.UserNamespace && ns.Path != "" && !mounter {
 				b.Do("ids as in the user namespace of the container", linux.OpenHost{Path: ns.Path, Flags: linux.OCloexec}).As(plan.Reg(reg)).For(pointer)
 				return linux.FD(reg), nil
 			}
@@ -95,15 +98,22 @@ func idmapUsers(b *plan.Builder, in Input, m *specs.Mount, pointer string) (linu
 		return "", errors.New("an id-mapped mount needs both uidMappings and gidMappings")
 	}
 	b.Do("a user namespace that stands for a map of ids: owners in the file system, and as whom they appear",
-		linux.UserNamespace{UIDMap: mapText(uids), GIDMap: mapText(gids)}).As(plan.Reg(reg)).For(pointer)
+		linux.UserNamespace{UIDMap: mapText(uids, mounter), GIDMap: mapText(gids, mounter)}).As(plan.Reg(reg)).For(pointer)
 	return linux.FD(reg), nil
 }
 
-// mapText writes a map as the kernel takes it.
-func mapText(list []specs.LinuxIDMapping) string {
+// mapText writes a map as the kernel takes it. With mounter the host's root has an id in
+// it, too, unless the map gives it one or has mounterID.
+func mapText(list []specs.LinuxIDMapping, mounter bool) string {
 	var text strings.Builder
 	for _, m := range list {
 		fmt.Fprintf(&text, "%d %d %d\n", m.ContainerID, m.HostID, m.Size)
+		if m.HostID == 0 || uint64(m.ContainerID)+uint64(m.Size) > mounterID {
+			mounter = false
+		}
+	}
+	if mounter {
+		fmt.Fprintf(&text, "%d 0 1\n", uint32(mounterID))
 	}
 	return text.String()
 }

@@ -29,8 +29,12 @@ func (b *builder) mount(m *specs.Mount, pointer string) error {
 		return fmt.Errorf("only the first mount may be the root")
 	case dest == "/proc" && m.Type != "proc" && m.Source != "/proc" && !o.remount:
 		return fmt.Errorf("programs trust what /proc says: only a proc file system may be mounted there")
+	case mappedOverlay(&b.in, m) && !o.remount:
+		b.attach(linux.FD(mappedReg(pointer)), dest, true, pointer)
+		b.trust(dest, linux.FD(mappedReg(pointer)))
+		return nil
 	case isMapped(m) && (!bound || o.remount):
-		return fmt.Errorf("only a bind can have its files' owners mapped, and only when it is made")
+		return fmt.Errorf("only a bind, or the layers of an overlay, can have its files' owners mapped, and only when it is made")
 	case o.copyUp && m.Type != "tmpfs":
 		return fmt.Errorf("option tmpcopyup is for a tmpfs")
 	case o.remount:

@@ -85,6 +85,9 @@ type Input struct {
 	// NoPivot moves the root over the old one instead of pivoting, for hosts that
 	// run from an initramfs, which cannot be pivoted away from.
 	NoPivot bool
+	// MapLayers is the function of that name for programs that have layers of images: the
+	// owners of an overlay's files can then be mapped. Nil leaves it out of a program.
+	MapLayers func(Input) (Layers, error)
 	// Joined, for Terminal, says that the process joins a container that has its
 	// /dev/console already.
 	Joined bool
@@ -159,10 +162,15 @@ func (b *builder) root() (int, error) {
 	b.Do("the root file system becomes a mount of its own",
 		linux.OpenTree{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OpenTreeClone | linux.OpenTreeCloexec | linux.AtRecursive}).
 		As(rootReg).For("/root/path")
-	b.Do("a new root must be attached somewhere", linux.Openat{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).
-		As("place").For("/root/path")
+	openPlace(b.Builder, b.in.Root, "/root/path")
 	b.Do("a new root must be attached somewhere", linux.MoveMount{From: rootReg, To: "place"}).For("/root/path")
 	return 0, nil
+}
+
+// openPlace opens the directory that a new root is attached to, as "place".
+func openPlace(b *plan.Builder, root, pointer string) {
+	b.Do("a new root must be attached somewhere", linux.Openat{Dir: linux.CWD, Path: root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).
+		As("place").For(pointer)
 }
 
 // maxMountData is what mount(2) takes as data: one page with its closing NUL.
@@ -183,13 +191,21 @@ func (b *builder) mountedRoot(m *specs.Mount) error {
 		return b.mappedRoot(m, pointer)
 	case bound:
 		return errors.New("/mounts/0: a bind over / is what root.path is for, unless the owners of its files are to be mapped")
+	case mappedOverlay(&b.in, m):
+		return b.mappedRoot(m, pointer)
 	case isMapped(m):
-		return fmt.Errorf("/mounts/0: only a bind can have its files' owners mapped: the kernel maps no %s", m.Type)
+		return fmt.Errorf("/mounts/0: only a bind, and the layers of an overlay, can have their files' owners mapped: the kernel maps no %s", m.Type)
 	}
 	if m.Type == FuseOverlay {
 		b.served(m, o, pointer)
 		return nil
 	}
+	return b.overlay(m, o, rootReg, pointer)
+}
+
+// overlay plans the mount of a file system at Root, an overlay most often, and has reg
+// stand for it.
+func (b *builder) overlay(m *specs.Mount, o *options, reg plan.Reg, pointer string) error {
 	data := b.mountData(m.Type, o)
 	if len(data) > maxMountData {
 		if dir, short := relativeLower(o.data); dir != "" {
@@ -205,31 +221,33 @@ func (b *builder) mountedRoot(m *specs.Mount) error {
 		b.Do("the layers of the image, and above them one to write to, in a mount that ends with the container",
 			linux.Mount{Source: m.Source, Target: b.in.Root, Type: m.Type, Flags: o.mountFlags(), Data: data}).For(pointer)
 		b.Do("from here on the root file system is this descriptor",
-			linux.Openat{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).As(rootReg).For(pointer)
+			linux.Openat{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).As(reg).For(pointer)
 		return nil
 	}
 	if m.Type != "overlay" || !b.in.Facts.HasOverlayLowerAppend() {
 		return fmt.Errorf("/mounts/0: %d bytes of mount options, the kernel takes %d (Linux 6.7 can take the layers one by one)", len(data), maxMountData)
 	}
 	o.data = splitLower(o.data)
-	b.newFilesystem(m.Type, m.Source, o, rootReg, pointer)
-	b.Do("a new root must be attached somewhere", linux.Openat{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).
-		As("place").For(pointer)
-	b.Do("a new root must be attached somewhere", linux.MoveMount{From: rootReg, To: "place"}).For(pointer)
+	b.newFilesystem(m.Type, m.Source, o, reg, pointer)
+	openPlace(b.Builder, b.in.Root, pointer)
+	b.Do("a new root must be attached somewhere", linux.MoveMount{From: linux.FD(reg), To: "place"}).For(pointer)
 	return nil
 }
 
 // mappedRoot makes a directory the root whose files appear with other owners than they
-// have: a user namespace's own, most often. The host has made the mount, see Before.
+// have: a user namespace's own, most often. The host has made the mount, see Before, or the
+// keeper, see MapLayers.
 func (b *builder) mappedRoot(m *specs.Mount, pointer string) error {
-	if b.in.Sources[m.Source].Kind != host.Directory {
+	if m.Type != "overlay" && b.in.Sources[m.Source].Kind != host.Directory {
 		return fmt.Errorf("/mounts/0: %w: no directory %s", ErrSource, m.Source)
 	}
-	b.Do("a new root must be attached somewhere", linux.Openat{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).
-		As("place").For(pointer)
-	b.Do("the root file system, with the owners that its files have here", linux.MoveMount{From: linux.FD(mappedReg(pointer)), To: "place"}).For(pointer)
+	if b.in.MapLayers == nil { // else it is open, see Layers.Born
+		openPlace(b.Builder, b.in.Root, pointer)
+	}
+	mount := linux.FD(mappedReg(pointer))
+	b.Do("the root file system, with the owners that its files have here", linux.MoveMount{From: mount, To: "place"}).For(pointer)
 	b.Do("from here on the root file system is this descriptor",
-		linux.Openat{Dir: linux.CWD, Path: b.in.Root, Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).As(rootReg).For(pointer)
+		linux.Openat{Dir: mount, Path: ".", Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).As(rootReg).For(pointer)
 	return nil
 }
 

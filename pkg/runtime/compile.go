@@ -35,9 +35,9 @@ type Input struct {
 	// Network are the host's steps that connect the container with others, planned by
 	// whoever asks for it; they are made when its process is born.
 	Network []plan.Step
-	// Hub is where an ordinary user's container is born whose networks are the user's own; nil for none. It needs an
-	// ExitFile.
-	Hub *namespace.Hub
+	// Place plans the namespaces in the place of namespace.Plan, for an ordinary user's container that is born in a hub:
+	// it is namespace.Hub.Plan then, and needs an ExitFile. Nil for all others.
+	Place func(*specs.Spec, *host.Facts) (*namespace.Placement, error)
 	// Links are the host's network devices that the configuration names; see
 	// ProbeLinks.
 	Links map[string]host.Link
@@ -61,8 +61,9 @@ type Input struct {
 	// PreserveFDs is how many descriptors after the first three the program
 	// inherits.
 	PreserveFDs int
-	// NoPivot: see rootfs.Input.
-	NoPivot bool
+	// NoPivot and MapLayers: see rootfs.Input.
+	NoPivot   bool
+	MapLayers func(rootfs.Input) (rootfs.Layers, error)
 	// NoKeyring leaves the session keyring alone.
 	NoKeyring bool
 	// Systemd asks systemd for the control group; Facts.Manager says where it has its
@@ -102,6 +103,7 @@ type compiler struct {
 	// setup is where the steps of its Setup begin.
 	setup    int
 	ns       *namespace.Placement
+	layers   rootfs.Layers
 	steps    []plan.Step
 	attached bool
 	// classDir is the directory of the class of service, empty for none.
@@ -202,8 +204,8 @@ func (c *compiler) namespaces() error {
 }
 
 func (c *compiler) place() (*namespace.Placement, error) {
-	if c.Hub != nil {
-		return namespace.PlanIn(*c.Hub, c.Spec, c.Facts)
+	if c.Place != nil {
+		return c.Place(c.Spec, c.Facts)
 	}
 	return namespace.Plan(c.Spec, c.Facts)
 }
@@ -213,7 +215,7 @@ func (c *compiler) place() (*namespace.Placement, error) {
 func (c *compiler) birth() error {
 	call := linux.Clone{Flags: c.ns.New &^ c.lateCgroupNamespace(), Cgroup: c.cg.Into}
 	keeper := c.ExitFile != ""
-	if !keeper && len(c.ns.Before) == 0 {
+	if !keeper && len(c.ns.Before)+len(c.layers.Keeper) == 0 {
 		b := plan.Build(plan.Host, plan.NamespaceChapter)
 		b.Do("the container's first process is born, in its own namespaces", call).As(namespace.PID).For("/linux/namespaces")
 		c.add(b.Steps)
@@ -228,10 +230,12 @@ func (c *compiler) birth() error {
 	} else {
 		call.Flags |= linux.CloneParent
 	}
+	b.Add(c.layers.Keeper)
 	b.Add(c.ns.Before)
 	b.In(plan.NamespaceChapter).Do("the container's first process is born, in its own namespaces", call).As(namespace.PID).For("/linux/namespaces")
 	b.In(plan.KeeperChapter).Do("the host learns its process id", linux.WriteReg{FD: linux.FD(child.Sync), Value: namespace.PID})
 	b.Do("the rest of the talk is between host and container", linux.Close{FD: linux.FD(child.Sync)})
+	b.Add(c.layers.Handed)
 	if keeper && call.Cgroup != "" {
 		b.Do("the keeper holds nothing of the container's", linux.Close{FD: linux.FD(call.Cgroup)})
 	}
@@ -250,6 +254,7 @@ func (c *compiler) lateCgroupNamespace() linux.CloneFlags {
 }
 
 func (c *compiler) identity() error {
+	c.add(c.layers.Born)
 	c.add(c.ns.Map)
 	c.add(c.ns.Join)
 	b := plan.Build(plan.Child, plan.NamespaceChapter)
@@ -294,7 +299,7 @@ func (c *compiler) network() error {
 }
 
 func (c *compiler) rootInput() rootfs.Input {
-	in := rootfs.Input{Spec: c.Spec, Facts: c.Facts, Root: c.Root, RootMount: c.RootMount, Sources: c.Sources, NoPivot: c.NoPivot}
+	in := rootfs.Input{Spec: c.Spec, Facts: c.Facts, Root: c.Root, RootMount: c.RootMount, Sources: c.Sources, NoPivot: c.NoPivot, MapLayers: c.MapLayers}
 	in.UserNS = hasNamespace(c.Spec, specs.UserNamespace)
 	for _, p := range c.cg.Paths {
 		in.Cgroups = append(in.Cgroups, cgroupMount(c.Facts, p))
@@ -318,7 +323,16 @@ func cgroupMount(f *host.Facts, path string) rootfs.CgroupMount {
 }
 
 func (c *compiler) mapped() error {
-	steps, err := rootfs.Before(c.rootInput())
+	in := c.rootInput()
+	if in.MapLayers != nil {
+		layers, err := in.MapLayers(in)
+		if err != nil {
+			return err
+		}
+		c.layers = layers
+		c.add(layers.Host)
+	}
+	steps, err := rootfs.Before(in)
 	c.add(steps)
 	return err
 }

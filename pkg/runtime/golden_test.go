@@ -14,6 +14,7 @@ import (
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
+	"github.com/containr/containr/pkg/rootfs"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -83,6 +84,9 @@ func goldenInputs() map[string]Input {
 	labelled := exampleSpec("/bin/sh")
 	labelled.Linux.MountLabel, labelled.Process.SelinuxLabel = "system_u:object_r:container_file_t:s0:c1,c2", "system_u:system_r:container_t:s0:c1,c2"
 	labelled.Process.ApparmorProfile = "containr-default"
+	layers := userSpec()
+	layers.Mounts = append([]specs.Mount{{Destination: "/", Type: "overlay", Source: "overlay",
+		Options: []string{"lowerdir=/layers/2:/layers/1", "upperdir=/c/upper", "workdir=/c/work", "idmap"}}}, layers.Mounts...)
 	mapped := exampleSpec("/bin/sh")
 	ids := []specs.LinuxIDMapping{{ContainerID: 0, HostID: 1000, Size: 1}}
 	mapped.Mounts = append(mapped.Mounts,
@@ -129,6 +133,7 @@ func goldenInputs() map[string]Input {
 		"bind-old":     root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, oldKernel), Sources: sources}),
 		"labels":       root(Input{Spec: labelled, Facts: security}),
 		"groups":       root(Input{Spec: kept, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"layers":       root(Input{Spec: layers, Facts: paperFacts(host.CgroupV2, newKernel), Sources: paperDevices(), ExitFile: "/run/exit", MapLayers: rootfs.MapLayers}),
 		"mapped":       root(Input{Spec: mapped, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
 	}
 }

@@ -92,6 +92,7 @@ var hints = [...]struct {
 	{"CTR-5080", "openat", plan.EACCES, "a device whose other end", "this user may not open /dev/net/tun: sudo chmod 666 /dev/net/tun, as udev does"},
 	{"CTR-5081", "openat", plan.ENOENT, "a device whose other end", "the kernel has no taps: sudo modprobe tun; or choose --network none"},
 	{"CTR-5082", "openat", plan.ENODEV, "a device whose other end", "the kernel has no taps: sudo modprobe tun; or choose --network none"},
+	{"CTR-5083", "open_tree", plan.EACCES, "becomes a mount of its own", "the container's users do not get to the root file system: let others search every directory on the way to it (chmod o+x)"},
 	{"CTR-5071", "add_sub_link", plan.EBUSY, "", "the device is shared in another way already, or is part of a bridge: choose another parent"},
 	{"CTR-5068", "openat2", plan.ENOENT, "the working directory", "the container has no such directory, and exec makes none: make it first, or choose another with --workdir"},
 }

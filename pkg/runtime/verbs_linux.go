@@ -33,6 +33,8 @@ type Runtime struct {
 	Warn func(error)
 	// Actions make what CreateRequest.Network has.
 	Actions Actions
+	// MapLayers: see rootfs.Input.
+	MapLayers func(rootfs.Input) (rootfs.Layers, error)
 }
 
 // Names of the files in a container's directory.
@@ -78,9 +80,9 @@ type CreateRequest struct {
 	Systemd bool
 	// ExitFile: see Input.
 	ExitFile string
-	// Network and Hub: see Input.
+	// Network and Place: see Input.
 	Network []plan.Step
-	Hub     *namespace.Hub
+	Place   func(*specs.Spec, *host.Facts) (*namespace.Placement, error)
 	// Held is what the keeper holds, see Input.Hold and Keeper; it needs an ExitFile, and
 	// no Wait.
 	Held *Held
@@ -159,7 +161,7 @@ func (r *Runtime) Input(req *CreateRequest) (Input, error) {
 func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	spec := b.spec
 	in := Input{ID: req.ID, Spec: spec, Facts: r.Facts, Bundle: b.dir, ExitFile: req.ExitFile, Hold: req.Held != nil, PreserveFDs: req.PreserveFDs,
-		NoPivot: req.NoPivot, NoKeyring: req.NoKeyring, Systemd: req.Systemd, Network: req.Network, Hub: req.Hub}
+		NoPivot: req.NoPivot, NoKeyring: req.NoKeyring, Systemd: req.Systemd, Network: req.Network, Place: req.Place, MapLayers: r.MapLayers}
 	var err error
 	if in.Facts, err = r.factsFor(req, spec); err != nil {
 		return in, err

@@ -109,6 +109,8 @@ var attacks = []attack{
 		map[string][]string{"pkg/registry": {"TestGivenCredentialIsNotForMirrors", "TestTokenServiceWithoutTLSGetsNothing", "TestChallengeAfterRedirectIsNotAnswered"}}},
 	{"programs of the host that are bound into containers", "What `--init` puts in is the container's own copy: a container that may mount, and makes it writable, changes nobody else's.",
 		map[string][]string{inHere: {"TestInitIsTheContainersOwn"}}},
+	{"users of one container in another", "Containers with `--userns auto`, also those made at the same time, have no id in common: files of one are nobody's in another, whatever its root may do. Device nodes of its image open to it those devices only that it was given.",
+		map[string][]string{"test/cli": {"TestScripts"}}},
 	{"fork bombs", "A container that forks faster than its processes can be listed is ended, or those that are left are named in time: `delete --force` neither goes on for ever nor tells of an end that was none.",
 		map[string][]string{inRuntime: {"TestCrowdThatIsLeftIsNamed"}, "internal/ocicli": {"TestDeleteOfAForkBombEnds"}}},
 	{"others on the message bus", "How a job of systemd's ended is believed of systemd alone, and no message makes its reader go on for ever or crash.",
