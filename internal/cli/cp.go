@@ -22,8 +22,10 @@ func (p *Program) copyFilesCommand() *cobra.Command {
 			"container. - in the place of a path of the host is a tar archive on standard input or output.\n\n" +
 			"Paths in a container count from its root. A directory is copied into a TARGET that is there, and to\n" +
 			"a TARGET that is not; SOURCE/. is what is in it. Copies belong to root in a container and to you on\n" +
-			"the host, unless --archive. A symbolic link is copied as one, unless --follow-link or a slash\n" +
-			"behind it. Devices are refused, sockets left out.",
+			"the host, and lose set-user-ID and set-group-ID bits, unless --archive: else any user's program\n" +
+			"could become one with root's rights. (docker cp keeps these bits and most owners, and -a means the\n" +
+			"container's user there.) A symbolic link is copied as one, unless --follow-link or a slash behind it.\n" +
+			"Devices are refused, sockets left out.",
 		Example: "  containr cp web:/etc/nginx/nginx.conf .\n" +
 			"  containr cp site/. web:/srv/www\n" +
 			"  containr cp web:/var/log - | tar t",
@@ -38,8 +40,8 @@ func (p *Program) volumeCopyFilesCommand() *cobra.Command {
 			"the host is a tar archive on standard input or output. Containers may run with the volume.\n\n" +
 			"Paths in a volume count from its top, and so do the links in it: none leads out. A directory is copied into\n" +
 			"a TARGET that is there, and to a TARGET that is not; SOURCE/. is what is in it. Copies in a volume belong to\n" +
-			"root, those on the host to you, unless --archive. A symbolic link is copied as one, unless --follow-link or\n" +
-			"a slash behind it. Devices are refused, sockets left out.\n\n" +
+			"root, those on the host to you, and they lose set-user-ID and set-group-ID bits, unless --archive. A symbolic\n" +
+			"link is copied as one, unless --follow-link or a slash behind it. Devices are refused, sockets left out.\n\n" +
 			"In a volume each file appears when it is whole: one that is killed leaves every file as it was or as it was\n" +
 			"to be. A snapshot, VOLUME@NAME, can be copied from.",
 		Example: "  containr volume cp settings.json conf:/\n" +
@@ -68,7 +70,7 @@ func (p *Program) copyCommand(kind copySide, cmd *cobra.Command) *cobra.Command 
 		_, err = fmt.Fprintf(p.Err, "Successfully copied %s to %s\n", present.Size(n), args[1])
 		return err
 	}
-	cmd.Flags().BoolVarP(&req.Archive, "archive", "a", false, "keep owners, set-user-ID bits and extended attributes")
+	cmd.Flags().BoolVarP(&req.Archive, "archive", "a", false, "keep owners, set-user-ID and set-group-ID bits and extended attributes")
 	cmd.Flags().BoolVarP(&req.Follow, "follow-link", "L", false, "copy what a symbolic link SOURCE leads to")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "do not say what was copied")
 	return cmd

@@ -112,7 +112,8 @@ func (p *Program) volumeImportCommand() *cobra.Command {
 	var limit int64
 	cmd := &cobra.Command{
 		Use: "import [FLAGS] VOLUME [FILE]", Short: "Make a volume of a tar archive", Args: rangeArgs(1, 2), DisableFlagsInUseLine: true,
-		Long: "Make a volume of a tar archive: a file, or standard input. If it fails there is no volume.",
+		Long: "Make a volume of a tar archive: a file, or standard input. If it fails there is no volume.\n" +
+			"For an ordinary user all in it is his own, without set-user-ID and set-group-ID bits.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from := "-"
 			if len(args) > 1 {

@@ -63,15 +63,15 @@ func (p *Program) printWhereabouts(w *engine.Whereabouts) error {
 			fmt.Fprintf(&b, "  %-10s %s\n", title+":", text)
 		}
 	}
-	b.WriteString(present.Clean(w.Path) + "\n")
+	b.WriteString(present.CleanLine(w.Path) + "\n")
 	for _, link := range w.Links {
-		line("link", present.Clean(link))
+		line("link", present.CleanLine(link))
 	}
 	if w.Real != w.Path {
-		line("is", present.Clean(w.Real))
+		line("is", present.CleanLine(w.Real))
 	}
-	line("lives", present.Clean(livesIn(w)))
-	line("host", present.Clean(w.Host))
+	line("lives", present.CleanLine(livesIn(w)))
+	line("host", present.CleanLine(w.Host))
 	survives := "no: "
 	if w.Survives {
 		survives = "yes: "

@@ -59,8 +59,8 @@ func (p FilePlace) failed(op string, err error) error {
 // CopyFilesRequest asks for files to be copied from one place to the other.
 type CopyFilesRequest struct {
 	From, To FilePlace
-	// Archive keeps owners, set-user-ID bits and extended attributes. Without it the copy belongs to who makes it:
-	// root in a container, the user on the host.
+	// Archive keeps owners, set-user-ID and set-group-ID bits and extended attributes. Without it the copy belongs to who
+	// makes it, root in a container, the user on the host, and has no such bits.
 	Archive bool
 	// Follow copies what a symbolic link leads to, if From is one.
 	Follow bool
@@ -163,7 +163,7 @@ func copyBetween(ctx context.Context, r CopyFilesRequest, source, target *side) 
 		defer reader.Close()
 		in = reader
 	}
-	u := &unpacking{root: root, archive: r.Archive, host: r.To.isHost(), uid: target.uid, gid: target.gid, staging: target.staging, users: target.users}
+	u := &unpacking{root: root, archive: r.Archive, uid: target.uid, gid: target.gid, staging: target.staging, users: target.users}
 	if err = u.unpack(ctx, io.TeeReader(in, count)); err != nil {
 		err = fmt.Errorf("copy: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -22,9 +23,9 @@ import (
 // links say, nothing outside of the directory is touched. Devices are refused.
 type unpacking struct {
 	root *safepath.Root
-	// archive keeps owners, set-user-ID bits and extended attributes; else all belongs to uid and gid.
+	// archive keeps owners, set-user-ID and set-group-ID bits and extended attributes; else all belongs to uid and gid, and
+	// nothing gives their rights to whoever runs it.
 	archive  bool
-	host     bool
 	uid, gid int
 	// users are those that the owners in the archive are, if these are others than here.
 	users *home
@@ -35,8 +36,24 @@ type unpacking struct {
 	// all that is to be. What is at its place stays until then.
 	staging *safepath.Root
 
-	dirs []*tar.Header // that were made, whose metadata changes with what comes into them
+	dirs []madeDir // whose metadata changes with what comes into them
+	kept int       // bytes of their names and attributes
 }
+
+// madeDir is what is kept of a directory until all is in it. A header has more, up to a MiB of comments for a kB on the disk.
+type madeDir struct {
+	name     string
+	uid, gid int
+	mode     int64
+	time     time.Time
+	xattrs   map[string]string // as in a header, see xattrPrefix
+}
+
+// xattrPrefix begins the keys of a header's records that are extended attributes.
+const xattrPrefix = "SCHILY.xattr."
+
+// maxKept bounds the names and attributes of the directories of one archive, in bytes: a million directories, about.
+const maxKept = 128 << 20
 
 // errArchive says that an archive is none that can be unpacked.
 var errArchive = errors.New("malformed archive")
@@ -90,8 +107,7 @@ func (u *unpacking) entry(h *tar.Header, content io.Reader) error {
 	}
 	if name == "" {
 		if u.top && h.Typeflag == tar.TypeDir {
-			h.Name = "."
-			u.dirs = append(u.dirs, h)
+			return u.keep(".", h)
 		}
 		return nil
 	}
@@ -113,12 +129,35 @@ func (u *unpacking) entry(h *tar.Header, content io.Reader) error {
 	case isDir && there:
 		return nil // as it is
 	case isDir:
-		u.dirs = append(u.dirs, h)
+		if err := u.keep(name, h); err != nil {
+			return err
+		}
 		return d.Mkdir(base, 0o700)
 	case !staged || mounted:
 		return u.file(d, base, h, content, mounted)
 	}
 	return u.stage(d, base, h, content)
+}
+
+// keep remembers a directory that is made. The strings are copied: those of a header are parts of all that was read for it.
+func (u *unpacking) keep(name string, h *tar.Header) error {
+	dir := madeDir{name: strings.Clone(name), uid: h.Uid, gid: h.Gid, mode: h.Mode, time: h.ModTime}
+	u.kept += len(name)
+	for key, value := range h.PAXRecords {
+		if !u.archive || !strings.HasPrefix(key, xattrPrefix) {
+			continue
+		}
+		if dir.xattrs == nil {
+			dir.xattrs = map[string]string{}
+		}
+		dir.xattrs[strings.Clone(key)] = strings.Clone(value)
+		u.kept += len(key) + len(value)
+	}
+	if u.kept > maxKept {
+		return &fs.PathError{Op: "make", Path: name, Err: fmt.Errorf("%w: the names and attributes of its directories take more than %d MiB", errArchive, maxKept>>20)}
+	}
+	u.dirs = append(u.dirs, dir)
+	return nil
 }
 
 // isStaged says whether what is made in a directory can be moved there: not if somebody has mounted another file system on it.
@@ -334,11 +373,9 @@ func (u *unpacking) owner(h *tar.Header) (uid, gid int, mode uint32) {
 	if u.archive {
 		return h.Uid, h.Gid, mode
 	}
-	if u.host { // a program of a container's must not get the rights of who copies it
-		mode &^= unix.S_ISUID | unix.S_ISGID
-	}
+	// It was anybody's, and has another owner now, root in most cases: who runs it must not get his rights.
 	uid, gid, _ = u.users.outside(u.uid, u.gid)
-	return uid, gid, mode
+	return uid, gid, mode &^ (unix.S_ISUID | unix.S_ISGID)
 }
 
 // dress gives a symbolic link or a fifo its owner, mode and times. By now something else can have its name, if others may
@@ -357,7 +394,8 @@ func (u *unpacking) dress(d *safepath.Dir, base string, h *tar.Header) error {
 }
 
 // dressDir is dressOpen for a directory that was made.
-func (u *unpacking) dressDir(h *tar.Header) error {
+func (u *unpacking) dressDir(d madeDir) error {
+	h := &tar.Header{Typeflag: tar.TypeDir, Name: d.name, Uid: d.uid, Gid: d.gid, Mode: d.mode, ModTime: d.time, PAXRecords: d.xattrs}
 	f, err := u.root.OpenFile(h.Name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
@@ -374,7 +412,7 @@ func (u *unpacking) dressOpen(f *os.File, h *tar.Header) error {
 		return &fs.PathError{Op: "chown", Path: h.Name, Err: err}
 	}
 	for key, value := range h.PAXRecords {
-		attr, ok := strings.CutPrefix(key, "SCHILY.xattr.")
+		attr, ok := strings.CutPrefix(key, xattrPrefix)
 		if !ok || !u.archive {
 			continue
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -39,7 +40,7 @@ func copyIn(t *testing.T, dir string, entries ...tar.Header) error {
 		t.Fatal(err)
 	}
 	defer root.Close()
-	u := &unpacking{root: root, host: true, uid: os.Geteuid(), gid: os.Getegid()}
+	u := &unpacking{root: root, uid: os.Geteuid(), gid: os.Getegid()}
 	return u.unpack(t.Context(), &b)
 }
 
@@ -100,12 +101,79 @@ func TestACopyLosesWhatGivesRights(t *testing.T) {
 	if info, err := os.Stat(filepath.Join(dir, "suid")); err != nil || info.Mode() != 0o755 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
+	if err := copyIn(t, dir, tar.Header{Typeflag: tar.TypeDir, Name: "sgid", Mode: 0o2755}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "sgid")); err != nil || info.Mode() != os.ModeDir|0o755 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
 	err := copyIn(t, dir, tar.Header{Typeflag: tar.TypeBlock, Name: "disk", Devmajor: 8})
 	if err == nil || !strings.Contains(err.Error(), "device") {
 		t.Errorf("device: %v", err)
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "disk")); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("device: %v", err)
+	}
+}
+
+// TestManyDirectoriesTakeLittleMemory: of a directory is kept what it is given in the end, and that is bounded.
+func TestManyDirectoriesTakeLittleMemory(t *testing.T) {
+	const count, each = 200, 500 << 10
+	archive := func(key string) io.Reader {
+		r, w := io.Pipe()
+		t.Cleanup(func() { r.Close() })
+		go func() {
+			out := tar.NewWriter(w)
+			for i := range count {
+				h := tar.Header{Typeflag: tar.TypeDir, Name: "é" + strconv.Itoa(i), Mode: 0o700, PAXRecords: map[string]string{key: strings.Repeat("a", each)}}
+				if err := out.WriteHeader(&h); err != nil {
+					w.CloseWithError(err)
+					return
+				}
+			}
+			w.CloseWithError(out.Close())
+		}()
+		return r
+	}
+	for name, u := range map[string]*unpacking{"a comment": {archive: true}, "an attribute": {}} {
+		root, err := safepath.OpenRoot(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		u.root, u.uid, u.gid = root, os.Geteuid(), os.Getegid()
+		key := "SCHILY.xattr.user.a"
+		if u.archive {
+			key = "comment"
+		}
+		var before, after runtime.MemStats
+		tr := tar.NewReader(archive(key))
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		for range count {
+			h, err := tr.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := u.entry(h, tr); err != nil {
+				t.Fatal(err)
+			}
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		if grown := int64(after.HeapAlloc) - int64(before.HeapAlloc); grown > count*each/4 {
+			t.Errorf("%s: %d directories with %d bytes of it take %d bytes of memory", name, count, each, grown)
+		}
+		runtime.KeepAlive(u)
+	}
+	root, err := safepath.OpenRoot(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	u := &unpacking{root: root, archive: true, uid: os.Geteuid(), gid: os.Getegid(), kept: maxKept - count*each/2}
+	if err := u.unpack(t.Context(), archive("SCHILY.xattr.user.a")); !errors.Is(err, errArchive) {
+		t.Errorf("attributes beyond the bound: %v", err)
 	}
 }
 
