@@ -19,7 +19,7 @@ func (p *Program) captureCommand() *cobra.Command {
 		Use: "capture [FLAGS] CONTAINER", Short: "Write down the packets that a container sends and receives", GroupID: groupRun,
 		Long: "Write the packets that a container sends and receives to a file in the format pcapng, with the names of its network\n" +
 			"devices, for tcpdump and Wireshark. It ends with the container, when interrupted, or with --count packets, and says\n" +
-			"how many were written. The container notices nothing.",
+			"how many were written. The container notices nothing. It takes root.",
 		Example: "  containr capture --write web.pcapng web\n" +
 			"  containr capture web | tcpdump -n -r -",
 		Args: exactArgs(1), DisableFlagsInUseLine: true,

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -9,6 +10,9 @@ import (
 
 	"github.com/containr/containr/pkg/network/capture"
 )
+
+// ErrCaptureNeedsRoot means that an ordinary user wants the packets of a container.
+var ErrCaptureNeedsRoot = errors.New("capture takes root: the socket that sees packets is opened in the container's network, by who has rights over its users")
 
 // CaptureRequest asks for the packets of a container.
 type CaptureRequest struct {
@@ -22,6 +26,13 @@ type CaptureRequest struct {
 
 // Capture writes down what a container sends and receives, until it or the context ends, or there are enough packets.
 func (e *Engine) Capture(ctx context.Context, r CaptureRequest) (capture.Result, error) {
+	facts, err := e.facts()
+	if err != nil {
+		return capture.Result{}, err
+	}
+	if !facts.Root() {
+		return capture.Result{}, ErrCaptureNeedsRoot
+	}
 	record, _, err := e.running(ctx, r.Container)
 	if err != nil {
 		return capture.Result{}, err

@@ -436,7 +436,10 @@ func (e *Engine) canHaveNetwork(n networks.Network) error {
 	if e.NetworkProgram() == "" {
 		return ErrNoNetworkProgram
 	}
-	return canMakeTaps()
+	if err := canMakeTaps(); err != nil {
+		return fmt.Errorf("%w: %w", container.ErrNoNetwork, err)
+	}
+	return nil
 }
 
 // CreateNetwork makes a network. Nothing of it is in the kernel before a container is.

@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/image"
@@ -229,7 +227,7 @@ func (e *Engine) openVolumeSide(ctx context.Context, p FilePlace, writes bool) (
 		return nil, err
 	}
 	if writes && strings.Contains(p.Volume, "@") {
-		return nil, fmt.Errorf("volume %s: a snapshot cannot be written: %w", p.Volume, unix.EROFS)
+		return nil, fmt.Errorf("volume %s: %w", p.Volume, volume.ErrSnapshotWritten)
 	}
 	held, err := store.Hold(ctx, p.Volume)
 	if err != nil {

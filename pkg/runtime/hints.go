@@ -90,6 +90,7 @@ var hints = [...]struct {
 	{"CTR-5069", "add_sub_link", plan.EOPNOTSUP, "", "this kernel has no devices of that kind: load the module macvlan or ipvlan, or use a network of the driver bridge"},
 	{"CTR-5070", "add_vlan", plan.EOPNOTSUP, "", "this kernel has no VLANs: load the module 8021q"},
 	{"CTR-5080", "openat", plan.EACCES, "a device whose other end", "this user may not open /dev/net/tun: sudo chmod 666 /dev/net/tun, as udev does"},
+	{"CTR-5084", "openat", plan.EPERM, "a device whose other end", "this user may not open /dev/net/tun: sudo chmod 666 /dev/net/tun, as udev does; in a container its control group has to allow the device, too"},
 	{"CTR-5081", "openat", plan.ENOENT, "a device whose other end", "the kernel has no taps: sudo modprobe tun; or choose --network none"},
 	{"CTR-5082", "openat", plan.ENODEV, "a device whose other end", "the kernel has no taps: sudo modprobe tun; or choose --network none"},
 	{"CTR-5083", "open_tree", plan.EACCES, "becomes a mount of its own", "the container's users do not get to the root file system: let others search every directory on the way to it (chmod o+x)"},

@@ -61,6 +61,8 @@ var (
 	ErrNotFound = errors.New("no such volume")
 	// ErrExists means that there is one already.
 	ErrExists = errors.New("there is a volume of this name")
+	// ErrSnapshotWritten means that something was to be written to a snapshot.
+	ErrSnapshotWritten = errors.New("a snapshot cannot be written")
 	// ErrInUse means that containers use it.
 	ErrInUse = errors.New("the volume is in use")
 	// ErrName means that a name is none for a volume.
