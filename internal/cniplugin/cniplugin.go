@@ -89,11 +89,17 @@ func forwarding() bridge.Host {
 	h := bridge.Host{Forwards4: on("ipv4/ip_forward"), Forwards6: on("ipv6/conf/all/forwarding")}
 	entries, _ := os.ReadDir("/proc/sys/net/ipv6/conf") // not there: no version 6
 	for _, e := range entries {
-		if name := e.Name(); !h.Forwards6 && name != "all" && name != "lo" && on("ipv6/conf/"+name+"/accept_ra") {
+		if name := e.Name(); !h.Forwards6 && name != "all" && name != "default" && name != "lo" && !isPort(name) && on("ipv6/conf/"+name+"/accept_ra") {
 			h.Listens = append(h.Listens, name)
 		}
 	}
 	return h
+}
+
+// isPort: the device is plugged into a bridge, and so has no addresses or routes of its own to learn.
+func isPort(device string) bool {
+	_, err := os.Lstat("/sys/class/net/" + device + "/brport")
+	return err == nil
 }
 
 // subnetOf is the range of an address, with its first address as the gateway if there is none.

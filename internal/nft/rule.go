@@ -53,6 +53,7 @@ const (
 	metaIIfName  = 6
 	metaOIfName  = 7
 	metaNFProto  = 15
+	metaIIfGroup = 21
 	metaL4Proto  = 16
 	networkBase  = 1
 	transport    = 2
@@ -109,6 +110,11 @@ func FromInterface(name string, not bool) Word {
 // FromInterfaces: it came through one of the set, or with not through none of them.
 func FromInterfaces(s Set, not bool) Word {
 	return Word{"iifname " + isNot(not) + "@" + s.Name, [][]byte{meta(metaIIfName, reg0), lookup(s.Name, reg0, not)}}
+}
+
+// FromGroup: it came through a device of this group.
+func FromGroup(n uint32) Word {
+	return Word{"iifgroup " + strconv.Itoa(int(n)), [][]byte{meta(metaIIfGroup, reg0), compare(false, reg0, binary.NativeEndian.AppendUint32(nil, n))}}
 }
 
 // ToInterfaces: it is to leave through one of the set, or with not through none of them.

@@ -17,6 +17,7 @@ const (
 	infoKind         = 1  // IFLA_INFO_KIND
 	infoData         = 2  // IFLA_INFO_DATA
 	vethPeer         = 1  // VETH_INFO_PEER
+	ifaceGroup       = 27 // IFLA_GROUP
 	ifaceSendQueues  = 31 // IFLA_NUM_TX_QUEUES
 	ifaceTakeQueues  = 32 // IFLA_NUM_RX_QUEUES
 	bridgeHairpin    = 4  // IFLA_BRPORT_MODE
@@ -53,6 +54,8 @@ type Veth struct {
 	// Name is the end here, and Master the index of the bridge that it is plugged into.
 	Name   string
 	Master int
+	// Group is the group of devices that the end here is in.
+	Group int
 	// PeerPID is the process in whose network namespace the other end, Peer, is.
 	PeerPID int
 	Peer    string
@@ -69,6 +72,7 @@ func (r *Route) AddVeth(v Veth) error {
 	info = attribute(info, infoData|nested, attribute(nil, vethPeer|nested, peer))
 	body := oneQueue(named(linkMessage(0, unix.IFF_UP, unix.IFF_UP), v.Name, "", v.MTU))
 	body = attribute(body, ifaceMaster, u32(v.Master))
+	body = attribute(body, ifaceGroup, u32(v.Group))
 	body = attribute(body, unix.IFLA_LINKINFO|nested, info)
 	return r.ask(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL|unix.NLM_F_ACK, body, nil)
 }

@@ -321,11 +321,17 @@ func lookAtForwarding() bridge.Host {
 		return h
 	}
 	for _, entry := range entries {
-		if name := entry.Name(); name != "all" && name != "lo" && on("ipv6/conf/"+name+"/accept_ra") {
+		if name := entry.Name(); name != "all" && name != "default" && name != "lo" && !isPort(name) && on("ipv6/conf/"+name+"/accept_ra") {
 			h.Listens = append(h.Listens, name)
 		}
 	}
 	return h
+}
+
+// isPort: the device is plugged into a bridge, and so has no addresses or routes of its own to learn.
+func isPort(device string) bool {
+	_, err := os.Lstat("/sys/class/net/" + device + "/brport")
+	return err == nil
 }
 
 // forwardingFile notes what the host did with packets that are not for it, before it was

@@ -1,10 +1,19 @@
 package cli_test
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
+	"net/netip"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/testkit"
+	"github.com/containr/containr/pkg/network/bridge"
 )
 
 // serving has a program of the host listen at an address, and answer with a word.
@@ -57,9 +66,89 @@ func TestInternalNetworkAndTheHost(t *testing.T) {
 	if out, err := d.command("run", "--rm", "--network", "in", "base", "nslookup", "-type=a", "web"); err != nil || !strings.Contains(out, "Address: 10.2.0.") {
 		t.Errorf("names of an internal network: %v\n%s", err, out)
 	}
+	d.pastTheBridge("web", "10.2.0.1")
 	d.containr("rm", "-f", "web")
 	d.containr("network", "rm", "in", "out")
 	d.finish(before)
+}
+
+// pastTheBridge has a container of an internal network send frames to addresses that bridges leave to the device that they come to:
+// neither packets nor what a router says are taken for the host's. It starts one in the network out, whose packets the host gets.
+func (d *desk) pastTheBridge(name, gateway string) {
+	d.t.Helper()
+	var service net.PacketConn
+	var err error
+	d.host.Do(func() { service, err = net.ListenPacket("udp4", ":7777") })
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer service.Close()
+	service.SetReadDeadline(time.Now().Add(networkPatience))
+	d.containr("run", "-d", "--name", "plain", "--network", "out", "--ip", "10.1.0.9", "base", "sleep", "1000")
+	address := netip.MustParseAddr(d.containr("inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name))
+	sender, plain := d.inside(name), d.inside("plain")
+	everybody := net.HardwareAddr("\x33\x33\x00\x00\x00\x01")
+	for _, to := range []net.HardwareAddr{everybody, net.HardwareAddr("\x01\x80\xc2\x00\x00\x02"), net.HardwareAddr("\x01\x80\xc2\x00\x00\x0e")} {
+		for from, source := range map[*testkit.NetNS]netip.Addr{sender: address, plain: netip.MustParseAddr("10.1.0.9")} {
+			if err := sendRouter(from, to); err != nil {
+				d.t.Fatal(err)
+			}
+			if to[0] == 0x33 {
+				continue
+			}
+			if err := sendFrame(from, to, source, netip.MustParseAddr(gateway), 7777, "past"); err != nil {
+				d.t.Fatal(err)
+			}
+		}
+		there := netip.MustParseAddr("10.1.0.1")
+		if err := sendFrame(plain, net.HardwareAddr(bridge.MAC(there)), netip.MustParseAddr("10.1.0.9"), there, 7777, "through"); err != nil {
+			d.t.Fatal(err)
+		}
+		b := make([]byte, 64)
+		n, from, err := service.ReadFrom(b)
+		for ; err == nil && string(b[:n]) != "through"; n, from, err = service.ReadFrom(b) {
+			d.t.Errorf("in a frame to %s %q comes from %s", to, b[:n], from)
+		}
+		if err != nil {
+			d.t.Fatalf("what is sent through the bridge does not come: %v", err)
+		}
+		if routes := d.host.Run("ip", "-6", "route"); strings.Contains(routes, "fe80::bad") || strings.Contains(routes, "2001:db8:666") {
+			d.t.Errorf("a container that says that it is a router, to %s, gets the host's routes:\n%s", to, routes)
+		}
+	}
+	for _, n := range []*testkit.NetNS{sender, plain} {
+		n.Run("ip", "link", "delete", "eth0") // its namespace stays as long as the test
+	}
+	d.containr("rm", "-f", "plain")
+}
+
+// sendRouter says, from fe80::bad, that it is the router, of 2001:db8:666::/64.
+func sendRouter(n *testkit.NetNS, to net.HardwareAddr) (err error) {
+	source, all := netip.MustParseAddr("fe80::bad").AsSlice(), netip.MustParseAddr("ff02::1").AsSlice()
+	message := []byte{134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 3, 4, 64, 0xc0, 0, 0, 0, 200, 0, 0, 0, 200, 0, 0, 0, 0}
+	message = append(message, netip.MustParseAddr("2001:db8:666::").AsSlice()...)
+	sum := uint32(len(message) + 58)
+	for i, b := range slices.Concat(source, all, message) {
+		sum += uint32(b) << (8 * (1 - i%2))
+	}
+	for sum>>16 != 0 {
+		sum = sum&0xffff + sum>>16
+	}
+	binary.BigEndian.PutUint16(message[2:], ^uint16(sum))
+	n.Do(func() {
+		var device *net.Interface
+		if device, err = net.InterfaceByName("eth0"); err != nil {
+			return
+		}
+		var fd int
+		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
+			return
+		}
+		defer unix.Close(fd)
+		frame := slices.Concat(to, device.HardwareAddr, []byte{0x86, 0xdd, 0x60, 0, 0, 0, 0, byte(len(message)), 58, 255}, source, all, message)
+		err = unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: device.Index})
+	})
+	return err
 }
 
 // A firewall of the host's that throws questions for names away is named, with the rule that lets them in.

@@ -257,7 +257,7 @@ func addVeth(c linux.AddVeth, pid int) (int, error) {
 		if err != nil {
 			return err
 		}
-		veth := sys.Veth{Name: c.Link, Master: bridge, PeerPID: pid, Peer: c.Peer, PeerMAC: c.MAC, MTU: c.MTU}
+		veth := sys.Veth{Name: c.Link, Master: bridge, Group: linux.CableGroup, PeerPID: pid, Peer: c.Peer, PeerMAC: c.MAC, MTU: c.MTU}
 		err = r.AddVeth(veth)
 		if errors.Is(err, unix.EEXIST) {
 			// The container's last cable: that network namespace is not gone yet, see linux.UnplugLink.

@@ -308,6 +308,7 @@ func TestTableOfAnEarlierContainr(t *testing.T) {
 	for _, command := range []string{ // as it was once
 		"flush chain inet containr forward", "flush chain inet containr deliver", "flush chain inet containr ask", "delete chain inet containr ask",
 		"delete set inet containr gateways4", "delete set inet containr gateways6", "delete set inet containr neighbours",
+		"flush chain inet containr past", "delete chain inet containr past", "delete set inet containr rules2",
 		"add set inet containr same { type ifname . ifname; }",
 		"add rule inet containr forward iifname . oifname @same accept",
 		"add rule inet containr deliver udp dport 53 accept",
@@ -324,7 +325,7 @@ func TestTableOfAnEarlierContainr(t *testing.T) {
 	if err := perform(old, new(Kernel), bridge.Connect(in), container(t, old)); err != nil {
 		t.Fatal(err)
 	}
-	for _, chain := range []string{"publish", "arrive", "send", "leave", "forward", "deliver", "ask"} {
+	for _, chain := range []string{"past", "publish", "arrive", "send", "leave", "forward", "deliver", "ask"} {
 		got, want := old.Run("nft", "list", "chain", "inet", "containr", chain), fresh.Run("nft", "list", "chain", "inet", "containr", chain)
 		if got != want {
 			t.Errorf("there is now\n%s\nand not\n%s", got, want)

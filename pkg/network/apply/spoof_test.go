@@ -152,6 +152,77 @@ func TestNobodySendsAsAnother(t *testing.T) {
 	}
 }
 
+// Frames to the addresses that are for the next device only do not pass the bridge: the kernel would take what is in them for the
+// host's, on the cable. Nothing in them reaches the host, of whatever network; and the host learns no routes from a cable or a bridge, though it does from devices
+// that are made later.
+func TestNothingComesPastTheBridge(t *testing.T) {
+	testkit.RequireNft(t)
+	n := testkit.NewNetNS(t)
+	testkit.Leftovers(t)
+	n.Run("sysctl", "-qw", "net.ipv6.conf.default.accept_ra=2")
+	in := inputOf()
+	in.Ports = nil
+	pid := container(t, n)
+	steps := bridge.Connect(in)
+	if err := perform(n, new(Kernel), steps, pid); err != nil {
+		t.Fatal(err)
+	}
+	for _, device := range []string{"front0", "back0", "ctr-0", "ctr-1"} {
+		if got := n.Run("cat", "/proc/sys/net/ipv6/conf/"+device+"/accept_ra"); got != "0\n" {
+			t.Errorf("%s has accept_ra %q", device, got)
+		}
+	}
+	var service net.PacketConn
+	var err error
+	n.Do(func() { service, err = net.ListenPacket("udp4", ":7777") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer service.Close()
+	service.SetReadDeadline(time.Now().Add(10 * time.Second))
+	send := rawSocket(t, pid, false)
+	for last := range byte(16) {
+		past := append([]byte("\x01\x80\xc2\x00\x00"), last)
+		through := []byte(bridge.MAC(netip.MustParseAddr("10.1.0.1")))
+		for _, f := range []struct {
+			to   []byte
+			mark byte
+		}{{past, 1}, {through, 2}} {
+			if err := unix.Send(send, bytes.Join([][]byte{f.to, []byte(in.Endpoints[0].MAC), {0x08, 0}, toService(f.mark)}, nil), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := make([]byte, 64)
+		count, _, err := service.ReadFrom(b)
+		for ; err == nil && b[0] != 2; count, _, err = service.ReadFrom(b) {
+			// 00 is the address of bridges among themselves: without their protocol the bridge takes it for everybody's.
+			if last != 0 {
+				t.Errorf("to 01:80:c2:00:00:%02x, %d bytes come", last, count)
+			}
+		}
+		if err != nil {
+			t.Fatalf("what is sent to the bridge does not come: %v", err)
+		}
+	}
+	undo(t, n, (&plan.Plan{Steps: steps}).Undo())
+}
+
+// toService is a packet from 10.1.0.2 to port 7777 of 10.1.0.1, that says mark.
+func toService(mark byte) []byte {
+	b := udp4("10.1.0.2")[:20]
+	b[3] = 20 + 8 + 1
+	b[10], b[11] = 0, 0
+	copy(b[16:], []byte{10, 1, 0, 1})
+	sum := uint32(0)
+	for i := 0; i < len(b); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(b[i:]))
+	}
+	binary.BigEndian.PutUint16(b[10:], ^uint16(sum+sum>>16))
+	b = binary.BigEndian.AppendUint16(b, 4444)
+	b = binary.BigEndian.AppendUint16(b, 7777)
+	return append(b, 0, 9, 0, 0, mark)
+}
+
 // rawSocket is one for whole frames of a container's eth0.
 func rawSocket(t *testing.T, pid int, listens bool) (fd int) {
 	t.Helper()

@@ -102,7 +102,8 @@ type Host struct {
 	// Forwards4 and Forwards6: it forwards packets already.
 	Forwards4, Forwards6 bool
 	// Listens are the devices that learn routes from others, which a machine that forwards
-	// does only if it is told to.
+	// does only if it is told to. "default", for those that are made later, is none of them: that
+	// would be the cables and bridges of all containers, whoever makes them.
 	Listens []string
 }
 
@@ -163,6 +164,7 @@ func (n Network) make(b *plan.Builder) {
 	}
 	n.join(b)
 	b.Do("the network is a switch in the kernel", linux.AddBridge{Link: n.Link, MAC: n.mac(), MTU: n.MTU}).Ok(plan.EEXIST)
+	ignoreRouters(b, n.Link)
 	for _, s := range n.Subnets {
 		b.Do("the host is plugged in, as the gateway", linux.AddLinkAddress{Link: n.Link, Local: string(s.Gateway.AsSlice()), Prefix: s.Prefix.Bits()}).Ok(plan.EEXIST)
 	}
@@ -170,6 +172,12 @@ func (n Network) make(b *plan.Builder) {
 		b.Do("what the host sends to its own 127.0.0.1 may leave for a container with a published port; the rules keep others out",
 			linux.WriteFile{Path: "/proc/sys/net/ipv4/conf/" + n.Link + "/route_localnet", Data: "1"})
 	}
+}
+
+// ignoreRouters plans that the host takes no routes from what is at a device of ours. It would learn them even where it passes packets
+// on, if whoever set it up has said so for all devices that are made later.
+func ignoreRouters(b *plan.Builder, link string) {
+	b.Do("no container is the host's router; a kernel without IPv6 has no such file", linux.WriteFile{Path: "/proc/sys/net/ipv6/conf/" + link + "/accept_ra", Data: "0"}).Ok(plan.ENOENT)
 }
 
 // join plans that the rules know of the network.
@@ -210,6 +218,7 @@ func (e Endpoint) plug(b *plan.Builder, pid, link plan.Reg) {
 	b.Add(e.Bind())
 	b.Do("a cable: one end in the switch, the other in the container", linux.AddVeth{Link: e.Link, Bridge: e.Network.Link, Isolated: e.Network.Isolated, PID: pid,
 		Peer: e.Interface, MAC: e.MAC, MTU: e.Network.MTU}).As(link).Reverse(linux.DeleteLink{Link: e.Link})
+	ignoreRouters(b, e.Link)
 	e.address(b, pid, link)
 }
 

@@ -40,6 +40,8 @@ var (
 		false: {Table: Table, Name: "gateways4", Key: []nft.Field{nft.Interface, nft.IPv4}, ID: 12},
 		true:  {Table: Table, Name: "gateways6", Key: []nft.Field{nft.Interface, nft.IPv6}, ID: 13},
 	}
+	// version is empty. That it is there says that the rules are those of this containr.
+	version = nft.Set{Table: Table, Name: "rules2", Key: []nft.Field{nft.Interface}, ID: 14}
 )
 
 // rule is a message of the table with the reason for it.
@@ -50,6 +52,7 @@ type rule struct {
 
 // Priorities of hooks, NF_IP_PRI_.
 const (
+	raw            = -300
 	destinationNAT = -100
 	filter         = 0
 	sourceNAT      = 100
@@ -69,14 +72,25 @@ func tableRules() []rule {
 		{"published ports: from which of the host to which container's", published[false]}, {"published ports: from which of the host to which container's", published[true]},
 		{"ports that are published at one address", publishedAt[false]}, {"ports that are published at one address", publishedAt[true]},
 		{"the host's addresses in internal networks", gateways[false]}, {"the host's addresses in internal networks", gateways[true]},
+		{"which rules these are", version},
 	} {
 		list = append(list, rule{s.why, s.set.New()})
 	}
 	list = append(list, rule{"the rules of an earlier containr, if there are any, go", Table.Flush()})
-	for _, part := range [][]rule{translation(), forwarding(), delivery()} {
+	for _, part := range [][]rule{past(), translation(), forwarding(), delivery()} {
 		list = append(list, part...)
 	}
 	return list
+}
+
+// past is about what does not come through a bridge. The kernel takes frames to the addresses 01:80:c2:00:00:02 to 0f, which are for
+// the next device only, for the host's own, on the cable that they came through, before the rules for bridges see them: a packet
+// in one would be no internal network's, nor anybody's who may not be a router.
+func past() []rule {
+	return []rule{
+		{"packets before anything is done with them", Table.BaseChain("past", nft.Hook{Type: "filter", Hook: "prerouting", Priority: raw})},
+		{"what containers send comes through their bridge: a cable itself has no packets for the host", Table.Rule("past", nft.FromGroup(linux.CableGroup), nft.Drop())},
+	}
 }
 
 // translation is about addresses that are changed.
@@ -138,10 +152,10 @@ func delivery() []rule {
 	}
 }
 
-// makeTable plans the table, if it is not there, or if an earlier containr has made it. That one has no set of gateways; the
-// networks that use it come into the new sets when they are joined the next time, or by a reload.
+// makeTable plans the table, if it is not there, or if an earlier containr has made it. That one has no set that says which
+// rules these are; what is new in the sets the networks come into when they are joined the next time, or by a reload.
 func makeTable(b *plan.Builder) {
-	b.Do("is the table of rules there, as this containr makes it?", linux.NftSet{Table: string(Table), Set: gateways[true].Name}).Ok(plan.ENOENT)
+	b.Do("is the table of rules there, as this containr makes it?", linux.NftSet{Table: string(Table), Set: version.Name}).Ok(plan.ENOENT)
 	for _, r := range tableRules() {
 		b.Do(r.why, nftStep(r.Message)).Else()
 	}

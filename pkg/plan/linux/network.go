@@ -47,11 +47,15 @@ func (c AddLinkAddress) Text() string {
 	return "ip address add " + address(c.Local) + "/" + strconv.Itoa(c.Prefix) + " dev " + quote(c.Link) + nodad(c.Local)
 }
 
+// CableGroup is the group of devices, in ip-link(8)'s sense, that the host's ends of cables are in: rules know them by it from
+// the moment that they are there, and nothing has to be taken back. The number is "ctr"; nobody else is likely to have it.
+const CableGroup = 0x637472
+
 // AddVeth makes a cable: one end, Link, is plugged into the bridge, the other is called Peer,
 // in the network namespace of the process in PID, and has the address MAC, 6 bytes. The
 // first is up, and what comes out of it may go back into it: a container may talk to a port
 // that it has published itself. With Isolated the bridge lets this end talk to the host only. The result is the
-// index of the peer.
+// index of the peer. The end here is in the group CableGroup.
 type AddVeth struct {
 	Link, Bridge string
 	Isolated     bool
@@ -72,7 +76,7 @@ func (c AddVeth) AppendArgs(dst []plan.Arg) []plan.Arg {
 
 // Text is the action as shell commands.
 func (c AddVeth) Text() string {
-	text := "ip link add " + quote(c.Link) + mtu(c.MTU) + " master " + quote(c.Bridge) + " up type veth peer name " + quote(c.Peer) +
+	text := "ip link add " + quote(c.Link) + mtu(c.MTU) + " master " + quote(c.Bridge) + " group " + strconv.Itoa(CableGroup) + " up type veth peer name " + quote(c.Peer) +
 		" address " + mac(c.MAC) + mtu(c.MTU) + " netns $" + string(c.PID)
 	text += " && bridge link set dev " + quote(c.Link) + " hairpin on"
 	if c.Isolated {
