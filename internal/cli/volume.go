@@ -33,19 +33,19 @@ func (p *Program) volumeCommand() *cobra.Command {
 }
 
 func (p *Program) volumeCreateCommand() *cobra.Command {
-	labels := map[string]string{}
+	labels, options := map[string]string{}, map[string]string{}
 	var driver string
 	cmd := &cobra.Command{
 		Use:                   "create [FLAGS] [VOLUME]",
 		Short:                 "Make a volume",
-		Long:                  "Make a volume and print its name. One that is there already stays as it is.",
+		Long:                  volumeCreateText,
 		Args:                  rangeArgs(0, 1),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if driver != volume.DriverLocal {
 				return usageErrorf("volume create: driver %s: there is only %s", driver, volume.DriverLocal)
 			}
-			req := engine.VolumeRequest{Labels: labels}
+			req := engine.VolumeRequest{Labels: labels, Options: options}
 			if len(args) > 0 {
 				req.Name = args[0]
 				if err := volume.ValidateName(req.Name); err != nil {
@@ -57,6 +57,9 @@ func (p *Program) volumeCreateCommand() *cobra.Command {
 				return err
 			}
 			v, err := e.CreateVolume(cmd.Context(), req)
+			if errors.Is(err, volume.ErrOptions) {
+				return &usageError{text: "volume create: " + err.Error(), err: err}
+			}
 			if err == nil {
 				_, err = fmt.Fprintln(p.Out, v.Name)
 			}
@@ -65,8 +68,28 @@ func (p *Program) volumeCreateCommand() *cobra.Command {
 	}
 	set := cmd.Flags()
 	set.StringVarP(&driver, "driver", "d", volume.DriverLocal, "the kind of volume: "+volume.DriverLocal)
+	binder{set, ""}.value("opt", "o", "have the content elsewhere, by `KEY=VALUE`: type, device, o", enter(options, parseVolumeOption))
 	binder{set, ""}.value("label", "", "note `KEY[=VALUE]` on it", enter(labels, container.ParseLabel))
 	return cmd
+}
+
+const volumeCreateText = "Make a volume and print its name. One that is there already stays as it is.\n\n" +
+	"With options its content is not kept by containr: the plan of each container mounts it, and it goes with the\n" +
+	"container's mounts. Nothing is mounted on the host, and `volume rm` removes only the name.\n\n" +
+	"  -o type=none -o device=/srv/data -o o=bind  a directory of the host\n" +
+	"  -o type=tmpfs -o o=size=64m,mode=1777       memory, while a container runs that has it; all see the same\n" +
+	"  -o type=ext4 -o device=/dev/sdb1            the file system on a block device\n" +
+	"  -o type=overlay -o o=lowerdir=/a:/b         directories on each other; upperdir and workdir make them writable\n\n" +
+	"A value of o goes on to the end: options of mount(8), with commas between them. What the image has is not copied\n" +
+	"into such a volume. It can be exported, cloned and copied from, if it is a directory or a device."
+
+// parseVolumeOption reads KEY=VALUE.
+func parseVolumeOption(s string) (key, value string, err error) {
+	key, value, has := strings.Cut(s, "=")
+	if key == "" || !has {
+		return "", "", fmt.Errorf("%q is not KEY=VALUE", s)
+	}
+	return key, value, nil
 }
 
 // volumeRow is a line of volume ls, and what a template may name.
@@ -180,7 +203,7 @@ func (p *Program) volumeInspectCommand() *cobra.Command {
 					continue
 				}
 				i := inspectedVolume{CreatedAt: v.Created.Format(time.RFC3339), Driver: v.Driver, Labels: v.Labels, Mountpoint: v.Path, Name: v.Name,
-					Scope: "local", Containers: v.Containers, SnapshotOf: v.Of}
+					Options: v.Options, Scope: "local", Containers: v.Containers, SnapshotOf: v.Of}
 				if i.Containers == nil {
 					i.Containers = []string{}
 				}

@@ -49,6 +49,8 @@ type Mount struct {
 	Own bool `json:"own,omitempty"`
 	// Labels are noted on a volume that is made for this.
 	Labels map[string]string `json:"labels,omitempty"`
+	// VolumeOptions are those of the driver of a volume that is made for this.
+	VolumeOptions map[string]string `json:"volumeOptions,omitempty"`
 	// Anonymous says that Source is a volume that nobody has named.
 	Anonymous bool `json:"anonymous,omitempty"`
 	// Chain is the snapshot that an image mount shows; the engine fills it in.
@@ -351,7 +353,11 @@ func (m *Mount) set(key, value string, hasValue bool) (err error) {
 	case "volume-driver":
 		_, err = wordOf(key, value, []string{volume.DriverLocal})
 	case "volume-opt":
-		err = fmt.Errorf("%s=%s: the driver local has no options here", key, value)
+		name, text, _ := strings.Cut(value, "=")
+		if m.VolumeOptions == nil {
+			m.VolumeOptions = map[string]string{}
+		}
+		m.VolumeOptions[name] = text
 	case "volume-subpath", "image-subpath":
 		m.Subpath, err = subpath(key, value)
 	}
@@ -431,6 +437,9 @@ func (m *Mount) finishVolume() error {
 		return errors.New("tmpfs-size and tmpfs-mode belong to type=tmpfs")
 	}
 	m.Type, m.Anonymous = MountVolume, m.Source == ""
+	if _, err := volume.ParseOptions(m.VolumeOptions); err != nil {
+		return fmt.Errorf("volume-opt: %w", err)
+	}
 	if err := m.checkOptions(); err != nil {
 		return err
 	}

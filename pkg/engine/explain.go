@@ -67,7 +67,11 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (_ *Explanation,
 	}
 	defer p.release()
 	req := p.request(rt.Facts)
-	spec, joins, err := e.join(ctx, p.spec)
+	spec, err := e.shareVolumes(p.spec, p.config, id)
+	if err != nil {
+		return nil, errors.Join(err, e.discard(ctx, p))
+	}
+	spec, joins, err := e.join(ctx, spec)
 	if err != nil {
 		return nil, errors.Join(err, e.discard(ctx, p))
 	}

@@ -341,12 +341,16 @@ func (e *Engine) oomKilled(record container.Record, code int) bool {
 // program runs the container's state tells its process: whoever sees that it runs, for
 // it prints something, finds it, whatever has become of us.
 func (x *execution) start(ctx context.Context, given *streams.Given) error {
-	held, err := x.holdVolumes(ctx, x.record.Config)
+	held, err := x.holdVolumes(ctx, x.record.Config, true)
 	defer release(held) // its state tells that it runs
 	if err != nil {
 		return err
 	}
-	spec, joins, err := x.join(ctx, x.record.Spec)
+	spec, err := x.shareVolumes(x.record.Spec, x.record.Config, x.record.ID)
+	if err != nil {
+		return err
+	}
+	spec, joins, err := x.join(ctx, spec)
 	if err != nil {
 		return err
 	}

@@ -264,7 +264,7 @@ func (e *Engine) usedVolumes(u *DiskUsage, m *measured) (UsedPart, error) {
 	}
 	users, err := e.allUsers()
 	for _, v := range list {
-		used := UsedVolume{Volume: v, Path: store.Path(v.Name), Containers: namesOfRecords(users[v.Name]), Bytes: m.ids[volumeKey(v.Name)]}
+		used := UsedVolume{Volume: v, Path: pathOnHost(store, v), Containers: namesOfRecords(users[v.Name]), Bytes: m.ids[volumeKey(v.Name)]}
 		u.Volumes = append(u.Volumes, used)
 		part.Total++
 		switch {

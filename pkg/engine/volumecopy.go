@@ -107,7 +107,7 @@ func (e *Engine) mustBeIdle(name string) error {
 
 // ExportVolume writes what a volume holds as a tar archive, with owners, modes, times, attributes and links.
 // For noPause and errors see CloneVolume.
-func (e *Engine) ExportVolume(ctx context.Context, name string, noPause bool, w io.Writer) error {
+func (e *Engine) ExportVolume(ctx context.Context, name string, noPause bool, w io.Writer) (err error) {
 	store, err := e.volumes()
 	if err != nil {
 		return err
@@ -117,7 +117,12 @@ func (e *Engine) ExportVolume(ctx context.Context, name string, noPause bool, w 
 		return err
 	}
 	defer held.Release()
-	dir, err := os.Open(store.Path(name))
+	content, done, err := store.Content(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	dir, err := os.Open(content)
 	if err != nil {
 		return err
 	}
@@ -233,11 +238,12 @@ func (e *Engine) openVolumeSide(ctx context.Context, p FilePlace, writes bool) (
 	if err != nil {
 		return nil, err
 	}
-	root, err := safepath.OpenRoot(store.Path(p.Volume))
+	root, free, err := openContent(store, p.Volume, writes)
 	if err != nil {
 		return nil, errors.Join(err, held.Release())
 	}
-	s := &side{tree: &tree{Root: root, done: held.Release}, uid: os.Geteuid(), gid: os.Getegid(), volume: p.Volume}
+	done := func() error { return errors.Join(free(), held.Release()) }
+	s := &side{tree: &tree{Root: root, done: done}, uid: os.Geteuid(), gid: os.Getegid(), volume: p.Volume}
 	if !writes {
 		return s, nil
 	}
@@ -246,6 +252,27 @@ func (e *Engine) openVolumeSide(ctx context.Context, p FilePlace, writes bool) (
 		return nil, errors.Join(err, s.close())
 	}
 	s.staging, s.settles = staging, func() error { return store.Flush(p.Volume) }
-	s.done = func() error { return errors.Join(drop(), held.Release()) }
+	s.done = func() error { return errors.Join(drop(), done()) }
 	return s, nil
+}
+
+// openContent opens what a volume holds. Where that is elsewhere nothing can be made beside it, so that it would appear whole,
+// and it is only read.
+func openContent(store *volume.Store, name string, writes bool) (*safepath.Root, func() error, error) {
+	v, err := store.Get(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	if writes && len(v.Options) > 0 {
+		return nil, nil, fmt.Errorf("volume %s: it cannot be copied to: %w", name, volume.ErrElsewhere)
+	}
+	dir, free, err := store.Content(name)
+	if err != nil {
+		return nil, nil, err
+	}
+	root, err := safepath.OpenRoot(dir)
+	if err != nil {
+		err = errors.Join(err, free())
+	}
+	return root, free, err
 }

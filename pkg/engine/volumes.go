@@ -44,7 +44,7 @@ func (e *Engine) provide(ctx context.Context, p *prepared, o prepareOptions) err
 		}
 	}
 	// Only now: filling wants each of them to itself, and one may be seen in two places.
-	p.held, err = e.holdVolumes(ctx, p.config)
+	p.held, err = e.holdVolumes(ctx, p.config, false)
 	return err
 }
 
@@ -81,8 +81,13 @@ func (e *Engine) provideVolume(ctx context.Context, p *prepared, m *container.Mo
 		if m.Own {
 			return fmt.Errorf("volume %s: a snapshot cannot be written: leave out U", m.Source)
 		}
-	} else if err := e.ensureVolume(ctx, store, p, m); err != nil {
+	}
+	v, err := e.ensureVolume(ctx, store, p, m)
+	if err != nil {
 		return err
+	}
+	if len(v.Options) > 0 {
+		return placeVolume(p, m, v)
 	}
 	if p.image != nil && !m.NoCopy && m.Subpath == "" && !o.look {
 		if err := e.fillVolume(ctx, store, p, m); err != nil {
@@ -98,27 +103,36 @@ func (e *Engine) provideVolume(ctx context.Context, p *prepared, m *container.Mo
 }
 
 // ensureVolume makes a volume that is not there. One without a name goes with a container that goes by itself.
-func (e *Engine) ensureVolume(ctx context.Context, store *volume.Store, p *prepared, m *container.Mount) error {
-	v := volume.Volume{Name: m.Source, Labels: m.Labels, Anonymous: m.Anonymous}
+func (e *Engine) ensureVolume(ctx context.Context, store *volume.Store, p *prepared, m *container.Mount) (volume.Volume, error) {
+	v := volume.Volume{Name: m.Source, Labels: m.Labels, Options: m.VolumeOptions, Anonymous: m.Anonymous}
 	if m.Source == "" {
 		v.Name = volume.RandomName()
 		if p.config.AutoRemove {
 			v.Owner = p.place.ID
 		}
-	} else if _, err := store.Get(m.Source); !errors.Is(err, volume.ErrNotFound) {
-		return err
+	} else if found, err := store.Get(m.Source); !errors.Is(err, volume.ErrNotFound) || strings.Contains(m.Source, "@") {
+		if err == nil {
+			err = sameOptions(found, m.VolumeOptions)
+		}
+		return found, err
 	}
-	_, err := store.Create(ctx, v, nil)
+	if err := checkPlace(v); err != nil {
+		return v, err
+	}
+	made, err := store.Create(ctx, v, nil)
 	if errors.Is(err, volume.ErrExists) { // somebody else needs it, too
-		return nil
+		if made, err = store.Get(v.Name); err == nil {
+			err = sameOptions(made, m.VolumeOptions)
+		}
+		return made, err
 	}
 	if err != nil {
-		return err
+		return made, err
 	}
 	m.Source = v.Name
 	p.volumes = append(p.volumes, v.Name)
 	e.tellVolume(events.Create, v.Name)
-	return nil
+	return made, nil
 }
 
 // fillVolume copies what the image has at the target into a volume that is empty.
@@ -264,8 +278,9 @@ func outsideID(maps []specs.LinuxIDMapping, id int) int {
 	return id
 }
 
-// holdVolumes keeps the volumes of a container from being removed and replaced.
-func (e *Engine) holdVolumes(ctx context.Context, c container.Config) ([]*durable.Lock, error) {
+// holdVolumes keeps the volumes of a container from being removed and replaced. For one that is starting, those are held alone
+// that it has to share with others that run: two that start at once see each other.
+func (e *Engine) holdVolumes(ctx context.Context, c container.Config, starting bool) ([]*durable.Lock, error) {
 	var held []*durable.Lock
 	for _, name := range volumesOf(c) {
 		store, err := e.volumes()
@@ -277,7 +292,17 @@ func (e *Engine) holdVolumes(ctx context.Context, c container.Config) ([]*durabl
 			return held, err
 		}
 		held = append(held, lock)
-		if err := partsAreThere(c, name, store.Path(name)); err != nil {
+		place, dir, err := placeIsThere(store, name)
+		if err == nil {
+			err = partsAreThere(c, name, dir)
+		}
+		if err == nil && starting && place.Alone() { // its record keeps it from being removed meanwhile
+			err = lock.Release()
+			if err == nil {
+				held[len(held)-1], err = store.HoldAlone(ctx, name)
+			}
+		}
+		if err != nil {
 			return held, err
 		}
 	}
@@ -288,7 +313,7 @@ func (e *Engine) holdVolumes(ctx context.Context, c container.Config) ([]*durabl
 // another thing when it is mounted: that the runtime finds out.
 func partsAreThere(c container.Config, name, dir string) error {
 	for _, m := range c.Mounts {
-		if m.Type != container.MountVolume || m.Source != name || m.Subpath == "" {
+		if m.Type != container.MountVolume || m.Source != name || m.Subpath == "" || dir == "" {
 			continue
 		}
 		root, err := safepath.OpenRoot(dir)
@@ -463,6 +488,8 @@ type VolumeRequest struct {
 	// Name may be empty: one is made up.
 	Name   string
 	Labels map[string]string
+	// Options are those of the driver local, see volume.ParseOptions.
+	Options map[string]string
 }
 
 // CreateVolume makes a volume. One that is there already stays as it is, and is no error.
@@ -471,16 +498,22 @@ func (e *Engine) CreateVolume(ctx context.Context, r VolumeRequest) (volume.Volu
 	if err != nil {
 		return volume.Volume{}, err
 	}
-	v := volume.Volume{Name: r.Name, Labels: r.Labels}
+	v := volume.Volume{Name: r.Name, Labels: r.Labels, Options: r.Options}
 	if v.Name == "" {
 		v.Name, v.Anonymous = volume.RandomName(), true
 	}
 	if err := volume.ValidateName(v.Name); err != nil {
 		return v, err
 	}
+	if err := checkPlace(v); err != nil {
+		return v, err
+	}
 	made, err := store.Create(ctx, v, nil)
 	if errors.Is(err, volume.ErrExists) {
-		return store.Get(v.Name)
+		if made, err = store.Get(v.Name); err == nil {
+			err = sameOptions(made, v.Options)
+		}
+		return made, err
 	}
 	if err == nil {
 		e.tellVolume(events.Create, made.Name)
@@ -491,7 +524,7 @@ func (e *Engine) CreateVolume(ctx context.Context, r VolumeRequest) (volume.Volu
 // UsedVolume is a volume with what is known of it besides.
 type UsedVolume struct {
 	volume.Volume
-	// Path is where its content is on the host.
+	// Path is where its content is on the host; empty if only containers see it.
 	Path string
 	// Containers are the names of those that have it.
 	Containers []string
@@ -518,8 +551,8 @@ func (e *Engine) Volumes(ctx context.Context, measure bool) ([]UsedVolume, error
 	}
 	var all []UsedVolume
 	for _, v := range list {
-		u := UsedVolume{Volume: v, Path: store.Path(v.Name), Containers: namesOfRecords(users[v.Name]), Bytes: -1}
-		if measure {
+		u := UsedVolume{Volume: v, Path: pathOnHost(store, v), Containers: namesOfRecords(users[v.Name]), Bytes: -1}
+		if measure && len(v.Options) == 0 { // what is elsewhere takes nothing here
 			if u.Bytes, err = bytesBelow(u.Path); err != nil {
 				return nil, err
 			}
@@ -552,7 +585,7 @@ func (e *Engine) Volume(ctx context.Context, name string) (UsedVolume, error) {
 		return UsedVolume{}, err
 	}
 	users, err := e.usersOf(name)
-	return UsedVolume{Volume: v, Path: store.Path(name), Containers: namesOfRecords(users), Bytes: -1}, err
+	return UsedVolume{Volume: v, Path: pathOnHost(store, v), Containers: namesOfRecords(users), Bytes: -1}, err
 }
 
 // RemoveVolume removes a volume that no container has. Its snapshots stay, as volumes of their own.
@@ -583,7 +616,7 @@ func (e *Engine) PruneVolumes(ctx context.Context, doomed func(volume.Volume) bo
 		if len(u.Containers) > 0 || u.Of != "" || !doomed(u.Volume) {
 			continue
 		}
-		bytes, err := bytesBelow(u.Path)
+		bytes, err := bytesBelow(store.Path(u.Name))
 		if err == nil {
 			_, err = e.dropVolume(ctx, u.Name)
 		}

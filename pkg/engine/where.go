@@ -349,7 +349,7 @@ func (s *seeker) asked(w *Whereabouts, c container.Mount) {
 	switch c.Type {
 	case container.MountVolume:
 		w.Kind, w.Survives, w.Why = OnVolume, true, "a volume stays until `containr volume rm "+c.Source+"`"
-		if !c.Anonymous {
+		if s.placed(w, c) || !c.Anonymous {
 			return
 		}
 		w.Why = "nobody has named the volume, so `containr rm -v` and `containr volume prune` remove it"

@@ -28,6 +28,10 @@
 // number that is kept beside a list is wrong after the first crash. The lock makes that right: a container that is being
 // made holds it until its record can be found, one that is being started until its state says that it runs.
 //
+// A volume with options has its content elsewhere, see Place: in a directory of the host, on a device, in memory. Its data
+// stays empty, and is never mounted on: the plan of each container mounts the content where the container sees it, and the
+// kernel undoes that with the container, whatever is killed. So removing a volume never meets what somebody else has made.
+//
 // What is in data belongs to containers and is not trusted. It is reached through package safepath; its names are never
 // joined to a path. Everything above it is closed to others than the owner of the state root.
 package volume
@@ -52,7 +56,7 @@ import (
 	"github.com/containr/containr/internal/spelling"
 )
 
-// DriverLocal is the only driver: a directory here.
+// DriverLocal is the only driver: a directory here, or a Place.
 const DriverLocal = "local"
 
 // Errors that callers tell apart.
@@ -69,8 +73,11 @@ var (
 	ErrName = errors.New("no name for a volume")
 )
 
-// version is the layout of volume.json.
-const version = 1
+// Layouts of volume.json: one with options is not to be taken for an empty directory by who does not know of them.
+const (
+	layoutPlain   = 1
+	layoutOptions = 2
+)
 
 // Volume is what is kept of a volume.
 type Volume struct {
@@ -79,6 +86,8 @@ type Volume struct {
 	Driver  string            `json:"driver"`
 	Created time.Time         `json:"created"`
 	Labels  map[string]string `json:"labels,omitempty"`
+	// Options are those of the driver, see ParseOptions.
+	Options map[string]string `json:"options,omitempty"`
 	// Anonymous volumes were made for a container whose image or command line named a place and no volume.
 	Anonymous bool `json:"anonymous,omitempty"`
 	// Owner is the id of the container that an anonymous volume was made for, if it is to go with it.
@@ -178,7 +187,7 @@ func (s *Store) read(name string) (Volume, error) {
 	if err := json.Unmarshal(data, &v); err != nil {
 		return v, fmt.Errorf("%s: %w", path, err)
 	}
-	if v.Version > version {
+	if v.Version > layoutOptions {
 		return v, fmt.Errorf("%s: layout %d: written by a newer containr", path, v.Version)
 	}
 	return v, nil
@@ -217,7 +226,13 @@ func (s *Store) Create(ctx context.Context, v Volume, fill func(dir string) erro
 	if _, err := os.Lstat(s.path(v.Name)); err == nil {
 		return v, fmt.Errorf("volume %s: %w", v.Name, ErrExists)
 	}
-	v.Version, v.Driver, v.Created = version, DriverLocal, time.Now().UTC()
+	if _, err := v.Place(); err != nil {
+		return v, err
+	}
+	v.Version, v.Driver, v.Created = layoutPlain, DriverLocal, time.Now().UTC()
+	if len(v.Options) > 0 {
+		v.Version = layoutOptions
+	}
 	staging, lock, err := s.stage(ctx)
 	if err != nil {
 		return v, err
@@ -317,6 +332,11 @@ func (s *Store) Hold(ctx context.Context, name string) (*durable.Lock, error) {
 	return s.lock(ctx, name, durable.Shared)
 }
 
+// HoldAlone is Hold, while nobody else holds the volume.
+func (s *Store) HoldAlone(ctx context.Context, name string) (*durable.Lock, error) {
+	return s.lock(ctx, name, durable.Exclusive)
+}
+
 // lock waits for the lock of a volume that is there.
 func (s *Store) lock(ctx context.Context, name string, kind durable.Kind) (*durable.Lock, error) {
 	if err := ValidateReference(name); err != nil {
@@ -376,6 +396,13 @@ func (s *Store) Replace(ctx context.Context, name string, check func() error, fi
 		return err
 	}
 	defer lock.Release()
+	v, err := s.read(name)
+	if err == nil && len(v.Options) > 0 {
+		err = fmt.Errorf("volume %s: its content cannot be replaced: %w", name, ErrElsewhere)
+	}
+	if err != nil {
+		return err
+	}
 	if err := check(); err != nil {
 		return err
 	}
@@ -421,12 +448,37 @@ func (s *Store) Flush(name string) error {
 	return syncTree(s.Path(name))
 }
 
-// Copy makes dir, which is not there or empty, a copy of what a volume holds, with the owner and mode of its top.
-func (s *Store) Copy(name, dir string) error {
+// Content is a path of what a volume holds, until close: see Place.Open. The caller holds the volume.
+func (s *Store) Content(name string) (dir string, close func() error, err error) {
+	v, err := s.read(name)
+	if err != nil {
+		return "", nil, err
+	}
+	place, err := v.Place()
+	if err != nil {
+		return "", nil, err
+	}
+	if place.Here() {
+		return s.Path(name), func() error { return nil }, nil
+	}
+	if dir, close, err = place.Open(); err != nil {
+		err = fmt.Errorf("volume %s: %w", name, err)
+	}
+	return dir, close, err
+}
+
+// Copy makes dir, which is not there or empty, a copy of what a volume holds, with the owner and mode of its top. The caller
+// holds the volume.
+func (s *Store) Copy(name, dir string) (err error) {
+	content, done, err := s.Content(name)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	from, err := os.Open(s.Path(name))
+	from, err := os.Open(content)
 	if err != nil {
 		return err
 	}
@@ -459,15 +511,15 @@ func (s *Store) fillDir(name string) (string, error) {
 }
 
 func (s *Store) replaceEmpty(name, staging string, fill func(dir string) error) (bool, error) {
+	v, err := s.read(name)
+	if err != nil || len(v.Options) > 0 { // what is elsewhere is not ours to fill
+		return false, err
+	}
 	if err := fill(staging); err != nil {
 		return false, err
 	}
 	if _, err := os.Lstat(staging); errors.Is(err, fs.ErrNotExist) {
 		return false, nil
-	}
-	v, err := s.read(name)
-	if err != nil {
-		return false, err
 	}
 	if v.Owner == "" {
 		if err := syncTree(staging); err != nil {

@@ -33,6 +33,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"health":      awaitHealth,
 	"checked":     awaitChecks,
 	"killmonitor": killMonitor,
+	"loop":        loopDevice,
 }
 
 // exits STATUS PROGRAM [ARG...] runs a program, which must end with this status.
@@ -189,4 +190,20 @@ func await(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("nothing came through %s: %v", args[0], err)
 	}
 	ts.Stdout().Write(text[:n])
+}
+
+// loopDevice LINK FILE makes a block device of a file, for as long as the script runs, and a link to it.
+func loopDevice(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: loop LINK FILE")
+	}
+	out, err := exec.Command("losetup", "--find", "--show", ts.MkAbs(args[1])).Output()
+	ts.Check(err)
+	device := strings.TrimSpace(string(out))
+	ts.Defer(func() {
+		if err := exec.Command("losetup", "--detach", device).Run(); err != nil {
+			ts.Logf("losetup --detach %s: %v", device, err)
+		}
+	})
+	ts.Check(os.Symlink(device, ts.MkAbs(args[0])))
 }
