@@ -2,6 +2,7 @@ package nft
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -148,6 +149,19 @@ func version(six bool) [][]byte {
 // ToLoopback and FromLoopback: its destination, or source, is in 127.0.0.0/8.
 func ToLoopback() Word {
 	return Word{"ip daddr 127.0.0.0/8", append(version(false), payload(networkBase, destination4, 1, reg0), compare(false, reg0, []byte{127}))}
+}
+
+// To: its destination is in p, whose length is one of whole bytes.
+func To(p netip.Prefix) Word {
+	six, family, offset := p.Addr().Is6(), "ip", uint32(destination4)
+	if six {
+		family, offset = "ip6", destination6
+	}
+	text, n := p.String(), p.Bits()/8
+	if p.IsSingleIP() {
+		text = p.Addr().String()
+	}
+	return Word{family + " daddr " + text, append(version(six), payload(networkBase, offset, uint32(n), reg0), compare(false, reg0, p.Addr().AsSlice()[:n]))}
 }
 
 // FromLoopback: see ToLoopback.

@@ -183,7 +183,7 @@ func (e *Engine) writeConfigs(p *prepared, dir string) ([]string, error) {
 			return nil, err
 		}
 		uid, gid := int(c.UID), int(c.GID)
-		if p.home.mapped || p.config.Namespaces.User != container.HostNamespace {
+		if !p.home.idmapped && p.config.Namespaces.User != container.HostNamespace {
 			uid, gid = outsideID(p.config.UIDMap, uid), outsideID(p.config.GIDMap, gid)
 		}
 		file := filepath.Join(dir, "config-"+strconv.Itoa(i))

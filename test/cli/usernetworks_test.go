@@ -67,8 +67,10 @@ func TestNetworksOfUsers(t *testing.T) {
 	p.containr("network", "create", "--subnet", "10.1.0.0/24", "--subnet", "fd00:1::/64", "front")
 	p.containr("network", "create", "--subnet", "10.2.0.0/24", "back")
 	p.containr("run", "-d", "--name", "web", "--network", "front", "-p", "8080:80", "-p", "8080:80/udp", "-p", "127.0.0.1:8081:80", "-p", "192.0.2.5:8081:81",
-		"-p", "[2001:db8::1]:8082:80", "base", "sleep", "1000")
+		"-p", "[::1]:8083:80", "-p", "[2001:db8::1]:8082:80", "base", "sleep", "1000")
 	p.containr("run", "-d", "--name", "data", "--network", "back", "base", "sleep", "1000")
+	p.containr("network", "create", "--subnet", "10.3.0.0/24", "--subnet", "fd00:3::/64", "beside")
+	p.containr("run", "-d", "--name", "other", "--network", "beside", "base", "sleep", "1000")
 	web, data := p.inside("web"), p.inside("data")
 	tellCallers(t, web, ":80")
 	tellCallers(t, web, ":81")
@@ -99,6 +101,15 @@ func TestNetworksOfUsers(t *testing.T) {
 		refusedAt(t, web, closed)
 	}
 	p.notReached(web, p.address("data", "back")+":80")
+	// A port published at the host's loopback is the host's, also at the address that stands for it.
+	if text, _, err := dial(p.host, "[::1]:8083", networkPatience); err != nil {
+		t.Errorf("[::1]:8083: %q, %v", text, err)
+	}
+	for _, closed := range []string{"255.0.0.1:8081", "[fd00:c0a7::8000:0:0:1]:8083"} {
+		p.notReached(p.inside("other"), closed)
+	}
+	p.containr("rm", "-f", "other")
+	p.containr("network", "rm", "beside")
 	if out, err := p.command("exec", "web", "nslookup", "data"); err == nil && strings.Contains(out, p.address("data", "back")) {
 		t.Errorf("a name of another network is known: %q", out)
 	}

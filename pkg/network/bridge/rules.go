@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"net/netip"
+
 	"github.com/containr/containr/internal/nft"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
@@ -93,6 +95,13 @@ func past() []rule {
 	}
 }
 
+// LoopbackEntrance4 and LoopbackEntrance6 have the addresses that stand in a user's hub for 127.0.0.0/8 and ::1 of the host: a port that is
+// published there is one of these here (usermode.Net.Entrance).
+var (
+	LoopbackEntrance4 = netip.MustParsePrefix("255.0.0.0/8")
+	LoopbackEntrance6 = netip.MustParsePrefix("fd00:c0a7::8000:0:0:1/128")
+)
+
 // translation is about addresses that are changed.
 func translation() []rule {
 	const publish = "a port that is published: the container's address takes the host's place"
@@ -105,6 +114,10 @@ func translation() []rule {
 		{"packets that arrive", Table.BaseChain("arrive", nft.Hook{Type: "nat", Hook: "prerouting", Priority: destinationNAT})},
 		{"a port published at 127.0.0.1 is for the host alone, whatever its neighbours send",
 			Table.Rule("arrive", nft.FromInterface("lo", true), nft.ToLoopback(), nft.Return())},
+		{"nor is it for containers, at the address that stands for it in a user's hub",
+			Table.Rule("arrive", nft.FromInterfaces(bridges, false), nft.To(LoopbackEntrance4), nft.Return())},
+		{"nor is it for containers, at the address that stands for it in a user's hub",
+			Table.Rule("arrive", nft.FromInterfaces(bridges, false), nft.To(LoopbackEntrance6), nft.Return())},
 		{"what is for the host may be for a container", Table.Rule("arrive", nft.ToLocal(), nft.Jump("publish"))},
 		{"packets of the host's own programs", Table.BaseChain("send", nft.Hook{Type: "nat", Hook: "output", Priority: destinationNAT})},
 		{"they reach published ports too", Table.Rule("send", nft.ToLocal(), nft.Jump("publish"))},
