@@ -3,52 +3,30 @@ package nft
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// dump sends a question for all of a kind and calls f with the attributes of each answer. The error is ENOENT if there is no
-// such table or set.
-func dump(question string, f func(attributes []byte)) error {
-	fd, err := open()
+// dump asks for all of a kind and calls f with each answer, head included. The error is ENOENT if there is no such table or set.
+func dump(question string, f func(answer []byte)) error {
+	fd, err := ask(question)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	m := []byte(question)
-	binary.NativeEndian.PutUint32(m[8:], 1)
-	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return fmt.Errorf("nftables: %w", err)
-	}
-	buf := make([]byte, maxAnswer)
-	for {
-		n, _, err := unix.Recvfrom(fd, buf, 0)
-		if errors.Is(err, unix.EINTR) {
-			continue
+	return receive(fd, func(kind uint16, m []byte) (bool, error) {
+		switch {
+		case kind == unix.NLMSG_DONE:
+			return true, nil
+		case len(m) < header:
+			return true, errors.New("nftables: an answer is cut off")
+		case kind == unix.NLMSG_ERROR:
+			return true, unix.Errno(-int32(binary.NativeEndian.Uint32(m[16:])))
 		}
-		if err != nil {
-			return fmt.Errorf("nftables: %w", err)
-		}
-		for b := buf[:n]; len(b) >= 16; {
-			size := int(binary.NativeEndian.Uint32(b))
-			if size < 16 || size > len(b) {
-				return errors.New("nftables: a message is cut off")
-			}
-			switch binary.NativeEndian.Uint16(b[4:]) {
-			case unix.NLMSG_DONE:
-				return nil
-			case unix.NLMSG_ERROR:
-				return unix.Errno(-int32(binary.NativeEndian.Uint32(b[16:])))
-			default:
-				if size >= header {
-					f(b[header:size])
-				}
-			}
-			b = b[min(len(b), (size+3)&^3):]
-		}
-	}
+		f(m)
+		return false, nil
+	})
 }
 
 func word(b []byte) string { return unix.ByteSliceToString(b) }
@@ -67,7 +45,8 @@ type Tallied struct{ Packets, Bytes uint64 }
 func (t Table) Contents() (Contents, error) {
 	c := Contents{Counters: map[string]Tallied{}}
 	collect := func(kind uint16, f func([]byte)) error {
-		err := dump(t.message(kind, flagDump), func(b []byte) {
+		err := dump(t.message(kind, flagDump), func(m []byte) {
+			b := m[header:]
 			if word(find(b, 1)) == t.name() { // some kernels answer for all tables
 				f(b)
 			}
@@ -115,7 +94,8 @@ type Element struct {
 func (s Set) Elements() ([]Element, error) {
 	var list []Element
 	const list3, keyAttr, expires, expr, exprData = 3, 1, 5, 7, 2
-	err := dump(s.Table.message(msgGetElement, flagDump, text(2, s.Name)), func(b []byte) {
+	err := dump(s.Table.message(msgGetElement, flagDump, text(2, s.Name)), func(m []byte) {
+		b := m[header:]
 		for all := find(b, list3); len(all) >= 4; {
 			n := int(binary.NativeEndian.Uint16(all))
 			if n < 4 || n > len(all) {

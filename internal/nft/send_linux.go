@@ -94,18 +94,27 @@ func (s Set) Exists() (bool, error) {
 	return isThere(s.Table.message(msgGetSet, flagAck, text(2, s.Name)))
 }
 
-// isThere sends a question.
+// ask sends a question, and returns the socket that the answer comes to.
+func ask(question string) (fd int, err error) {
+	if fd, err = open(); err != nil {
+		return -1, err
+	}
+	m := []byte(question)
+	binary.NativeEndian.PutUint32(m[8:], 1) // its number; the kernel repeats it
+	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("nftables: %w", err)
+	}
+	return fd, nil
+}
+
+// isThere asks for one thing.
 func isThere(question string) (bool, error) {
-	fd, err := open()
+	fd, err := ask(question)
 	if err != nil {
 		return false, err
 	}
 	defer unix.Close(fd)
-	m := []byte(question)
-	binary.NativeEndian.PutUint32(m[8:], 1)
-	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return false, fmt.Errorf("nftables: %w", err)
-	}
 	err = awaitAll(fd, 1)
 	if errors.Is(err, unix.ENOENT) {
 		return false, nil
@@ -116,17 +125,13 @@ func isThere(question string) (bool, error) {
 // DataOf asks for what a map has for the key that a message of Delete names; nil if there is
 // nothing.
 func DataOf(deletion string) ([]byte, error) {
-	fd, err := open()
+	question := []byte(deletion)
+	binary.NativeEndian.PutUint16(question[4:], subsystem<<8|msgGetElement)
+	fd, err := ask(string(question))
 	if err != nil {
 		return nil, err
 	}
 	defer unix.Close(fd)
-	m := []byte(deletion)
-	binary.NativeEndian.PutUint16(m[4:], subsystem<<8|msgGetElement)
-	binary.NativeEndian.PutUint32(m[8:], 1)
-	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return nil, fmt.Errorf("nftables: %w", err)
-	}
 	buf := make([]byte, maxAnswer)
 	n, _, err := unix.Recvfrom(fd, buf, 0)
 	if err != nil || n < header {
@@ -143,38 +148,9 @@ func DataOf(deletion string) ([]byte, error) {
 
 // Count is how many elements a set has. The error is ENOENT if there is no such set.
 func Count(s Set) (int, error) {
-	fd, err := open()
-	if err != nil {
-		return 0, err
-	}
-	defer unix.Close(fd)
-	m := []byte(s.Table.message(msgGetElement, flagDump, text(2, s.Name)))
-	binary.NativeEndian.PutUint32(m[8:], 1)
-	if err := unix.Sendto(fd, m, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return 0, fmt.Errorf("nftables: %w", err)
-	}
-	count, buf := 0, make([]byte, maxAnswer)
-	for {
-		n, _, err := unix.Recvfrom(fd, buf, 0)
-		if err != nil {
-			return 0, fmt.Errorf("nftables: %w", err)
-		}
-		for b := buf[:n]; len(b) >= 16; {
-			size := int(binary.NativeEndian.Uint32(b))
-			if size < 16 || size > len(b) {
-				return 0, errors.New("nftables: a message is cut off")
-			}
-			switch binary.NativeEndian.Uint16(b[4:]) {
-			case unix.NLMSG_DONE:
-				return count, nil
-			case unix.NLMSG_ERROR:
-				return 0, unix.Errno(-int32(binary.NativeEndian.Uint32(b[16:])))
-			default:
-				count += children(find(b[header:size], 3))
-			}
-			b = b[min(len(b), (size+3)&^3):]
-		}
-	}
+	count := 0
+	err := dump(s.Table.message(msgGetElement, flagDump, text(2, s.Name)), func(m []byte) { count += children(find(m[header:], 3)) })
+	return count, err
 }
 
 // children counts attributes.
@@ -235,8 +211,25 @@ func open() (int, error) {
 
 // awaitAll reads until the kernel has answered that many messages, or refused the whole.
 func awaitAll(fd, count int) error {
+	if count <= 0 {
+		return nil
+	}
+	return receive(fd, func(kind uint16, m []byte) (bool, error) {
+		if kind == unix.NLMSG_ERROR && len(m) >= header {
+			if code := int32(binary.NativeEndian.Uint32(m[16:])); code != 0 {
+				return true, unix.Errno(-code)
+			}
+			count--
+		}
+		return count <= 0, nil
+	})
+}
+
+// receive reads what the kernel sends, and has each message looked at, head included, until that says that it was the last one or
+// returns an error.
+func receive(fd int, look func(kind uint16, m []byte) (last bool, err error)) error {
 	buf := make([]byte, maxAnswer)
-	for count > 0 {
+	for {
 		n, _, err := unix.Recvfrom(fd, buf, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
@@ -249,14 +242,10 @@ func awaitAll(fd, count int) error {
 			if size < 16 || size > len(b) {
 				return errors.New("nftables: a message is cut off")
 			}
-			if kind := binary.NativeEndian.Uint16(b[4:]); kind == unix.NLMSG_ERROR && size >= header {
-				if code := int32(binary.NativeEndian.Uint32(b[16:])); code != 0 {
-					return unix.Errno(-code)
-				}
-				count--
+			if last, err := look(binary.NativeEndian.Uint16(b[4:]), b[:size]); last || err != nil {
+				return err
 			}
 			b = b[min(len(b), (size+3)&^3):]
 		}
 	}
-	return nil
 }

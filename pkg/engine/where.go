@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/safepath"
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/rootfs"
 	"github.com/containr/containr/pkg/snapshot"
@@ -167,28 +168,12 @@ func (s *seeker) addOthers(pid int) error {
 		if len(fields) < 5 || len(kind) == 0 {
 			continue
 		}
-		point := unescapeMount(fields[4])
+		point := sys.UnescapeMount(fields[4])
 		if point != "/" && !slices.ContainsFunc(s.mounts, func(m mountedAt) bool { return m.point == point }) {
 			s.mounts = append(s.mounts, mountedAt{point: point, kind: kind[0]})
 		}
 	}
 	return nil
-}
-
-// unescapeMount reads a path as mountinfo writes it: blanks, tabs, line feeds and backslashes are \ and three octal digits.
-func unescapeMount(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
 }
 
 // mountOf finds the mount that a path without links lies on; none is the root file system.

@@ -145,7 +145,12 @@ func frame(from, to net.HardwareAddr, source, destination netip.Addr, port uint1
 }
 
 // sendFrame sends it through eth0, with the address of the machine to hand it to.
-func sendFrame(n *testkit.NetNS, to net.HardwareAddr, source, destination netip.Addr, port uint16, text string) (err error) {
+func sendFrame(n *testkit.NetNS, to net.HardwareAddr, source, destination netip.Addr, port uint16, text string) error {
+	return sendRaw(n, func(own net.HardwareAddr) []byte { return frame(own, to, source, destination, port, text) })
+}
+
+// sendRaw sends through eth0 what build gives for the hardware address of that.
+func sendRaw(n *testkit.NetNS, build func(own net.HardwareAddr) []byte) (err error) {
 	n.Do(func() {
 		var device *net.Interface
 		if device, err = net.InterfaceByName("eth0"); err != nil {
@@ -156,7 +161,7 @@ func sendFrame(n *testkit.NetNS, to net.HardwareAddr, source, destination netip.
 			return
 		}
 		defer unix.Close(fd)
-		err = unix.Sendto(fd, frame(device.HardwareAddr, to, source, destination, port, text), 0, &unix.SockaddrLinklayer{Ifindex: device.Index})
+		err = unix.Sendto(fd, build(device.HardwareAddr), 0, &unix.SockaddrLinklayer{Ifindex: device.Index})
 	})
 	return err
 }

@@ -10,8 +10,6 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/pkg/network/bridge"
 )
@@ -123,7 +121,7 @@ func (d *desk) pastTheBridge(name, gateway string) {
 }
 
 // sendRouter says, from fe80::bad, that it is the router, of 2001:db8:666::/64.
-func sendRouter(n *testkit.NetNS, to net.HardwareAddr) (err error) {
+func sendRouter(n *testkit.NetNS, to net.HardwareAddr) error {
 	source, all := netip.MustParseAddr("fe80::bad").AsSlice(), netip.MustParseAddr("ff02::1").AsSlice()
 	message := []byte{134, 0, 0, 0, 64, 0, 7, 8, 0, 0, 0, 0, 0, 0, 0, 0, 3, 4, 64, 0xc0, 0, 0, 0, 200, 0, 0, 0, 200, 0, 0, 0, 0}
 	message = append(message, netip.MustParseAddr("2001:db8:666::").AsSlice()...)
@@ -135,20 +133,9 @@ func sendRouter(n *testkit.NetNS, to net.HardwareAddr) (err error) {
 		sum = sum&0xffff + sum>>16
 	}
 	binary.BigEndian.PutUint16(message[2:], ^uint16(sum))
-	n.Do(func() {
-		var device *net.Interface
-		if device, err = net.InterfaceByName("eth0"); err != nil {
-			return
-		}
-		var fd int
-		if fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0); err != nil {
-			return
-		}
-		defer unix.Close(fd)
-		frame := slices.Concat(to, device.HardwareAddr, []byte{0x86, 0xdd, 0x60, 0, 0, 0, 0, byte(len(message)), 58, 255}, source, all, message)
-		err = unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: device.Index})
+	return sendRaw(n, func(own net.HardwareAddr) []byte {
+		return slices.Concat(to, own, []byte{0x86, 0xdd, 0x60, 0, 0, 0, 0, byte(len(message)), 58, 255}, source, all, message)
 	})
-	return err
 }
 
 // A firewall of the host's that throws questions for names away is named, with the rule that lets them in.

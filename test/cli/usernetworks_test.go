@@ -15,21 +15,17 @@ import (
 )
 
 // hub is the process that holds the user's networks.
-func (p *person) hub() int {
-	p.t.Helper()
-	pids := p.processes("network hold " + filepath.Join(p.dir, "run/containr"))
-	if len(pids) != 1 {
-		p.t.Fatalf("%d processes hold the user's networks, not 1", len(pids))
-	}
-	return pids[0]
-}
+func (p *person) hub() int { p.t.Helper(); return p.one("network hold ") }
 
 // hubCarrier is the process that carries the packets of the user's networks.
-func (p *person) hubCarrier() int {
+func (p *person) hubCarrier() int { p.t.Helper(); return p.one("--control ") }
+
+// one finds the process of which there is to be one: the command line says that, and the user's run directory.
+func (p *person) one(words string) int {
 	p.t.Helper()
-	pids := p.processes("--control " + filepath.Join(p.dir, "run/containr"))
+	pids := p.processes(words + filepath.Join(p.dir, "run/containr"))
 	if len(pids) != 1 {
-		p.t.Fatalf("%d processes carry the packets of the user's networks, not 1", len(pids))
+		p.t.Fatalf("%d processes of the user are \"%s...\", not 1", len(pids), words)
 	}
 	return pids[0]
 }
