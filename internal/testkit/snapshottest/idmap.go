@@ -96,11 +96,8 @@ func noIDMap(t *testing.T, dir string) string {
 // mustRefuse fails if the kernel makes a mount that pkg/host says it does not.
 func mustRefuse(t *testing.T, m snapshot.Mount, problem string) {
 	t.Helper()
-	done := make(chan error, 1)
-	go func() {
-		done <- alone([]snapshot.Mount{m}, t.TempDir(), func(string) error { return nil })
-	}()
-	if err := <-done; !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
+	err := tryWithin([]snapshot.Mount{m}, t.TempDir(), func(string) error { return nil })
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
 		t.Errorf("%s, and yet: %v", problem, err)
 	}
 }

@@ -16,15 +16,19 @@ import (
 // within makes mounts on an empty directory, in a mount namespace of a thread that ends with f, and has f look at it.
 func within(t testing.TB, mounts []snapshot.Mount, f func(dir string) error) {
 	t.Helper()
-	target := t.TempDir()
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		done <- alone(mounts, target, f)
-	}()
-	if err := <-done; err != nil {
+	if err := tryWithin(mounts, t.TempDir(), f); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// tryWithin does so, and returns the error of the kernel or of f.
+func tryWithin(mounts []snapshot.Mount, target string, f func(dir string) error) error {
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and nobody else gets its namespace
+		done <- alone(mounts, target, f)
+	}()
+	return <-done
 }
 
 func alone(mounts []snapshot.Mount, target string, f func(dir string) error) (err error) {
