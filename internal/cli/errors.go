@@ -192,7 +192,7 @@ var hints = []struct {
 	{container.ErrUnknownUser, "use a number, which need not be known to the image"},
 	{container.ErrNewer, "use the containr that made it, or another --root"},
 	{engine.ErrNoSource, "make it first, or have an empty directory made with --mount type=bind,bind-create-src,source=...,target=..."},
-	{engine.ErrNoProfile, "seccomp=builtin is the profile that containers have by themselves, seccomp=unconfined is none; else name a file"},
+	{engine.ErrNoProfile, "seccomp=default is the profile that containers have by themselves, seccomp=strict allows less, seccomp=unconfined is none; else name a file"},
 	{engine.ErrCaptureNeedsRoot, "run a program that captures, such as tcpdump, in the container with `containr exec`; or run the container as root"},
 	{volume.ErrSnapshotWritten, "`containr volume restore VOLUME@NAME` makes the volume what it was then; leave out @NAME to write to the volume"},
 	{engine.ErrNotConnected, "`containr inspect` shows the networks of a container"},

@@ -2,7 +2,9 @@ package cli
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strconv"
 	"strings"
@@ -10,9 +12,11 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/containr/containr/internal/spelling"
 	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/cdi"
 	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/engine"
 )
 
 // runFlags collects the flags of `run`. What they mean for the container goes to
@@ -319,7 +323,7 @@ func (r *runFlags) security() {
 	b, c := binder{r.set, "Security"}, &r.config
 	b.value("cap-add", "", "give the program `CAPABILITY`, or ALL", add(&c.CapAdd, container.ParseCapability))
 	b.value("cap-drop", "", "take `CAPABILITY`, or ALL, from the program", add(&c.CapDrop, container.ParseCapability))
-	b.value("security-opt", "", "`OPTION`: no-new-privileges, seccomp=builtin|unconfined|FILE, systempaths=unconfined, apparmor=PROFILE, label=...", c.Security.Set)
+	b.value("security-opt", "", "`OPTION`: no-new-privileges, seccomp=default|strict|unconfined|FILE, systempaths=unconfined, apparmor=PROFILE, label=...", c.Security.Set)
 	b.bool(&c.Privileged, "privileged", "", "give the container all that the host has to give")
 }
 
@@ -467,8 +471,23 @@ func (r *runFlags) finish(args []string) (container.Config, error) {
 	if c.Rootfs, err = absolute(c.Rootfs); err != nil {
 		return c, err
 	}
-	if s := &c.Security.Seccomp; *s != container.SeccompUnconfined {
-		*s, err = absolute(*s)
-	}
+	c.Security.Seccomp, err = seccompFile(c.Security.Seccomp)
 	return c, err
+}
+
+// seccompFile makes what a filter was called a path, if it is one. A word that is neither the name of a filter nor that
+// of a file here may be a misspelt one of the former.
+func seccompFile(s string) (string, error) {
+	if !container.SeccompFile(s) {
+		return s, nil
+	}
+	if !strings.Contains(s, "/") {
+		if _, err := os.Lstat(s); errors.Is(err, fs.ErrNotExist) {
+			if near := spelling.Nearest(s, container.SeccompNames()); near != "" {
+				err := fmt.Errorf("seccomp profile: %s: %w", s, engine.ErrNoProfile)
+				return s, &statusError{engine.ExitStatus(err), &usageError{text: err.Error(), hint: "did you mean seccomp=" + near + "?", err: err}}
+			}
+		}
+	}
+	return absolute(s)
 }

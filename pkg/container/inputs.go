@@ -32,8 +32,9 @@ type Inputs struct {
 	// container.
 	AllDevices []specs.LinuxDevice
 	// Seccomp returns the filter for a container that has these
-	// capabilities: the default profile, or the user's. It is not called for
-	// an unconfined or privileged container; nil means no filter.
+	// capabilities: the default profile, or the one asked for. It is not called
+	// for an unconfined container, nor for a privileged one that names none; nil
+	// means no filter.
 	Seccomp func(capabilities []string) (*specs.LinuxSeccomp, error)
 	// InitPath is the host path of the small init program of --init.
 	InitPath string

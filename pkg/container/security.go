@@ -12,12 +12,13 @@ import (
 // Set reads one value of --security-opt into s:
 //
 //	no-new-privileges[=true|false]
-//	seccomp=unconfined | builtin | FILE
+//	seccomp=default | strict | unconfined | FILE
 //	systempaths=unconfined
 //	apparmor=unconfined | PROFILE
 //	label=disable | user:U | role:R | type:T | level:L
 //
-// A colon may stand for the first equals sign, as in older docker.
+// Other names of the default filter are builtin, as docker has it, and docker-default. A file that is called as
+// a filter is reached with a slash: ./strict. A colon may stand for the first equals sign, as in older docker.
 func (s *Security) Set(option string) error {
 	key, value, hasValue := cutOption(option)
 	if key == "no-new-privileges" {
@@ -31,7 +32,7 @@ func (s *Security) Set(option string) error {
 	switch key {
 	case "seccomp":
 		s.Seccomp = value
-		if value == "builtin" {
+		if slices.Contains(seccompDefaults, value) {
 			s.Seccomp = ""
 		}
 	case "systempaths":
@@ -53,6 +54,17 @@ func (s *Security) Set(option string) error {
 }
 
 var securityKeys = []string{"apparmor", "label", "no-new-privileges", "seccomp", "systempaths"}
+
+// seccompDefaults are names of the filter that containers have by themselves, which is docker's.
+var seccompDefaults = []string{"default", "builtin", "docker-default"}
+
+// SeccompNames are the filters that are no files, as they can be asked for.
+func SeccompNames() []string {
+	return append(slices.Clone(seccompDefaults), SeccompStrict, SeccompUnconfined)
+}
+
+// SeccompFile reports whether what Security.Seccomp holds is the path of a file.
+func SeccompFile(s string) bool { return s != "" && s != SeccompStrict && s != SeccompUnconfined }
 
 func cutOption(option string) (key, value string, hasValue bool) {
 	if at := strings.IndexAny(option, "=:"); at >= 0 {
@@ -116,7 +128,8 @@ func setPaths(l *specs.Linux, c Config, m Machine) {
 // seccompFilter is the filter of a container with these capabilities; nil for
 // none.
 func seccompFilter(c Config, in Inputs, capabilities []string) (*specs.LinuxSeccomp, error) {
-	if in.Seccomp == nil || c.Privileged || c.Security.Seccomp == SeccompUnconfined {
+	// A privileged container has none unless one is named, as with docker.
+	if in.Seccomp == nil || c.Security.Seccomp == SeccompUnconfined || c.Privileged && c.Security.Seccomp == "" {
 		return nil, nil
 	}
 	filter, err := in.Seccomp(capabilities)

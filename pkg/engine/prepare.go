@@ -465,7 +465,7 @@ func readIfThere(path string) []byte {
 var ErrNoProfile = errors.New("no such profile")
 
 // seccomp returns the function that makes the container's filter: docker's
-// default, or the profile in the file.
+// default, the strict one, or the profile in the file.
 func (e *Engine) seccomp(file string) (func([]string) (*specs.LinuxSeccomp, error), error) {
 	facts, err := e.facts()
 	if err != nil {
@@ -474,10 +474,12 @@ func (e *Engine) seccomp(file string) (func([]string) (*specs.LinuxSeccomp, erro
 	target := func(caps []string) profile.Target {
 		return profile.Target{Caps: caps, Kernel: profile.Kernel(facts.Kernel)}
 	}
-	if file == "" {
+	switch file {
+	case "":
 		return func(caps []string) (*specs.LinuxSeccomp, error) { return profile.Default(target(caps)), nil }, nil
-	}
-	if file == container.SeccompUnconfined {
+	case container.SeccompStrict:
+		return func(caps []string) (*specs.LinuxSeccomp, error) { return profile.Strict(target(caps)), nil }, nil
+	case container.SeccompUnconfined:
 		return nil, nil
 	}
 	data, err := os.ReadFile(file)

@@ -56,6 +56,8 @@ var attacks = []attack{
 		map[string][]string{inHere: {"TestDefaultContainerCannotChangeTheHost"}, inRuntime: {"TestContainerSeesItsOwnControlGroup"}}},
 	{"CVE-2022-0185, CVE-2024-1086 and others of the kernel", "The default filter denies new user namespaces, mounting, `bpf`, `keyctl`, `userfaultfd`, `io_uring` and whatever else ways out have begun with.",
 		map[string][]string{inHere: {"TestDefaultContainerCannotReachTheKernelsWeakSpots"}}},
+	{"the same, by what the default filter allows", "`--security-opt seccomp=strict` refuses packet sockets, netlink but for routes, ptrace, chroot, nodes for devices, secret memory and other execution domains, and what capabilities or `--privileged` would give back.",
+		map[string][]string{inHere: {"TestStrictRefusesWhatTheDefaultAllows"}, "pkg/seccomp/profile": {"TestStrict", "TestStrictAllowsNothingThatTheDefaultRefuses", "TestStrictHasOneABI"}}},
 	{"CVE-2022-24769, CVE-2022-27649, CVE-2022-27650, CVE-2022-27651, CVE-2022-29162", "The inheritable set is empty unless asked for, for the first process and each further one.",
 		map[string][]string{inRuntime: {"TestContainerSeesItsOwnWorld", "TestExecGetsNoMoreThanTheFirstProcess"}, inHere: {"TestDefaultContainerCannotReachTheKernelsWeakSpots"}}},
 	{"CVE-2022-2989, CVE-2022-2990, CVE-2023-25173", "Groups are exactly those that the user database or the configuration names.",
