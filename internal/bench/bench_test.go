@@ -93,6 +93,38 @@ func TestRaceTurnsTheOrder(t *testing.T) {
 
 // A round in which a peer failed counts for nobody and is told of. Ours must not fail, and
 // a peer not often.
+// Whoever comes after a large program has a harder time: all have it equally often.
+func TestOrderIsFair(t *testing.T) {
+	for n := 1; n <= 7; n++ {
+		rounds := 2 * n
+		first, after := make([]int, n), make([][]int, n)
+		for i := range after {
+			after[i] = make([]int, n)
+		}
+		for round := range rounds {
+			list := order(n, round)
+			first[list[0]]++
+			for i := range n - 1 {
+				after[list[i+1]][list[i]]++
+			}
+			slices.Sort(list)
+			if len(slices.Compact(list)) != n {
+				t.Fatalf("of %d, in round %d somebody has no turn: %v", n, round, list)
+			}
+		}
+		for i := range n {
+			if first[i] != rounds/n {
+				t.Errorf("of %d, number %d begins %d times in %d rounds", n, i, first[i], rounds)
+			}
+			for k := range n {
+				if want := rounds / n; k != i && after[i][k] != want {
+					t.Errorf("of %d, number %d comes after number %d %d times in %d rounds, want %d", n, i, k, after[i][k], rounds, want)
+				}
+			}
+		}
+	}
+}
+
 func TestRaceTellsOfFailures(t *testing.T) {
 	failing := func(rounds ...int) *contestant {
 		return &contestant{name: "peer", turn: func(round int) (s sample, err error) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,7 +56,7 @@ type options struct {
 	before func() error
 }
 
-// race lets the contestants take turns. The order is turned by one in every round.
+// race lets the contestants take turns, see order.
 //
 // A peer may fail now and then: such a round is left out for all, so that ratios stay
 // those of pairs, and counted, so that the table can tell of it. Our own failure ends
@@ -64,8 +65,7 @@ func race(ctx context.Context, o options, contestants []*contestant) error {
 	for round := -o.warmUp; round < o.rounds; round++ {
 		samples := make([]sample, len(contestants))
 		complete := true
-		for i := range contestants {
-			turn := (i + round + o.warmUp) % len(contestants)
+		for _, turn := range order(len(contestants), round+o.warmUp) {
 			c := contestants[turn]
 			if err := errors.Join(ctx.Err(), o.prepare()); err != nil {
 				return err
@@ -87,6 +87,25 @@ func race(ctx context.Context, o options, contestants []*contestant) error {
 		}
 	}
 	return nil
+}
+
+// order says who of n takes turns in a round, one after another. It is another one in every
+// round, so that everybody comes just after everybody else equally often: a program that
+// comes after a large one finds the caches emptied, and the kernel still at work on what
+// that one has left. (Latin squares of E. J. Williams, Aust. J. Sci. Res. A 2, 1949.)
+func order(n, round int) []int {
+	list := make([]int, n)
+	for i := range list {
+		at := (i + 1) / 2 // 0, 1, n-1, 2, n-2, ...
+		if i%2 == 0 {
+			at = n - at
+		}
+		list[i] = (at + round) % n
+	}
+	if n%2 == 1 && round/n%2 == 1 { // an odd number needs the mirrored square as well
+		slices.Reverse(list)
+	}
+	return list
 }
 
 func (o *options) prepare() error {
