@@ -206,7 +206,7 @@ func TestDeathBeforeTheFirstAnswerIsTriedAgainOnce(t *testing.T) {
 		t.Skip(err)
 	}
 	count := filepath.Join(t.TempDir(), "count")
-	fake(t, false, map[string]string{"qemu-system-x86_64": "echo x >>" + count + "\necho panic\nexit 1\n"})
+	fake(t, false, map[string]string{"qemu-system-x86_64": "[ \"$1\" = --version ] && exit\necho x >>" + count + "\necho panic\nexit 1\n"})
 	_, _, log, err := execProbe(t, Options{}, "-exit", "0")
 	if !errors.Is(err, errNoAnswer) || !strings.Contains(err.Error(), "panic") {
 		t.Errorf("error %v", err)
