@@ -107,5 +107,10 @@ func (s *Store) unsound(chain ChainID, all map[ChainID]Info) string {
 	if st, err := os.Lstat(s.fs(info)); err != nil || !st.IsDir() {
 		return "its files are missing"
 	}
+	if info.Image {
+		if st, err := os.Lstat(s.image(info)); err != nil || !st.Mode().IsRegular() {
+			return "its image is missing"
+		}
+	}
 	return ""
 }

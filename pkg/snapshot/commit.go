@@ -56,13 +56,16 @@ func (s *Store) commit(ctx context.Context, st *Staged, parent, chain ChainID) e
 
 // settle does what extraction could not know.
 func (st *Staged) settle(below []Info) error {
+	if st.image != nil {
+		return st.settleImage(below)
+	}
 	l := st.layer
 	v, err := st.store.openView(&layerTree{root: l.root, opaqueRoot: l.opaqueRoot}, below)
 	if err != nil {
 		return err
 	}
 	defer v.close()
-	if err := l.checkAssumed(v); err != nil {
+	if err := checkAssumed(l.assumed, v); err != nil {
 		return err
 	}
 	if err := l.settleLinks(v); err != nil {
@@ -77,11 +80,21 @@ func (st *Staged) settle(below []Info) error {
 	return l.finishDirs()
 }
 
+func (st *Staged) settleImage(below []Info) error {
+	l := st.image
+	v, err := st.store.openView(&layerTree{image: l, opaqueRoot: l.opaqueRoot}, below)
+	if err != nil {
+		return err
+	}
+	defer v.close()
+	return l.settle(v, st.DiffID)
+}
+
 // checkAssumed reports whether a directory that was assumed is a symbolic link
 // in the lower view, even one that the layer hides later.
-func (l *layer) checkAssumed(v *view) error {
+func checkAssumed(assumed map[string]bool, v *view) error {
 	lower := v.under()
-	for name := range l.assumed {
+	for name := range assumed {
 		n, err := lower.lookup(name)
 		if err != nil {
 			return err
@@ -223,11 +236,14 @@ func (s *Store) publish(st *Staged, parent, chain ChainID) error {
 	info := Info{
 		DiffID:       st.DiffID,
 		Parent:       parent,
-		Usage:        st.layer.usage,
-		OpaqueRoot:   st.layer.opaqueRoot,
 		Created:      time.Now().UTC(),
 		Short:        short,
 		UnsyncedBoot: sys.BootID(),
+	}
+	if st.image != nil {
+		info.Image, info.Usage, info.OpaqueRoot = true, st.image.usage, st.image.opaqueRoot
+	} else {
+		info.Usage, info.OpaqueRoot = st.layer.usage, st.layer.opaqueRoot
 	}
 	layer := filepath.Join(st.work.dir, layerDir)
 	if err := writeInfo(layer, info, durable.Options{Volatile: true}); err != nil {

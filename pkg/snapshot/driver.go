@@ -21,6 +21,9 @@ const (
 	// Overlay has the kernel's overlayfs stack the layers. It costs nothing for each container, and is what the empty
 	// Driver means.
 	Overlay Driver = "overlay"
+	// Erofs is Overlay, and has new layers kept as EROFS images, one file each, which are mounted for each container.
+	// It takes root and Linux 6.12.
+	Erofs Driver = "erofs"
 	// Fuse has a program stack the layers, fuse-overlayfs(1), for each container, where the kernel lets nobody but root do
 	// so. It takes a little longer for everything that is done with files.
 	Fuse Driver = "fuse-overlayfs"

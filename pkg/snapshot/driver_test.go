@@ -22,6 +22,7 @@ func TestDrivers(t *testing.T) {
 		on     func(t *testing.T) string // makes a file system, and says where
 	}{
 		{"overlay", snapshot.Overlay, onDisk},
+		{"erofs", snapshot.Erofs, onDisk},
 		{"fuse-overlayfs", snapshot.Fuse, withFuse},
 		{"native", snapshot.Native, onDisk},
 		{"native-on-overlay", snapshot.Native, onOverlay},

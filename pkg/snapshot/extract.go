@@ -34,10 +34,14 @@ type Staged struct {
 	store *Store
 	work  *workspace
 	layer *layer
+	image *imageLayer // instead of layer
 }
 
 // Discard removes the layer.
 func (st *Staged) Discard() error {
+	if st.image != nil {
+		return errors.Join(st.image.close(), st.work.close())
+	}
 	st.layer.root.Close()
 	st.layer.held.Close()
 	return st.work.close()
@@ -67,7 +71,11 @@ func (s *Store) extract(ctx context.Context, diffID digest.Digest, r io.Reader, 
 			return nil, err
 		}
 	}
-	st, err := s.stage(ctx)
+	stage := s.stage
+	if s.opts.Driver == Erofs && o.Parent == "" {
+		stage = s.stageImage
+	}
+	st, err := stage(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -111,6 +119,26 @@ func (s *Store) stage(ctx context.Context) (*Staged, error) {
 			targets: map[uint64]string{},
 		},
 	}, nil
+}
+
+// stageImage makes an empty layer that becomes an image.
+func (s *Store) stageImage(ctx context.Context) (*Staged, error) {
+	if s.marks.plain() {
+		return nil, errors.New("a store on an overlay keeps no EROFS images: an overlay cannot be made of them")
+	}
+	mk, err := newMaker(s.opts)
+	if err != nil {
+		return nil, err
+	}
+	work, err := s.newWorkspace(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	image, err := newImageLayer(work.dir, mk, s.marks, s.opts.Limits.defaults())
+	if err != nil {
+		return nil, errors.Join(err, work.close())
+	}
+	return &Staged{store: s, work: work, image: image}, nil
 }
 
 // makeRoot makes the directory that a layer goes into, and opens it.
@@ -164,6 +192,9 @@ func (st *Staged) fill(ctx context.Context, diffID digest.Digest, r io.Reader, o
 
 // applyArchive runs an applier to its end.
 func (st *Staged) applyArchive(in *stream, limits Limits, parent ChainID) error {
+	if st.image != nil {
+		return st.image.apply(&entries{in: in})
+	}
 	a := &applier{
 		layer:  st.layer,
 		limits: limits,

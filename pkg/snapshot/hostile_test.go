@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -127,9 +128,13 @@ func TestHostileArchives(t *testing.T) {
 	needRoot(t)
 	canary := makeCanary(t)
 	before := fingerprintOf(t, canary)
-	for _, c := range hostileCases(canary) {
-		t.Run(c.name, func(t *testing.T) {
-			s := open(t, Options{})
+	for i, c := range slices.Repeat(hostileCases(canary), 2) {
+		driver := Overlay
+		if i >= len(hostileCases(canary)) {
+			driver = Erofs
+		}
+		t.Run(string(driver)+"/"+c.name, func(t *testing.T) {
+			s := open(t, Options{Driver: driver})
 			var archives [][]byte
 			if c.below != nil {
 				archives = append(archives, archive(t, c.below...))

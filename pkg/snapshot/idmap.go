@@ -38,7 +38,7 @@ func (s *Store) mappedView(ctx context.Context, chain ChainID, uids, gids []IDMa
 		return Mount{Type: "tmpfs", Source: "tmpfs", Options: []string{"ro", "mode=755", fmt.Sprintf("uid=%d,gid=%d", sh.root.uid, sh.root.gid)}}, nil
 	}
 	dir := s.fs(all[0])
-	if len(lowers(all)) > 1 || s.marks.plain() {
+	if len(lowers(all)) > 1 || s.marks.plain() || all[0].Image {
 		if dir, err = s.flat(ctx, all); err != nil {
 			return Mount{}, err
 		}

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -26,10 +27,22 @@ type Mount struct {
 	// relative to, "" if they are absolute. It is set for long chains, as
 	// mount(2) takes at most a page of options.
 	Dir string
+	// Images are those of the lower directories that are images: each is to be mounted on its directory, where nobody
+	// else sees it, before the overlay is made, which then does without.
+	Images []Image
 	// UIDMap and GIDMap are given if the files of a bind are to appear with other owners than they have on disk
 	// (mount_setattr(2), MOUNT_ATTR_IDMAP): see [Store.MappedView].
 	UIDMap, GIDMap []IDMap
 }
+
+// Image is a layer that is kept as an EROFS image.
+type Image struct {
+	File string // the image
+	Dir  string // an empty directory, to mount it on
+}
+
+// ErofsType is the type of the mount of one image: Source is a file.
+const ErofsType = "erofs"
 
 // maxMountData is how many bytes of options mount(2) takes, with the
 // terminating zero, where pages are smallest.
@@ -73,7 +86,7 @@ func (s *Store) prepare(ctx context.Context, chain ChainID, upper, work string) 
 		return Mount{}, err
 	}
 	if s.opts.Driver == Fuse {
-		return s.served(all, upper, work)
+		return s.served(ctx, all, upper, work)
 	}
 	return s.overlay(all, "upperdir="+upper, "workdir="+work)
 }
@@ -141,7 +154,9 @@ func (s *Store) view(ctx context.Context, chain ChainID) (Mount, error) {
 		return Mount{}, err
 	case len(all) == 0:
 		return Mount{Type: "tmpfs", Source: "tmpfs", Options: []string{"ro", "mode=755"}}, nil
-	case len(lowers(all)) == 1 && !s.marks.plain():
+	case len(lowers(all)) == 1 && all[0].Image && s.opts.Driver != Fuse:
+		return Mount{Type: ErofsType, Source: s.image(all[0]), Options: []string{"ro"}}, nil
+	case len(lowers(all)) == 1 && !s.marks.plain() && !all[0].Image:
 		return bind(s.fs(all[0]), "ro"), nil
 	case s.opts.Driver.whole(), s.opts.Driver == Fuse: // nobody is there to serve a view
 		flat, err := s.flat(ctx, all)
@@ -176,8 +191,16 @@ func (s *Store) overlay(all []Info, more ...string) (Mount, error) {
 	for _, info := range lowers(all) {
 		m.Lower = append(m.Lower, s.fs(info))
 		short = append(short, filepath.Join(shortDir, info.Short))
+		if info.Image {
+			m.Images = append(m.Images, Image{s.image(info), s.fs(info)})
+		}
 	}
 	rest := append(more, "index=off")
+	if len(m.Images) > 0 {
+		// Each image is a file system of its own. With this all files of the overlay are on one device, as programs
+		// expect that stay on one; numbers of EROFS's nodes leave enough bits free.
+		rest = append(rest, "xino=on")
+	}
 	if s.opts.Rootless {
 		rest = append(rest, "userxattr")
 	} else {
@@ -191,6 +214,9 @@ func (s *Store) overlay(all []Info, more ...string) (Mount, error) {
 	if len(strings.Join(m.Options, ",")) >= maxMountData {
 		m.Options, m.Dir = rest, "" // only Lower can express this one
 	}
+	for _, i := range m.Images {
+		more = append(more, i.File)
+	}
 	return m, checkNames(append(m.Lower, more...))
 }
 
@@ -198,13 +224,20 @@ func (s *Store) overlay(all []Info, more ...string) (Mount, error) {
 const FuseType = "fuse.fuse-overlayfs"
 
 // served has fuse-overlayfs stack the layers of a chain.
-func (s *Store) served(all []Info, upper, work string) (Mount, error) {
+func (s *Store) served(ctx context.Context, all []Info, upper, work string) (Mount, error) {
 	if s.marks.plain() {
 		return Mount{}, errors.New("fuse-overlayfs does not know the marks of removed files that a store on an overlay has")
 	}
 	m := Mount{Type: FuseType, Source: string(Fuse)}
 	for _, info := range lowers(all) {
 		m.Lower = append(m.Lower, s.fs(info))
+	}
+	if slices.ContainsFunc(lowers(all), func(i Info) bool { return i.Image }) { // the program reads directories
+		flat, err := s.flat(ctx, all)
+		if err != nil {
+			return m, err
+		}
+		m.Lower = []string{flat}
 	}
 	m.Options = []string{"lowerdir=" + strings.Join(m.Lower, ":"), "upperdir=" + upper, "workdir=" + work}
 	return m, checkNames(append(m.Lower, m.Options[1:]...))

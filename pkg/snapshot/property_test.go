@@ -119,22 +119,35 @@ func compareModel(t *testing.T, all [][]entry, m *model, refusal error) string {
 	for _, entries := range all {
 		archives = append(archives, archive(t, entries...))
 	}
-	o := Options{}
 	if os.Geteuid() != 0 {
-		o = Options{Rootless: true, Driver: Native}
+		problem := compareStore(t, Options{Rootless: true, Driver: Native}, archives, m, refusal)
+		if problem != "" {
+			problem += "\n" + listing(all)
+		}
+		return problem
 	}
+	for _, d := range []Driver{Overlay, Erofs} {
+		if problem := compareStore(t, Options{Driver: d}, archives, m, refusal); problem != "" {
+			return fmt.Sprintf("%s: %s\n%s", d, problem, listing(all))
+		}
+	}
+	return ""
+}
+
+func compareStore(t *testing.T, o Options, archives [][]byte, m *model, refusal error) string {
+	t.Helper()
 	s := open(t, o)
 	defer safepath.RemoveAll(s.dir) // which copes with directories closed to their owner
 	chain, err := s.Unpack(t.Context(), layers(archives...), nil)
 	if (err != nil) != (refusal != nil) {
-		return fmt.Sprintf("unpack: %v; model: %v\n%s", err, refusal, listing(all))
+		return fmt.Sprintf("unpack: %v; model: %v", err, refusal)
 	}
 	if err != nil {
 		return ""
 	}
 	for way, got := range allWays(t, s, chain) {
 		if d := diff(m.fingerprint(), got); d != "" {
-			return fmt.Sprintf("%s differs from the model:\n%s\n%s", way, d, listing(all))
+			return fmt.Sprintf("%s differs from the model:\n%s", way, d)
 		}
 	}
 	return ""

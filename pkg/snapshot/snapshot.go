@@ -125,6 +125,9 @@ var (
 	ErrMalformed = errors.New("malformed layer")
 	// ErrDigest says that an archive is not the one that was asked for.
 	ErrDigest = errors.New("layer does not have its digest")
+	// ErrNoErofs says that a layer is kept as an EROFS image that cannot be mounted: it takes root, and a kernel and a file
+	// system as those that the driver [Erofs] takes.
+	ErrNoErofs = errors.New("the layer is kept as an EROFS image, which cannot be read here")
 	// ErrDependsOnParent says that a layer can only be extracted with its
 	// parent named in [ExtractOptions].
 	ErrDependsOnParent = errors.New("layer writes through a symbolic link of the layers below it")
@@ -214,6 +217,8 @@ type Info struct {
 	// overlayfs cannot express at the root of a layer.
 	OpaqueRoot bool      `json:"opaqueRoot,omitempty"`
 	Created    time.Time `json:"created"`
+	// Image says that the layer is kept as an EROFS image, not as a directory.
+	Image bool `json:"image,omitempty"`
 	// Short is the name of the link to the layer's directory in l/.
 	Short string `json:"short"`
 	// UnsyncedBoot is the boot in which the snapshot was made, until it has
@@ -298,11 +303,14 @@ func (s *Store) chain(chain ChainID) ([]Info, error) {
 	return all, nil
 }
 
-// fs is the directory with the changes of the snapshot i.
+// fs is the directory with the changes of the snapshot i, or the empty one where its image is to be mounted.
 func (s *Store) fs(i Info) string {
 	d := digest.Digest(i.Chain)
 	return filepath.Join(s.dir, d.Algorithm().String(), d.Encoded(), fsDir)
 }
+
+// image is the file with the changes of the snapshot i, if that is kept as an image.
+func (s *Store) image(i Info) string { return filepath.Join(filepath.Dir(s.fs(i)), imageFile) }
 
 // List describes all snapshots. Those that are removed meanwhile may be
 // missing.

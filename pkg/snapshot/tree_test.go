@@ -147,6 +147,11 @@ func inMountNamespace(t testing.TB, f func() error) {
 
 // mount does what a Mount says, by mount(2), at target.
 func (m Mount) mount(target string) error {
+	for _, i := range m.Images {
+		if err := unix.Mount(i.File, i.Dir, ErofsType, unix.MS_RDONLY, ""); err != nil {
+			return fmt.Errorf("mount image %s: %w", i.File, err)
+		}
+	}
 	var flags uintptr
 	var data []string
 	for _, o := range m.Options {

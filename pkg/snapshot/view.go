@@ -6,6 +6,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/containr/containr/internal/erofs"
 	"github.com/containr/containr/internal/safepath"
 	"golang.org/x/sys/unix"
 )
@@ -22,6 +23,7 @@ type view struct {
 
 type layerTree struct {
 	root       *safepath.Root
+	image      *imageLayer // instead of root: one on its way into the store
 	opaqueRoot bool
 	place      string // the directory that it is in, where that matters
 }
@@ -46,14 +48,27 @@ func (s *Store) openView(over *layerTree, chain []Info) (*view, error) {
 		v.lent = 1
 	}
 	for _, info := range chain {
-		root, err := safepath.OpenRoot(s.fs(info))
+		root, err := s.openLayer(info)
 		if err != nil {
 			v.close()
 			return nil, err
 		}
-		v.layers = append(v.layers, layerTree{root, info.OpaqueRoot, s.fs(info)})
+		v.layers = append(v.layers, layerTree{root: root, opaqueRoot: info.OpaqueRoot, place: s.fs(info)})
 	}
 	return v, nil
+}
+
+// openLayer opens the tree of a layer. That of an image is a mount, attached nowhere, which goes when it is closed.
+func (s *Store) openLayer(info Info) (*safepath.Root, error) {
+	if !info.Image {
+		return safepath.OpenRoot(s.fs(info))
+	}
+	mount, err := erofs.Mount(s.image(info))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNoErofs, err)
+	}
+	defer mount.Close()
+	return safepath.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", mount.Fd()))
 }
 
 // close closes the layers that the view has opened.
@@ -79,6 +94,11 @@ func (v *view) top() (node, error) {
 	}
 	if len(n.dirs) == 0 {
 		return n, nil
+	}
+	if image := v.layers[0].image; image != nil {
+		var err error
+		n.st, _, err = image.lstat("")
+		return n, err
 	}
 	d, err := v.layers[0].root.Dir("", nil)
 	if err == nil {
@@ -120,6 +140,9 @@ func (v *view) child(dirs []int, name string) (node, error) {
 
 // lstat looks at name in one layer, and whether it is marked.
 func (v *view) lstat(layer int, name string) (st unix.Stat_t, what mark, err error) {
+	if image := v.layers[layer].image; image != nil {
+		return image.lstat(name)
+	}
 	d, base, err := v.layers[layer].root.Parent(name)
 	if err != nil {
 		return st, markNone, err
@@ -192,6 +215,9 @@ func (v *view) belowRoot() (node, error) {
 
 // readlink returns the target of the symbolic link n at name.
 func (v *view) readlink(n node, name string) (string, error) {
+	if image := v.layers[n.layer].image; image != nil {
+		return image.find(name).Target, nil
+	}
 	d, base, err := v.at(n, name)
 	if err != nil {
 		return "", err

@@ -61,6 +61,11 @@ func mount(m snapshot.Mount, target string) error {
 		}
 		return err
 	}
+	for _, i := range m.Images {
+		if err := unix.Mount(i.File, i.Dir, snapshot.ErofsType, unix.MS_RDONLY, ""); err != nil {
+			return fmt.Errorf("mount image %s: %w", i.File, err)
+		}
+	}
 	var flags uintptr
 	var data []string
 	for _, o := range m.Options {

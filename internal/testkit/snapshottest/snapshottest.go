@@ -6,7 +6,7 @@
 // namespaces that end with the test. It looks at the trees from outside, as a container would, and compares them with what
 // the layers say and with each other: a driver that passes cannot be told from another by a program in a container, but
 // by its speed and by what it takes on disk. The exceptions are allowed by name: rename, below, and what fuse-overlayfs says of
-// files with several names, which it counts as far as it has been asked for them.
+// files with several names, which it counts as far as it has been asked for them, and EROFS of the blocks of files with holes.
 //
 // All of it needs root. The drivers are run by pkg/snapshot's tests, each on a file system that it can work on.
 package snapshottest

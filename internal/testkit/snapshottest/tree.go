@@ -251,7 +251,7 @@ func sparse(t *testing.T, x *suite) {
 		if err := unix.Lstat(dir+"/sparse", &st); err != nil {
 			return err
 		}
-		if st.Size != size || st.Blocks*512 > 1<<20 {
+		if st.Size != size || st.Blocks*512 > 1<<20 && x.Driver() != snapshot.Erofs {
 			t.Errorf("%d bytes take %d on disk", st.Size, st.Blocks*512)
 		}
 		have, err := os.ReadFile(dir + "/sparse")
@@ -266,4 +266,10 @@ func sparse(t *testing.T, x *suite) {
 	}
 	within(t, mounts, check)
 	within(t, x.prepare(t, chain).mounts, check)
+	// EROFS counts holes as blocks of a file (st_blocks), whatever the image has of them.
+	for _, i := range mounts[0].Images {
+		if st, err := os.Stat(i.File); err != nil || st.Size() > 1<<20 {
+			t.Errorf("an image with a file of holes has %d bytes, error %v", st.Size(), err)
+		}
+	}
 }
