@@ -305,7 +305,7 @@ func (g *globalFlags) bind(root *cobra.Command) {
 	f.Lookup("root-dir").Hidden = true
 	f.BoolVarP(&g.debug, "debug", "D", false, "print what is done, step by step")
 	f.BoolVar(&g.offline, "offline", false, "ask no registry, as with CONTAINR_OFFLINE=1 in the environment")
-	f.StringVar(&g.snapshotter, "snapshotter", host.AutoSnapshotter, "give new containers their root file systems by `NAME`: auto, overlay, btrfs, fuse-overlayfs (a program stacks the layers), native (copies)")
+	f.StringVar(&g.snapshotter, "snapshotter", host.AutoSnapshotter, "give new containers their root file systems by `NAME`: auto, overlay, btrfs, erofs (overlay; layers unpacked from now on are one file each), fuse-overlayfs (a program stacks the layers), native (copies)")
 	f.StringVar(&g.snapshotter, "storage-driver", host.AutoSnapshotter, "the same as --snapshotter")
 	f.Lookup("storage-driver").Hidden = true
 	f.StringVar(&g.networkBackend, "network-backend", engine.BackendBuiltin, "have networks made by `NAME`: builtin, or cni, by plugins; --network cni:NAME always means the latter")

@@ -38,6 +38,7 @@ import (
 	"github.com/containr/containr/pkg/resolver"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/secret"
+	"github.com/containr/containr/pkg/snapshot"
 	"github.com/containr/containr/pkg/volume"
 )
 
@@ -276,6 +277,7 @@ var hints = []struct {
 	{baseimage.ErrMissing, "or pull an image from a registry"},
 	{engine.ErrDockerDaemon, "check with `docker images`; DOCKER_HOST=unix:///PATH names another socket"},
 	{engine.ErrNoSkopeo, "install it, or use `podman save` and `containr load`, and back `containr save` and `podman load`"},
+	{snapshot.ErrNoErofs, "`containr --snapshotter erofs doctor` says what is missing; without it, containr rmi IMAGE and containr pull IMAGE unpack it anew, as directories"},
 	{host.ErrSnapshotter, "leave --snapshotter out: the best one that can be used here is taken, and `containr doctor` says which and why"},
 	{host.ErrOldKernel, "Debian 11, Ubuntu 22.04 and RHEL 9 have newer ones"},
 	{unix.ENOSPC, "make room: `containr system df` says what is there, `containr system prune` removes what nobody needs; or choose another disk with --root"},

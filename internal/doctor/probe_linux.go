@@ -82,7 +82,7 @@ func (m *Machine) probeKernel() {
 		}
 	}
 	k := parts.Read(m.Release)
-	for _, name := range []string{"overlay", "mqueue"} {
+	for _, name := range []string{"overlay", "erofs", "mqueue"} {
 		if !slices.Contains(m.FileSystems, name) && k.Loadable(name) {
 			m.FileSystems = append(m.FileSystems, name)
 		}

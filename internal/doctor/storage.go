@@ -51,6 +51,7 @@ func stateFileSystem(m *Machine) (State, string, string) {
 func snapshotter(m *Machine) (State, string, string) {
 	on := m.Fuse
 	on.FileSystem, on.Overlay = m.Storage.FileSystem, slices.Contains(m.FileSystems, "overlay")
+	on.Erofs = slices.Contains(m.FileSystems, "erofs")
 	ways := m.Facts.Snapshotters(on, !m.Facts.Root())
 	s, why, err := host.ChooseSnapshotter(ways, m.Snapshotter)
 	switch {

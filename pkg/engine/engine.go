@@ -142,7 +142,12 @@ func New(o Options) *Engine {
 		if err != nil {
 			return nil, err
 		}
-		return snapshot.Open(filepath.Join(e.root, "snapshots"), snapshot.Options{Rootless: !facts.Root()})
+		o := snapshot.Options{Rootless: !facts.Root()}
+		if e.options.Snapshotter == host.ErofsSnapshotter { // new layers are images
+			_, o.NoImages = e.chooseSnapshotter(e.root, !facts.Root())
+			o.Driver = snapshot.Erofs
+		}
+		return snapshot.Open(filepath.Join(e.root, "snapshots"), o)
 	})
 	e.containers = store(e, func() (*container.Store, error) {
 		if err := forgetFormerBoot(e.run); err != nil {

@@ -131,15 +131,61 @@ func doMount(m snapshot.Mount, dir string) error {
 	go func() {
 		goruntime.LockOSThread() // never unlocked
 		err := unix.Unshare(unix.CLONE_FS)
-		if err == nil && m.Dir != "" {
-			err = unix.Chdir(m.Dir)
-		}
-		if err == nil {
+		switch {
+		case err != nil:
+		case len(m.Images) > 0:
+			err = mountStack(m, dir)
+		case m.Dir != "":
+			if err = unix.Chdir(m.Dir); err == nil {
+				err = mountNow(m, dir)
+			}
+		default:
 			err = mountNow(m, dir)
 		}
 		done <- err
 	}()
 	return <-done
+}
+
+// mountStack makes an overlay of layers that are images. Those have their places in a mount namespace of this thread's own,
+// so that nothing is on the host but the overlay, which comes back from there as a mount that is attached nowhere.
+func mountStack(m snapshot.Mount, dir string) error {
+	host, err := os.Open("/proc/thread-self/ns/mnt")
+	if err != nil {
+		return err
+	}
+	defer host.Close()
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return os.NewSyscallError("unshare", err)
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return os.NewSyscallError("mount", err)
+	}
+	for _, i := range m.Images {
+		if err := unix.Mount(i.File, i.Dir, snapshot.ErofsType, unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
+			return fmt.Errorf("%w: mount(%q): %w", snapshot.ErrNoErofs, i.File, err)
+		}
+	}
+	if m.Dir != "" {
+		if err := unix.Chdir(m.Dir); err != nil {
+			return err
+		}
+	}
+	if err := mountNow(m, dir); err != nil {
+		return err
+	}
+	tree, err := unix.OpenTree(unix.AT_FDCWD, dir, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
+	if err != nil {
+		return &os.PathError{Op: "open_tree", Path: dir, Err: err}
+	}
+	defer unix.Close(tree)
+	if err := unix.Setns(int(host.Fd()), unix.CLONE_NEWNS); err != nil {
+		return os.NewSyscallError("setns", err)
+	}
+	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, dir, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+		return &os.PathError{Op: "move_mount", Path: dir, Err: err}
+	}
+	return nil
 }
 
 func mountNow(m snapshot.Mount, dir string) error {

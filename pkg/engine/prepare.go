@@ -24,6 +24,7 @@ import (
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/network/usermode"
 	"github.com/containr/containr/pkg/registry"
+	"github.com/containr/containr/pkg/rootfs"
 	"github.com/containr/containr/pkg/runtime"
 	"github.com/containr/containr/pkg/seccomp/profile"
 	"github.com/containr/containr/pkg/snapshot"
@@ -322,6 +323,9 @@ func specMount(m snapshot.Mount) specs.Mount {
 			}
 			out.Options[i] = "lowerdir=" + strings.Join(names, ":")
 		}
+	}
+	for _, i := range m.Images {
+		out.Options = append(out.Options, rootfs.ImageOption+i.File+":"+i.Dir)
 	}
 	return out
 }

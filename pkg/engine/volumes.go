@@ -18,6 +18,7 @@ import (
 	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/snapshot"
 	"github.com/containr/containr/pkg/volume"
 )
 
@@ -179,15 +180,18 @@ func (e *Engine) provideImage(ctx context.Context, p *prepared, m *container.Mou
 		mount, err = e.mappedImage(ctx, p, images, img)
 	} else {
 		mount, err = e.shownImage(ctx, p, images, img)
+		if err == nil && p.home.idmapped && mount.Type == snapshot.ErofsType { // only layers of an overlay are mapped, and binds
+			mount, err = e.mappedImage(ctx, p, images, img)
+		}
 	}
 	if err != nil {
 		return err
 	}
 	if m.Subpath != "" && mount.Type != "bind" {
-		return errors.New("image-subpath: only of an image that has one layer")
+		return errors.New("image-subpath: only of an image that has one layer, which is a directory (not --snapshotter erofs)")
 	}
 	m.Chain = string(chain)
-	if p.home.idmapped {
+	if p.home.idmapped && !slices.Contains(mount.Options, "idmap") {
 		mount.Options = append(mount.Options, "idmap")
 	}
 	options := slices.DeleteFunc(mount.Options, func(o string) bool { return o == "ro" }) // the mount is

@@ -287,6 +287,9 @@ func (s *seeker) onRoot(ctx context.Context, w *Whereabouts) error {
 	if w.Kind == OnLayer {
 		w.Name = s.record.ID
 	}
+	if at.Image != "" {
+		w.Why += "; its layer is one file, " + at.Image
+	}
 	return nil
 }
 

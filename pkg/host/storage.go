@@ -18,6 +18,8 @@ type Storage struct {
 	FuseOverlay string
 	FuseDevice  bool
 	FuseForAll  bool
+	// Erofs says that the kernel has EROFS, or can load it.
+	Erofs bool
 }
 
 // Snapshotter is one way to give containers their root file systems.
@@ -60,13 +62,14 @@ const (
 	AutoSnapshotter    = "auto"
 	OverlaySnapshotter = "overlay"
 	BtrfsSnapshotter   = "btrfs"
+	ErofsSnapshotter   = "erofs"
 	FuseSnapshotter    = "fuse-overlayfs"
 	NativeSnapshotter  = "native"
 )
 
 // SnapshotterNames are what can be asked for.
 func SnapshotterNames() []string {
-	return []string{AutoSnapshotter, OverlaySnapshotter, BtrfsSnapshotter, FuseSnapshotter, NativeSnapshotter}
+	return []string{AutoSnapshotter, OverlaySnapshotter, BtrfsSnapshotter, ErofsSnapshotter, FuseSnapshotter, NativeSnapshotter}
 }
 
 // Snapshotters lists all ways, the best first. inUserNamespace says that the container, not the host, would mount.
@@ -79,7 +82,9 @@ func (f *Facts) Snapshotters(on Storage, inUserNamespace bool) []Snapshotter {
 	}
 	fuse := Snapshotter{Name: FuseSnapshotter, Cost: "a program stacks the layers, one for each container, and all that is done with files takes longer"}
 	fuse.Problem, fuse.Mend = noFuse(on, inUserNamespace && f.Root())
-	return []Snapshotter{overlay, btrfs, fuse, {Name: NativeSnapshotter, Cost: "each container has a copy of its image's files, which takes time and room"}}
+	erofs := Snapshotter{Name: ErofsSnapshotter, Cost: "each container mounts its layers, and has a cache of its own of what it reads of them"}
+	erofs.Problem, erofs.Mend = f.noErofs(on, inUserNamespace)
+	return []Snapshotter{overlay, btrfs, fuse, {Name: NativeSnapshotter, Cost: "each container has a copy of its image's files, which takes time and room"}, erofs}
 }
 
 // noUpper are file systems on which an overlay cannot have its writable layer, as the kernel calls them.
@@ -95,6 +100,25 @@ func (f *Facts) noOverlay(on Storage, inUserNamespace bool) (problem, mend strin
 		return "the state root is on " + on.FileSystem + ", where an overlay cannot have its writable layer", "name a directory on ext4, xfs, btrfs or tmpfs with --root"
 	}
 	return "", ""
+}
+
+// noErofs says why layers cannot be kept as EROFS images, and overlays be made of them. The kernel reads such an image from a
+// file, without a loop device, from Linux 6.12 on, if the file system has that by pages (address_space_operations.read_folio),
+// which tmpfs has not.
+func (f *Facts) noErofs(on Storage, inUserNamespace bool) (problem, mend string) {
+	switch {
+	case !on.Erofs:
+		return "the kernel has no EROFS", "sudo modprobe erofs"
+	case !f.Root():
+		return "only root mounts EROFS images", "run as root"
+	case inUserNamespace:
+		return "only the host's root mounts EROFS images, and this container's root is another user whose layers cannot be mapped", "use --snapshotter overlay for it"
+	case !f.Kernel.AtLeast(6, 12):
+		return fmt.Sprintf("Linux %s mounts EROFS images from block devices only (6.12 does so from files)", f.Kernel), "boot a newer kernel"
+	case on.FileSystem == "tmpfs":
+		return "the state root is on tmpfs, from which the kernel mounts no EROFS images", "name a directory on ext4, xfs or btrfs with --root"
+	}
+	return f.noOverlay(on, inUserNamespace)
 }
 
 // noFuse says why the program fuse-overlayfs cannot stack layers. asAnother says that the container's root is another user

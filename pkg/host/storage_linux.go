@@ -33,7 +33,7 @@ func ProbeStorage(dir string) (Storage, error) {
 		}
 		dir = filepath.Dir(dir)
 	}
-	on := Storage{FileSystem: magics[uint32(st.Type)], Overlay: hasFileSystem("overlay")}
+	on := Storage{FileSystem: magics[uint32(st.Type)], Overlay: hasFileSystem("overlay"), Erofs: hasFileSystem("erofs")}
 	on.ProbeFuse()
 	return on, nil
 }

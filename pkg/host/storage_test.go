@@ -8,7 +8,7 @@ import (
 
 func TestChooseSnapshotter(t *testing.T) {
 	old, recent := Kernel{5, 10}, Kernel{6, 1}
-	served, noDevice := Storage{"", true, "/usr/bin/fuse-overlayfs", true, false}, Storage{"", true, "/usr/bin/fuse-overlayfs", false, false}
+	served, noDevice := Storage{"", true, "/usr/bin/fuse-overlayfs", true, false, false}, Storage{"", true, "/usr/bin/fuse-overlayfs", false, false, false}
 	for _, c := range []struct {
 		name      string
 		kernel    Kernel
@@ -23,11 +23,11 @@ func TestChooseSnapshotter(t *testing.T) {
 		{"root of an old kernel", old, Storage{FileSystem: "", Overlay: true}, false, "", "overlay", ""},
 		{"user of an old kernel, with the program", old, served, true, "", "fuse-overlayfs", "overlay: Linux 5.10 lets only root"},
 		{"the same without the device", old, noDevice, true, "", "native", "overlay: Linux 5.10 lets only root"},
-		{"on btrfs, with the program", old, Storage{"btrfs", true, "/usr/bin/fuse-overlayfs", true, false}, true, "", "btrfs", "overlay: Linux 5.10 lets only root"},
+		{"on btrfs, with the program", old, Storage{"btrfs", true, "/usr/bin/fuse-overlayfs", true, false, false}, true, "", "btrfs", "overlay: Linux 5.10 lets only root"},
 		{"the program wanted", recent, served, false, "fuse-overlayfs", "fuse-overlayfs", "it was asked for"},
 		{"the program wanted, and not there", recent, Storage{FileSystem: "", Overlay: true, FuseDevice: true}, false, "fuse-overlayfs", "", "cannot be used here: the program fuse-overlayfs is not installed"},
 		{"the device wanted, and not there", recent, noDevice, false, "fuse-overlayfs", "", "/dev/fuse is not there"},
-		{"the program wanted on an overlay", recent, Storage{"overlay", true, "/usr/bin/fuse-overlayfs", true, true}, false, "fuse-overlayfs", "", "means nothing to fuse-overlayfs"},
+		{"the program wanted on an overlay", recent, Storage{"overlay", true, "/usr/bin/fuse-overlayfs", true, true, false}, false, "fuse-overlayfs", "", "means nothing to fuse-overlayfs"},
 		{"in a container", recent, Storage{FileSystem: "overlay", Overlay: true}, false, "", "native", "overlay: the state root is on overlay"},
 		{"no overlay, on btrfs", recent, Storage{FileSystem: "btrfs", Overlay: false}, false, "", "btrfs", "overlay: the kernel has no overlay"},
 		{"on btrfs", recent, Storage{FileSystem: "btrfs", Overlay: true}, false, "", "overlay", ""},
@@ -35,6 +35,12 @@ func TestChooseSnapshotter(t *testing.T) {
 		{"native wanted", recent, Storage{FileSystem: "", Overlay: true}, false, "native", "native", "it was asked for"},
 		{"btrfs wanted elsewhere", recent, Storage{FileSystem: "", Overlay: true}, false, "btrfs", "", "snapshotter btrfs: snapshotter cannot be used here: the state root is not on a btrfs"},
 		{"overlay wanted on an overlay", recent, Storage{FileSystem: "overlay", Overlay: true}, false, "overlay", "", "the state root is on overlay"},
+		{"images wanted", Kernel{6, 12}, Storage{FileSystem: "ext4", Overlay: true, Erofs: true}, false, "erofs", "erofs", "it was asked for"},
+		{"images wanted, not in the kernel", Kernel{6, 12}, Storage{FileSystem: "ext4", Overlay: true}, false, "erofs", "", "the kernel has no EROFS"},
+		{"images wanted, of an older kernel", Kernel{6, 11}, Storage{FileSystem: "ext4", Overlay: true, Erofs: true}, false, "erofs", "", "Linux 6.11 mounts EROFS images from block devices only"},
+		{"images wanted in memory", Kernel{6, 12}, Storage{FileSystem: "tmpfs", Overlay: true, Erofs: true}, false, "erofs", "", "the state root is on tmpfs"},
+		{"images wanted for others", Kernel{6, 12}, Storage{FileSystem: "ext4", Overlay: true, Erofs: true}, true, "erofs", "", "only the host's root"},
+		{"images wanted on an overlay", Kernel{6, 12}, Storage{FileSystem: "overlay", Overlay: true, Erofs: true}, false, "erofs", "", "the state root is on overlay"},
 		{"unknown", recent, Storage{FileSystem: "", Overlay: true}, false, "zfs", "", `snapshotter "zfs": snapshotter cannot be used here: use auto, overlay`},
 	} {
 		f := &Facts{Kernel: c.kernel}

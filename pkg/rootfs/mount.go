@@ -57,6 +57,9 @@ func (b *builder) mount(m *specs.Mount, pointer string) error {
 
 // mountNew plans the mount of a file system that is made for it.
 func (b *builder) mountNew(m *specs.Mount, o *options, dest, pointer string) error {
+	if err := b.mountImages(o, pointer); err != nil {
+		return err
+	}
 	if slices.ContainsFunc(o.data, func(d string) bool { return len(d) > maxParameter }) {
 		return b.mountLong(m, o, dest, pointer)
 	}

@@ -18,6 +18,8 @@ type options struct {
 	idmap, recIdmap bool
 	// subpath is what of a bind's source is shown, see SubpathOption.
 	subpath string
+	// images are those of an overlay's layers, see ImageOption.
+	images []string
 	// secrets are files of a mount of SecretsType.
 	secrets [][]string
 	// set and clear are attributes of the mount; recSet and recClear those of all
@@ -60,6 +62,10 @@ func parseOptions(list []string) (*options, error) {
 	for _, name := range list {
 		if rest, ok := strings.CutPrefix(name, SubpathOption); ok {
 			o.subpath = rest
+			continue
+		}
+		if rest, ok := strings.CutPrefix(name, ImageOption); ok {
+			o.images = append(o.images, rest)
 			continue
 		}
 		if rest, ok := strings.CutPrefix(name, SecretOption); ok {

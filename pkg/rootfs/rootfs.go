@@ -200,6 +200,9 @@ func (b *builder) mountedRoot(m *specs.Mount) error {
 		b.served(m, o, pointer)
 		return nil
 	}
+	if err := b.mountImages(o, pointer); err != nil {
+		return fmt.Errorf("/mounts/0: %w", err)
+	}
 	return b.overlay(m, o, rootReg, pointer)
 }
 

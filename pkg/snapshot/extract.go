@@ -123,6 +123,9 @@ func (s *Store) stage(ctx context.Context) (*Staged, error) {
 
 // stageImage makes an empty layer that becomes an image.
 func (s *Store) stageImage(ctx context.Context) (*Staged, error) {
+	if s.opts.NoImages != nil {
+		return nil, s.opts.NoImages
+	}
 	if s.marks.plain() {
 		return nil, errors.New("a store on an overlay keeps no EROFS images: an overlay cannot be made of them")
 	}

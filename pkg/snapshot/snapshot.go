@@ -168,6 +168,8 @@ type Options struct {
 	UIDMap, GIDMap []IDMap
 	// Driver is the way to present chains; empty is Overlay.
 	Driver Driver
+	// NoImages says why Erofs cannot be used here; extracting a layer with that driver fails with it.
+	NoImages error
 	// Limits bounds each layer.
 	Limits Limits
 }

@@ -21,8 +21,10 @@ type Where struct {
 	Upper bool
 	// Chain is the snapshot that has it, or that has what was changed or removed. It is empty if none does.
 	Chain ChainID
-	// Path is the name on the host, empty if there is nothing.
+	// Path is the name on the host, empty if there is nothing or if it is in Image.
 	Path string
+	// Image is the EROFS image that has it, if its layer is kept as one.
+	Image string
 }
 
 // Where finds a name, clean and without a slash in front, that leads through no symbolic links: "" is the root. A link at its end is
@@ -58,7 +60,11 @@ func (s *Store) where(ctx context.Context, all []Info, before, after *view, name
 	if !is.exists() {
 		return w, nil
 	}
-	w.Path = filepath.Join(after.layers[is.layer].place, name)
+	if is.layer > 0 && all[is.layer-1].Image {
+		w.Image = s.image(all[is.layer-1])
+	} else {
+		w.Path = filepath.Join(after.layers[is.layer].place, name)
+	}
 	if is.isLink() {
 		if w.Link, err = after.readlink(is, name); err != nil {
 			return w, err

@@ -1,0 +1,62 @@
+package rootfs
+
+import (
+	"errors"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/containr/containr/pkg/plan"
+	"github.com/containr/containr/pkg/plan/linux"
+)
+
+// ImageOption begins an option of an overlay beyond those of the OCI specification, FILE:DIR: a lower directory DIR is empty,
+// and what belongs there is the EROFS image FILE (a layer that is kept as one file). It is mounted on DIR where nobody else
+// sees it, in the mount namespace in which the overlay is made and before that. The overlay holds what it is made of: the
+// place goes with the host's tree, and the image with the overlay.
+const ImageOption = "containr.image="
+
+// erofs is how the kernel calls the file system of images. File-backed mounts came with Linux 6.12.
+const erofs = "erofs"
+
+var errImagesNeedRoot = errors.New("layers that are EROFS images can only be mounted by the host's root, not in a user namespace")
+
+// imageOption takes an option apart.
+func imageOption(option string) (file, dir string) {
+	file, dir, _ = strings.Cut(option, ":")
+	return file, dir
+}
+
+// mountImages plans the mounts of the images that an overlay has.
+func (b *builder) mountImages(o *options, pointer string) error {
+	if len(o.images) > 0 && b.in.UserNS {
+		return errImagesNeedRoot
+	}
+	for _, i := range o.images {
+		file, dir := imageOption(i)
+		b.Do("a layer that is one file, mounted where nobody else sees it",
+			linux.Mount{Source: file, Target: dir, Type: erofs, Flags: linux.MsReadonly | linux.MsNodev | linux.MsNosuid}).For(pointer)
+	}
+	return nil
+}
+
+// imageReg is the register of an image with other owners, of one of the configuration's mounts.
+func imageReg(pointer string, n int) plan.Reg {
+	return plan.Reg("image" + path.Base(pointer) + "-" + strconv.Itoa(n))
+}
+
+// mappedImages plans, for MapLayers, what the host does: each image, mounted with the container's owners, attached nowhere
+// yet.
+func mappedImages(b *plan.Builder, o *options, users linux.FD, pointer string) {
+	for n, i := range o.images {
+		const why = "a layer that is one file, to be seen with other owners"
+		file, _ := imageOption(i)
+		reg := imageReg(pointer, n)
+		b.Do(why, linux.Fsopen{Type: erofs}).As("fs").For(pointer)
+		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigSetString, Key: "source", Value: file}).For(pointer)
+		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigCreate}).For(pointer)
+		b.Do(why, linux.Fsmount{FS: "fs", Attrs: linux.AttrReadonly | linux.AttrNodev | linux.AttrNosuid}).As(reg).For(pointer)
+		b.Do("nothing more is to be said about it", linux.Close{FD: "fs"}).For(pointer)
+		b.Do("who its files belong to, seen through this mount", linux.MountSetattr{Dir: linux.FD(reg), Set: linux.AttrIdmap, UserNS: users}).For(pointer)
+	}
+}
