@@ -495,6 +495,10 @@ var table = []Entry{
 		Cause: "containr reads /etc/passwd and /etc/group of an image only up to a limit.", Do: []string{"Look at that file in the image."}},
 	{Code: "CTR-2022", Sentinel: snapshot.ErrNotRegular, Name: "pkg/snapshot.ErrNotRegular", Title: "a name of the image is no regular file",
 		Cause: "containr reads only regular files of images, never devices or pipes.", Do: []string{"Look at that file in the image."}},
+	{Code: "CTR-2050", Sentinel: snapshot.ErrNoErofs, Name: "pkg/snapshot.ErrNoErofs", Title: "a layer is an EROFS image that cannot be read here",
+		Cause:   "The layer was unpacked with --snapshotter erofs, and is one file, which only root can mount, and only a kernel that has EROFS and reads it from files.",
+		Reasons: []string{"Linux is older than 6.12, or made without EROFS (another one was booted)", "the state root was copied to a file system in memory"},
+		Do:      []string{"`containr --snapshotter erofs doctor` says what is missing.", "Remove the image and pull it again: without that option its layers are directories."}},
 	{Code: "CTR-2023", Sentinel: baseimage.ErrMissing, Name: "internal/baseimage.ErrMissing", Title: "the built-in image is missing",
 		Cause: "This containr was built without it.", Do: []string{"Build with `make`, or pull an image from a registry."}},
 

@@ -147,6 +147,14 @@ func doMount(m snapshot.Mount, dir string) error {
 	return <-done
 }
 
+// mountImage mounts a layer that is kept as an image at its place, in a mount namespace of the calling thread's own.
+func mountImage(file, dir string) error {
+	if err := unix.Mount(file, dir, snapshot.ErofsType, unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
+		return fmt.Errorf("%w: mount(%q): %w", snapshot.ErrNoErofs, file, err)
+	}
+	return nil
+}
+
 // mountStack makes an overlay of layers that are images. Those have their places in a mount namespace of this thread's own,
 // so that nothing is on the host but the overlay, which comes back from there as a mount that is attached nowhere.
 func mountStack(m snapshot.Mount, dir string) error {
@@ -162,8 +170,8 @@ func mountStack(m snapshot.Mount, dir string) error {
 		return os.NewSyscallError("mount", err)
 	}
 	for _, i := range m.Images {
-		if err := unix.Mount(i.File, i.Dir, snapshot.ErofsType, unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID, ""); err != nil {
-			return fmt.Errorf("%w: mount(%q): %w", snapshot.ErrNoErofs, i.File, err)
+		if err := mountImage(i.File, i.Dir); err != nil {
+			return err
 		}
 	}
 	if m.Dir != "" {

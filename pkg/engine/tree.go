@@ -14,6 +14,7 @@ import (
 
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/rootfs"
 )
 
 // tree is the root file system of a container, seen from outside. Names in it are resolved by
@@ -127,6 +128,13 @@ func mountRoot(m specs.Mount, dir string) error {
 	var flags uintptr
 	var data []string
 	for _, o := range m.Options {
+		if image, ok := strings.CutPrefix(o, rootfs.ImageOption); ok {
+			file, at, _ := strings.Cut(image, ":")
+			if err := mountImage(file, at); err != nil {
+				return err
+			}
+			continue
+		}
 		switch o {
 		case "bind", "rbind":
 			flags |= unix.MS_BIND

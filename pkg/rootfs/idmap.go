@@ -76,17 +76,20 @@ func mapped(b *plan.Builder, in Input, m *specs.Mount, pointer string) error {
 	return nil
 }
 
+// usersReg is the register of a mount's idmapUsers.
+func usersReg(pointer string) linux.FD { return linux.FD("idmap" + path.Base(pointer)) }
+
 // idmapUsers plans the user namespace that stands for a mount's maps: one made for
 // them, or that of the container, or one with the maps of the container, which itself
 // is not born yet. With mounter the host's root is in them, too: see mounterID.
 func idmapUsers(b *plan.Builder, in Input, m *specs.Mount, mounter bool, pointer string) (linux.FD, error) {
 	uids, gids := m.UIDMappings, m.GIDMappings
-	reg := "idmap" + path.Base(pointer)
+	reg := usersReg(pointer)
 	if len(uids)+len(gids) == 0 {
 		for _, ns := range in.Spec.Linux.Namespaces {
 			if ns.Type == specs.UserNamespace && ns.Path != "" && !mounter {
 				b.Do("ids as in the user namespace of the container", linux.OpenHost{Path: ns.Path, Flags: linux.OCloexec}).As(plan.Reg(reg)).For(pointer)
-				return linux.FD(reg), nil
+				return reg, nil
 			}
 		}
 		uids, gids = in.Spec.Linux.UIDMappings, in.Spec.Linux.GIDMappings
@@ -99,7 +102,7 @@ func idmapUsers(b *plan.Builder, in Input, m *specs.Mount, mounter bool, pointer
 	}
 	b.Do("a user namespace that stands for a map of ids: owners in the file system, and as whom they appear",
 		linux.UserNamespace{UIDMap: mapText(uids, mounter), GIDMap: mapText(gids, mounter)}).As(plan.Reg(reg)).For(pointer)
-	return linux.FD(reg), nil
+	return reg, nil
 }
 
 // mapText writes a map as the kernel takes it. With mounter the host's root has an id in

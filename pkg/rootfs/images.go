@@ -45,18 +45,20 @@ func imageReg(pointer string, n int) plan.Reg {
 	return plan.Reg("image" + path.Base(pointer) + "-" + strconv.Itoa(n))
 }
 
-// mappedImages plans, for MapLayers, what the host does: each image, mounted with the container's owners, attached nowhere
-// yet.
-func mappedImages(b *plan.Builder, o *options, users linux.FD, pointer string) {
+// mappedImages plans, for MapLayers, what the keeper does: each image is mounted with the container's owners, at its place.
+// A mount is mapped before it has one.
+func (b *builder) mappedImages(o *options, pointer string) {
 	for n, i := range o.images {
-		const why = "a layer that is one file, to be seen with other owners"
-		file, _ := imageOption(i)
-		reg := imageReg(pointer, n)
+		const why = "a layer that is one file"
+		file, dir := imageOption(i)
+		reg := linux.FD(imageReg(pointer, n))
 		b.Do(why, linux.Fsopen{Type: erofs}).As("fs").For(pointer)
 		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigSetString, Key: "source", Value: file}).For(pointer)
 		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigCreate}).For(pointer)
-		b.Do(why, linux.Fsmount{FS: "fs", Attrs: linux.AttrReadonly | linux.AttrNodev | linux.AttrNosuid}).As(reg).For(pointer)
-		b.Do("nothing more is to be said about it", linux.Close{FD: "fs"}).For(pointer)
-		b.Do("who its files belong to, seen through this mount", linux.MountSetattr{Dir: linux.FD(reg), Set: linux.AttrIdmap, UserNS: users}).For(pointer)
+		b.Do(why, linux.Fsmount{FS: "fs", Attrs: linux.AttrReadonly | linux.AttrNodev | linux.AttrNosuid}).As(plan.Reg(reg)).For(pointer)
+		b.Do("nothing of the host's is left open", linux.Close{FD: "fs"}).For(pointer)
+		b.Do("who its files belong to, seen through this mount", linux.MountSetattr{Dir: reg, Set: linux.AttrIdmap, UserNS: usersReg(pointer)}).For(pointer)
+		b.Do("its place among the layers, where nobody else sees it", linux.MoveMount{From: reg, To: linux.CWD, ToPath: dir}).For(pointer)
+		b.Do("nothing of the host's is left open", linux.Close{FD: reg}).For(pointer)
 	}
 }

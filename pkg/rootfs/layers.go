@@ -163,7 +163,6 @@ func openLayers(b *plan.Builder, in Input, m *specs.Mount, pointer string) error
 			As(tree.reg).For(pointer)
 		b.Do("who their files belong to, seen through this mount", linux.MountSetattr{Dir: linux.FD(tree.reg), Set: tree.set, UserNS: users}).For(pointer)
 	}
-	mappedImages(b, o, users, pointer)
 	return nil
 }
 
@@ -179,10 +178,7 @@ func (b *builder) assemble(m *specs.Mount, pointer string) error {
 	}
 	lowerFD, upperFD := linux.FD(lowerReg(pointer)), linux.FD(upperReg(pointer))
 	b.Do("the layers get a place, as overlayfs takes them by their names", linux.MoveMount{From: lowerFD, To: linux.CWD, ToPath: lower}).For(pointer)
-	for n, i := range o.images {
-		_, dir := imageOption(i)
-		b.Do("and each that is one file its own", linux.MoveMount{From: linux.FD(imageReg(pointer, n)), To: linux.CWD, ToPath: dir}).For(pointer)
-	}
+	b.mappedImages(o, pointer)
 	if upper != "" {
 		b.Do("and so does the layer to write to", linux.MoveMount{From: upperFD, To: linux.CWD, ToPath: upper}).For(pointer)
 	}
@@ -205,8 +201,5 @@ func (b *builder) assemble(m *specs.Mount, pointer string) error {
 	}
 	b.Do(gone, linux.Umount{Target: lower, Flags: linux.MntDetach}).For(pointer)
 	b.Do(nothing, linux.Close{FD: lowerFD})
-	for n := range o.images {
-		b.Do(nothing, linux.Close{FD: linux.FD(imageReg(pointer, n))})
-	}
 	return nil
 }

@@ -27,6 +27,7 @@ import (
 
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/internal/testkit/program"
+	"github.com/containr/containr/pkg/host"
 )
 
 func TestMain(m *testing.M) { program.Main(m) }
@@ -44,10 +45,22 @@ func TestScripts(t *testing.T) {
 }
 
 // condition knows those that testscript does not: [btrfs] holds where one can be made and mounted,
-// [unified] where control groups are of version 2 alone.
+// [erofs] where images of that kind can be used in the directory of tests, [unified] where control groups are of version 2 alone.
 func condition(name string) (bool, error) {
 	if name == "unified" {
 		_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+		return err == nil, nil
+	}
+	if name == "erofs" {
+		on, err := host.ProbeStorage(os.TempDir())
+		if err != nil {
+			return false, err
+		}
+		facts, err := host.Probe()
+		if err != nil {
+			return false, err
+		}
+		_, _, err = host.ChooseSnapshotter(facts.Snapshotters(on, false), host.ErofsSnapshotter)
 		return err == nil, nil
 	}
 	if name != "btrfs" {
