@@ -110,6 +110,10 @@ func goldenInputs() map[string]Input {
 	oldKernel, newKernel := host.Kernel{Major: 5, Minor: 10}, host.Kernel{Major: 6, Minor: 12}
 	security := paperFacts(host.CgroupV2, newKernel)
 	security.AppArmor, security.SELinux = true, true
+	const image = rootfs.ImageOption + "/layers/2.erofs:/layers/2"
+	images, mappedImages := exampleSpec("sh"), userSpec()
+	images.Mounts = append([]specs.Mount{{Destination: "/", Type: "overlay", Source: "overlay", Options: append([]string{image}, overlay.Mounts[0].Options...)}}, images.Mounts...)
+	mappedImages.Mounts = append([]specs.Mount{{Destination: "/", Type: "overlay", Source: "overlay", Options: append([]string{image}, layers.Mounts[0].Options...)}}, mappedImages.Mounts...)
 	root := func(in Input) Input { in.ID, in.Root = "golden", "/rootfs"; return in }
 	return map[string]Input{
 		"shared":       root(Input{Spec: shared, Facts: paperFacts(host.CgroupV2, newKernel)}),
@@ -134,6 +138,8 @@ func goldenInputs() map[string]Input {
 		"labels":       root(Input{Spec: labelled, Facts: security}),
 		"groups":       root(Input{Spec: kept, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"layers":       root(Input{Spec: layers, Facts: paperFacts(host.CgroupV2, newKernel), Sources: paperDevices(), ExitFile: "/run/exit", MapLayers: rootfs.MapLayers}),
+		"images":       root(Input{Spec: images, Facts: paperFacts(host.CgroupV2, newKernel), ExitFile: "/run/exit"}),
+		"images-user":  root(Input{Spec: mappedImages, Facts: paperFacts(host.CgroupV2, newKernel), Sources: paperDevices(), ExitFile: "/run/exit", MapLayers: rootfs.MapLayers}),
 		"mapped":       root(Input{Spec: mapped, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
 	}
 }

@@ -16,6 +16,7 @@ import (
 	testprobe "github.com/containr/containr/internal/testkit/probe"
 	"github.com/containr/containr/internal/testkit/procfs"
 	"github.com/containr/containr/pkg/host"
+	"github.com/containr/containr/pkg/rootfs"
 )
 
 // probeIn runs the example with more mounts in a root file system and returns what its
@@ -480,6 +481,18 @@ func TestIDMappedRootThatCannotBe(t *testing.T) {
 		_, err := Compile(Input{ID: "x", Root: "/rootfs", Spec: spec, Facts: paperFacts(host.CgroupV2, host.Kernel{Major: 6, Minor: 12}), Sources: Probe(spec)})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%+v: error %v: want one with %q", c.mount, err, c.want)
+		}
+	}
+}
+
+// Layers that are EROFS images are the host's root's to mount: a user namespace that does not have them mapped is told so.
+func TestImagesInAUserNamespaceAreRefused(t *testing.T) {
+	for _, at := range []string{"/", "/img"} {
+		spec := userSpec()
+		spec.Mounts = append([]specs.Mount{{Destination: at, Type: "overlay", Source: "overlay", Options: []string{"lowerdir=/a:/b", rootfs.ImageOption + "/a.erofs:/a"}}}, spec.Mounts...)
+		_, err := Compile(Input{ID: "x", Root: "/rootfs", Spec: spec, Facts: paperFacts(host.CgroupV2, host.Kernel{Major: 6, Minor: 12}), Sources: paperDevices(), MapLayers: rootfs.MapLayers})
+		if err == nil || !strings.Contains(err.Error(), "can only be mounted by the host's root") {
+			t.Errorf("on %s: error %v", at, err)
 		}
 	}
 }
