@@ -114,8 +114,8 @@ func (n *Node) Type() uint32 { return n.Mode & typeMask }
 // Size is the length of a regular file in bytes.
 func (n *Node) Size() int64 { return n.data.size }
 
-// ErrXattr says that the format has no room for an extended attribute.
-var ErrXattr = errors.New("the attribute cannot be in an EROFS image")
+// errXattr says that the format has no room for an extended attribute.
+var errXattr = errors.New("the attribute cannot be in an EROFS image")
 
 // The kinds of attributes, as the kernel numbers them (EROFS_XATTR_INDEX_USER and so on). The rest of the name follows.
 var xattrKinds = [...]struct {
@@ -139,14 +139,14 @@ func splitXattr(name string) (index uint8, rest string, ok bool) {
 	return 0, "", false
 }
 
-// CheckXattr reports, as an error that wraps [ErrXattr], that an attribute has a kind of name that the format does not know
+// CheckXattr reports, as an error, that an attribute has a kind of name that the format does not know
 // or that its value is too long.
 func CheckXattr(name, value string) error {
 	if _, _, ok := splitXattr(name); !ok {
-		return fmt.Errorf("attribute %q: %w: it knows user, trusted, security and access control lists", name, ErrXattr)
+		return fmt.Errorf("attribute %q: %w: it knows user, trusted, security and access control lists", name, errXattr)
 	}
 	if len(value) > maxXattr {
-		return fmt.Errorf("attribute %q of %d bytes: %w: a value has at most %d", name, len(value), ErrXattr, maxXattr)
+		return fmt.Errorf("attribute %q of %d bytes: %w: a value has at most %d", name, len(value), errXattr, maxXattr)
 	}
 	return nil
 }

@@ -121,7 +121,7 @@ func (l *layout) find(n *Node) error {
 	}
 	attrs := xattrSize(n.Xattrs)
 	if units := (attrs - xattrHeader) / xattrEntry; units >= 1<<16-1 {
-		return fmt.Errorf("%w: all of a file's together have at most %d bytes", ErrXattr, xattrEntry<<16)
+		return fmt.Errorf("%w: all of a file's together have at most %d bytes", errXattr, xattrEntry<<16)
 	}
 	size := align(int64(nodeSize+attrs+n.inlineSize()), slotSize)
 	if l.end == 0 {

@@ -84,7 +84,7 @@ func TestNoIDMap(t *testing.T) {
 func TestFuseOfAnotherUser(t *testing.T) {
 	root := &Facts{Kernel: Kernel{5, 10}, Capabilities: 1 << 21}
 	for forAll, want := range map[bool]string{false: "native", true: "fuse-overlayfs"} {
-		s, _, err := ChooseSnapshotter(root.Snapshotters(Storage{"", true, "/usr/bin/fuse-overlayfs", true, forAll}, true), "")
+		s, _, err := ChooseSnapshotter(root.Snapshotters(Storage{"", true, "/usr/bin/fuse-overlayfs", true, forAll, false}, true), "")
 		if err != nil || s.Name != want {
 			t.Errorf("everybody may open /dev/fuse: %v: %s, error %v, want %s", forAll, s.Name, err, want)
 		}
