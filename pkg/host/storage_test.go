@@ -44,6 +44,9 @@ func TestChooseSnapshotter(t *testing.T) {
 		{"unknown", recent, Storage{FileSystem: "", Overlay: true}, false, "zfs", "", `snapshotter "zfs": snapshotter cannot be used here: use auto, overlay`},
 	} {
 		f := &Facts{Kernel: c.kernel}
+		if c.asked == ErofsSnapshotter {
+			f.Capabilities = 1 << 21 // root's
+		}
 		s, why, err := ChooseSnapshotter(f.Snapshotters(c.on, c.inUser), c.asked)
 		if c.want == "" {
 			if !errors.Is(err, ErrSnapshotter) || !strings.Contains(err.Error(), c.why) {
@@ -77,6 +80,15 @@ func TestNoIDMap(t *testing.T) {
 		if !strings.Contains(problem, c.want) || (problem == "") != (c.want == "") || (problem == "") != (mend == "") {
 			t.Errorf("%q on %s: %q, mended by %q; want %q", c.fileSystem, c.kernel, problem, mend, c.want)
 		}
+	}
+}
+
+// An ordinary user is told what root could do.
+func TestErofsTakesRoot(t *testing.T) {
+	user := &Facts{Kernel: Kernel{6, 12}, UID: 1000}
+	_, _, err := ChooseSnapshotter(user.Snapshotters(Storage{FileSystem: "ext4", Overlay: true, Erofs: true}, true), ErofsSnapshotter)
+	if !errors.Is(err, ErrSnapshotter) || !strings.Contains(err.Error(), "only root mounts EROFS images") {
+		t.Errorf("error %v", err)
 	}
 }
 
