@@ -1,6 +1,9 @@
 package nft
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"net/netip"
+)
 
 // Protocols of frames, ETH_P_.
 var etherTypes = map[string]uint16{"ip": 0x0800, "arp": 0x0806, "ip6": 0x86dd, "8021q": 0x8100, "8021ad": 0x88a8}
@@ -56,6 +59,24 @@ func Claims(c claim, s Set) Word {
 func ClaimsRightly(c claim, s Set) Word {
 	return Word{"iifname . ether saddr . " + c.words + " @" + s.Name,
 		[][]byte{meta(metaIIfName, reg0), payload(linkBase, linkSource, 6, reg4), payload(c.base, c.offset, c.size, reg6), lookup(s.Name, reg0, false)}}
+}
+
+// ClaimsLocal: the address that the frame says is its sender's is a link-local one that is made of a hardware address (RFC 4291,
+// appendix A). The rule has said that the frame carries ip6.
+func ClaimsLocal(c claim) Word {
+	const mask, local = "ffff:ffff:ffff:ffff:0:ff:ff00:0", "fe80::ff:fe00:0"
+	return Word{c.words + " & " + mask + " == " + local, [][]byte{payload(c.base, c.offset, c.size, reg0),
+		masked(reg0, netip.MustParseAddr(mask).AsSlice()), compare(false, reg0, netip.MustParseAddr(local).AsSlice())}}
+}
+
+// FromNowhere: the source of a packet of IPv6 is ::, as who looks whether an address is free has it.
+func FromNowhere() Word {
+	return Word{"ip6 saddr ::", [][]byte{payload(networkBase, source6, 16, reg0), compare(false, reg0, make([]byte, 16))}}
+}
+
+// masked keeps bits of a register.
+func masked(reg uint32, mask []byte) []byte {
+	return expression("bitwise", number(1, reg), number(2, reg), number(3, uint32(len(mask))), value(4, mask), value(5, make([]byte, len(mask))))
 }
 
 // IsNotProtocol: it is of another protocol above IP than this.

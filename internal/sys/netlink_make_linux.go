@@ -21,6 +21,7 @@ const (
 	ifaceSendQueues  = 31 // IFLA_NUM_TX_QUEUES
 	ifaceTakeQueues  = 32 // IFLA_NUM_RX_QUEUES
 	bridgeHairpin    = 4  // IFLA_BRPORT_MODE
+	bridgeLearning   = 8  // IFLA_BRPORT_LEARNING
 	bridgeIsolated   = 33 // IFLA_BRPORT_ISOLATED
 	nested           = 0x8000
 	noDuplicateCheck = 0x02 // IFA_F_NODAD
@@ -127,8 +128,9 @@ func (r *Route) AddSubLink(l SubLink) error {
 
 // BridgePort says what a bridge does with a device that is plugged into it. With hairpin it
 // sends back what has come from there, if it is meant to go there; isolated ones do not
-// reach each other, Linux 4.18.
-func (r *Route) BridgePort(index int, hairpin, isolated bool) error {
+// reach each other, Linux 4.18. If fixed is a hardware address, 6 bytes, the bridge knows that it is there and nowhere else, and
+// learns none from what comes from there.
+func (r *Route) BridgePort(index int, hairpin, isolated bool, fixed string) error {
 	flag := map[bool]byte{true: 1}
 	body := linkMessage(index, 0, 0)
 	body[0] = unix.AF_BRIDGE
@@ -136,8 +138,20 @@ func (r *Route) BridgePort(index int, hairpin, isolated bool) error {
 	if isolated {
 		info = attribute(info, bridgeIsolated, []byte{1})
 	}
+	if fixed != "" {
+		info = attribute(info, bridgeLearning, []byte{0})
+	}
 	body = attribute(body, ifaceProtInfo|nested, info)
-	return r.ask(unix.RTM_SETLINK, unix.NLM_F_ACK, body, nil)
+	if err := r.ask(unix.RTM_SETLINK, unix.NLM_F_ACK, body, nil); err != nil || fixed == "" {
+		return err
+	}
+	// struct ndmsg. The entry is static, and sticky: it does not follow frames that come from elsewhere, Linux 4.20. It goes with
+	// the device.
+	const master, sticky, noARP = 0x04, 0x40, 0x40 // NTF_MASTER, NTF_STICKY, NUD_NOARP
+	entry := append([]byte{unix.AF_BRIDGE, 0, 0, 0}, u32(index)...)
+	entry = append(entry, u16(noARP)...)
+	entry = append(entry, master|sticky, 0)
+	return r.ask(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE|unix.NLM_F_ACK, attribute(entry, unix.NDA_LLADDR, []byte(fixed)), nil)
 }
 
 // AddOwnAddress is AddAddress for an address that nobody else can have: the kernel does

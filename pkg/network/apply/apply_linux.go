@@ -271,7 +271,11 @@ func addVeth(c linux.AddVeth, pid int) (int, error) {
 		if err != nil {
 			return err
 		}
-		return r.BridgePort(index, true, c.Isolated)
+		fixed := ""
+		if c.Fixed {
+			fixed = c.MAC
+		}
+		return r.BridgePort(index, true, c.Isolated, fixed)
 	})
 	if err != nil {
 		return 0, err

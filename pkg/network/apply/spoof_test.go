@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -78,6 +80,10 @@ func advert(target string) []byte {
 	return append([]byte{136, 0, 0, 0, 0x20, 0, 0, 0}, netip.MustParseAddr(target).AsSlice()...)
 }
 
+func solicit(target string) []byte {
+	return append([]byte{135, 0, 0, 0, 0, 0, 0, 0}, netip.MustParseAddr(target).AsSlice()...)
+}
+
 // A container that writes its own frames cannot be its neighbour or the gateway: its frames are thrown away by the bridge.
 // Frames of its own, and those about addresses that are nobody's, pass.
 func TestNobodySendsAsAnother(t *testing.T) {
@@ -102,6 +108,7 @@ func TestNobodySendsAsAnother(t *testing.T) {
 		}
 	}
 	mac, other, gateway := attacker.MAC, victim.MAC, bridge.MAC(netip.MustParseAddr("10.1.0.1"))
+	const oddLocal = "fe80::7054:ff:fe00:9" // of 72:54:00:00:00:09
 	const own4, own6, local = "10.1.0.2", "fd00:1::2", "fe80::42:aff:fe01:2"
 	list := []forgery{
 		{"its own ARP", true, mac, nil, carriesARP, arpPacket(mac, own4)},
@@ -111,6 +118,20 @@ func TestNobodySendsAsAnother(t *testing.T) {
 		{"its own answer about a neighbour", true, mac, nil, carriesIP6, ip6(local, advert(own6)...)},
 		{"an address of no network", true, mac, nil, carriesIP, udp4("192.0.2.1")},
 		{"an address that is not given to anybody", false, mac, nil, carriesIP, udp4("10.1.0.200")},
+		{"its own link-local address", true, mac, nil, carriesIP6, ip6(local)},
+		{"who looks whether its link-local address is free", true, mac, nil, carriesIP6, ip6("::", solicit(local)...)},
+		{"who looks whether an address of no network is free", true, mac, nil, carriesIP6, ip6("::", solicit("2001:db8::1")...)},
+		{"its own answer about its link-local address", true, mac, nil, carriesIP6, ip6(own6, advert(local)...)},
+		{"a link-local address that is made by chance", true, mac, nil, carriesIP6, ip6("fe80::1234:5678:9abc:def0")},
+		{"the neighbour's link-local address", false, mac, nil, carriesIP6, ip6("fe80::42:aff:fe01:3")},
+		{"the gateway's link-local address", false, mac, nil, carriesIP6, ip6("fe80::42:aff:fe01:1")},
+		{"the neighbour's, who has a hardware address of another kind", false, mac, nil, carriesIP6, ip6(oddLocal)},
+		{"an answer for the neighbour's link-local address", false, mac, nil, carriesIP6, ip6(own6, advert("fe80::42:aff:fe01:3")...)},
+		{"an answer for the gateway's link-local address", false, mac, nil, carriesIP6, ip6(own6, advert("fe80::42:aff:fe01:1")...)},
+		{"an answer for one of another kind", false, mac, nil, carriesIP6, ip6(own6, advert(oddLocal)...)},
+		{"who claims the neighbour's link-local address as if it were free", false, mac, nil, carriesIP6, ip6("::", solicit("fe80::42:aff:fe01:3")...)},
+		{"who claims the neighbour's address as if it were free", false, mac, nil, carriesIP6, ip6("::", solicit("fd00:1::3")...)},
+		{"the neighbour's link-local address in VLAN 0", false, mac, []uint16{vlanTag}, carriesIP6, ip6("fe80::42:aff:fe01:3")},
 		{"a hardware address of another kind", true, "\x52\x54\x00\x00\x00\x01", nil, carriesARP, arpPacket("\x52\x54\x00\x00\x00\x01", "192.0.2.1")},
 		{"its own in VLAN 0", true, mac, []uint16{vlanTag}, carriesIP, udp4(own4)},
 		{"the neighbour's hardware address", false, other, nil, carriesIP, udp4(own4)},
@@ -265,4 +286,141 @@ func comes(t *testing.T, fd int, mark, last byte) (seen bool) {
 			seen = true
 		}
 	}
+}
+
+// members starts two containers in one network, the second with a hardware address of its own choice.
+func members(t *testing.T, n *testkit.NetNS) (pids []int, plugs []bridge.Endpoint, undos []plan.Call) {
+	t.Helper()
+	in := inputOf()
+	in.Ports = nil
+	attacker, victim := in.Endpoints[0], in.Endpoints[0]
+	attacker.Bound, victim.Bound = true, true
+	victim.Link, victim.MAC, victim.Addresses = "ctr-9", "\x72\x54\x00\x00\x00\x09", []netip.Prefix{netip.MustParsePrefix("10.1.0.3/24"), netip.MustParsePrefix("fd00:1::3/64")}
+	plugs = []bridge.Endpoint{attacker, victim}
+	for _, e := range plugs {
+		pid := container(t, n)
+		in.Endpoints = []bridge.Endpoint{e}
+		steps := bridge.Connect(in)
+		undos = append(undos, (&plan.Plan{Steps: steps}).Undo()...)
+		if err := perform(n, new(Kernel), steps, pid); err != nil {
+			t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids, plugs, undos
+}
+
+// The bridge learns no hardware address from what containers send: nobody takes a neighbour's place in its table, whatever
+// address that one has, and nobody fills it. Both still reach each other, and frames from one to the other are seen by no third.
+func TestBridgeLearnsNothingFromContainers(t *testing.T) {
+	testkit.RequireNft(t)
+	n := testkit.NewNetNS(t)
+	testkit.Leftovers(t)
+	pids, plugs, undos := members(t, n)
+	table := func() string { return n.Run("bridge", "fdb", "show", "br", "front0") }
+	odd := "72:54:00:00:00:09 dev ctr-9 sticky master front0 static"
+	if !strings.Contains(table(), odd) || !strings.Contains(table(), "02:42:0a:01:00:02 dev ctr-0 sticky master front0 static") {
+		t.Errorf("the table has\n%s\nand not %q", table(), odd)
+	}
+	entries := strings.Count(table(), "dev ctr-")
+	send, receive := rawSocket(t, pids[0], false), rawSocket(t, pids[1], true)
+	own := forgery{"", true, plugs[0].MAC, nil, carriesIP, udp4("10.1.0.2")}
+	stolen := own
+	stolen.source = plugs[1].MAC
+	stolen.packet = udp4("192.0.2.1")
+	for i := range 40 {
+		other := stolen
+		other.source = string([]byte{0x52, 0x54, 0, 0, 1, byte(i)})
+		for _, f := range []forgery{stolen, other} {
+			if err := unix.Send(send, f.frame(1), 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := unix.Send(send, own.frame(2), 0); err != nil {
+		t.Fatal(err)
+	}
+	comes(t, receive, 1, 2) // all have passed the bridge
+	if now := table(); strings.Count(now, "dev ctr-") != entries || !strings.Contains(now, odd) {
+		t.Errorf("the bridge has learned:\n%s", now)
+	}
+	reach(t, pids[0], pids[1], "10.1.0.3")
+	reach(t, pids[1], pids[0], "fd00:1::2")
+	for i, at := range []string{"fe80::42:aff:fe01:2", "fe80::7054:ff:fe00:9"} {
+		nsenter(pids[i], "ip", "-6", "address", "replace", at+"/64", "dev", "eth0", "nodad") // sooner than the kernel would
+		reach(t, pids[1-i], pids[i], at)
+	}
+	undo(t, n, undos)
+}
+
+// reach has what listens in one container answer to another one.
+func reach(t *testing.T, from, to int, at string) {
+	t.Helper()
+	var listener net.Listener
+	var err error
+	testkit.NetNSOf(t, to).Do(func() { listener, err = net.Listen(map[bool]string{true: "tcp4", false: "tcp6"}[strings.Contains(at, ".")], ":0") })
+	if err != nil {
+		t.Fatalf("listen at %s: %v", at, err)
+	}
+	defer listener.Close()
+	testkit.NetNSOf(t, from).Do(func() {
+		var device *net.Interface
+		if device, err = net.InterfaceByName("eth0"); err != nil {
+			return
+		}
+		remote := net.TCPAddr{IP: net.ParseIP(at), Port: listener.Addr().(*net.TCPAddr).Port}
+		if remote.IP.IsLinkLocalUnicast() {
+			remote.Zone = strconv.Itoa(device.Index)
+		}
+		var conn net.Conn
+		if conn, err = net.DialTimeout("tcp", remote.String(), 10*time.Second); err == nil {
+			conn.Close()
+		}
+	})
+	if err != nil {
+		t.Errorf("the containers do not reach each other: %v", err)
+	}
+}
+
+// Who is asked in frames for the next device only is the host, on a cable: it does not answer who has which of its addresses.
+func TestNothingIsAnsweredPastTheBridge(t *testing.T) {
+	testkit.RequireNft(t)
+	n := testkit.NewNetNS(t)
+	testkit.Leftovers(t)
+	n.Run("ip", "address", "add", "10.77.0.1/24", "dev", "lo")
+	pids, plugs, undos := members(t, n)
+	socket := rawSocket(t, pids[0], true)
+	question := func(to []byte, target string) {
+		b := arpPacket(plugs[0].MAC, "10.1.0.2")
+		b[7] = 1 // a question
+		b = append(b[:24:24], netip.MustParseAddr(target).AsSlice()...)
+		f := bytes.Join([][]byte{to, []byte(plugs[0].MAC), {0x08, 0x06}, b, make([]byte, 18)}, nil)
+		if err := unix.Send(socket, f, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wait := unix.NsecToTimeval((10 * time.Second).Nanoseconds())
+	if err := unix.SetsockoptTimeval(socket, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait); err != nil {
+		t.Fatal(err)
+	}
+	everybody := bytes.Repeat([]byte{0xff}, 6)
+	for last := range byte(16) {
+		question(append([]byte("\x01\x80\xc2\x00\x00"), last), "10.77.0.1")
+		question(everybody, "10.1.0.1") // is answered, behind the other
+		for b := make([]byte, 2048); ; {
+			size, from, err := unix.Recvfrom(socket, b, 0)
+			if err != nil {
+				t.Fatalf("the gateway does not answer: %v", err)
+			}
+			if link, ok := from.(*unix.SockaddrLinklayer); !ok || link.Pkttype == unix.PACKET_OUTGOING || size < 42 || b[12] != 8 || b[13] != 6 || b[21] != 2 {
+				continue
+			}
+			if answered := netip.AddrFrom4([4]byte(b[28:32])).String(); answered == "10.1.0.1" {
+				break
+			} else if last != 0 { // without the protocol of bridges 00 is for everybody in the network, and asks the gateway
+				t.Errorf("a question to 01:80:c2:00:00:%02x about %s is answered", last, answered)
+			}
+		}
+	}
+	undo(t, n, undos)
 }

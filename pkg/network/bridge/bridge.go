@@ -74,7 +74,7 @@ type Endpoint struct {
 	Addresses []netip.Prefix
 	// Default: what is for elsewhere leaves through this network.
 	Default bool
-	// Bound: the container sends with its own of the network's addresses only.
+	// Bound: the container sends with its own of the network's addresses only, and the bridge learns no hardware address from it.
 	Bound bool
 }
 
@@ -216,9 +216,11 @@ func (e Endpoint) plug(b *plan.Builder, pid, link plan.Reg) {
 		return
 	}
 	b.Add(e.Bind())
-	b.Do("a cable: one end in the switch, the other in the container", linux.AddVeth{Link: e.Link, Bridge: e.Network.Link, Isolated: e.Network.Isolated, PID: pid,
+	b.Do("a cable: one end in the switch, the other in the container", linux.AddVeth{Link: e.Link, Bridge: e.Network.Link, Isolated: e.Network.Isolated, Fixed: e.bound(), PID: pid,
 		Peer: e.Interface, MAC: e.MAC, MTU: e.Network.MTU}).As(link).Reverse(linux.DeleteLink{Link: e.Link})
 	ignoreRouters(b, e.Link)
+	// Frames to 01:80:c2:00:00:02 to 0f, for the next device only, would be answered here: see past. IP is thrown away there, ARP is not.
+	b.Do("who is asked past the switch has no address; 8 is: none of the host's", linux.WriteFile{Path: "/proc/sys/net/ipv4/conf/" + e.Link + "/arp_ignore", Data: "8"})
 	e.address(b, pid, link)
 }
 

@@ -1,6 +1,8 @@
 package bridge
 
 import (
+	"net/netip"
+
 	"github.com/containr/containr/internal/nft"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
@@ -8,10 +10,15 @@ import (
 
 // A container with CAP_NET_RAW writes its frames itself, and could be its neighbour, or the gateway, to the others in its
 // network. So what is plugged into a bridge may send with an address of a network only if it is its own: as source of a
-// packet, in ARP, and in answers who has an address of version 6 of IP; and with a hardware address of the kind that containers
-// are given, likewise. It is no router either. Packets of IP with a container's own addresses pass after
+// packet, in ARP, in answers who has an address of version 6 of IP, and in questions whether one is free; and with a hardware address of
+// the kind that containers are given, likewise. So it is with link-local addresses that are made of a hardware address, as all devices
+// make theirs: only the one of its own. It is no router either. Packets of IP with a container's own addresses pass after
 // one look into a set. Addresses that are of no network are nobody's here: a container that leads
 // a VPN, or has one more address of its own, is not disturbed.
+//
+// The bridge learns no hardware address from a container's frames (linux.AddVeth, Fixed): it is told the one that each has, so
+// nobody takes a neighbour's place in its table, whatever address that one has chosen, and nobody fills it. What is for an address
+// that it does not know, as of a virtual machine inside a container, goes to everybody in the network.
 //
 // The rules are in a table of bridges, the only one that sees what the bridge itself passes on. A kernel that has none
 // (CONFIG_NF_TABLES_BRIDGE) does without.
@@ -34,6 +41,8 @@ var (
 		true:  {Table: BridgeTable, Name: "sender6", Key: []nft.Field{nft.Interface, nft.MAC, nft.IPv6}, ID: 5},
 	}
 	ownHardware = nft.Set{Table: BridgeTable, Name: "own_mac", Key: []nft.Field{nft.Interface, nft.MAC}, ID: 6}
+	// bridgeVersion is empty. That it is there says that the rules are those of this containr.
+	bridgeVersion = nft.Set{Table: BridgeTable, Name: "rules3", Key: []nft.Field{nft.Interface}, ID: 7}
 )
 
 // bridged is the priority of filters in bridges, NF_BR_PRI_FILTER_BRIDGED.
@@ -49,10 +58,15 @@ func bridgeRules() []rule {
 	}{
 		{"the containers' cables", cables}, {"the networks' addresses", claimed[false]}, {"the networks' addresses", claimed[true]},
 		{"who has which address", own[false]}, {"who has which address", own[true]}, {"who has which hardware address", ownHardware},
+		{"which rules these are", bridgeVersion},
 	} {
 		list = append(list, rule{s.why, s.set.New()})
 	}
 	r := func(words ...nft.Word) nft.Message { return BridgeTable.Rule("send", words...) }
+	const free = "as is to ask whether an address is free"
+	ask := func(words ...nft.Word) nft.Message {
+		return r(append([]nft.Word{nft.Carries("ip6"), nft.IsNeighbour("nd-neighbor-solicit"), nft.FromNowhere()}, words...)...)
+	}
 	return append(list,
 		rule{"the rules of an earlier containr, if there are any, go", BridgeTable.Flush()},
 		rule{"what containers send", BridgeTable.BaseChain("send", nft.Hook{Type: "filter", Hook: "prerouting", Priority: bridged})},
@@ -68,15 +82,20 @@ func bridgeRules() []rule {
 		rule{"no container is the router of others", r(nft.Carries("ip6"), nft.IsNeighbour("nd-router-advert"), nft.Drop())},
 		rule{"no container is the router of others", r(nft.Carries("ip6"), nft.IsNeighbour("nd-redirect"), nft.Drop())},
 		rule{"as is to answer with", r(nft.Carries("ip6"), nft.IsNeighbour("nd-neighbor-advert"), nft.ClaimsRightly(nft.ClaimHave, own[true]), nft.Accept())},
+		rule{otherwise, r(nft.Carries("ip6"), nft.IsNeighbour("nd-neighbor-advert"), nft.ClaimsLocal(nft.ClaimHave), nft.Drop())},
 		rule{otherwise, r(nft.Carries("ip6"), nft.IsNeighbour("nd-neighbor-advert"), nft.Claims(nft.ClaimHave, claimed[true]), nft.Drop())},
+		rule{free, ask(nft.ClaimsRightly(nft.ClaimHave, own[true]), nft.Accept())},
+		rule{otherwise, ask(nft.ClaimsLocal(nft.ClaimHave), nft.Drop())},
+		rule{otherwise, ask(nft.Claims(nft.ClaimHave, claimed[true]), nft.Drop())},
 		rule{right, r(nft.Carries("ip6"), nft.ClaimsRightly(nft.ClaimIP6, own[true]), nft.Accept())},
+		rule{otherwise, r(nft.Carries("ip6"), nft.ClaimsLocal(nft.ClaimIP6), nft.Drop())},
 		rule{otherwise, r(nft.Carries("ip6"), nft.Claims(nft.ClaimIP6, claimed[true]), nft.Drop())},
 	)
 }
 
 // makeBridgeTable plans the table, if it is not there and the kernel has such.
 func makeBridgeTable(b *plan.Builder) {
-	b.Do("is the table of what bridges pass on there, as this containr makes it?", linux.NftSet{Table: string(BridgeTable), Set: own[true].Name}).Ok(plan.ENOENT)
+	b.Do("is the table of what bridges pass on there, as this containr makes it?", linux.NftSet{Table: string(BridgeTable), Set: bridgeVersion.Name}).Ok(plan.ENOENT)
 	for _, r := range bridgeRules() {
 		b.Do(r.why, nftStep(r.Message)).Else()
 	}
@@ -93,9 +112,17 @@ func (n Network) claims() []change {
 	return list
 }
 
+// LocalAddress is the link-local address that a device makes of its hardware address, of 6 bytes: RFC 4291, appendix A.
+func LocalAddress(mac string) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
+}
+
+// bound reports whether the container's addresses are known, and it sends with no others.
+func (e Endpoint) bound() bool { return e.Bound && len(e.MAC) == 6 && e.Network.Shared.Kind == "" }
+
 // Bind plans that a container sends with its own addresses only.
 func (e Endpoint) Bind() []plan.Step {
-	if !e.Bound || e.MAC == "" || e.Network.Shared.Kind != "" {
+	if !e.bound() {
 		return nil
 	}
 	b := plan.Build(plan.Host, plan.NetworkChapter)
@@ -107,6 +134,7 @@ func (e Endpoint) Bind() []plan.Step {
 	for _, a := range e.Addresses {
 		list = append(list, element(own[a.Addr().Is6()], link, hardware, nft.Address(a.Addr())))
 	}
+	list = append(list, element(own[true], link, hardware, nft.Address(LocalAddress(e.MAC))))
 	// One inverse for all: each would wait for the kernel.
 	var undo linux.NftDelete
 	for i, c := range list {

@@ -54,11 +54,13 @@ const CableGroup = 0x637472
 // AddVeth makes a cable: one end, Link, is plugged into the bridge, the other is called Peer,
 // in the network namespace of the process in PID, and has the address MAC, 6 bytes. The
 // first is up, and what comes out of it may go back into it: a container may talk to a port
-// that it has published itself. With Isolated the bridge lets this end talk to the host only. The result is the
+// that it has published itself. With Isolated the bridge lets this end talk to the host only. With Fixed
+// the bridge knows that MAC is at this end, and learns no other address from it. The result is the
 // index of the peer. The end here is in the group CableGroup.
 type AddVeth struct {
 	Link, Bridge string
 	Isolated     bool
+	Fixed        bool
 	PID          plan.Reg
 	Peer, MAC    string
 	MTU          int
@@ -67,11 +69,8 @@ type AddVeth struct {
 func (AddVeth) Name() string { return "add_veth" }
 
 func (c AddVeth) AppendArgs(dst []plan.Arg) []plan.Arg {
-	isolated := 0
-	if c.Isolated {
-		isolated = 1
-	}
-	return append(dst, plan.String(c.Link), plan.String(c.Bridge), plan.Number(isolated), plan.Value(c.PID), plan.String(c.Peer), plan.Blob(c.MAC), plan.Number(c.MTU))
+	number := map[bool]int{true: 1}
+	return append(dst, plan.String(c.Link), plan.String(c.Bridge), plan.Number(number[c.Isolated]), plan.Number(number[c.Fixed]), plan.Value(c.PID), plan.String(c.Peer), plan.Blob(c.MAC), plan.Number(c.MTU))
 }
 
 // Text is the action as shell commands.
@@ -81,6 +80,9 @@ func (c AddVeth) Text() string {
 	text += " && bridge link set dev " + quote(c.Link) + " hairpin on"
 	if c.Isolated {
 		text += " isolated on"
+	}
+	if c.Fixed {
+		text += " learning off && bridge fdb replace " + mac(c.MAC) + " dev " + quote(c.Link) + " master static sticky"
 	}
 	return text
 }
