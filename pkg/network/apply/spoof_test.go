@@ -358,7 +358,9 @@ func reach(t *testing.T, from, to int, at string) {
 	t.Helper()
 	var listener net.Listener
 	var err error
-	testkit.NetNSOf(t, to).Do(func() { listener, err = net.Listen(map[bool]string{true: "tcp4", false: "tcp6"}[strings.Contains(at, ".")], ":0") })
+	testkit.NetNSOf(t, to).Do(func() {
+		listener, err = net.Listen(map[bool]string{true: "tcp4", false: "tcp6"}[strings.Contains(at, ".")], ":0")
+	})
 	if err != nil {
 		t.Fatalf("listen at %s: %v", at, err)
 	}
