@@ -33,7 +33,7 @@ func (p *Program) networkPolicyCommand() *cobra.Command {
 			"  ports = [\"80\", \"8000-8010/udp\", \"icmp\"]\n" +
 			"  rate = \"100/second\"                            # what may begin; or 2mbytes/second\n\n" +
 			"  [[egress]]\n" +
-			"  to = [\"cidr=2001:db8::/32\", \"name=db\"]\n" +
+			"  to = [\"cidr=2001:db8::/32\", \"name=db\", \"dns=*.example.org\"]\n" +
 			"  ports = [\"443\"]\n\n" +
 			"egress = [] in place of [[egress]] lets nothing out.",
 		Args: cobra.ArbitraryArgs, RunE: groupOfCommands,

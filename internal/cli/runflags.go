@@ -381,7 +381,7 @@ func (r *runFlags) ports() {
 	b.value("mac-address", "", "the `ADDRESS` of its network card there", put(&f.MAC, container.ParseMAC))
 	b.value("policy", "", "let it talk to those alone, and they to it, that the policy in `FILE` names", r.readPolicy)
 	b.value("ingress", "", "let in only what a `RULE` names, such as name=client,port=80; or deny, for nothing", r.direction(false))
-	b.value("egress", "", "let out only what a `RULE` names, such as cidr=192.0.2.0/24,port=443/tcp; or deny, for nothing", r.direction(true))
+	b.value("egress", "", "let out only what a `RULE` names, such as cidr=192.0.2.0/24,port=443/tcp or dns=example.org; or deny, for nothing", r.direction(true))
 	b.value("network-alias", "", "let others in the first network find it by `NAME`, too", add(&f.Aliases, container.ParseAlias))
 }
 

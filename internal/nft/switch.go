@@ -103,6 +103,21 @@ func Owns(s Set, not bool) Word {
 	return Word{"iifname . " + words + " " + isNot(not) + "@" + s.Name, append(frameVersion(six), meta(metaIIfName, reg0), load, lookup(s.Name, reg0, not))}
 }
 
+// Knows: the port that it came through and its destination are a pair of the set.
+func Knows(s Set) Word {
+	six := s.Key[1] == IPv6
+	words, load := address(six, false, reg4)
+	return Word{"iifname . " + words + " @" + s.Name, append(frameVersion(six), meta(metaIIfName, reg0), load, lookup(s.Name, reg0, false))}
+}
+
+// Renew are the messages that have an element stay for a time from now on, whether it is there or not. Kernels before 6.12 leave the
+// time of one that is there as it is, so it goes and comes, at one moment.
+func (s Set) Renew(key []Item, stay time.Duration) []Message {
+	words, data := joinItems(key)
+	add := s.elements("add", msgNewElement, flagCreate, words+" timeout "+seconds(stay), nested(1, value(1, data), attribute(4, milliseconds(stay))))
+	return []Message{add, s.Delete(key), add}
+}
+
 // ToPorts: it is for one of a range of ports of tcp, udp or sctp.
 func ToPorts(protocol string, first, last uint16) Word {
 	if first == last {

@@ -94,25 +94,8 @@ func policyContainer(id, name string, c container.Config, endpoints []container.
 // policySteps plans the rules of a container that is about to be made. Nothing of it is the container's alone to undo: they go with
 // its record, see applyPolicies.
 func (e *Engine) policySteps(id, name string, c container.Config, endpoints []container.Endpoint) ([]plan.Step, error) {
-	if len(endpoints) == 0 {
-		return nil, nil
-	}
-	some := len(c.Policies) > 0
-	if !some {
-		store, err := e.networks()
-		if err != nil {
-			return nil, err
-		}
-		for _, p := range endpoints {
-			list, err := store.Policies(networks.Network{Name: p.Network})
-			if err != nil {
-				return nil, err
-			}
-			some = some || len(list) > 0
-		}
-	}
-	if !some {
-		return nil, nil
+	if some, err := e.somePolicy(c, endpoints); err != nil || !some {
+		return nil, err
 	}
 	own := policyContainer(id, name, c, endpoints)
 	in, _, err := e.policyInput(own)
@@ -128,6 +111,23 @@ func (e *Engine) policySteps(id, name string, c container.Config, endpoints []co
 		b.Steps[i].Early()
 	}
 	return b.Steps, nil
+}
+
+// somePolicy reports whether a container or a network of its has any policy.
+func (e *Engine) somePolicy(c container.Config, endpoints []container.Endpoint) (bool, error) {
+	if len(c.Policies) > 0 && len(endpoints) > 0 {
+		return true, nil
+	}
+	for _, p := range endpoints {
+		store, err := e.networks()
+		if err != nil {
+			return false, err
+		}
+		if list, err := store.Policies(networks.Network{Name: p.Network}); err != nil || len(list) > 0 {
+			return len(list) > 0, err
+		}
+	}
+	return false, nil
 }
 
 func nftStep(m nft.Message) linux.Nft { return linux.Nft{Command: m.Text, Message: m.Bytes} }
@@ -166,14 +166,17 @@ func (e *Engine) applyPolicies(ctx context.Context) error {
 		if !there {
 			return nil
 		}
-		return policyTrouble(nft.Transact(table.Delete().Bytes))
+		return errors.Join(policyTrouble(nft.Transact(table.Delete().Bytes)), e.openNames(ctx, in))
 	}
 	rules := policy.Compile(in, "")
 	contents, err := table.Contents()
 	if err != nil {
 		return policyTrouble(err)
 	}
-	return policyTrouble(nft.Transact(rules.Replace(contents)...))
+	if err := nft.Transact(rules.Replace(contents)...); err != nil {
+		return policyTrouble(err)
+	}
+	return e.openNames(ctx, in)
 }
 
 func policyTrouble(err error) error {
@@ -255,6 +258,9 @@ func (e *Engine) refusePolicyInHub(p policy.Policy) error {
 func policyFits(n networks.Network, p policy.Policy) error {
 	if n.Driver != networks.DriverBridge {
 		return fmt.Errorf("policy %s, network %s, driver %s: %w", p.Name, n.Name, n.Driver, ErrPolicyThere)
+	}
+	if p.ByName() && !n.Resolver().IsValid() {
+		return fmt.Errorf("policy %s, network %s: nobody answers names there, so none of DNS leads anywhere: %w", p.Name, n.Name, policy.ErrInvalid)
 	}
 	return nil
 }

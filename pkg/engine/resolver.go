@@ -18,6 +18,7 @@ import (
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/monitor"
 	"github.com/containr/containr/pkg/network/apply"
+	"github.com/containr/containr/pkg/network/policy"
 	"github.com/containr/containr/pkg/resolver"
 )
 
@@ -46,7 +47,7 @@ func (e *Engine) tellNames(ctx context.Context, record container.Record, pid int
 	if r.Program == "" {
 		return monitor.ErrNoProgram
 	}
-	if err := resolver.Write(e.run, entry); err != nil {
+	if err := e.writeNames(ctx, record, entry); err != nil {
 		return err
 	}
 	if hub, err := e.usesHub(); err != nil || hub { // no firewall of the host's is in the way there
@@ -56,6 +57,66 @@ func (e *Engine) tellNames(ctx context.Context, record container.Record, pid int
 		return err
 	}
 	return e.warnOfSilence(record, pid)
+}
+
+// writeNames writes down how a container is found, and which names of others a policy lets it reach. A policy that comes meanwhile finds
+// what is written here, see openNames, or is found.
+func (e *Engine) writeNames(ctx context.Context, record container.Record, entry resolver.Entry) error {
+	some, err := e.somePolicy(record.Config, record.Endpoints)
+	if err != nil {
+		return err
+	}
+	if !some {
+		if err := resolver.Write(e.run, entry); err != nil {
+			return err
+		}
+		if some, err = e.somePolicy(record.Config, record.Endpoints); err != nil || !some {
+			return err
+		}
+	}
+	lock, err := e.lockPolicies(ctx)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	own := policyContainer(record.ID, record.Name, record.Config, record.Endpoints)
+	in, _, err := e.policyInput(own)
+	if err != nil {
+		return err
+	}
+	opens := opensOf(in, own)
+	for i := range entry.Plugs {
+		entry.Plugs[i].Opens = opens[entry.Plugs[i].Link]
+	}
+	entry.Table = string(in.Table)
+	return resolver.Write(e.run, entry)
+}
+
+// opensOf are the names that policies let a container reach, by the names of links.
+func opensOf(in policy.Input, c policy.Container) map[string][]resolver.Open {
+	all := map[string][]resolver.Open{}
+	for _, p := range c.Plugs {
+		for _, name := range in.Names(c, p) {
+			all[p.Link] = append(all[p.Link], resolver.Open{Name: name, Set: policy.NameSetPrefix(name)})
+		}
+	}
+	return all
+}
+
+// openNames has the resolver know which names policies let containers reach, as they are now. The lock of policies is held.
+func (e *Engine) openNames(ctx context.Context, in policy.Input) error {
+	some := false
+	for _, c := range in.Containers {
+		changed, err := resolver.Reopen(e.run, c.ID, string(in.Table), opensOf(in, c))
+		if err != nil {
+			return err
+		}
+		some = some || changed
+	}
+	if !some {
+		return nil
+	}
+	return e.ensureResolver(ctx) // one of an earlier containr, that would not look, goes
 }
 
 // answerPatience is how long an answer of the resolver, which takes less than a millisecond, is waited for.
@@ -122,7 +183,7 @@ func entryOf(record container.Record, pid int) (entry resolver.Entry, asked []ne
 		}
 	}
 	for _, endpoint := range record.Endpoints {
-		plug := resolver.Plug{Network: endpoint.Network, NetworkID: endpoint.NetworkID, Internal: endpoint.Internal, Aliases: endpoint.Aliases}
+		plug := resolver.Plug{Network: endpoint.Network, NetworkID: endpoint.NetworkID, Internal: endpoint.Internal, Aliases: endpoint.Aliases, Link: endpoint.Link}
 		if a, err := netip.ParseAddr(endpoint.Resolver); err == nil {
 			plug.Gateway = a
 			asked = append(asked, a)

@@ -26,8 +26,11 @@
 // own: from the host, as the host would, so that what a VPN or a local name server does with names is done for
 // containers, too. Nobody in internal networks alone gets anything out of them that way.
 //
+// A policy may let a container reach names of others. Their addresses are put into sets of the packet filter (open.go) before the container is told of
+// them, for as long as the answer is good: what it finds out otherwise stays closed.
+//
 // The parts: an Entry and its file (this one); the view, which is all entries in a form to look things up in (view.go);
-// answers as a pure function of view and question (answer.go); what others know (forward.go); the process
+// answers as a pure function of view and question (answer.go); what others know (forward.go), and what that opens (open.go); the process
 // (serve.go); and who starts it (client.go).
 package resolver
 
@@ -38,6 +41,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -56,6 +60,8 @@ type Entry struct {
 	Servers []netip.Addr `json:"servers,omitempty"`
 	// Plugs are the networks that it is in.
 	Plugs []Plug `json:"plugs"`
+	// Table has the sets of Opens, as package nft calls it.
+	Table string `json:"table,omitempty"`
 }
 
 // Plug is a network with what a container has there.
@@ -69,6 +75,17 @@ type Plug struct {
 	Addresses []netip.Addr `json:"addresses"`
 	// Aliases are names beside the container's own.
 	Aliases []string `json:"aliases,omitempty"`
+	// Link is the container's port of the network, and Opens are the names whose addresses are to be reached through it.
+	Link  string `json:"link,omitempty"`
+	Opens []Open `json:"opens,omitempty"`
+}
+
+// Open is a name that a policy lets a container reach: its addresses go into sets of the packet filter before they are told.
+type Open struct {
+	// Name is one, in lower case, or *. and a name for all that are below it.
+	Name string `json:"name"`
+	// Set is the beginning of the names of the sets: 4 or 6 follows. Their keys are Link and an address.
+	Set string `json:"set"`
 }
 
 func dirOf(run string) string { return filepath.Join(run, "resolver") }
@@ -88,6 +105,30 @@ func Write(run string, e Entry) error {
 		return err
 	}
 	return durable.WriteFile(filepath.Join(dirOf(run), e.ID), data, durable.Options{Volatile: true})
+}
+
+// Reopen has a container's entry say which names it may reach, if there is an entry and it says otherwise. opens is by the names of links.
+func Reopen(run, id, table string, opens map[string][]Open) (changed bool, err error) {
+	e, err := read(run, id)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for i := range e.Plugs {
+		if now := opens[e.Plugs[i].Link]; !slices.Equal(now, e.Plugs[i].Opens) {
+			e.Plugs[i].Opens, e.Table, changed = now, table, true
+		}
+	}
+	if !changed {
+		return false, nil
+	}
+	data, err := quickjson.Append(nil, e)
+	if err != nil {
+		return false, err
+	}
+	return true, durable.WriteFile(filepath.Join(dirOf(run), id), data, durable.Options{Volatile: true})
 }
 
 // Remove has a container's names be forgotten. One without is no error.

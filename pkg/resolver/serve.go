@@ -377,6 +377,9 @@ func (s *server) askOthers(v *view, a asker, q question, from netip.Addr, networ
 	if err == nil {
 		got, err = s.forward.ask(s.ctx, network, servers, message)
 	}
+	if err == nil {
+		err = s.view.Load().openTo(a.entry, q, got)
+	}
 	if err != nil {
 		s.complain(q, from, err)
 		return reply(q, found{code: dnsmessage.RCodeServerFailure}, q.size)

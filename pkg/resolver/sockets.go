@@ -187,7 +187,7 @@ func event(b []byte) inotifyEvent {
 }
 
 // protocol is the version of what is said over the socket, and of what entries hold.
-const protocol = 1
+const protocol = 2
 
 // requestPatience is how long a client may take to say what it wants.
 const requestPatience = 5 * time.Second

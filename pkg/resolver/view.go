@@ -69,6 +69,8 @@ type asker struct {
 	// servers are its own name servers. open says that it reaches others than its networks.
 	servers []netip.Addr
 	open    bool
+	// entry is the container that asks; nil if it is none.
+	entry *Entry
 }
 
 // who finds out who asks at an address. Nobody but the network's own may: ok is false.
@@ -79,7 +81,7 @@ func (v *view) who(from, at netip.Addr) (a asker, ok bool) {
 	}
 	if e := v.members[from]; e != nil && slices.ContainsFunc(e.Plugs, func(p Plug) bool { return p.NetworkID == n.NetworkID }) {
 		open := slices.ContainsFunc(e.Plugs, func(p Plug) bool { return !p.Internal })
-		return asker{e.Plugs, e.Servers, open}, true
+		return asker{e.Plugs, e.Servers, open, e}, true
 	}
 	// The host, by its address in the network, or something that was connected by hand.
 	inside := slices.ContainsFunc(n.Subnets, func(s netip.Prefix) bool { return s.Contains(from) })

@@ -394,7 +394,7 @@ func TestPoliciesThatCannotBe(t *testing.T) {
 	d.containr("network", "create", "--ipv6=false", "--subnet", "10.1.0.0/24", "lab")
 	for text, want := range map[string]string{
 		"": "neither ingress nor egress", "ingress = [{form = [\"host\"]}]": "ingress.form: keys are", "ingress = 3": "web.toml:", "[[ingress]]\nfrom = [\"nam=x\"]": "ingress rule 1: \"nam=x\": peers are",
-		"[[ingress]]\nports = [\"80-70\"]": "ends before it begins", "[[egress]]\nto = [\"cidr=10.0.0.1/8\"]": "10.0.0.0/8 is meant", "[[egress]]\nto = [\"dns=a.example\"]": "no rules by DNS names",
+		"[[ingress]]\nports = [\"80-70\"]": "ends before it begins", "[[egress]]\nto = [\"cidr=10.0.0.1/8\"]": "10.0.0.0/8 is meant", "[[egress]]\nto = [\"dns=a..example\"]": "use a name such as",
 		"[[egress]]\nto = [\"cidr=10.0.0.0/8\"]\nexcept = [\"10.0.0.0/8\"]": "can never apply", "select = [\"host\"]\ningress = []": "selected by name= and label=",
 	} {
 		d.refused(want, "network", "policy", "apply", "lab", d.policy("web", text))
@@ -404,7 +404,7 @@ func TestPoliciesThatCannotBe(t *testing.T) {
 	d.refused("no such policy", "network", "policy", "show", "lab", "web")
 	d.refused("cannot be used with --network none", "run", "--rm", "--network", "none", "--egress", "deny", "base", "true")
 	d.refused("1 to 65535", "run", "--rm", "--network", "lab", "--ingress", "port=x", "base", "true")
-	d.refused("no rules by DNS names", "run", "--rm", "--network", "lab", "--egress", "dns=a.example", "base", "true")
+	d.refused("use a name such as", "run", "--rm", "--network", "lab", "--egress", "dns=a..example", "base", "true")
 	d.refused("select is for policies of networks", "run", "--rm", "--network", "lab", "--policy", d.policy("p", "select = [\"name=x\"]\ningress = []"), "base", "true")
 	if got := d.containr("network", "policy", "ls", "--format", "{{.Name}}"); got != "" {
 		t.Errorf("there are policies: %s", got)

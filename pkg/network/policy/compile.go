@@ -270,6 +270,10 @@ const (
 	tcpStay   = 24 * time.Hour
 	endStay   = 10 * time.Second
 	echoStay  = 30 * time.Second
+	// namedStay is how long a flow to somebody known by name goes on without a packet when the name's time is over.
+	namedStay = time.Hour
+	// MaxNameStay is how long an address is known by a name, at most.
+	MaxNameStay = time.Hour
 	// noteStay is how long the table knows of what was refused.
 	noteStay = 24 * time.Hour
 )
@@ -397,6 +401,9 @@ func (r *Rules) allow(in Input, n Network, p Plug, list []Named, direction, chai
 			why := fmt.Sprintf("%s, policy %s, %s rule %d: %s", named.Owner, named.Name, direction, i+1, rule)
 			counter := r.counter(fmt.Sprintf("%s/%s/%d", named.counters, direction, i+1))
 			for _, match := range r.matches(in, n, p, rule, egress) {
+				if match.byName {
+					r.goOn(chain, began, why, match, rule.Rate, counter, p.Link, generation)
+				}
 				r.through(chain, began, why, match, rule.Rate, counter, r.flows(direction, false, p.Link, generation), r.flows(direction, true, p.Link, generation))
 			}
 		}
@@ -412,29 +419,75 @@ func (r *Rules) allow(in Input, n Network, p Plug, list []Named, direction, chai
 	}
 }
 
+// goOn plans that what has begun while an address was known by its name goes on when it is no longer. Which flows those are is in a set
+// of its own: that a flow is known alone would let it pass the bound of another rule.
+func (r *Rules) goOn(chain, began, why string, m match, rate Rate, counter nft.Word, link, generation string) {
+	named, flows, tuple := r.named(m.six, link, generation), r.flows("egress", m.six, link, generation), nft.Tuple{Six: m.six}
+	r.make("flows that have begun to somebody known by name", named, false)
+	words := append(slices.Clone(m.ports), nft.TupleIn(tuple, flows), nft.TupleIn(tuple, named))
+	if rate.Bytes {
+		words = append(words, limitOf(rate))
+	}
+	r.rule(chain, why+"; what has begun goes on", append(words, nft.Update(tuple, named, namedStay, false), counter, nft.Goto(began))...)
+	r.rule(chain, why+"; it may go on", append(m.words(), nft.Update(tuple, named, namedStay, false))...)
+}
+
+// named is the set of flows that have begun to somebody known by name.
+func (r *Rules) named(six bool, link, generation string) nft.Set {
+	s := r.flows("egress", six, link, generation)
+	s.Name, s.Timeout = "named-"+s.Name, namedStay
+	return s
+}
+
+func limitOf(r Rate) nft.Word {
+	if r.Bytes {
+		return nft.Limit(r.Count, r.Per, uint32(min(r.Count, 1<<30)), true)
+	}
+	return nft.Limit(r.Count, r.Per, uint32(min(r.Count, 1<<20)), false)
+}
+
 // through plans that a match is let through, as often as the rate says.
-func (r *Rules) through(chain, began, why string, match []nft.Word, rate Rate, counter nft.Word, flows4, flows6 nft.Set) {
+func (r *Rules) through(chain, began, why string, m match, rate Rate, counter nft.Word, flows4, flows6 nft.Set) {
+	match := m.words()
 	words := slices.Clone(match)
 	switch {
 	case rate.Count == 0:
 	case rate.Bytes:
-		words = append(words, nft.Limit(rate.Count, rate.Per, uint32(min(rate.Count, 1<<30)), true))
+		words = append(words, limitOf(rate))
 	default:
 		for i, s := range []nft.Set{flows4, flows6} {
+			if m.byName && m.six != (i == 1) {
+				continue // no packet is of both versions
+			}
 			r.rule(chain, why+"; what has begun goes on", append(slices.Clone(match), nft.TupleIn(nft.Tuple{Six: i == 1}, s), counter, nft.Goto(began))...)
 		}
-		words = append(words, nft.Limit(rate.Count, rate.Per, uint32(min(rate.Count, 1<<20)), false))
+		words = append(words, limitOf(rate))
 	}
 	r.rule(chain, why, append(words, counter, nft.Goto(began))...)
 }
 
+// match is a condition of a rule: who is at the other end, and at which ports.
+type match struct {
+	peer, ports []nft.Word
+	// byName: the other end is known by a name, at an address of version 6 of IP or of 4.
+	byName, six bool
+}
+
+func (m match) words() []nft.Word { return append(slices.Clone(m.peer), m.ports...) }
+
 // matches are the conditions of a rule: each peer with each port.
-func (r *Rules) matches(in Input, n Network, p Plug, rule Rule, egress bool) (list [][]nft.Word) {
-	peers := [][]nft.Word{nil}
+func (r *Rules) matches(in Input, n Network, p Plug, rule Rule, egress bool) (list []match) {
+	peers := []match{{}}
 	if len(rule.Peers) > 0 {
 		peers = nil
 		for _, peer := range rule.Peers {
-			peers = append(peers, r.peer(in, n, p, peer, egress)...)
+			if peer.DNS != "" {
+				peers = append(peers, r.byName(peer)...)
+				continue
+			}
+			for _, words := range r.peer(in, n, p, peer, egress) {
+				peers = append(peers, match{peer: words})
+			}
 		}
 	}
 	ports := [][]nft.Word{nil}
@@ -446,7 +499,45 @@ func (r *Rules) matches(in Input, n Network, p Plug, rule Rule, egress bool) (li
 	}
 	for _, a := range peers {
 		for _, b := range ports {
-			list = append(list, append(slices.Clone(a), b...))
+			a.ports = b
+			list = append(list, a)
+		}
+	}
+	return list
+}
+
+// byName is what tells that somebody with a name of DNS is at the other end. The resolver fills the sets.
+func (r *Rules) byName(peer Peer) (list []match) {
+	for _, six := range []bool{false, true} {
+		s := NameSet(r.Table, peer.DNS, six)
+		r.make("ports of containers, and the addresses that they have been told for "+peer.DNS, s, false)
+		list = append(list, match{peer: []nft.Word{nft.Knows(s)}, byName: true, six: six})
+	}
+	return list
+}
+
+// NameSet is the set with the addresses that are known by a name, by whom: ports of containers. It is the resolver's to fill.
+func NameSet(t nft.Table, pattern string, six bool) nft.Set {
+	v, field := "4", nft.IPv4
+	if six {
+		v, field = "6", nft.IPv6
+	}
+	return nft.Set{Table: t, Name: NameSetPrefix(pattern) + v, Key: []nft.Field{nft.Interface, field}, Timeout: MaxNameStay, Size: maxFlows}
+}
+
+// NameSetPrefix is the beginning of the names of a name's sets: 4 or 6 follows.
+func NameSetPrefix(pattern string) string { return "dns-" + digest(pattern) + "-" }
+
+// Names lists the names of DNS that a container may reach through a plug, as Peer.DNS has them.
+func (in Input) Names(c Container, p Plug) []string {
+	var list []string
+	for _, named := range in.applying(c, p) {
+		for _, rule := range named.Egress {
+			for _, peer := range rule.Peers {
+				if peer.DNS != "" && !slices.Contains(list, peer.DNS) {
+					list = append(list, peer.DNS)
+				}
+			}
 		}
 	}
 	return list

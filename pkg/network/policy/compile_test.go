@@ -34,7 +34,8 @@ func inputOf(t testing.TB) policy.Input {
 	id := strings.Repeat("ab", 32)
 	web := policy.Policy{Name: "web", Select: []policy.Peer{{Name: "web*"}}, GovernsIngress: true, GovernsEgress: true,
 		Ingress: rules(t, "name=client,port=80,port=8000-8010/udp,rate=10/second", "cidr=192.0.2.0/24,except=192.0.2.66,cidr=2001:db8::/32,port=icmp", "host"),
-		Egress:  rules(t, "label=role=db,port=5432/tcp", "cidr=0.0.0.0/0,rate=2mbytes/second", "cidr=224.0.0.0/4,port=udp")}
+		Egress: rules(t, "label=role=db,port=5432/tcp", "cidr=0.0.0.0/0,rate=2mbytes/second", "cidr=224.0.0.0/4,port=udp",
+			"dns=a.example,dns=*.b.example,port=443,port=53/udp", "dns=C.example.,rate=5/second", "dns=d.example,rate=1mbytes/second")}
 	own := policy.Policy{Name: "own", GovernsEgress: true}
 	plug := func(i int) []policy.Plug {
 		return []policy.Plug{{Network: id, Link: fmt.Sprintf("ctr%d-0", i), Addresses: []netip.Addr{addr(fmt.Sprint("10.1.0.", i)), addr(fmt.Sprint("fd00:1::", i))}}}
@@ -147,7 +148,7 @@ func TestPoliciesThatCannotBe(t *testing.T) {
 	for text, want := range map[string]string{
 		"nam=web": "peers are name=", "name=": "nothing behind =", "cidr=10.0.0.1/8": "10.0.0.0/8 is meant", "cidr=10.0.0": "no range of addresses",
 		"port=0": "1 to 65535", "port=70000": "1 to 65535", "port=9-8": "ends before it begins", "port=80/icmp": "stands alone", "port=http": "1 to 65535",
-		"rate=0/second": "use COUNT/second", "rate=1/day": "use COUNT/second", "except=10.0.0.0/8": "behind a cidr=", "dns=a.example": "no rules by DNS names",
+		"rate=0/second": "use COUNT/second", "rate=1/day": "use COUNT/second", "except=10.0.0.0/8": "behind a cidr=", "dns=a..example": "use a name such as", "dns=192.0.2.1": "it is an address", "dns=*": "use a name such as", "dns=a.*.example": "use a name such as",
 		"name=a b": "no container has such a name",
 	} {
 		if _, _, err := policy.ParseRule(text); err == nil || !strings.Contains(err.Error(), want) {

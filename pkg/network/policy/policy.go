@@ -72,6 +72,9 @@ type Peer struct {
 	// Range is a range of addresses, but for those in Except.
 	Range  netip.Prefix   `json:"range,omitzero"`
 	Except []netip.Prefix `json:"except,omitempty"`
+	// DNS is a name, in lower case and without a dot at its end, or *. and a name for all that are below it: whoever has an address that
+	// the network's resolver has told the container for such a name. For egress only.
+	DNS string `json:"dns,omitempty"`
 	// Host is the host, by its address in the network.
 	Host bool `json:"host,omitempty"`
 }
@@ -108,7 +111,7 @@ func ValidateName(name string) error {
 // Deny is the rule's word that lets nothing through.
 const Deny = "deny"
 
-// ParseRule reads a rule in one line, as flags have it: KEY=VALUE,... with the keys name, label, cidr, except, port and rate, and
+// ParseRule reads a rule in one line, as flags have it: KEY=VALUE,... with the keys name, label, cidr, except, dns, port and rate, and
 // the word host. Deny is no rule: ok is false.
 func ParseRule(s string) (r Rule, ok bool, err error) {
 	if s == Deny {
@@ -149,7 +152,7 @@ func ParseRule(s string) (r Rule, ok bool, err error) {
 	return r, true, nil
 }
 
-// ParsePeer reads who is at the other end: name=, label=, cidr=, or host.
+// ParsePeer reads who is at the other end: name=, label=, cidr=, dns=, or host.
 func ParsePeer(s string) (p Peer, err error) {
 	key, value, has := strings.Cut(s, "=")
 	if s == "host" {
@@ -169,11 +172,40 @@ func ParsePeer(s string) (p Peer, err error) {
 	case key == "cidr" && has:
 		p.Range, err = parseRange(value)
 	case key == "dns" && has:
-		err = fmt.Errorf("%s: there are no rules by DNS names: use cidr= with the addresses; name= is for containers: %w", s, ErrInvalid)
+		p.DNS, err = parseDNS(value)
 	default:
-		err = fmt.Errorf("%q: peers are name=NAME, label=KEY[=VALUE], cidr=RANGE and host: %w", s, ErrInvalid)
+		err = fmt.Errorf("%q: peers are name=NAME, label=KEY[=VALUE], cidr=RANGE, dns=NAME and host: %w", s, ErrInvalid)
 	}
 	return p, err
+}
+
+// Most of a name of DNS, RFC 1035 section 2.3.4.
+const (
+	maxDNSName  = 253
+	maxDNSLabel = 63
+)
+
+// parseDNS reads a name of DNS, or *. and a name.
+func parseDNS(s string) (string, error) {
+	name := strings.ToLower(strings.TrimSuffix(s, "."))
+	below := strings.TrimPrefix(name, "*.")
+	if _, err := netip.ParseAddr(below); err == nil {
+		return "", fmt.Errorf("dns=%s: it is an address: cidr= is for those: %w", s, ErrInvalid)
+	}
+	for label := range strings.SplitSeq(below, ".") {
+		if label == "" || len(label) > maxDNSLabel || len(name) > maxDNSName || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789_-") != "" {
+			return "", fmt.Errorf("dns=%s: use a name such as example.org, or *.example.org for all below it: %w", s, ErrInvalid)
+		}
+	}
+	return name, nil
+}
+
+// NameMatches reports whether a name, in lower case and without a dot at its end, is what a pattern of Peer.DNS says.
+func NameMatches(pattern, name string) bool {
+	if below, all := strings.CutPrefix(pattern, "*"); all {
+		return len(name) > len(below) && strings.HasSuffix(name, below)
+	}
+	return pattern == name
 }
 
 func parseRange(s string) (netip.Prefix, error) {
@@ -270,6 +302,9 @@ func (r Rule) check(egress bool) error {
 		return fmt.Errorf("%d peers and %d ports: more than %d of one: %w", len(r.Peers), len(r.Ports), maxItems, ErrInvalid)
 	}
 	for _, p := range r.Peers {
+		if p.DNS != "" && !egress {
+			return fmt.Errorf("%s: names of DNS are for egress: who comes in has an address, and no name: %w", p, ErrInvalid)
+		}
 		for _, x := range p.Except {
 			switch {
 			case x.Addr().Is4() != p.Range.Addr().Is4() || !p.Range.Contains(x.Addr()) || x.Bits() < p.Range.Bits():
@@ -300,6 +335,8 @@ func (p Peer) String() string {
 		return "name=" + p.Name
 	case p.Label != "":
 		return "label=" + p.Label
+	case p.DNS != "":
+		return "dns=" + p.DNS
 	}
 	text := "cidr=" + p.Range.String()
 	for _, x := range p.Except {
@@ -348,6 +385,11 @@ func (r Rule) String() string {
 		return "any"
 	}
 	return strings.Join(words, ",")
+}
+
+// ByName reports whether a rule of the policy goes by names of DNS.
+func (p Policy) ByName() bool {
+	return slices.ContainsFunc(p.Egress, func(r Rule) bool { return slices.ContainsFunc(r.Peers, func(p Peer) bool { return p.DNS != "" }) })
 }
 
 // matches reports whether a name or label is that of a container.
