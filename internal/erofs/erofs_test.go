@@ -145,12 +145,11 @@ func (tr *tree) list() []string {
 		if n.Type() == CharDev || n.Type() == BlockDev {
 			st.Rdev = unix.Mkdev(n.Major, n.Minor)
 		}
-		st.Nlink = uint64(names[n])
 		attrs := map[string]string{}
 		for name, value := range n.Xattrs {
 			attrs[name] = value
 		}
-		out = append(out, line(path, &st, n.Target, tr.data[n], attrs))
+		out = append(out, line(path, &st, names[n], n.Target, tr.data[n], attrs))
 		for name, c := range n.Children {
 			walk(path+"/"+name, c)
 		}
@@ -160,14 +159,14 @@ func (tr *tree) list() []string {
 	return out
 }
 
-func line(path string, st *unix.Stat_t, target string, data []byte, attrs map[string]string) string {
+func line(path string, st *unix.Stat_t, links int, target string, data []byte, attrs map[string]string) string {
 	var all []string
 	for name, value := range attrs {
 		all = append(all, fmt.Sprintf("%s=%x", name, sha256.Sum256([]byte(value))))
 	}
 	slices.Sort(all)
 	return fmt.Sprintf("%q mode %o owner %d:%d time %d.%09d device %d links %d target %q data %d %x attributes %s", path, st.Mode, st.Uid, st.Gid,
-		st.Mtim.Sec, st.Mtim.Nsec, st.Rdev, st.Nlink, target, len(data), sha256.Sum256(data), all)
+		st.Mtim.Sec, st.Mtim.Nsec, st.Rdev, links, target, len(data), sha256.Sum256(data), all)
 }
 
 // read says what the kernel sees in an image, in the same words.
@@ -195,7 +194,7 @@ func read(t testing.TB, image string) []string {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, line(rel, &st, target, data, attributes(t, path)))
+		out = append(out, line(rel, &st, int(st.Nlink), target, data, attributes(t, path)))
 		if st.Mode&unix.S_IFMT != unix.S_IFDIR {
 			return
 		}
