@@ -13,11 +13,12 @@ import (
 	"github.com/containr/containr/internal/errcode"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/secret"
 )
 
 // Completion works like this: the script that `completion` prints has the shell run `containr __complete` with the
-// words typed so far, which cobra answers out of the commands and flags. What it cannot know, names of containers and
-// images and the values of flags, is added here, and only for that hidden command. Which arguments are names is
+// words typed so far, which cobra answers out of the commands and flags. What it cannot know, names of containers,
+// images and so on, and the values of flags, is added here, and only for that hidden command. Which arguments are names is
 // read from the command's line of usage, so that a new command is completed by what its help says.
 
 // completing reports whether the command line is a question of a shell.
@@ -33,7 +34,7 @@ func (p *Program) completionCommand() *cobra.Command {
 		Args:      exactArgs(1),
 		ValidArgs: shells,
 		Long: "Print a script that makes a shell complete commands, flags, their values, and the names of\n" +
-			"containers and images. SHELL is bash, zsh or fish. `make install` puts the scripts where the\n" +
+			"containers, images, networks, volumes, secrets and configs. SHELL is bash, zsh or fish. `make install` puts the scripts where the\n" +
 			"shells look for them.",
 		Example: "  source <(containr completion bash)",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -94,9 +95,21 @@ func (p *Program) completeArgument(cmd *cobra.Command, args []string, _ string) 
 	if cmd.Name() == "explain" && len(args) == 0 {
 		return explainable(), cobra.ShellCompDirectiveNoFileComp
 	}
-	switch argumentName(cmd.Use, len(args)) {
+	name := argumentName(cmd.Use, len(args))
+	if cmd.Name() == "create" && name != "IMAGE" { // a name of what is not there yet
+		return nil, cobra.ShellCompDirectiveDefault
+	}
+	switch name {
 	case "CONTAINER":
-		return without(p.containerNames(cmd), args), cobra.ShellCompDirectiveNoFileComp
+		return without(p.names(cmd, (*engine.Engine).ContainerNames), args), cobra.ShellCompDirectiveNoFileComp
+	case "NETWORK":
+		return without(p.names(cmd, (*engine.Engine).NetworkNames), args), cobra.ShellCompDirectiveNoFileComp
+	case "VOLUME":
+		return without(p.names(cmd, (*engine.Engine).VolumeNames), args), cobra.ShellCompDirectiveNoFileComp
+	case "SECRET":
+		return without(p.names(cmd, secretNames(secret.Secrets)), args), cobra.ShellCompDirectiveNoFileComp
+	case "CONFIG":
+		return without(p.names(cmd, secretNames(secret.Configs)), args), cobra.ShellCompDirectiveNoFileComp
 	case "IMAGE":
 		return without(p.imageNames(cmd), args), cobra.ShellCompDirectiveNoFileComp
 	case "COMMAND":
@@ -149,13 +162,18 @@ func (p *Program) storeIsThere(cmd *cobra.Command) (*engine.Engine, bool) {
 	return e, err == nil
 }
 
-func (p *Program) containerNames(cmd *cobra.Command) []string {
+// names asks the engine for names, if there is a state root, and returns those that could be read.
+func (p *Program) names(cmd *cobra.Command, of func(*engine.Engine) ([]string, error)) []string {
 	e, ok := p.storeIsThere(cmd)
 	if !ok {
 		return nil
 	}
-	names, _ := e.ContainerNames() // those that could be read
+	names, _ := of(e)
 	return names
+}
+
+func secretNames(kind *secret.Kind) func(*engine.Engine) ([]string, error) {
+	return func(e *engine.Engine) ([]string, error) { return e.SecretNames(kind) }
 }
 
 func (p *Program) imageNames(cmd *cobra.Command) []string {

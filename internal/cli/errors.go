@@ -245,6 +245,7 @@ var hints = []struct {
 	{engine.ErrPaused, "`containr unpause` lets it go on"},
 	{engine.ErrForeground, "run it with --log-driver json-file, with -t or without --rm to attach; or use `containr exec`"},
 	{engine.ErrNoJournal, "choose --log-driver json-file or syslog"},
+	{engine.ErrNoSyslog, "name a server with --log-opt syslog-address=udp://HOST, or choose --log-driver json-file"},
 	{engine.ErrNoGPU, "have the driver's tools describe them (`nvidia-ctk cdi generate`), or name the directory of the descriptions with --cdi-spec-dir"},
 	{cdi.ErrUnknown, "look into the vendor's files, or name their directory with --cdi-spec-dir"},
 	{engine.ErrNotShareable, "make that container with --ipc shareable"},

@@ -606,8 +606,9 @@ func (p *Program) connection(use, short, long string, do func(context.Context, *
 // networkHoldCommand is what containr executes in the hub of an ordinary user's networks.
 func (p *Program) networkHoldCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "hold RUNDIR MONITOR",
-		Short: "Hold the networks of an ordinary user",
+		Use:    "hold RUNDIR MONITOR",
+		Short:  "Hold the networks of an ordinary user",
+		Hidden: true,
 		Long: "Hold the networks of an ordinary user, in a network namespace of his own, and change them as other\n" +
 			"commands ask. This is done by itself; the command is there to be called by containr, and ends when no container\n" +
 			"has been in one of these networks for three seconds.",

@@ -23,6 +23,9 @@ import (
 // ErrNoJournal means that this machine has no journal to write to.
 var ErrNoJournal = errors.New("no journal takes entries at " + forward.JournalSocket)
 
+// ErrNoSyslog means that this machine has no syslog server of its own, and no other was named.
+var ErrNoSyslog = errors.New("no syslog server takes messages at " + logs.LocalSyslog)
+
 // forwardPatience is how long the removal of a container waits for its last lines to be
 // passed on.
 const forwardPatience = 5 * time.Second
@@ -137,6 +140,11 @@ func checkLogTarget(c container.Config) error {
 	if o.Driver == logs.Journald {
 		if _, err := os.Stat(forward.JournalSocket); err != nil {
 			return fmt.Errorf("--log-driver journald: %w", ErrNoJournal)
+		}
+	}
+	if o.Driver == logs.Syslog && o.Syslog.Address == logs.LocalSyslog {
+		if _, err := os.Stat(logs.LocalSyslog); err != nil {
+			return fmt.Errorf("--log-driver syslog: %w", ErrNoSyslog)
 		}
 	}
 	target, err := forward.Open(o, forward.Source{ID: container.NewID()})

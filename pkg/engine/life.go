@@ -74,6 +74,9 @@ func (e *Engine) Start(ctx context.Context, r StartRequest) (Exit, error) {
 	}
 	attended, err := e.whenIdle(ctx, record)
 	if errors.Is(err, ErrRunning) {
+		if st, err := e.State(record); err == nil && st.Status == container.Paused {
+			return Exit{}, fmt.Errorf("container %s: it does not run on by being started: %w", record.Name, ErrPaused)
+		}
 		return Exit{ID: record.ID, Left: true}, nil
 	}
 	if err != nil {

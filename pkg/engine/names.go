@@ -5,6 +5,7 @@ import (
 
 	"github.com/containr/containr/internal/baseimage"
 	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/secret"
 )
 
 // ContainerNames lists the names of all containers, the newest first.
@@ -30,6 +31,44 @@ func (e *Engine) ImageNames() ([]string, error) {
 		if l.Name != "" && familiar(l.Name) != names[0] {
 			names = append(names, familiar(l.Name))
 		}
+	}
+	return names, err
+}
+
+// NetworkNames lists the names of all networks.
+func (e *Engine) NetworkNames() ([]string, error) {
+	listed, err := e.Networks()
+	var names []string
+	for _, n := range listed {
+		names = append(names, n.Name)
+	}
+	return names, err
+}
+
+// VolumeNames lists the names of all volumes.
+func (e *Engine) VolumeNames() ([]string, error) {
+	store, err := e.volumes()
+	if err != nil {
+		return nil, err
+	}
+	listed, err := store.List()
+	var names []string
+	for _, v := range listed {
+		names = append(names, v.Name)
+	}
+	return names, err
+}
+
+// SecretNames lists the names of all secrets, or of all configs.
+func (e *Engine) SecretNames(kind *secret.Kind) ([]string, error) {
+	store, err := e.kept(kind)
+	if err != nil {
+		return nil, err
+	}
+	listed, err := store.List()
+	var names []string
+	for _, v := range listed {
+		names = append(names, v.Name)
 	}
 	return names, err
 }

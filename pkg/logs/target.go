@@ -28,9 +28,12 @@ var syslogKeys = []string{"syslog-address", "syslog-facility", "syslog-format", 
 var facilities = []string{"kern", "user", "mail", "daemon", "auth", "syslog", "lpr", "news", "uucp", "cron", "authpriv", "ftp",
 	"ntp", "security", "console", "clock", "local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"}
 
+// LocalSyslog is the socket of the host's own server, see syslog(3).
+const LocalSyslog = "/dev/log"
+
 // defaultSyslog is the host's own server.
 func defaultSyslog() SyslogOptions {
-	return SyslogOptions{Network: "unixgram", Address: "/dev/log", Facility: slices.Index(facilities, "daemon"), Micro: true}
+	return SyslogOptions{Network: "unixgram", Address: LocalSyslog, Facility: slices.Index(facilities, "daemon"), Micro: true}
 }
 
 func (o *SyslogOptions) set(key, value string) (err error) {
