@@ -68,13 +68,16 @@ func (p *Program) volumeCreateCommand() *cobra.Command {
 	}
 	set := cmd.Flags()
 	set.StringVarP(&driver, "driver", "d", volume.DriverLocal, "the kind of volume: "+volume.DriverLocal)
-	binder{set, ""}.value("opt", "o", "have the content elsewhere, by `KEY=VALUE`: type, device, o", enter(options, parseVolumeOption))
+	binder{set, ""}.value("opt", "o", "limit it by size=SIZE, or have the content elsewhere, by `KEY=VALUE`: type, device, o", enter(options, parseVolumeOption))
 	binder{set, ""}.value("label", "", "note `KEY[=VALUE]` on it", enter(labels, container.ParseLabel))
 	return cmd
 }
 
 const volumeCreateText = "Make a volume and print its name. One that is there already stays as it is.\n\n" +
-	"With options its content is not kept by containr: the plan of each container mounts it, and it goes with the\n" +
+	"  -o size=10g                                 what it holds may take so much, the file system's own tables included\n\n" +
+	"A limit is a file system of that size in a file of containr's, which takes on disk what was written: it needs root,\n" +
+	"loop devices and mkfs.ext4, and containers that have the users of the host.\n\n" +
+	"With other options its content is not kept by containr: the plan of each container mounts it, and it goes with the\n" +
 	"container's mounts. Nothing is mounted on the host, and `volume rm` removes only the name.\n\n" +
 	"  -o type=none -o device=/srv/data -o o=bind  a directory of the host\n" +
 	"  -o type=tmpfs -o o=size=64m,mode=1777       memory, while a container runs that has it; all see the same\n" +
@@ -94,7 +97,7 @@ func parseVolumeOption(s string) (key, value string, err error) {
 
 // volumeRow is a line of volume ls, and what a template may name.
 type volumeRow struct {
-	Name, Driver, Scope, Mountpoint, Labels, Links, Size, CreatedAt string
+	Name, Driver, Scope, Mountpoint, Labels, Links, Size, Limit, CreatedAt string
 	labels                                                          map[string]string
 }
 
@@ -142,7 +145,7 @@ func (p *Program) volumeListCommand() *cobra.Command {
 			}
 			columns := []present.Column{{Field: "Driver", Title: "DRIVER"}, {Field: "Name", Title: "VOLUME NAME"}}
 			if size {
-				columns = append(columns, present.Column{Field: "Links", Title: "LINKS"}, present.Column{Field: "Size", Title: "SIZE"})
+				columns = append(columns, present.Column{Field: "Links", Title: "LINKS"}, present.Column{Field: "Size", Title: "SIZE"}, present.Column{Field: "Limit", Title: "LIMIT"})
 			}
 			return present.Rows(p.text(), present.List{Format: format, Columns: columns}, rows)
 		},
@@ -156,9 +159,12 @@ func (p *Program) volumeListCommand() *cobra.Command {
 }
 
 func rowOfVolume(v engine.UsedVolume) volumeRow {
-	r := volumeRow{Name: v.Name, Driver: v.Driver, Scope: "local", Mountpoint: v.Path, Links: "N/A", Size: "N/A", CreatedAt: present.At(v.Created), labels: v.Labels}
+	r := volumeRow{Name: v.Name, Driver: v.Driver, Scope: "local", Mountpoint: v.Path, Links: "N/A", Size: "N/A", Limit: "N/A", CreatedAt: present.At(v.Created), labels: v.Labels}
 	if v.Bytes >= 0 {
 		r.Links, r.Size = strconv.Itoa(len(v.Containers)), present.Size(v.Bytes)
+	}
+	if v.Limit.Bytes > 0 {
+		r.Limit = present.Size(v.Limit.Bytes)
 	}
 	var labels []string
 	for key, value := range v.Labels {
@@ -181,6 +187,9 @@ type inspectedVolume struct {
 	// Containers are the names of those that have it, and SnapshotOf the volume that it is a state of.
 	Containers []string
 	SnapshotOf string `json:",omitempty"`
+	// Limit is how many bytes one with a size can hold, and Used how many are.
+	Limit int64 `json:",omitempty"`
+	Used  int64 `json:",omitempty"`
 }
 
 func (p *Program) volumeInspectCommand() *cobra.Command {
@@ -203,7 +212,8 @@ func (p *Program) volumeInspectCommand() *cobra.Command {
 					continue
 				}
 				i := inspectedVolume{CreatedAt: v.Created.Format(time.RFC3339), Driver: v.Driver, Labels: v.Labels, Mountpoint: v.Path, Name: v.Name,
-					Options: v.Options, Scope: "local", Containers: v.Containers, SnapshotOf: v.Of}
+					Options: v.Options, Scope: "local", Containers: v.Containers, SnapshotOf: v.Of,
+					Limit: v.Limit.Bytes, Used: v.Limit.Used}
 				if i.Containers == nil {
 					i.Containers = []string{}
 				}

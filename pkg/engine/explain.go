@@ -71,6 +71,11 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (_ *Explanation,
 	if err != nil {
 		return nil, errors.Join(err, e.discard(ctx, p))
 	}
+	spec, detach, err := e.attachVolumes(ctx, spec, p.config)
+	if err != nil {
+		return nil, errors.Join(err, e.discard(ctx, p))
+	}
+	defer detach()
 	spec, joins, err := e.join(ctx, spec)
 	if err != nil {
 		return nil, errors.Join(err, e.discard(ctx, p))

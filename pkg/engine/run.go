@@ -350,6 +350,11 @@ func (x *execution) start(ctx context.Context, given *streams.Given) error {
 	if err != nil {
 		return err
 	}
+	spec, detach, err := x.attachVolumes(ctx, spec, x.record.Config)
+	if err != nil {
+		return err
+	}
+	defer detach()
 	spec, joins, err := x.join(ctx, spec)
 	if err != nil {
 		return err

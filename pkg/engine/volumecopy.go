@@ -24,7 +24,17 @@ func (e *Engine) CloneVolume(ctx context.Context, source, target string, noPause
 	if err := volume.ValidateName(target); err != nil {
 		return volume.Volume{}, err
 	}
-	return e.copyVolume(ctx, source, volume.Volume{Name: target}, noPause)
+	store, err := e.volumes()
+	if err != nil {
+		return volume.Volume{}, err
+	}
+	clone := volume.Volume{Name: target}
+	if from, err := store.Get(source); err == nil { // else there will be an error
+		if place, err := from.Place(); err == nil && place.Limited() { // with the same limit
+			clone.Options = from.Options
+		}
+	}
+	return e.copyVolume(ctx, source, clone, noPause)
 }
 
 // SnapshotVolume keeps the content of a volume as it is now, as VOLUME@NAME. An empty name is made of the time.

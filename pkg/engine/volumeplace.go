@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -59,7 +60,7 @@ func placeIsThere(store *volume.Store, name string) (volume.Place, string, error
 	if err != nil {
 		return volume.Place{}, "", err
 	}
-	place, err := v.Place()
+	place, err := store.PlaceOf(v)
 	if err == nil {
 		err = place.CheckDevice()
 	}
@@ -70,11 +71,7 @@ func placeIsThere(store *volume.Store, name string) (volume.Place, string, error
 }
 
 // placeVolume says how the plan mounts what a volume with options holds.
-func placeVolume(p *prepared, m *container.Mount, v volume.Volume) error {
-	place, err := v.Place()
-	if err != nil {
-		return err
-	}
+func placeVolume(p *prepared, m *container.Mount, v volume.Volume, place volume.Place) error {
 	own := p.home.mapped || p.config.Namespaces.User != container.HostNamespace
 	same := func(o container.Mount) bool {
 		return o.Type == container.MountVolume && o.Source == v.Name && o.Target != m.Target
@@ -84,12 +81,18 @@ func placeVolume(p *prepared, m *container.Mount, v volume.Volume) error {
 		return fmt.Errorf("volume %s: the option U changes the owners of files, and these are not containr's: %w", v.Name, volume.ErrElsewhere)
 	case m.Subpath != "" && !bind:
 		return fmt.Errorf("volume %s: volume-subpath: only of a directory, this is a %s", v.Name, place.Type)
+	case own && place.Limited():
+		return fmt.Errorf("volume %s: a container with users of its own cannot mount a volume with a size", v.Name)
 	case own && !bind && place.Type != volume.PlaceTmpfs:
 		return fmt.Errorf("volume %s: a container with users of its own cannot mount a %s", v.Name, place.Type)
 	case place.Alone() && slices.ContainsFunc(p.config.Mounts, same):
 		return fmt.Errorf("volume %s: a %s can be mounted once in a container", v.Name, place.Type)
 	}
 	content := container.Content{Type: place.Type, Source: place.Device, Options: append([]string{"rprivate"}, place.Words...)}
+	if place.Limited() { // its device is known when the container starts: attachVolumes
+		fsType, words := volume.Image(place.Device).Mount()
+		content.Type, content.Options = fsType, append(content.Options, words...)
+	}
 	p.contents[m.Target] = content
 	return nil
 }
@@ -110,6 +113,58 @@ func (e *Engine) shareVolumes(spec *specs.Spec, c container.Config, id string) (
 		}
 	}
 	return spec, nil
+}
+
+// attachVolumes names the devices of volumes with a limit in a copy of the specification, and has these open until free is
+// called: after that the mounts of the container keep them.
+func (e *Engine) attachVolumes(ctx context.Context, spec *specs.Spec, c container.Config) (_ *specs.Spec, free func(), err error) {
+	var devices []*os.File
+	free = func() {
+		for _, d := range devices {
+			d.Close()
+		}
+	}
+	defer func() {
+		if err != nil {
+			free()
+		}
+	}()
+	for _, name := range volumesOf(c) {
+		store, err := e.volumes()
+		if err != nil {
+			return nil, nil, err
+		}
+		v, err := store.Get(name)
+		if err != nil {
+			return nil, nil, err
+		}
+		place, err := store.PlaceOf(v)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !place.Limited() {
+			continue
+		}
+		device, err := volume.Image(place.Device).Attach(ctx)
+		if err != nil {
+			return nil, nil, fmt.Errorf("volume %s: %w", name, err)
+		}
+		devices = append(devices, device)
+		spec = withSource(spec, place.Device, device.Name())
+	}
+	return spec, free, nil
+}
+
+// withSource is a specification with another source of mounts.
+func withSource(spec *specs.Spec, from, to string) *specs.Spec {
+	out := *spec
+	out.Mounts = slices.Clone(spec.Mounts)
+	for i := range out.Mounts {
+		if out.Mounts[i].Source == from {
+			out.Mounts[i].Source = to
+		}
+	}
+	return &out
 }
 
 // isNew reports whether the mount of a volume in a specification is of a file system that would be a new one.
@@ -187,6 +242,8 @@ func (s *seeker) placed(w *Whereabouts, c container.Mount) bool {
 	switch {
 	case err != nil:
 		return false
+	case place.Limited():
+		w.Host, w.Why = "", "it is in a file system of "+v.Options[volume.OptionSize]+", which is kept until the volume is removed"
 	case place.Type == volume.PlaceTmpfs:
 		w.Host, w.Survives, w.Why = "", false, "it is in memory, and goes when the last container stops that has the volume"
 	case place.Type == volume.PlaceBind:

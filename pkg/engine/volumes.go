@@ -87,13 +87,17 @@ func (e *Engine) provideVolume(ctx context.Context, p *prepared, m *container.Mo
 	if err != nil {
 		return err
 	}
-	if len(v.Options) > 0 {
-		return placeVolume(p, m, v)
+	place, err := store.PlaceOf(v)
+	if err != nil {
+		return err
 	}
-	if p.image != nil && !m.NoCopy && m.Subpath == "" && !o.look {
+	if p.image != nil && !m.NoCopy && m.Subpath == "" && !o.look && (place.Here() || place.Limited()) {
 		if err := e.fillVolume(ctx, store, p, m); err != nil {
 			return err
 		}
+	}
+	if !place.Here() {
+		return placeVolume(p, m, v, place)
 	}
 	content := container.Content{Type: "bind", Source: store.Path(m.Source), Options: []string{"bind", "rprivate"}}
 	if p.home.mapped || p.home.idmapped { // volumes have the owners that containers see
@@ -534,6 +538,8 @@ type UsedVolume struct {
 	Containers []string
 	// Bytes is what it takes on disk, -1 if it was not measured.
 	Bytes int64
+	// Limit is what a volume with a size may hold, and does; zero for others, and in lists where nothing was measured.
+	Limit volume.Limit
 }
 
 // Volumes lists the volumes, by name. With measure it says what they take on disk.
@@ -559,6 +565,14 @@ func (e *Engine) Volumes(ctx context.Context, measure bool) ([]UsedVolume, error
 		if measure && len(v.Options) == 0 { // what is elsewhere takes nothing here
 			if u.Bytes, err = bytesBelow(u.Path); err != nil {
 				return nil, err
+			}
+		}
+		if measure {
+			if u.Limit, err = e.measureLimited(ctx, store, v); err != nil {
+				return nil, err
+			}
+			if u.Limit.Bytes > 0 {
+				u.Bytes = u.Limit.Used
 			}
 		}
 		all = append(all, u)
@@ -589,7 +603,24 @@ func (e *Engine) Volume(ctx context.Context, name string) (UsedVolume, error) {
 		return UsedVolume{}, err
 	}
 	users, err := e.usersOf(name)
-	return UsedVolume{Volume: v, Path: pathOnHost(store, v), Containers: namesOfRecords(users), Bytes: -1}, err
+	if err != nil {
+		return UsedVolume{}, err
+	}
+	limit, err := e.measureLimited(ctx, store, v)
+	return UsedVolume{Volume: v, Path: pathOnHost(store, v), Containers: namesOfRecords(users), Bytes: -1, Limit: limit}, err
+}
+
+// measureLimited says what a volume with a limit may hold and does. One that is gone meanwhile has neither.
+func (e *Engine) measureLimited(ctx context.Context, store *volume.Store, v volume.Volume) (volume.Limit, error) {
+	if place, err := v.Place(); err != nil || !place.Limited() {
+		return volume.Limit{}, err
+	}
+	held, err := store.Hold(ctx, v.Name)
+	if err != nil {
+		return volume.Limit{}, ignore(err, volume.ErrNotFound)
+	}
+	defer held.Release()
+	return store.Measure(v)
 }
 
 // RemoveVolume removes a volume that no container has. Its snapshots stay, as volumes of their own.
@@ -620,7 +651,7 @@ func (e *Engine) PruneVolumes(ctx context.Context, doomed func(volume.Volume) bo
 		if len(u.Containers) > 0 || u.Of != "" || !doomed(u.Volume) {
 			continue
 		}
-		bytes, err := bytesBelow(store.Path(u.Name))
+		bytes, err := bytesBelow(store.Taken(u.Volume))
 		if err == nil {
 			_, err = e.dropVolume(ctx, u.Name)
 		}

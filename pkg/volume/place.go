@@ -20,6 +20,8 @@ const (
 	OptionType   = "type"
 	OptionDevice = "device"
 	OptionWords  = "o"
+	// OptionSize is how large what a volume holds may become, for one whose content is here.
+	OptionSize = "size"
 )
 
 // Types of Place that are no file system of a block device.
@@ -27,6 +29,8 @@ const (
 	PlaceBind    = "bind"
 	PlaceTmpfs   = "tmpfs"
 	PlaceOverlay = "overlay"
+	// PlaceImage is a file system in a file beside the volume's record: see Image.
+	PlaceImage = "image"
 )
 
 // Errors of volumes whose content is elsewhere.
@@ -46,13 +50,18 @@ type Place struct {
 	Device string
 	// Words are the options of mount(8), of attributes and of the file system, without bind.
 	Words []string
+	// Size is how many bytes the file system of an image has; 0 for all others.
+	Size int64
 }
 
 // Here reports whether the content is in the volume's own directory.
 func (p Place) Here() bool { return p.Type == "" }
 
+// Limited reports whether the content is here, in a file system of its own that can become only so large.
+func (p Place) Limited() bool { return p.Type == PlaceImage }
+
 // OfDevice reports whether it is a file system on a block device.
-func (p Place) OfDevice() bool { return !p.Here() && p.Type != PlaceBind && !p.Alone() }
+func (p Place) OfDevice() bool { return !p.Here() && p.Type != PlaceBind && !p.Limited() && !p.Alone() }
 
 // Alone reports whether each mount of it would be another file system: then it is there as long as a container that has it
 // runs, and the next ones are shown that container's mount.
@@ -79,7 +88,7 @@ func optionErrorf(format string, args ...any) error {
 
 // ParseOptions reads the options of the driver local. What is wrong with them is ErrOptions. Nothing of the host is looked at.
 func ParseOptions(options map[string]string) (Place, error) {
-	known := []string{OptionType, OptionDevice, OptionWords}
+	known := []string{OptionType, OptionDevice, OptionWords, OptionSize}
 	for _, key := range slices.Sorted(maps.Keys(options)) {
 		if slices.Contains(known, key) {
 			continue
@@ -91,6 +100,9 @@ func ParseOptions(options map[string]string) (Place, error) {
 	}
 	if len(options) == 0 {
 		return Place{}, nil
+	}
+	if size, ok := options[OptionSize]; ok {
+		return parseLimited(size, options)
 	}
 	p := Place{Type: options[OptionType], Device: options[OptionDevice]}
 	bind := ""
@@ -200,6 +212,9 @@ func (p Place) CheckHost(root bool) error {
 	if p.Here() || p.Type == PlaceBind || p.Type == PlaceTmpfs {
 		return nil
 	}
+	if p.Limited() {
+		return checkImages(root)
+	}
 	if !root {
 		return optionErrorf("type=%s: the kernel lets only root mount it", p.Type)
 	}
@@ -244,13 +259,15 @@ func (p Place) Open() (dir string, close func() error, err error) {
 	switch {
 	case p.Type == PlaceBind:
 		return p.Device, none, p.CheckDevice()
+	case p.Limited():
+		return Image(p.Device).Open(true)
 	case !p.OfDevice():
 		return "", none, fmt.Errorf("it is a %s, which only containers that run with it see: %w", p.Type, ErrElsewhere)
 	}
 	if err := p.CheckDevice(); err != nil {
 		return "", none, err
 	}
-	fd, err := p.mount()
+	fd, err := p.mount(unix.MOUNT_ATTR_RDONLY)
 	if err != nil {
 		return "", none, fmt.Errorf("mount the %s of %s: %w", p.Type, p.Device, err)
 	}
@@ -269,15 +286,18 @@ func (p Place) CheckDevice() error {
 		return err
 	case p.Type == PlaceBind && !info.IsDir():
 		return fmt.Errorf("%s: %w", p.Device, unix.ENOTDIR)
+	case p.Limited() && info.Mode().IsRegular():
+		return nil
 	case p.Type == PlaceBind || info.Mode()&os.ModeDevice != 0 && info.Mode()&os.ModeCharDevice == 0:
 		return nil
 	}
 	return fmt.Errorf("%s: %w: `losetup --find --show` makes one of a file", p.Device, unix.ENOTBLK)
 }
 
-// mount makes a mount of a device's file system that is attached to nothing, for reading. The parameters are those that the
+// mount makes a mount of a device's file system that is attached to nothing, with an attribute of mount_setattr(2) more than
+// those that keep what is there from being run. The parameters are those that the
 // plan of a container has: another mount of the same device is the same file system for the kernel.
-func (p Place) mount() (int, error) {
+func (p Place) mount(attribute int) (int, error) {
 	fs, err := unix.Fsopen(p.Type, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return -1, os.NewSyscallError("fsopen", err)
@@ -303,7 +323,7 @@ func (p Place) mount() (int, error) {
 	if err := unix.FsconfigCreate(fs); err != nil {
 		return -1, os.NewSyscallError("fsconfig create", err)
 	}
-	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
+	fd, err := unix.Fsmount(fs, unix.FSMOUNT_CLOEXEC, attribute|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 	if err != nil {
 		return -1, os.NewSyscallError("fsmount", err)
 	}

@@ -7,6 +7,7 @@
 //	volumes/NAME/
 //	  volume.json  what it is
 //	  data/        what containers see
+//	  image        what is there in its place if it has a limit: a file with a file system
 //	  lock         held shared by who is about to mount it or copies files, exclusively by who replaces or removes data
 //	  fill-N/      what is to become data, or was, or a file that is to appear in it; without a holder of the lock, what a
 //	               crash has left
@@ -238,7 +239,7 @@ func (s *Store) Create(ctx context.Context, v Volume, fill func(dir string) erro
 		return v, err
 	}
 	defer lock.Release()
-	err = s.build(filepath.Base(staging), v, fill)
+	err = s.build(ctx, filepath.Base(staging), v, fill)
 	if err == nil {
 		err = unix.Renameat2(unix.AT_FDCWD, staging, unix.AT_FDCWD, s.path(v.Name), unix.RENAME_NOREPLACE)
 		if errors.Is(err, unix.EINVAL) { // a file system without that: whole directories are never replaced by it
@@ -288,7 +289,7 @@ func (s *Store) lockComings(ctx context.Context) (*durable.Lock, error) {
 }
 
 // build makes what is in a volume's directory.
-func (s *Store) build(staging string, v Volume, fill func(dir string) error) error {
+func (s *Store) build(ctx context.Context, staging string, v Volume, fill func(dir string) error) error {
 	data := s.path(staging, dataDir)
 	if err := os.Mkdir(data, 0o755); err != nil {
 		return err
@@ -296,10 +297,17 @@ func (s *Store) build(staging string, v Volume, fill func(dir string) error) err
 	if err := os.Chmod(data, 0o755); err != nil { // whatever the umask is
 		return err
 	}
-	if fill != nil {
-		if err := fill(data); err != nil {
-			return err
-		}
+	place, err := v.Place()
+	switch {
+	case err != nil:
+		return err
+	case place.Limited():
+		err = s.Image(staging).make(ctx, place.Size, fill)
+	case fill != nil:
+		err = fill(data)
+	}
+	if err != nil {
+		return err
 	}
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
@@ -362,9 +370,21 @@ func (s *Store) lock(ctx context.Context, name string, kind durable.Kind) (*dura
 // at this moment; while it is asked, none can begin to. fill makes dir, which is not there, a copy of what is to be in it,
 // with the owner and mode of the top; it may also leave it missing.
 func (s *Store) Fill(ctx context.Context, name string, idle func() (bool, error), fill func(dir string) error) (bool, error) {
-	empty, err := isEmpty(s.Path(name))
-	if err != nil || !empty {
+	v, err := s.read(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, s.notFound(name)
+	}
+	if err != nil {
 		return false, err
+	}
+	place, err := v.Place()
+	if err != nil {
+		return false, err
+	}
+	if !place.Limited() {
+		if empty, err := isEmpty(s.Path(name)); err != nil || !empty {
+			return false, err
+		}
 	}
 	lock, err := s.lock(ctx, name, durable.Exclusive)
 	if err != nil {
@@ -373,6 +393,9 @@ func (s *Store) Fill(ctx context.Context, name string, idle func() (bool, error)
 	defer lock.Release()
 	if ok, err := idle(); err != nil || !ok {
 		return false, err
+	}
+	if place.Limited() {
+		return s.fillImage(ctx, name, place.Size, fill)
 	}
 	staging, err := s.fillDir(name)
 	if err != nil {
@@ -397,7 +420,11 @@ func (s *Store) Replace(ctx context.Context, name string, check func() error, fi
 	}
 	defer lock.Release()
 	v, err := s.read(name)
-	if err == nil && len(v.Options) > 0 {
+	if err != nil {
+		return err
+	}
+	place, err := v.Place()
+	if err == nil && len(v.Options) > 0 && !place.Limited() {
 		err = fmt.Errorf("volume %s: its content cannot be replaced: %w", name, ErrElsewhere)
 	}
 	if err != nil {
@@ -405,6 +432,12 @@ func (s *Store) Replace(ctx context.Context, name string, check func() error, fi
 	}
 	if err := check(); err != nil {
 		return err
+	}
+	if place.Limited() {
+		if err := s.exchangeImage(ctx, name, place.Size, fill); err != nil {
+			return fmt.Errorf("volume %s: %w", name, err)
+		}
+		return nil
 	}
 	staging, err := s.fillDir(name)
 	if err == nil {
@@ -454,7 +487,7 @@ func (s *Store) Content(name string) (dir string, close func() error, err error)
 	if err != nil {
 		return "", nil, err
 	}
-	place, err := v.Place()
+	place, err := s.PlaceOf(v)
 	if err != nil {
 		return "", nil, err
 	}
