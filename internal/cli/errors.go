@@ -234,6 +234,8 @@ var hints = []struct {
 	{secret.ErrSealed, "bring back the key that the secrets were made with, or make them anew: `containr secret rm`, then `containr secret create`"},
 	{apparmor.ErrLoad, "--security-opt apparmor=unconfined runs a container without a profile"},
 	{volume.ErrOptions, "`containr volume create --help` shows the forms"},
+	{volume.ErrLimited, "`containr cp` copies to a container that has the volume; `containr volume import` makes a volume without a size"},
+	{volume.ErrNoLoop, "`losetup --list` says who has them, `modprobe loop` brings the first"},
 	{volume.ErrElsewhere, "`containr cp` copies from and to a container that has it; `containr volume inspect` says where it is"},
 	{volume.ErrInUse, "`containr rm -v CONTAINER` removes a container and its volumes without a name; `containr volume rm` those with one"},
 	{volume.ErrNotFound, "`containr volume ls` lists volumes, `containr volume create` makes one"},

@@ -98,7 +98,7 @@ func parseVolumeOption(s string) (key, value string, err error) {
 // volumeRow is a line of volume ls, and what a template may name.
 type volumeRow struct {
 	Name, Driver, Scope, Mountpoint, Labels, Links, Size, Limit, CreatedAt string
-	labels                                                          map[string]string
+	labels                                                                 map[string]string
 }
 
 // Label is the value of a label.

@@ -273,6 +273,13 @@ func openContent(store *volume.Store, name string, writes bool) (*safepath.Root,
 	if err != nil {
 		return nil, nil, err
 	}
+	place, err := v.Place()
+	if err != nil {
+		return nil, nil, err
+	}
+	if writes && place.Limited() {
+		return nil, nil, fmt.Errorf("volume %s: it cannot be copied to: %w", name, volume.ErrLimited)
+	}
 	if writes && len(v.Options) > 0 {
 		return nil, nil, fmt.Errorf("volume %s: it cannot be copied to: %w", name, volume.ErrElsewhere)
 	}

@@ -77,8 +77,12 @@ func placeVolume(p *prepared, m *container.Mount, v volume.Volume, place volume.
 		return o.Type == container.MountVolume && o.Source == v.Name && o.Target != m.Target
 	}
 	switch bind := place.Type == volume.PlaceBind; {
+	case m.Own && place.Limited():
+		return fmt.Errorf("volume %s: the option U changes the owners of files: %w", v.Name, volume.ErrLimited)
 	case m.Own:
 		return fmt.Errorf("volume %s: the option U changes the owners of files, and these are not containr's: %w", v.Name, volume.ErrElsewhere)
+	case m.Subpath != "" && place.Limited():
+		return fmt.Errorf("volume %s: volume-subpath: not of a volume with a size", v.Name)
 	case m.Subpath != "" && !bind:
 		return fmt.Errorf("volume %s: volume-subpath: only of a directory, this is a %s", v.Name, place.Type)
 	case own && place.Limited():

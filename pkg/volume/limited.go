@@ -204,6 +204,9 @@ func (i Image) isEmpty() (bool, error) {
 
 const loopControl = "/dev/loop-control"
 
+// ErrLimited means that something other than a container was to change what a volume with a size holds.
+var ErrLimited = errors.New("the volume has a size, and containers alone write to it")
+
 // ErrNoLoop means that the kernel has no loop device left, or will not attach a file to it.
 var ErrNoLoop = errors.New("no loop device for a volume with a limit")
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -34,6 +35,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"checked":     awaitChecks,
 	"killmonitor": killMonitor,
 	"loop":        loopDevice,
+	"unattached":  unattached,
 }
 
 // exits STATUS PROGRAM [ARG...] runs a program, which must end with this status.
@@ -206,4 +208,25 @@ func loopDevice(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	})
 	ts.Check(os.Symlink(device, ts.MkAbs(args[0])))
+}
+
+// unattached DIRECTORY waits until no loop device has a file below the directory: the kernel takes them away after who had them.
+func unattached(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: unattached DIRECTORY")
+	}
+	awaitUnattached(ts, args[0])
+}
+
+func awaitUnattached(t interface{ Fatalf(string, ...any) }, dir string) {
+	waitUntil(t, "no loop device of a file in "+dir, func() bool {
+		list, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+		for _, path := range list {
+			text, readErr := os.ReadFile(path)
+			if readErr == nil && strings.HasPrefix(string(text), dir+"/") {
+				return false
+			}
+		}
+		return err == nil
+	})
 }
