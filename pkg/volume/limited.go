@@ -189,7 +189,8 @@ func (i Image) measure() (Limit, error) {
 	if err != nil {
 		err = &fs.PathError{Op: "statfs", Path: string(i), Err: err}
 	}
-	return Limit{int64(st.Blocks) * st.Bsize, int64(st.Blocks-st.Bfree) * st.Bsize}, errors.Join(err, free())
+	block := int64(st.Bsize)
+	return Limit{int64(st.Blocks) * block, int64(st.Blocks-st.Bfree) * block}, errors.Join(err, free())
 }
 
 // isEmpty reports whether there is nothing in it.
