@@ -205,6 +205,8 @@ var commands = []struct {
 	{"version", (*Program).versionCommand},
 	{"info", (*Program).infoCommand},
 	{"doctor", (*Program).doctorCommand},
+	{"seccomp", (*Program).seccompCommand},
+	{"security", (*Program).securityCommand},
 	{"config", (*Program).configCommand},
 	{"completion", (*Program).completionCommand},
 	{"tour", (*Program).tourCommand},

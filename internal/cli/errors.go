@@ -37,6 +37,7 @@ import (
 	"github.com/containr/containr/pkg/registry/trust"
 	"github.com/containr/containr/pkg/resolver"
 	"github.com/containr/containr/pkg/runtime"
+	"github.com/containr/containr/pkg/seccomp/profile"
 	"github.com/containr/containr/pkg/secret"
 	"github.com/containr/containr/pkg/snapshot"
 	"github.com/containr/containr/pkg/volume"
@@ -194,6 +195,8 @@ var hints = []struct {
 	{container.ErrNewer, "use the containr that made it, or another --root"},
 	{engine.ErrNoSource, "make it first, or have an empty directory made with --mount type=bind,bind-create-src,source=...,target=..."},
 	{engine.ErrNoProfile, "seccomp=default is the profile that containers have by themselves, seccomp=strict allows less, seccomp=unconfined is none; else name a file"},
+	{engine.ErrNoFilter, "record it with a filter: without --privileged and seccomp=unconfined, or name one, such as --security-opt seccomp=strict"},
+	{profile.ErrNothingToLearn, "record with a filter that refuses by default, such as --security-opt seccomp=default"},
 	{engine.ErrCaptureNeedsRoot, "run a program that captures, such as tcpdump, in the container with `containr exec`; or run the container as root"},
 	{volume.ErrSnapshotWritten, "`containr volume restore VOLUME@NAME` makes the volume what it was then; leave out @NAME to write to the volume"},
 	{engine.ErrNotConnected, "`containr inspect` shows the networks of a container"},

@@ -213,6 +213,12 @@ func (p *Program) parseRun(args []string) (container.Config, error) {
 	if len(args) == 0 || args[0] != "run" {
 		return container.Config{}, &usageError{text: "explain: what to explain begins with run or pull", hint: "containr explain run base true"}
 	}
+	_, config, err := p.readRun(args[1:])
+	return config, err
+}
+
+// readRun reads what follows the word run on the command line, with the defaults that run has.
+func (p *Program) readRun(args []string) (*runFlags, container.Config, error) {
 	set := pflag.NewFlagSet("run", pflag.ContinueOnError)
 	flags := newRunFlags(set)
 	// The text of the errors names the command, the hint its help.
@@ -220,17 +226,18 @@ func (p *Program) parseRun(args []string) (container.Config, error) {
 	cmd := &cobra.Command{Use: "run"}
 	owner.AddCommand(cmd)
 	cmd.Flags().AddFlagSet(set)
-	if err := set.Parse(args[1:]); err != nil {
-		return container.Config{}, flagError(cmd, err)
+	if err := set.Parse(args); err != nil {
+		return nil, container.Config{}, flagError(cmd, err)
 	}
 	values, err := p.readConfig()
 	if err == nil {
 		err = applyDefaults(values, "run", set, set)
 	}
 	if err != nil {
-		return container.Config{}, err
+		return nil, container.Config{}, err
 	}
-	return flags.finish(set.Args())
+	config, err := flags.finish(set.Args())
+	return flags, config, err
 }
 
 // explainDiff prints the lines in which two explanations differ, with those in

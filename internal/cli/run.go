@@ -140,7 +140,7 @@ func (p *Program) run(ctx context.Context, config container.Config, flags *runFl
 		defer console.Close()
 		req.Before = stepper(console)
 	}
-	exit, err := e.Run(ctx, req)
+	exit, err := runOrRecord(ctx, e, req, flags.record)
 	if err == nil && exit.OOMKilled {
 		p.print(&usageError{text: "the program reached the container's memory limit and was killed", hint: "raise it with -m", code: errcode.OutOfMemory})
 	}
@@ -148,6 +148,18 @@ func (p *Program) run(ctx context.Context, config container.Config, flags *runFl
 		p.tellLeft(exit.ID)
 	}
 	return exit.Code, err
+}
+
+// runOrRecord runs a container; record, if there is one, is told what its filter could be.
+func runOrRecord(ctx context.Context, e *engine.Engine, req engine.RunRequest, record func(*specs.LinuxSeccomp)) (engine.Exit, error) {
+	if record == nil {
+		return e.Run(ctx, req)
+	}
+	learned, exit, err := e.RecordSeccomp(ctx, req)
+	if err == nil {
+		record(learned)
+	}
+	return exit, err
 }
 
 // tellLeft says how to come back to a container that the user has left.

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/pflag"
 
 	"github.com/containr/containr/internal/spelling"
@@ -34,6 +35,8 @@ type runFlags struct {
 	cidFile    string
 	sigProxy   bool
 	quiet      bool
+
+	record func(*specs.LinuxSeccomp) // is told which system calls were made; nil unless they are recorded
 
 	first container.Plug // what is said of the first network apart from --network
 

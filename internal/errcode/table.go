@@ -32,6 +32,7 @@ import (
 	"github.com/containr/containr/pkg/resolver"
 	"github.com/containr/containr/pkg/rootfs"
 	"github.com/containr/containr/pkg/runtime"
+	"github.com/containr/containr/pkg/seccomp/profile"
 	"github.com/containr/containr/pkg/secret"
 	"github.com/containr/containr/pkg/snapshot"
 	"github.com/containr/containr/pkg/volume"
@@ -557,6 +558,12 @@ var table = []Entry{
 		Cause:   "--security-opt seccomp=FILE names a file that is not there.",
 		Reasons: []string{"the path is misspelt", "a word was meant: containr knows default, strict, docker-default, builtin and unconfined"},
 		Do:      []string{"seccomp=default is the profile that containers have by themselves, seccomp=strict allows less, seccomp=unconfined is none.", "A file that has one of these names is written with a slash: seccomp=./strict."}},
+	{Code: "CTR-1148", Sentinel: engine.ErrNoFilter, Name: "pkg/engine.ErrNoFilter", Title: "there is no filter to learn about",
+		Cause: "`containr seccomp profile record` notes the calls that a container's seccomp filter allows. A privileged or unconfined container has no filter.",
+		Do:    []string{"Record it without --privileged and seccomp=unconfined, or name a filter: --security-opt seccomp=default or strict; beside --privileged only strict or a file is one."}},
+	{Code: "CTR-1149", Sentinel: profile.ErrNothingToLearn, Name: "pkg/seccomp/profile.ErrNothingToLearn", Title: "the filter allows what it does not name",
+		Cause: "`containr seccomp profile record` was given a profile whose default action lets calls through. What it names says nothing of what a program needs.",
+		Do:    []string{"Record with a filter that refuses by default: --security-opt seccomp=default."}},
 	{Code: "CTR-3018", Sentinel: host.ErrNoSubIDs, Name: "pkg/host.ErrNoSubIDs", Title: "no subordinate ids are granted",
 		Cause:   "The users of a container are to be ids of the host that nobody else has. /etc/subuid and /etc/subgid grant none to the user whose they are.",
 		Reasons: []string{"there is no line for the user containers, whose ids --userns auto gives away", "the name after --userns-remap is misspelt"},

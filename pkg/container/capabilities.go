@@ -143,3 +143,8 @@ func inOrder(wanted, available []string) []string {
 	}
 	return out
 }
+
+// AddedCapabilities are those of names, full ones, that a container does not have by itself.
+func AddedCapabilities(names []string) []string {
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(defaultCapabilities, name) })
+}

@@ -158,6 +158,8 @@ type prepareOptions struct {
 	// mounts and joined: see RunRequest.
 	mounts []specs.Mount
 	joined bool
+	// learn: see RunRequest.
+	learn *learner
 	// look says that nothing is to be changed for good, as the container will not run.
 	look bool
 }
@@ -238,6 +240,7 @@ func (e *Engine) specify(ctx context.Context, p *prepared, machine container.Mac
 	if in.Seccomp, err = e.seccomp(p.config.Security.Seccomp); err != nil {
 		return nil, err
 	}
+	in.Seccomp = o.recorded(in.Seccomp)
 	if p.config.Init {
 		if in.InitPath, err = e.ownInit(p); err != nil {
 			return nil, err

@@ -47,6 +47,8 @@ type RunRequest struct {
 	// what it means to share another container's namespaces.
 	mounts []specs.Mount
 	joined bool
+	// learn notes the system calls that it makes; see RecordSeccomp.
+	learn *learner
 }
 
 // Streams connect a container in the foreground with its user.
@@ -129,7 +131,7 @@ type Exit struct {
 // says which exit status the error stands for. If ctx ends, a container in the
 // foreground is killed.
 func (e *Engine) Run(ctx context.Context, r RunRequest) (Exit, error) {
-	record, attended, err := e.create(ctx, r.Config, prepareOptions{progress: r.Progress, consoleSize: r.ConsoleSize, mounts: r.mounts, joined: r.joined})
+	record, attended, err := e.create(ctx, r.Config, prepareOptions{progress: r.Progress, consoleSize: r.ConsoleSize, mounts: r.mounts, joined: r.joined, learn: r.learn})
 	if err != nil {
 		return Exit{}, err
 	}
