@@ -107,11 +107,14 @@ func namespaces(l *list, n *container.Namespaces) {
 		if ns.value != host {
 			continue
 		}
-		level := High
-		if ns.flag == "--uts" || ns.flag == "--cgroupns" {
+		level, mend := High, "leave out "+ns.flag+" host"
+		switch ns.flag {
+		case "--uts":
 			level = Warn
+		case "--cgroupns": // which is what it has by itself with version 1
+			level, mend = Note, "--cgroupns private"
 		}
-		l.add("container.namespace-"+strings.TrimPrefix(ns.flag, "--"), level, ns.why, "leave out "+ns.flag+" host")
+		l.add("container.namespace-"+strings.TrimPrefix(ns.flag, "--"), level, ns.why, mend)
 	}
 }
 
