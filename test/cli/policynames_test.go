@@ -118,7 +118,8 @@ func TestPolicyByNames(t *testing.T) {
 			t.Error("the address stays open when the answer is no longer good")
 		}
 		held.SetDeadline(time.Now().Add(networkPatience))
-		if _, err := io.WriteString(held, "ping"); err == nil {
+		_, err = io.WriteString(held, "ping")
+		if err == nil {
 			_, err = io.ReadFull(held, make([]byte, 4))
 		}
 		if err != nil {
