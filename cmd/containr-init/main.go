@@ -95,8 +95,8 @@ func reap(program int) (status int, ended bool) {
 		var ws syscall.WaitStatus
 		pid, err := syscall.Wait4(-1, &ws, syscall.WNOHANG, nil)
 		switch {
-		case errors.Is(err, syscall.EINTR):
-			continue
+		case errors.Is(err, syscall.EINTR), err == nil && pid > 0 && ws.Stopped():
+			continue // stopped: it has made us trace it, which we do not
 		case err != nil || pid == 0:
 			return status, ended
 		case pid == program && ws.Signaled():

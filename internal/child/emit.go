@@ -106,14 +106,14 @@ func (l *lowering) keeperAfter() {
 // group emits a step with its dependent ones and returns the index behind them.
 //
 //	head   success: first Then, or behind the Elses   tolerated: first Else
-//	Then   the last one jumps over the Elses
+//	Then   the last one jumps over the Elses, or, if it is Again, to the head
 //	Else   falls through
 func (l *lowering) group(i int) int {
 	steps := l.plan.Steps
 	head := l.step(i)
 	end := i + 1
 	lastThen := -1
-	for ; end < len(steps) && steps[end].Actor == steps[i].Actor && steps[end].When == plan.Then; end++ {
+	for ; end < len(steps) && steps[end].Actor == steps[i].Actor && (steps[end].When == plan.Then || steps[end].When == plan.Again); end++ {
 		lastThen = l.step(end)
 	}
 	elses := l.code
@@ -123,14 +123,16 @@ func (l *lowering) group(i int) int {
 	}
 	behind := l.code
 	l.patch(head, 76, (elses-head)*InstructionSize)
-	if end == firstElse {
-		return end
+	loops := lastThen >= 0 && steps[firstElse-1].When == plan.Again
+	if loops {
+		behind = head
 	}
-	if lastThen < 0 {
-		l.patch(head, 72, (behind-head)*InstructionSize)
-	} else {
+	switch {
+	case loops, lastThen >= 0 && end > firstElse:
 		l.patch(lastThen, 72, (behind-lastThen)*InstructionSize)
 		l.patch(lastThen, 76, (behind-lastThen)*InstructionSize)
+	case end > firstElse:
+		l.patch(head, 72, (behind-head)*InstructionSize)
 	}
 	return end
 }

@@ -21,8 +21,8 @@ type Outcome struct {
 	Errno  plan.Errno
 }
 
-// maxSimulated bounds a simulation: programs only jump forward, so a longer one is
-// wrong.
+// maxSimulated bounds a simulation. Programs jump forward, but for the keeper, who waits as long as
+// there is somebody to wait for: a longer one is wrong, or has a kernel whose children never end.
 const maxSimulated = 1 << 16
 
 // Simulate runs the program in Go, with kernel in the place of the kernel. It is the

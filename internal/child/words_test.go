@@ -35,7 +35,8 @@ func samplePlan() *plan.Plan {
 	b.Do("nothing stays open", linux.CloseRange{First: 4})
 	b.Do("ready", linux.Write{FD: linux.FD(Sync), Data: MessageReady})
 	b.Do("become the program", linux.Execve{Path: "/bin/sh", Args: []string{"sh"}})
-	b.By(plan.Keeper).Do("wait for its end", linux.Wait4{PID: "pid", Status: "status"})
+	b.By(plan.Keeper).Do("wait for its end", linux.Wait4{Status: "status"}).As("ended").Ok(plan.ECHILD)
+	b.Do("it goes on", linux.PtraceDetach{PID: "ended"}).Again().Try()
 	b.Do("done", linux.ExitGroup{})
 	return &plan.Plan{Steps: b.Steps}
 }

@@ -36,8 +36,8 @@ func (f *foreground) wait(pid int) (int, error) {
 		var ws unix.WaitStatus
 		_, err := unix.Wait4(pid, &ws, 0, nil)
 		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
+		case errors.Is(err, unix.EINTR), err == nil && ws.Stopped():
+			continue // stopped: it has made us trace it, which we do not; a signal that kills ends it all the same
 		case err != nil:
 			return 0, fmt.Errorf("wait for process %d: %w", pid, err)
 		case ws.Signaled():

@@ -150,8 +150,8 @@ func waitStatus(pid int) (int, error) {
 	for {
 		_, err := unix.Wait4(pid, &status, 0, nil)
 		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
+		case errors.Is(err, unix.EINTR), err == nil && status.Stopped():
+			continue // stopped: it has made us trace it, which we do not; a signal that kills ends it all the same
 		case err != nil:
 			return 0, fmt.Errorf("wait for process %d: %w", pid, err)
 		case status.Signaled():

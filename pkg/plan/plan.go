@@ -34,7 +34,9 @@
 //
 // Control flow is poor on purpose. A step may tolerate error numbers. Steps
 // that follow it may be Then (they run only if it succeeded) or Else (they run
-// only if it failed with a tolerated error). Nothing else branches, and nothing
+// only if it failed with a tolerated error). One step, the keeper's last of a group, may be
+// Again: it is a Then, after which the head's call is made once more; the keeper waits so
+// until nothing is left to wait for. Nothing else branches, and nothing
 // computes: what can be known in advance is decided by the planner.
 //
 // A result has a name, its register: "root = openat2(...)", and a later step
@@ -78,9 +80,11 @@ const (
 	Then
 	// Else: only if the head of the group failed with a tolerated error.
 	Else
+	// Again: as Then, and then the head's call is made once more. A step of the keeper's only.
+	Again
 )
 
-var whenNames = [...]string{"always", "then", "else"}
+var whenNames = [...]string{"always", "then", "else", "again"}
 
 func (w When) String() string {
 	if int(w) < len(whenNames) {
@@ -214,6 +218,9 @@ func (s *Step) Try() *Step { s.TolerateAny = true; return s }
 // Then makes the step depend on the success of its group's head.
 func (s *Step) Then() *Step { s.When = Then; return s }
 
+// Again makes the step depend on the success of its group's head, which is then made once more.
+func (s *Step) Again() *Step { s.When = Again; return s }
+
 // Else makes the step depend on a tolerated failure of its group's head.
 func (s *Step) Else() *Step { s.When = Else; return s }
 
@@ -304,7 +311,11 @@ func (p *Plan) validateStep(i int) error {
 		return fmt.Errorf("a dependent step cannot be the first")
 	case s.When != Always && p.Steps[i-1].Actor != s.Actor:
 		return fmt.Errorf("a dependent step must follow a step of the same actor")
-	case s.When == Then && p.Steps[i-1].When == Else:
+	case s.When == Again && s.Actor != Keeper:
+		return fmt.Errorf("only the keeper makes a step again")
+	case p.Steps[max(i, 1)-1].When == Again && s.When != Always && s.When != Else:
+		return fmt.Errorf("nothing comes between again and the head")
+	case (s.When == Then || s.When == Again) && p.Steps[i-1].When == Else:
 		return fmt.Errorf("then must come before else")
 	}
 	return nil

@@ -127,6 +127,8 @@ func (s *Step) String() string {
 		b.WriteString("then ")
 	case Else:
 		b.WriteString("else ")
+	case Again:
+		b.WriteString("then ")
 	}
 	if s.Result != "" {
 		b.WriteString(string(s.Result) + " = ")
@@ -140,6 +142,9 @@ func (s *Step) String() string {
 			names[i] = e.Name()
 		}
 		b.WriteString(" or " + strings.Join(names, ", "))
+	}
+	if s.When == Again {
+		b.WriteString(", and again")
 	}
 	return b.String()
 }

@@ -513,7 +513,8 @@ func (c *compiler) watch() error {
 	b := plan.Build(plan.Keeper, plan.KeeperChapter)
 	switch {
 	case c.ExitFile != "":
-		b.Do("wait for its end", linux.Wait4{PID: namespace.PID, Status: "status"})
+		b.Do("wait for its end: then there is nobody any more to wait for", linux.Wait4{Status: "status"}).As("ended").Ok(plan.ECHILD)
+		b.Do("who only stopped, since it has asked to be traced by its parent, goes on", linux.PtraceDetach{PID: "ended"}).Again().Try()
 		if c.Hold && c.StateFile != "" && !c.keeperMoves() {
 			b.Do("does anybody know the container? Who made it may have been killed before its program ran", linux.Faccessat{Dir: linux.CWD, Path: c.StateFile, Mode: linux.FOK}).Ok(plan.ENOENT)
 			b.Do("nobody does: then nobody will ask how it ended", linux.ExitGroup{}).Else()

@@ -83,6 +83,37 @@ func TestKeeperHoldsTheStreams(t *testing.T) {
 	}
 }
 
+// A program can make its parent trace it, and then stops at every signal, which wait4(2) tells its parent as if it
+// had asked. The keeper takes neither that nor the end of such a thread for the end of the container, and lets go on
+// what has stopped.
+func TestProgramThatAsksToBeTraced(t *testing.T) {
+	testkit.Leftovers(t)
+	for _, who := range []string{"process", "thread"} {
+		exit := filepath.Join(t.TempDir(), "exit")
+		p := compileInput(t, Input{ID: "test", Spec: exampleSpec("/probe", "-trace-me", who, "-exit", "7"), Root: testkit.Rootfs(t), ExitFile: exit})
+		s, err := Start(p, StartOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := time.AfterFunc(30*time.Second, func() { // longer than any test's patience: it hangs
+			t.Errorf("%s: the keeper waits for ever", who)
+			unix.Kill(s.PID, unix.SIGKILL)
+			unix.Kill(s.Parent, unix.SIGKILL)
+		})
+		reap(s.Parent)
+		if code, err := ReadExit(exit); err != nil || code != 7 {
+			t.Errorf("%s: exit status %d, error %v; want 7", who, code, err)
+		}
+		if ended.Stop(); unix.Kill(s.PID, 0) == nil {
+			t.Errorf("%s: it runs on", who)
+			unix.Kill(s.PID, unix.SIGKILL)
+		}
+		if err := (Actions{}).undoAll(p.Undo()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func makePipe(t *testing.T) (r, w *os.File) {
 	t.Helper()
 	var p [2]int

@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -44,6 +45,12 @@ var verbs = []struct {
 	{"spin", "burn one cpu for `duration` of wall time, then print {Spin:{Wall,CPU}} in nanoseconds", func(s string) (action, error) {
 		d, err := time.ParseDuration(s)
 		return func(p *prober) error { return p.spin(d) }, err
+	}},
+	{"trace-me", "have the parent trace `WHO`, process or thread, and stop it", func(s string) (action, error) {
+		if s != "process" && s != "thread" {
+			return nil, fmt.Errorf("%s: use process or thread", s)
+		}
+		return func(*prober) error { return traceMe(s == "thread") }, nil
 	}},
 	{"fork", "make `N` processes that wait, print {Fork:{Asked,Made,Errno}}", func(s string) (action, error) {
 		n, err := strconv.Atoi(s)
@@ -287,6 +294,30 @@ func (p *prober) bomb(path string) error {
 		}
 	}
 	return p.answer(Event{Bomb: bombLines})
+}
+
+// traceMe makes the parent the tracer of this thread, the first of the process, or of another that ends, and stops it:
+// it goes on when the parent lets it.
+func traceMe(other bool) error {
+	ask := func() error {
+		if _, _, errno := unix.RawSyscall(unix.SYS_PTRACE, unix.PTRACE_TRACEME, 0, 0); errno != 0 {
+			return os.NewSyscallError("ptrace", errno)
+		}
+		return unix.Tgkill(unix.Getpid(), unix.Gettid(), unix.SIGUSR1)
+	}
+	if !other {
+		return ask()
+	}
+	asked := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked: the thread ends
+		err := ask()
+		if _, _, errno := unix.RawSyscall(unix.SYS_PTRACE, unix.PTRACE_TRACEME, 0, 0); err == nil && errno != 0 { // it ends traced
+			err = os.NewSyscallError("ptrace, again", errno)
+		}
+		asked <- err
+	}()
+	return <-asked
 }
 
 // end takes back what the actions made.

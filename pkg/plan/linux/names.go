@@ -398,6 +398,7 @@ var (
 	controlTypeNames   = plan.Names{List: []plan.Name{{Value: 1, Name: "SCM_RIGHTS"}}}
 	signalNames        = plan.Names{List: []plan.Name{{Value: 1, Name: "SIGHUP"}, {Value: 2, Name: "SIGINT"}, {Value: 17, Name: "SIGCHLD"}, {Value: 18, Name: "SIGCONT"}, {Value: 20, Name: "SIGTSTP"}, {Value: 21, Name: "SIGTTIN"}, {Value: 22, Name: "SIGTTOU"}}}
 	waitNames          = plan.Names{List: []plan.Name{{Value: 0x40000000, Name: "__WALL"}, {Value: 4, Name: "WEXITED"}}}
+	ptraceNames        = plan.Names{List: []plan.Name{{Value: 17, Name: "PTRACE_DETACH"}}}
 	waitTypeNames      = plan.Names{List: []plan.Name{{Value: 1, Name: "P_PID"}}}
 	sigmaskNames       = plan.Names{List: []plan.Name{{Value: 2, Name: "SIG_SETMASK"}}}
 	infinityName       = plan.Names{List: []plan.Name{{Value: ^uint64(0), Name: "RLIM64_INFINITY"}}}

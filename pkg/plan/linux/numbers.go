@@ -97,6 +97,7 @@ var numbers = [...]struct {
 	{"execve", 59, 221},
 	{"execveat", 322, 281},
 	{"wait4", 61, 260},
+	{"ptrace", 101, 117},
 	{"ppoll", 271, 73},
 	{"exit_group", 231, 94},
 	{"rt_sigprocmask", 14, 135},

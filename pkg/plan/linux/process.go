@@ -113,16 +113,25 @@ func (c Execve) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.String(c.Path), plan.Strings(c.Args), plan.Strings(c.Env))
 }
 
-// Wait4 is wait4(2) for one process; the status goes to Status.
-type Wait4 struct {
-	PID    plan.Reg
-	Status plan.Reg
-}
+// Wait4 is wait4(2) for any child, and any thread that the caller traces; the status goes to Status. It tells the end of
+// a child, and, though nobody asks for it, that one has stopped which the caller traces: see PtraceDetach. It fails
+// with ECHILD when there are no more. A process is told after all threads of it that the caller traces.
+type Wait4 struct{ Status plan.Reg }
 
 func (Wait4) Name() string { return "wait4" }
 
 func (c Wait4) AppendArgs(dst []plan.Arg) []plan.Arg {
-	return append(dst, plan.Value(c.PID), plan.Address(c.Status), plan.Flags(0x40000000, &waitNames), plan.Nil)
+	return append(dst, plan.Number(-1), plan.Address(c.Status), plan.Flags(0x40000000, &waitNames), plan.Nil)
+}
+
+// PtraceDetach is ptrace(2), PTRACE_DETACH, without a signal: who stopped goes on, and is not traced. A program makes its
+// parent trace it by PTRACE_TRACEME, without asking.
+type PtraceDetach struct{ PID plan.Reg }
+
+func (PtraceDetach) Name() string { return "ptrace" }
+
+func (c PtraceDetach) AppendArgs(dst []plan.Arg) []plan.Arg {
+	return append(dst, plan.OneOf(17, &ptraceNames), plan.Value(c.PID), plan.Number(0), plan.Number(0))
 }
 
 // Ppoll is ppoll(2) without a timeout for one descriptor of which no event is asked

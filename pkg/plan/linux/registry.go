@@ -224,6 +224,8 @@ func Zero(kind string) plan.Call {
 		return Ppoll{}
 	case "Wait4":
 		return Wait4{}
+	case "PtraceDetach":
+		return PtraceDetach{}
 	case "Waitid":
 		return Waitid{}
 	case "ExitWith":

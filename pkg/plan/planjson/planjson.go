@@ -157,7 +157,7 @@ func (j *step) to(s *plan.Step) error {
 		return err
 	}
 	if j.When != "" {
-		if s.When, err = byName("when", j.When, plan.Always, plan.Then, plan.Else); err != nil {
+		if s.When, err = byName("when", j.When, plan.Always, plan.Then, plan.Else, plan.Again); err != nil {
 			return err
 		}
 	}
