@@ -41,6 +41,7 @@ import (
 	"github.com/containr/containr/pkg/secret"
 	"github.com/containr/containr/pkg/snapshot"
 	"github.com/containr/containr/pkg/volume"
+	"github.com/containr/containr/pkg/volume/plugin"
 )
 
 // usageError is a command line that was not understood.
@@ -237,6 +238,9 @@ var hints = []struct {
 	{secret.ErrSealed, "bring back the key that the secrets were made with, or make them anew: `containr secret rm`, then `containr secret create`"},
 	{apparmor.ErrLoad, "--security-opt apparmor=unconfined runs a container without a profile"},
 	{volume.ErrOptions, "`containr volume create --help` shows the forms"},
+	{plugin.ErrNotFound, "start the plugin; its socket is NAME.sock in /run/docker/plugins, or NAME.spec in /etc/docker/plugins names it"},
+	{plugin.ErrRefused, "the plugin's log may tell more"},
+	{plugin.ErrAnswer, "the plugin's log may tell more"},
 	{volume.ErrLimited, "`containr cp` copies to a container that has the volume; `containr volume import` makes a volume without a size"},
 	{volume.ErrNoLoop, "`losetup --list` says who has them, `modprobe loop` brings the first"},
 	{volume.ErrElsewhere, "`containr cp` copies from and to a container that has it; `containr volume inspect` says where it is"},

@@ -42,10 +42,7 @@ func (p *Program) volumeCreateCommand() *cobra.Command {
 		Args:                  rangeArgs(0, 1),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if driver != volume.DriverLocal {
-				return usageErrorf("volume create: driver %s: there is only %s", driver, volume.DriverLocal)
-			}
-			req := engine.VolumeRequest{Labels: labels, Options: options}
+			req := engine.VolumeRequest{Labels: labels, Driver: driver, Options: options}
 			if len(args) > 0 {
 				req.Name = args[0]
 				if err := volume.ValidateName(req.Name); err != nil {
@@ -67,7 +64,7 @@ func (p *Program) volumeCreateCommand() *cobra.Command {
 		},
 	}
 	set := cmd.Flags()
-	set.StringVarP(&driver, "driver", "d", volume.DriverLocal, "the kind of volume: "+volume.DriverLocal)
+	set.StringVarP(&driver, "driver", "d", volume.DriverLocal, "who keeps it: `DRIVER` local, or the name of a volume plugin")
 	binder{set, ""}.value("opt", "o", "limit it by size=SIZE, or have the content elsewhere, by `KEY=VALUE`: type, device, o", enter(options, parseVolumeOption))
 	binder{set, ""}.value("label", "", "note `KEY[=VALUE]` on it", enter(labels, container.ParseLabel))
 	return cmd

@@ -36,6 +36,7 @@ import (
 	"github.com/containr/containr/pkg/secret"
 	"github.com/containr/containr/pkg/snapshot"
 	"github.com/containr/containr/pkg/volume"
+	"github.com/containr/containr/pkg/volume/plugin"
 )
 
 // table is the catalogue, but for steps and programs. An error has the code of the first entry whose sentinel it wraps, so
@@ -588,6 +589,16 @@ var table = []Entry{
 		Cause:   "A volume with a size is a file with a file system, which the kernel reads through a loop device, and there is none for it.",
 		Reasons: []string{"the module loop is not loaded", "max_loop of them are in use", "containr runs in a container that has none"},
 		Do:      []string{"`losetup --list` says who has them; `modprobe loop` brings the first."}},
+	{Code: "CTR-1159", Sentinel: plugin.ErrNotFound, Name: "pkg/volume/plugin.ErrNotFound", Title: "no such volume plugin",
+		Cause:   "A volume has the driver of this name, and no program that keeps volumes answers at its socket.",
+		Reasons: []string{"the plugin does not run", "its name is misspelt"},
+		Do:      []string{"Start the plugin: its socket is NAME.sock in /run/docker/plugins, or is named by NAME.spec or NAME.json in /etc/docker/plugins or /usr/lib/docker/plugins."}},
+	{Code: "CTR-1160", Sentinel: plugin.ErrRefused, Name: "pkg/volume/plugin.ErrRefused", Title: "the volume plugin refuses",
+		Cause: "The plugin was asked to make, remove, mount or unmount a volume, and says why it does not, in its own words.",
+		Do:    []string{"Look at the log of the plugin."}},
+	{Code: "CTR-1161", Sentinel: plugin.ErrAnswer, Name: "pkg/volume/plugin.ErrAnswer", Title: "the volume plugin answers what it may not",
+		Cause: "An answer was no JSON, or had too many bytes, or named as a mount point what is no directory of the host by its own name. Nothing was mounted from it.",
+		Do:    []string{"Look at the log of the plugin, and at what its mount point is."}},
 	{Code: "CTR-3901", Sentinel: unix.ENOSPC, Title: "the disk is full",
 		Cause:   "The kernel had no room for more, or no inode.",
 		Reasons: []string{"images and containers that nobody needs", "a log or a volume grew"},

@@ -185,6 +185,13 @@ func (e *Engine) checkVolumes(ctx context.Context, repair bool) ([]Problem, erro
 	for _, v := range orphans {
 		all = append(all, Problem{Where: "volume " + v.Name, Text: "its container, which was to take it along, is gone", Remedy: "remove it", Repaired: repair})
 	}
+	owed, err := e.owedUnmounts(ctx)
+	if err != nil {
+		return all, err
+	}
+	for _, problem := range owed {
+		all = append(all, Problem{Where: "volume-mounts", Text: "a plugin cannot be told that nobody needs its mount: " + problem.Error()})
+	}
 	users, err := e.allUsers()
 	if err != nil {
 		return all, err

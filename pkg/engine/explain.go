@@ -76,6 +76,14 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (_ *Explanation,
 		return nil, errors.Join(err, e.discard(ctx, p))
 	}
 	defer detach()
+	spec, give, err := e.mountPlugins(ctx, spec, p.config, id)
+	if err != nil {
+		return nil, errors.Join(err, e.discard(ctx, p))
+	}
+	defer func() {
+		give()
+		err = errors.Join(err, e.unmountPlugins(ctx))
+	}()
 	spec, joins, err := e.join(ctx, spec)
 	if err != nil {
 		return nil, errors.Join(err, e.discard(ctx, p))

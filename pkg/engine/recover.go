@@ -59,6 +59,9 @@ func (e *Engine) scanAndRecover(ctx context.Context) ([]found, error) {
 	if retryErr := e.retryConnections(); retryErr != nil {
 		return nil, retryErr
 	}
+	if err := errors.Join(err, e.unmountPlugins(ctx)); err != nil {
+		return nil, err
+	}
 	all := make([]found, len(scanned))
 	for i, f := range scanned {
 		all[i] = found{f, rests(f, begun)}
@@ -182,7 +185,8 @@ func (e *Engine) unread(rt *runtime.Runtime, id string) (bool, error) {
 
 // conclude undoes the plan of a container that has ended and writes down how it ended: it
 // is removed, or waits to be started again, or stays. Its lock is held.
-func (e *Engine) conclude(ctx context.Context, r container.Record) error {
+func (e *Engine) conclude(ctx context.Context, r container.Record) (err error) {
+	defer func() { err = errors.Join(err, e.unmountPlugins(ctx)) }()
 	containers, err := e.containers()
 	if err != nil {
 		return err

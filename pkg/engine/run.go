@@ -203,6 +203,9 @@ func (e *Engine) execute(ctx context.Context, record container.Record, attended 
 		return x.detached(ctx, attended)
 	}
 	exit, started, err = x.foreground(ctx)
+	if !exit.Left {
+		err = errors.Join(err, e.unmountPlugins(ctx))
+	}
 	if exit.Left {
 		err = errors.Join(err, x.handOver(ctx, attended))
 		x.copies.from.Dismiss() // whom the monitor serves from now on
@@ -357,6 +360,11 @@ func (x *execution) start(ctx context.Context, given *streams.Given) error {
 		return err
 	}
 	defer detach()
+	spec, give, err := x.mountPlugins(ctx, spec, x.record.Config, x.record.ID)
+	if err != nil {
+		return err
+	}
+	defer give()
 	spec, joins, err := x.join(ctx, spec)
 	if err != nil {
 		return err
@@ -599,7 +607,7 @@ func (e *Engine) remove(ctx context.Context, record container.Record) error {
 	case err == nil:
 		e.tell(events.Destroy, record)
 	}
-	err = errors.Join(err, told, e.renewPolicies(ctx, record.Endpoints))
+	err = errors.Join(err, told, e.renewPolicies(ctx, record.Endpoints), e.unmountPlugins(ctx))
 	if record.Config.AutoRemove {
 		err = errors.Join(err, e.removeAnonymous(ctx, record))
 	}

@@ -280,7 +280,7 @@ func openContent(store *volume.Store, name string, writes bool) (*safepath.Root,
 	if writes && place.Limited() {
 		return nil, nil, fmt.Errorf("volume %s: it cannot be copied to: %w", name, volume.ErrLimited)
 	}
-	if writes && len(v.Options) > 0 {
+	if writes && !place.Here() {
 		return nil, nil, fmt.Errorf("volume %s: it cannot be copied to: %w", name, volume.ErrElsewhere)
 	}
 	dir, free, err := store.Content(name)

@@ -71,12 +71,14 @@ func placeIsThere(store *volume.Store, name string) (volume.Place, string, error
 }
 
 // placeVolume says how the plan mounts what a volume with options holds.
-func placeVolume(p *prepared, m *container.Mount, v volume.Volume, place volume.Place) error {
+func placeVolume(store *volume.Store, p *prepared, m *container.Mount, v volume.Volume, place volume.Place) error {
 	own := p.home.mapped || p.config.Namespaces.User != container.HostNamespace
 	same := func(o container.Mount) bool {
 		return o.Type == container.MountVolume && o.Source == v.Name && o.Target != m.Target
 	}
 	switch bind := place.Type == volume.PlaceBind; {
+	case place.Type == volume.PlacePlugin:
+		return placePlugin(store, p, m, v)
 	case m.Own && place.Limited():
 		return fmt.Errorf("volume %s: the option U changes the owners of files: %w", v.Name, volume.ErrLimited)
 	case m.Own:
@@ -239,13 +241,15 @@ func (s *seeker) placed(w *Whereabouts, c container.Mount) bool {
 		return false
 	}
 	v, err := store.Get(c.Source)
-	if err != nil || len(v.Options) == 0 {
+	if err != nil || len(v.Options) == 0 && !v.OfPlugin() {
 		return false
 	}
 	place, err := v.Place()
 	switch {
 	case err != nil:
 		return false
+	case place.Type == volume.PlacePlugin:
+		w.Host, w.Why = "", "the plugin "+v.Driver+" keeps it until the volume is removed"
 	case place.Limited():
 		w.Host, w.Why = "", "it is in a file system of "+v.Options[volume.OptionSize]+", which is kept until the volume is removed"
 	case place.Type == volume.PlaceTmpfs:

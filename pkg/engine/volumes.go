@@ -97,7 +97,7 @@ func (e *Engine) provideVolume(ctx context.Context, p *prepared, m *container.Mo
 		}
 	}
 	if !place.Here() {
-		return placeVolume(p, m, v, place)
+		return placeVolume(store, p, m, v, place)
 	}
 	content := container.Content{Type: "bind", Source: store.Path(m.Source), Options: []string{"bind", "rprivate"}}
 	if p.home.mapped || p.home.idmapped { // volumes have the owners that containers see
@@ -456,7 +456,7 @@ func (e *Engine) dropVolume(ctx context.Context, name string) (volume.Volume, er
 		if len(users) > 0 {
 			return &VolumeInUseError{name, namesOfRecords(users)}
 		}
-		return nil
+		return removeByPlugin(ctx, v)
 	})
 	if err == nil {
 		e.tellVolume(events.Destroy, v.Name)
@@ -496,7 +496,9 @@ type VolumeRequest struct {
 	// Name may be empty: one is made up.
 	Name   string
 	Labels map[string]string
-	// Options are those of the driver local, see volume.ParseOptions.
+	// Driver is the name of a plugin; empty and volume.DriverLocal are none.
+	Driver string
+	// Options are those of the driver: of local see volume.ParseOptions.
 	Options map[string]string
 }
 
@@ -506,7 +508,7 @@ func (e *Engine) CreateVolume(ctx context.Context, r VolumeRequest) (volume.Volu
 	if err != nil {
 		return volume.Volume{}, err
 	}
-	v := volume.Volume{Name: r.Name, Labels: r.Labels, Options: r.Options}
+	v := volume.Volume{Name: r.Name, Labels: r.Labels, Driver: r.Driver, Options: r.Options}
 	if v.Name == "" {
 		v.Name, v.Anonymous = volume.RandomName(), true
 	}
@@ -516,10 +518,13 @@ func (e *Engine) CreateVolume(ctx context.Context, r VolumeRequest) (volume.Volu
 	if err := checkPlace(v); err != nil {
 		return v, err
 	}
-	made, err := store.Create(ctx, v, nil)
+	made, err := store.Create(ctx, v, createByPlugin(ctx, v))
 	if errors.Is(err, volume.ErrExists) {
 		if made, err = store.Get(v.Name); err == nil {
 			err = sameOptions(made, v.Options)
+		}
+		if err == nil && made.Driver != cmp.Or(v.Driver, volume.DriverLocal) {
+			err = fmt.Errorf("volume %s: its driver is %s: %w", v.Name, made.Driver, volume.ErrExists)
 		}
 		return made, err
 	}
@@ -562,7 +567,7 @@ func (e *Engine) Volumes(ctx context.Context, measure bool) ([]UsedVolume, error
 	var all []UsedVolume
 	for _, v := range list {
 		u := UsedVolume{Volume: v, Path: pathOnHost(store, v), Containers: namesOfRecords(users[v.Name]), Bytes: -1}
-		if measure && len(v.Options) == 0 { // what is elsewhere takes nothing here
+		if measure && u.Path == store.Path(v.Name) { // what is elsewhere takes nothing here
 			if u.Bytes, err = bytesBelow(u.Path); err != nil {
 				return nil, err
 			}

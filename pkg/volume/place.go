@@ -31,6 +31,8 @@ const (
 	PlaceOverlay = "overlay"
 	// PlaceImage is a file system in a file beside the volume's record: see Image.
 	PlaceImage = "image"
+	// PlacePlugin is what a plugin keeps, and mounts on the host when a container needs it.
+	PlacePlugin = "volume of a plugin"
 )
 
 // Errors of volumes whose content is elsewhere.
@@ -61,14 +63,22 @@ func (p Place) Here() bool { return p.Type == "" }
 func (p Place) Limited() bool { return p.Type == PlaceImage }
 
 // OfDevice reports whether it is a file system on a block device.
-func (p Place) OfDevice() bool { return !p.Here() && p.Type != PlaceBind && !p.Limited() && !p.Alone() }
+func (p Place) OfDevice() bool {
+	return !p.Here() && p.Type != PlaceBind && p.Type != PlacePlugin && !p.Limited() && !p.Alone()
+}
 
 // Alone reports whether each mount of it would be another file system: then it is there as long as a container that has it
 // runs, and the next ones are shown that container's mount.
 func (p Place) Alone() bool { return p.Type == PlaceTmpfs || p.Type == PlaceOverlay }
 
+// OfPlugin reports whether a plugin keeps the volume, which has the driver's name.
+func (v Volume) OfPlugin() bool { return v.Driver != "" && v.Driver != DriverLocal }
+
 // Place says where the content of the volume is.
 func (v Volume) Place() (Place, error) {
+	if v.OfPlugin() {
+		return Place{Type: PlacePlugin}, nil
+	}
 	p, err := ParseOptions(v.Options)
 	if err != nil {
 		err = fmt.Errorf("volume %s: %w", v.Name, err)
@@ -209,7 +219,7 @@ var networked = map[string]bool{"nfs": true, "nfs4": true, "cifs": true, "smb3":
 // CheckHost refuses what cannot be had on this machine, with the reason: a file system that the kernel has not, one that has
 // no device, one of the network. The device need not be there yet. root says that the kernel lets us mount file systems of devices.
 func (p Place) CheckHost(root bool) error {
-	if p.Here() || p.Type == PlaceBind || p.Type == PlaceTmpfs {
+	if p.Here() || p.Type == PlaceBind || p.Type == PlaceTmpfs || p.Type == PlacePlugin {
 		return nil
 	}
 	if p.Limited() {
@@ -277,7 +287,7 @@ func (p Place) Open() (dir string, close func() error, err error) {
 
 // CheckDevice refuses a directory or device that is not there, or is something else.
 func (p Place) CheckDevice() error {
-	if p.Here() || p.Alone() {
+	if p.Here() || p.Alone() || p.Type == PlacePlugin {
 		return nil
 	}
 	info, err := os.Stat(p.Device)

@@ -38,6 +38,7 @@
 package volume
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -57,7 +58,7 @@ import (
 	"github.com/containr/containr/internal/spelling"
 )
 
-// DriverLocal is the only driver: a directory here, or a Place.
+// DriverLocal is the driver that needs no other program: a directory here, or a Place. Others are names of plugins.
 const DriverLocal = "local"
 
 // Errors that callers tell apart.
@@ -78,6 +79,7 @@ var (
 const (
 	layoutPlain   = 1
 	layoutOptions = 2
+	layoutPlugin  = 3
 )
 
 // Volume is what is kept of a volume.
@@ -188,7 +190,7 @@ func (s *Store) read(name string) (Volume, error) {
 	if err := json.Unmarshal(data, &v); err != nil {
 		return v, fmt.Errorf("%s: %w", path, err)
 	}
-	if v.Version > layoutOptions {
+	if v.Version > layoutPlugin {
 		return v, fmt.Errorf("%s: layout %d: written by a newer containr", path, v.Version)
 	}
 	return v, nil
@@ -230,8 +232,11 @@ func (s *Store) Create(ctx context.Context, v Volume, fill func(dir string) erro
 	if _, err := v.Place(); err != nil {
 		return v, err
 	}
-	v.Version, v.Driver, v.Created = layoutPlain, DriverLocal, time.Now().UTC()
-	if len(v.Options) > 0 {
+	v.Version, v.Driver, v.Created = layoutPlain, cmp.Or(v.Driver, DriverLocal), time.Now().UTC()
+	switch {
+	case v.OfPlugin():
+		v.Version = layoutPlugin
+	case len(v.Options) > 0:
 		v.Version = layoutOptions
 	}
 	staging, lock, err := s.stage(ctx)
@@ -424,7 +429,7 @@ func (s *Store) Replace(ctx context.Context, name string, check func() error, fi
 		return err
 	}
 	place, err := v.Place()
-	if err == nil && len(v.Options) > 0 && !place.Limited() {
+	if err == nil && !place.Here() && !place.Limited() {
 		err = fmt.Errorf("volume %s: its content cannot be replaced: %w", name, ErrElsewhere)
 	}
 	if err != nil {
@@ -545,7 +550,7 @@ func (s *Store) fillDir(name string) (string, error) {
 
 func (s *Store) replaceEmpty(name, staging string, fill func(dir string) error) (bool, error) {
 	v, err := s.read(name)
-	if err != nil || len(v.Options) > 0 { // what is elsewhere is not ours to fill
+	if err != nil || len(v.Options) > 0 || v.OfPlugin() { // what is elsewhere is not ours to fill
 		return false, err
 	}
 	if err := fill(staging); err != nil {

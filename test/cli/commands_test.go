@@ -36,6 +36,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"killmonitor": killMonitor,
 	"loop":        loopDevice,
 	"unattached":  unattached,
+	"keeper":      serveVolumes,
 }
 
 // exits STATUS PROGRAM [ARG...] runs a program, which must end with this status.

@@ -1,0 +1,129 @@
+package cli_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// keeper NAME DIRECTORY serves a volume plugin at NAME.sock in the directory, until the script ends. Its volumes are directories
+// below it, its count of who has mounted them are files NAME.ID, and NAME.log tells what it was asked for. What it answers about
+// volumes with some names it may not.
+func serveVolumes(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: keeper NAME DIRECTORY")
+	}
+	dir := ts.MkAbs(args[1])
+	ts.Check(os.MkdirAll(dir, 0o755))
+	k := &volumeKeeper{dir: dir, log: filepath.Join(dir, args[0]+".log")}
+	listener, err := net.Listen("unix", filepath.Join(dir, args[0]+".sock"))
+	ts.Check(err)
+	server := &http.Server{Handler: k}
+	go server.Serve(listener)
+	ts.Defer(func() { server.Close() })
+}
+
+type volumeKeeper struct {
+	dir, log string
+	mu       sync.Mutex
+}
+
+// ServeHTTP answers one request of the protocol.
+func (k *volumeKeeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var asked struct {
+		Name, ID string
+		Opts     map[string]string
+	}
+	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	answer := map[string]any{"Err": ""}
+	verb := strings.TrimPrefix(r.URL.Path, "/VolumeDriver.")
+	if r.URL.Path == "/Plugin.Activate" {
+		json.NewEncoder(w).Encode(map[string]any{"Implements": []string{"VolumeDriver"}})
+		return
+	}
+	if err := k.note(fmt.Sprintf("%s %s %v", verb, asked.Name, asked.Opts)); err != nil {
+		answer["Err"] = err.Error()
+	}
+	place := filepath.Join(k.dir, "volume-"+asked.Name)
+	counted := filepath.Join(k.dir, asked.Name+"."+asked.ID)
+	var err error
+	switch verb {
+	case "Create":
+		if asked.Opts["fail"] != "" {
+			err = fmt.Errorf("no room for %s", asked.Name)
+		} else {
+			err = os.MkdirAll(place, 0o755)
+		}
+	case "Remove":
+		if err = os.RemoveAll(place); err == nil {
+			err = k.note("removed " + asked.Name)
+		}
+	case "Get":
+		_, err = os.Stat(place)
+	case "Mount":
+		err = os.WriteFile(counted, nil, 0o600)
+		answer["Mountpoint"] = k.mountPoint(asked.Name, place)
+		switch asked.Name {
+		case "huge":
+			w.Write([]byte(`{"Mountpoint":"` + strings.Repeat("/x", 1<<20) + `"}`))
+			return
+		case "garbage":
+			w.Write([]byte("<html>"))
+			return
+		}
+	case "Unmount":
+		err = os.Remove(counted)
+	default:
+		err = fmt.Errorf("unknown verb %s", verb)
+	}
+	if err != nil {
+		answer["Err"] = err.Error()
+	}
+	json.NewEncoder(w).Encode(answer)
+}
+
+// mountPoint is where a volume is, or what is no such place.
+func (k *volumeKeeper) mountPoint(name, place string) string {
+	switch name {
+	case "relative":
+		return "volume-relative"
+	case "dotted":
+		return k.dir + "/x/../volume-dotted"
+	case "missing":
+		return place + "-not"
+	case "top":
+		return "/"
+	case "file":
+		return k.log
+	case "link":
+		link := filepath.Join(k.dir, "a-link")
+		os.Remove(link)
+		if err := os.Symlink("/etc", link); err != nil {
+			return err.Error()
+		}
+		return link
+	}
+	return place
+}
+
+func (k *volumeKeeper) note(line string) error {
+	f, err := os.OpenFile(k.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = fmt.Fprintln(f, line)
+	return err
+}
