@@ -215,6 +215,9 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) (err error) {
 	if err := errors.Join(rt.Delete(r.ID, true), e.forgetNames(r)); err != nil {
 		return err
 	}
+	if _, err := e.owedUnmounts(context.WithoutCancel(ctx), r.ID); err != nil { // before anybody hears of the end
+		return err
+	}
 	if exitErr != nil {
 		code = exitLost
 	}

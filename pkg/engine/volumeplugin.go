@@ -25,7 +25,7 @@ import (
 func (e *Engine) mountNotes() string { return filepath.Join(e.root, "volume-mounts") }
 
 // mountPlugins has the volumes of plugins mounted for the container with an id, and names the places in a copy of the
-// specification. give lets go of the notes; undo tells the plugins that nothing came of it.
+// specification. give lets go of the notes.
 func (e *Engine) mountPlugins(ctx context.Context, spec *specs.Spec, c container.Config, id string) (_ *specs.Spec, give func(), err error) {
 	var notes []*durable.Lock
 	give = func() { release(notes) }
@@ -74,12 +74,12 @@ func (e *Engine) mountPlugins(ctx context.Context, spec *specs.Spec, c container
 // unmountPlugins tells plugins which containers need their volumes no more. What cannot be told now is noted still, and no error:
 // a plugin that is away must not keep containers from being removed. Check tells of it.
 func (e *Engine) unmountPlugins(ctx context.Context) error {
-	_, err := e.owedUnmounts(context.WithoutCancel(ctx))
+	_, err := e.owedUnmounts(context.WithoutCancel(ctx), "")
 	return err
 }
 
-// owedUnmounts is unmountPlugins, and says what could not be told.
-func (e *Engine) owedUnmounts(ctx context.Context) (owed []error, err error) {
+// owedUnmounts is unmountPlugins, and says what could not be told. The container ended does not run, whatever its state says.
+func (e *Engine) owedUnmounts(ctx context.Context, ended string) (owed []error, err error) {
 	entries, err := os.ReadDir(e.mountNotes())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -89,7 +89,7 @@ func (e *Engine) owedUnmounts(ctx context.Context) (owed []error, err error) {
 		if !ok {
 			continue
 		}
-		refused, settleErr := e.settleMount(ctx, id, name)
+		refused, settleErr := e.settleMount(ctx, id, name, id == ended)
 		if refused != nil {
 			owed = append(owed, refused)
 		}
@@ -99,7 +99,7 @@ func (e *Engine) owedUnmounts(ctx context.Context) (owed []error, err error) {
 }
 
 // settleMount tells a plugin that a container needs a volume no more, unless it runs or somebody starts it.
-func (e *Engine) settleMount(ctx context.Context, id, name string) (refused, err error) {
+func (e *Engine) settleMount(ctx context.Context, id, name string, ended bool) (refused, err error) {
 	path := filepath.Join(e.mountNotes(), id+"."+name)
 	note, err := durable.TryAcquireExisting(path, durable.Exclusive)
 	if errors.Is(err, durable.ErrLocked) || errors.Is(err, fs.ErrNotExist) {
@@ -117,7 +117,7 @@ func (e *Engine) settleMount(ctx context.Context, id, name string) (refused, err
 		return nil, err
 	}
 	st, err := containers.State(id)
-	if err == nil && st.PID != 0 && !formerBoot(st) {
+	if err == nil && st.PID != 0 && !ended && !formerBoot(st) {
 		return nil, nil
 	}
 	if ignore(err, container.ErrNotFound) != nil {
