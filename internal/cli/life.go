@@ -389,7 +389,7 @@ func (p *Program) forwardCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "forward CONTAINER",
 		Short: "Pass on what a container writes to its log driver's server",
-		Long: "Pass on what a container writes, with the log drivers syslog and journald, until it has ended and\n" +
+		Long: "Pass on what a container writes, with the log drivers syslog, journald, gelf and fluentd, until it has ended and\n" +
 			"all is sent, or until standard input ends. This is done by itself; the command is there to be called by the monitor.",
 		Args:                  exactArgs(1),
 		DisableFlagsInUseLine: true,

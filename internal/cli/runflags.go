@@ -220,8 +220,8 @@ func (r *runFlags) container() {
 	})
 	b.value("restart", "", "start it again when it ends: `POLICY` no, always, on-failure[:MAX], unless-stopped", put(&c.Restart, container.ParseRestart))
 	r.health(b)
-	b.string(&c.LogDriver, "log-driver", "", "keep what it writes with `DRIVER`: json-file, local, syslog, journald, none")
-	b.value("log-opt", "", "an `OPTION` of the log driver: max-size=SIZE, max-file=N, labels=..., syslog-address=... and others", enter(c.LogOpts, container.ParseLogOption))
+	b.string(&c.LogDriver, "log-driver", "", "keep what it writes with `DRIVER`: json-file, local, syslog, journald, gelf, fluentd, none")
+	b.value("log-opt", "", "an `OPTION` of the log driver: max-size=SIZE, max-file=N, labels=..., syslog-address=..., gelf-address=..., fluentd-address=... and others", enter(c.LogOpts, container.ParseLogOption))
 	if r.verb == "run" {
 		b.bool(&r.step, "step", "", "wait for Enter before every step")
 	}

@@ -75,7 +75,7 @@ func (e *Engine) Forward(ctx context.Context, ref string, owner *os.File) error 
 	}
 	defer lock.Release()
 	err = forward.Run(ctx, forward.Options{Dir: monitor.LogDir(e.root, record.ID), Position: monitor.ForwardPosition(e.root, record.ID),
-		Target: target, Ended: e.endedFor(record, ended), Watch: []string{dir},
+		Target: target, Pause: o.RetryWait, Retries: o.Retries, Ended: e.endedFor(record, ended), Watch: []string{dir},
 		Failed: func(err error) {
 			slog.Warn("lines wait to be passed on", "container", record.Name, "error", err)
 		}})
@@ -105,7 +105,7 @@ func openTarget(o logs.Options, record container.Record) (forward.Target, error)
 		return nil, fmt.Errorf("host name: %w", err)
 	}
 	return forward.Open(o, forward.Source{ID: record.ID, Name: record.Name, Image: record.Config.Image, Host: host,
-		Attributes: LogAttributes(record, o)})
+		ImageID: record.ConfigDigest, Command: strings.Join(record.Command, " "), Created: record.Created, Attributes: LogAttributes(record, o)})
 }
 
 // LogAttributes are the labels and variables that the log options of a container name.
@@ -184,7 +184,7 @@ func (e *Engine) forwardLeft(ctx context.Context, record container.Record, o log
 	}
 	defer target.Close()
 	return forward.Run(ctx, forward.Options{Dir: monitor.LogDir(e.root, record.ID), Position: monitor.ForwardPosition(e.root, record.ID),
-		Target: target, Ended: func() (bool, error) { return true, nil }})
+		Target: target, Pause: o.RetryWait, Retries: o.Retries, Ended: func() (bool, error) { return true, nil }})
 }
 
 // tellForwarder has who passes the log on look again whether the container has ended. He does so when something changes in

@@ -25,7 +25,7 @@
 // container runs on. A disk that is slow keeps the writer, and once the pipe between them is
 // full (64 kB) the container, waiting.
 //
-// What a container writes may also be passed on, to syslog or to the journal. That is done from
+// What a container writes may also be passed on, to syslog, the journal, a GELF or a fluentd server. That is done from
 // these files, by a process of its own: see package forward.
 //
 // A Reader needs no lock: files are only appended to and renamed. It follows a log
@@ -39,6 +39,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containr/containr/internal/spelling"
 )
@@ -71,6 +72,8 @@ const (
 	None     = "none"      // nothing is kept
 	Syslog   = "syslog"    // as json-file, and passed on, see package forward
 	Journald = "journald"  // the same
+	Gelf     = "gelf"      // the same
+	Fluentd  = "fluentd"   // the same
 )
 
 // Options say how a log is kept. The zero value is not usable: see Parse.
@@ -88,10 +91,19 @@ type Options struct {
 	Tag         string
 	// Syslog says where the driver Syslog passes lines on to.
 	Syslog SyslogOptions
+	// Gelf and Fluentd say it for these drivers.
+	Gelf    GelfOptions
+	Fluentd FluentdOptions
+	// RetryWait is the pause before a line is sent again for the first time, 0 for a short one. After Retries such attempts it
+	// is lost; 0 is never.
+	RetryWait time.Duration
+	Retries   int
 }
 
 // Forwards reports whether what is logged is passed on to somebody else.
-func (o Options) Forwards() bool { return o.Driver == Syslog || o.Driver == Journald }
+func (o Options) Forwards() bool {
+	return o.Driver == Syslog || o.Driver == Journald || o.Driver == Gelf || o.Driver == Fluentd
+}
 
 // Chunk is how much output, in bytes, is to be written to the log at once at most: a file
 // may become longer than MaxSize by what is written at once.
@@ -112,20 +124,28 @@ func Parse(driver string, options map[string]string, size func(string) (int64, e
 	if driver == "" {
 		o.Driver = JSONFile
 	}
-	drivers := []string{JSONFile, Local, Syslog, Journald, None}
+	drivers := []string{JSONFile, Local, Syslog, Journald, Gelf, Fluentd, None}
 	if !slices.Contains(drivers, o.Driver) {
 		if near := spelling.Nearest(o.Driver, drivers); near != "" {
 			return o, fmt.Errorf("--log-driver %s: did you mean %s?", driver, near)
 		}
-		return o, fmt.Errorf("--log-driver %s: use json-file, local, syslog, journald or none", driver)
+		return o, fmt.Errorf("--log-driver %s: use json-file, local, syslog, journald, gelf, fluentd or none", driver)
 	}
-	if o.Driver == Syslog {
+	switch o.Driver {
+	case Syslog:
 		o.Syslog = defaultSyslog()
+	case Gelf:
+		o.Gelf = GelfOptions{Compression: "gzip", Level: 1}
+	case Fluentd:
+		o.Fluentd = FluentdOptions{Network: "tcp", Address: "127.0.0.1:24224", Acknowledge: true}
 	}
 	for _, key := range slices.Sorted(maps.Keys(options)) {
 		if err := o.set(key, options[key], size); err != nil {
 			return o, err
 		}
+	}
+	if o.Driver == Gelf {
+		return o, o.Gelf.check(options)
 	}
 	return o, o.Syslog.check()
 }
@@ -138,6 +158,10 @@ func keys(driver string) []string {
 		return slices.Concat(keys, []string{"tag"}, syslogKeys)
 	case Journald:
 		return append(keys, "tag")
+	case Gelf:
+		return slices.Concat(keys, []string{"tag"}, gelfKeys)
+	case Fluentd:
+		return slices.Concat(keys, []string{"tag"}, fluentdKeys)
 	}
 	return append(keys, "compress")
 }
@@ -173,7 +197,7 @@ func (o *Options) set(key, value string, size func(string) (int64, error)) (err 
 			err = errors.New("use true or false")
 		}
 	default:
-		err = o.Syslog.set(key, value)
+		err = o.setTarget(key, value)
 	}
 	if err != nil {
 		return fmt.Errorf("--log-opt %s=%s: %w", key, value, err)

@@ -248,3 +248,43 @@ func TestGap(t *testing.T) {
 		t.Errorf("%q, want %q", got, want)
 	}
 }
+
+// TestCollectorOptions: docker's options of gelf and fluentd have their meaning, and what makes none is refused.
+func TestCollectorOptions(t *testing.T) {
+	for _, c := range []struct {
+		driver, options, want string
+	}{
+		{Gelf, "gelf-address=udp://[::1]", "gelf {udp [::1]:12201 gzip 1} 0 0s"},
+		{Gelf, "gelf-address=tcp://h:1 gelf-tcp-max-reconnect=3 gelf-tcp-reconnect-delay=2", "gelf {tcp h:1 gzip 1} 3 2s"},
+		{Gelf, "gelf-address=udp://h gelf-compression-type=zlib gelf-compression-level=-1", "gelf {udp h:12201 zlib -1} 0 0s"},
+		{Gelf, "gelf-address=udp://h gelf-compression-level=10", "error: use a number from -1 to 9"},
+		{Gelf, "gelf-address=h:1", "error: use udp://HOST:PORT or tcp://HOST:PORT"},
+		{Gelf, "gelf-address=tcp://h gelf-tcp-max-reconnect=0", "error: use a number from 1 on, or leave it out: then no line is lost"},
+		{Gelf, "gelf-address=tcp://h gelf-tcp-reconnect-delay=1s", "error: use a number of seconds from 1 on"},
+		{Fluentd, "", "fluentd {tcp 127.0.0.1:24224 false true} 0 0s"},
+		{Fluentd, "fluentd-address=h", "fluentd {tcp h:24224 false true} 0 0s"},
+		{Fluentd, "fluentd-address=tls://h:1 fluentd-request-ack=false fluentd-sub-second-precision=true", "fluentd {tls h:1 true false} 0 0s"},
+		{Fluentd, "fluentd-address=unix:///s fluentd-max-retries=7 fluentd-retry-wait=500ms fluentd-async=true", "fluentd {unix /s false true} 7 500ms"},
+		{Fluentd, "fluentd-max-retries=4294967295", "fluentd {tcp 127.0.0.1:24224 false true} 0 0s"},
+		{Fluentd, "fluentd-retry-wait=0s", "error: use a duration, as in 500ms or 1s"},
+		{Fluentd, "fluentd-sub-second-precision=yes", "error: use true or false"},
+		{Fluentd, "fluentd-address=udp://h", "error: use HOST:PORT, tcp://HOST:PORT, tls://HOST:PORT or unix:///PATH"},
+	} {
+		options := map[string]string{}
+		for _, o := range strings.Fields(c.options) {
+			key, value, _ := strings.Cut(o, "=")
+			options[key] = value
+		}
+		o, err := Parse(c.driver, options, nil)
+		got := fmt.Sprintln(c.driver, any(o.Gelf), o.Retries, o.RetryWait)
+		if c.driver == Fluentd {
+			got = fmt.Sprintln(c.driver, any(o.Fluentd), o.Retries, o.RetryWait)
+		}
+		if err != nil {
+			got = "error: " + errors.Unwrap(err).Error() + "\n"
+		}
+		if got != c.want+"\n" {
+			t.Errorf("%s %s:\ngot  %swant %s", c.driver, c.options, got, c.want)
+		}
+	}
+}

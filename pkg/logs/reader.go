@@ -34,6 +34,8 @@ type ReadOptions struct {
 	From Position
 	// At, if set, is told before each record which place comes after it.
 	At *Position
+	// Idle, if set, is called when all that is there has been read. An error of it ends the reading.
+	Idle func() error
 }
 
 // Position is a place in a log whose files are not compressed.
@@ -284,7 +286,13 @@ func (r *reader) read(ctx context.Context) error {
 			return err
 		case moved:
 			continue
-		case ended:
+		}
+		if r.o.Idle != nil {
+			if err := r.o.Idle(); err != nil {
+				return err
+			}
+		}
+		if ended {
 			return nil
 		}
 		if err := r.await(ctx); err != nil {

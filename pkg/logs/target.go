@@ -39,7 +39,7 @@ func defaultSyslog() SyslogOptions {
 func (o *SyslogOptions) set(key, value string) (err error) {
 	switch key {
 	case "syslog-address":
-		o.Network, o.Address, err = parseSyslogAddress(value)
+		o.Network, o.Address, err = syslogForm.parse(value)
 	case "syslog-facility":
 		o.Facility = slices.Index(facilities, value)
 		if n, err := strconv.Atoi(value); err == nil && n >= 0 && n < len(facilities) {
@@ -60,9 +60,7 @@ func (o *SyslogOptions) set(key, value string) (err error) {
 	case "syslog-tls-key":
 		o.Key, err = absoluteFile(value)
 	case "syslog-tls-skip-verify":
-		if o.SkipVerify, err = strconv.ParseBool(value); err != nil {
-			err = errors.New("use true or false")
-		}
+		o.SkipVerify, err = parseBool(value)
 	}
 	return err
 }
@@ -74,39 +72,38 @@ func absoluteFile(name string) (string, error) {
 	return name, nil
 }
 
-// defaultPorts are those that syslog servers have.
-var defaultPorts = map[string]string{"udp": "514", "tcp": "514", "tls": "6514"}
+// addressForm is what the address of a server looks like.
+type addressForm struct {
+	// ports are the schemes with HOST:PORT, and the port if none is said. paths are those with a path.
+	ports map[string]string
+	paths []string
+	use   string
+}
 
-// parseSyslogAddress reads SCHEME://ADDRESS.
-func parseSyslogAddress(s string) (network, address string, err error) {
+var syslogForm = addressForm{map[string]string{"udp": "514", "tcp": "514", "tcp+tls": "6514"}, []string{"unix", "unixgram"},
+	"use udp://HOST:PORT, tcp://HOST:PORT, tcp+tls://HOST:PORT, unix:///PATH or unixgram:///PATH"}
+
+// parse reads SCHEME://ADDRESS. The network of tcp+tls is tls.
+func (f addressForm) parse(s string) (network, address string, err error) {
 	scheme, address, ok := strings.Cut(s, "://")
-	fail := errors.New("use udp://HOST:PORT, tcp://HOST:PORT, tcp+tls://HOST:PORT, unix:///PATH or unixgram:///PATH")
-	if !ok {
-		return "", "", fail
-	}
-	switch scheme {
-	case "unix", "unixgram":
-		if !path.IsAbs(address) {
-			return "", "", fail
-		}
+	if ok && slices.Contains(f.paths, scheme) && path.IsAbs(address) {
 		return scheme, address, nil
-	case "tcp+tls":
-		scheme = "tls"
-	case "udp", "tcp":
-	default:
-		return "", "", fail
 	}
-	host, port := address, ""
+	port, known := f.ports[scheme]
+	if !ok || !known {
+		return "", "", errors.New(f.use)
+	}
+	host := address
 	if i := strings.LastIndexByte(address, ':'); i >= 0 && !strings.HasSuffix(address, "]") {
-		host, port = address[:i], address[i+1:]
-	}
-	if port == "" {
-		port = defaultPorts[scheme]
+		host = address[:i]
+		if address[i+1:] != "" {
+			port = address[i+1:]
+		}
 	}
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 || host == "" || strings.ContainsAny(host, "/@ ") {
-		return "", "", fail
+		return "", "", errors.New(f.use)
 	}
-	return scheme, host + ":" + port, nil
+	return strings.TrimPrefix(scheme, "tcp+"), host + ":" + port, nil
 }
 
 // check refuses what does not go together.

@@ -24,6 +24,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"await":       await,
 	"collect":     collect,
 	"collected":   collected,
+	"uncollect":   uncollect,
 	"registry":    serveRegistry,
 	"private":     servePrivate,
 	"serve":       serveStore,

@@ -1,5 +1,5 @@
-// Package forward passes on what containers write to those who collect it: a syslog server,
-// or systemd's journal.
+// Package forward passes on what containers write to those who collect it: a server of syslog, GELF or
+// fluentd, or systemd's journal.
 //
 // # Theory of operation
 //
@@ -16,13 +16,15 @@
 //
 // How far it has come is written down after each line, so that a forwarder that was killed is
 // followed by one that goes on from there. A line is sent again only if its sender was killed
-// between the two. What a connection had accepted when it broke may be lost: neither protocol
-// has an answer that would tell.
+// between the two. What a connection had accepted when it broke may be lost: only fluentd
+// answers, to all the lines that it got at once, and no line counts as sent before its answer has come.
+// In turn lines arrive twice if the answer is lost.
 //
 // When the container has ended, a server that does not answer is waited for Linger long.
 package forward
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -48,6 +50,9 @@ const sendTime = 10 * time.Second
 // Source is the container whose lines these are.
 type Source struct {
 	ID, Name, Image string
+	// ImageID is the digest of the image's configuration, Command what runs.
+	ImageID, Command string
+	Created          time.Time
 	// Host is the name of the machine.
 	Host string
 	// Attributes are what belongs to every line: labels and variables.
@@ -56,8 +61,9 @@ type Source struct {
 
 // Target takes lines.
 type Target interface {
-	// Send sends one record, within a time of its own. After an error it is tried again.
-	Send(logs.Record) error
+	// Send sends records from the first on, as many as it can at once, within a time of its own, and returns how many
+	// the server has now; none after an error, and then it is tried again. Precondition: there is a record.
+	Send([]logs.Record) (int, error)
 	Close() error
 }
 
@@ -68,6 +74,10 @@ func Open(o logs.Options, s Source) (Target, error) {
 		return newSyslog(o, s)
 	case logs.Journald:
 		return newJournal(JournalSocket, o, s), nil
+	case logs.Gelf:
+		return newGelf(o, s)
+	case logs.Fluentd:
+		return newFluentd(o, s), nil
 	}
 	return nil, fmt.Errorf("the log driver %s passes nothing on", o.Driver)
 }
@@ -77,6 +87,10 @@ type Options struct {
 	// Dir is the directory of the log, Position the file that says how far it has been sent.
 	Dir, Position string
 	Target        Target
+	// Pause is how long is waited before the first attempt anew, which doubles with each; 0 is 50 ms. After Retries of them a
+	// line is lost, 0 is never.
+	Pause   time.Duration
+	Retries int
 	// Ended reports whether nothing more will be written; it is asked again when
 	// something changes in one of the directories in Watch.
 	Ended func() (bool, error)
@@ -96,42 +110,100 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("position of the log: %w", err)
 	}
 	defer f.Close()
-	var at logs.Position
-	read := logs.ReadOptions{Follow: true, Ended: o.Ended, Watch: o.Watch, From: readPosition(f), At: &at}
-	return logs.Read(ctx, o.Dir, read, func(r logs.Record) error {
-		if err := send(ctx, o, r); err != nil {
-			return err
-		}
-		return writePosition(f, at)
-	})
+	b := &batch{o: o, file: f}
+	read := logs.ReadOptions{Follow: true, Ended: o.Ended, Watch: o.Watch, From: readPosition(f), At: &b.at,
+		Idle: func() error { return b.send(ctx) }}
+	err = logs.Read(ctx, o.Dir, read, func(r logs.Record) error { return b.add(ctx, r) })
+	if err != nil && !b.stopped { // what was read before is sent all the same
+		err = errors.Join(err, b.send(ctx))
+	}
+	return err
 }
 
-// send tries until it has sent.
-func send(ctx context.Context, o Options, r logs.Record) error {
+// Bounds of what is sent at once: records, and bytes of their lines.
+const (
+	maxBatch      = 256
+	maxBatchBytes = 64 << 10
+)
+
+// batch is what has been read and not sent.
+type batch struct {
+	o       Options
+	file    *os.File        // of the position
+	at      logs.Position   // after the last record that was read
+	records []logs.Record   // the oldest first
+	ends    []logs.Position // after each of them
+	bytes   int
+	stopped bool // sending has failed for good
+}
+
+// add takes a record, and sends when it is full.
+func (b *batch) add(ctx context.Context, r logs.Record) error {
+	b.records, b.ends, b.bytes = append(b.records, r), append(b.ends, b.at), b.bytes+len(r.Data)
+	if len(b.records) < maxBatch && b.bytes < maxBatchBytes {
+		return nil
+	}
+	return b.send(ctx)
+}
+
+// send sends all that there is.
+func (b *batch) send(ctx context.Context) (err error) {
+	defer func() { b.stopped = err != nil }()
+	for len(b.records) > 0 {
+		n, err := b.try(ctx)
+		if err != nil {
+			return err
+		}
+		if err := writePosition(b.file, b.ends[n-1]); err != nil {
+			return err
+		}
+		b.records, b.ends = b.records[n:], b.ends[n:]
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	b.records, b.ends, b.bytes = nil, nil, 0
+	return nil
+}
+
+// try tries until something has been sent, and returns how many records need no more attention.
+func (b *batch) try(ctx context.Context) (int, error) {
 	var since time.Time // when the container was first seen to have ended
-	for pause := firstPause; ; pause = min(2*pause, lastPause) {
-		err := o.Target.Send(r)
+	pause := cmp.Or(b.o.Pause, firstPause)
+	for tries := 0; ; tries++ {
+		n, err := b.o.Target.Send(b.records)
 		if err == nil {
-			return nil
+			return n, nil
 		}
-		if pause == firstPause && o.Failed != nil {
-			o.Failed(err)
+		if b.o.Retries > 0 && tries >= b.o.Retries {
+			b.failed(fmt.Errorf("a line is lost after %d attempts: %w", tries+1, err))
+			return 1, nil
 		}
-		ended, endErr := o.Ended()
+		if tries == 0 {
+			b.failed(err)
+		}
+		ended, endErr := b.o.Ended()
 		if endErr != nil {
-			return endErr
+			return 0, endErr
 		}
 		if ended && since.IsZero() {
 			since = time.Now()
 		}
 		if ended && time.Since(since) >= Linger {
-			return fmt.Errorf("%w: %w", ErrGivenUp, err)
+			return 0, fmt.Errorf("%w: %w", ErrGivenUp, err)
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return 0, ctx.Err()
 		case <-time.After(pause):
 		}
+		pause = max(pause, min(2*pause, lastPause))
+	}
+}
+
+func (b *batch) failed(err error) {
+	if b.o.Failed != nil {
+		b.o.Failed(err)
 	}
 }
 

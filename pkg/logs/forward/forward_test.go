@@ -51,8 +51,8 @@ func sends(t *testing.T, o logs.Options) {
 	}
 	defer target.Close()
 	for _, r := range []logs.Record{{Stream: logs.Stdout, Time: when, Data: []byte("out\n")}, {Stream: logs.Stderr, Time: when, Data: []byte("err")}} {
-		if err := target.Send(r); err != nil {
-			t.Fatal(err)
+		if n, err := target.Send([]logs.Record{r}); n != 1 || err != nil {
+			t.Fatal(n, err)
 		}
 	}
 }
@@ -167,7 +167,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer target.Close()
-	err = target.Send(logs.Record{Stream: logs.Stdout, Time: when, Data: []byte("secret\n")})
+	_, err = target.Send([]logs.Record{{Stream: logs.Stdout, Time: when, Data: []byte("secret\n")}})
 	var unknown *tls.CertificateVerificationError
 	if !errors.As(err, &unknown) {
 		t.Errorf("an unknown certificate: %v", err)
@@ -196,7 +196,7 @@ func TestJournal(t *testing.T) {
 		"two\nlines\n":    "MESSAGE\n\x09\x00\x00\x00\x00\x00\x00\x00two\nlines\nPRIORITY=6\nSYSLOG_TIMESTAMP=2026-11-29T12:00:00.123456789Z\n",
 		"not \xff text\n": "MESSAGE=not \xff text\nPRIORITY=6\nSYSLOG_TIMESTAMP=2026-11-29T12:00:00.123456789Z\n",
 	} {
-		if err := target.Send(logs.Record{Stream: logs.Stdout, Time: when, Data: []byte(data)}); err != nil {
+		if _, err := target.Send([]logs.Record{{Stream: logs.Stdout, Time: when, Data: []byte(data)}}); err != nil {
 			t.Fatal(err)
 		}
 		b := make([]byte, 4096)
@@ -231,16 +231,16 @@ type flaky struct {
 	sent         int
 }
 
-func (f *flaky) Send(r logs.Record) error {
+func (f *flaky) Send(records []logs.Record) (int, error) {
 	if f.tries++; f.every > 0 && f.tries%f.every == 0 {
-		return errors.New("not now")
+		return 0, errors.New("not now")
 	}
-	f.got.Write(r.Data)
+	f.got.Write(records[0].Data)
 	f.sent++
 	if f.after != nil {
 		f.after(f.sent)
 	}
-	return nil
+	return 1, nil
 }
 
 func (f *flaky) Close() error { return nil }

@@ -66,7 +66,15 @@ func appendField(to []byte, name string, value []byte) []byte {
 	return append(append(to, value...), '\n')
 }
 
-func (t *journal) Send(r logs.Record) error {
+// Send sends the first record.
+func (t *journal) Send(records []logs.Record) (int, error) {
+	if err := t.send(records[0]); err != nil {
+		return 0, err
+	}
+	return 1, nil
+}
+
+func (t *journal) send(r logs.Record) error {
 	if t.conn == nil {
 		conn, err := net.Dial("unixgram", t.socket)
 		if err != nil {

@@ -70,9 +70,21 @@ func word(s string, most int) string {
 	return s[:min(most, len(s))]
 }
 
-func (t *syslog) Send(r logs.Record) error {
+// Send sends the first record.
+func (t *syslog) Send(records []logs.Record) (int, error) {
+	if err := t.send(records[0]); err != nil {
+		return 0, err
+	}
+	return 1, nil
+}
+
+func (t *syslog) send(r logs.Record) error {
+	if t.conn != nil && hungUp(t.conn) {
+		t.Close()
+	}
 	if t.conn == nil {
-		if err := t.connect(); err != nil {
+		var err error
+		if t.conn, err = dial(t.o.Network, t.o.Address, t.tls); err != nil {
 			return fmt.Errorf("syslog %s: %w", t.o.Address, err)
 		}
 	}
@@ -86,19 +98,6 @@ func (t *syslog) Send(r logs.Record) error {
 		return fmt.Errorf("syslog %s: %w", t.o.Address, err)
 	}
 	return nil
-}
-
-func (t *syslog) connect() (err error) {
-	d := &net.Dialer{Timeout: sendTime}
-	if t.tls == nil {
-		t.conn, err = d.Dial(t.o.Network, t.o.Address)
-		return err
-	}
-	conn, err := tls.DialWithDialer(d, "tcp", t.o.Address, t.tls)
-	if err == nil { // else conn is a nil pointer, which is no nil net.Conn
-		t.conn = conn
-	}
-	return err
 }
 
 // message writes one message as the network wants it.
