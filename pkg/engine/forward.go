@@ -79,10 +79,21 @@ func (e *Engine) Forward(ctx context.Context, ref string, owner *os.File) error 
 		Failed: func(err error) {
 			slog.Warn("lines wait to be passed on", "container", record.Name, "error", err)
 		}})
-	if errors.Is(context.Cause(ctx), errOwnerEnded) || errors.Is(err, fs.ErrNotExist) { // the next monitor goes on; or the container was removed
+	if errors.Is(context.Cause(ctx), errOwnerEnded) { // the next monitor goes on
 		return nil
 	}
+	if errors.Is(err, fs.ErrNotExist) { // the container was removed, and the lock may have been made anew since
+		return removed(monitor.ForwardLock(e.run, record.ID))
+	}
 	return err
+}
+
+// removed removes a file, if it is there.
+func removed(file string) error {
+	if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // errOwnerEnded means that the monitor has ended.
