@@ -108,7 +108,19 @@ func table[T any](out *bytes.Buffer, text string, l List, rows []T) error {
 			return err
 		}
 	}
-	if err := each(Cleaner(tw), text, cleanCells(rows)); err != nil {
+	rows = cleanCells(rows)
+	var lines []byte
+	ok := text == l.template()
+	if ok {
+		lines, ok = plain(l.Columns, rows)
+	}
+	var err error
+	if ok {
+		_, err = tw.Write(lines)
+	} else {
+		err = each(Cleaner(tw), text, rows)
+	}
+	if err != nil {
 		return err
 	}
 	if err := tw.Flush(); err != nil {
@@ -118,6 +130,34 @@ func table[T any](out *bytes.Buffer, text string, l List, rows []T) error {
 	out.Reset()
 	out.Write(trimmed)
 	return nil
+}
+
+// plain is what the template of columns makes of rows, in a fraction of the time. It is not ok if they are not all fields
+// of T itself that are texts.
+func plain[T any](columns []Column, rows []T) (text []byte, ok bool) {
+	row := reflect.TypeFor[T]()
+	if row.Kind() != reflect.Struct {
+		return nil, false
+	}
+	var places []int
+	for _, c := range columns {
+		f, ok := row.FieldByName(c.Field)
+		if !ok || len(f.Index) > 1 || f.Type.Kind() != reflect.String || f.Type.Implements(reflect.TypeFor[fmt.Stringer]()) || f.Type.Implements(reflect.TypeFor[error]()) {
+			return nil, false
+		}
+		places = append(places, f.Index[0])
+	}
+	for i := range rows {
+		v := reflect.ValueOf(&rows[i]).Elem()
+		for n, place := range places {
+			if n > 0 {
+				text = append(text, '\t')
+			}
+			text = append(text, Clean(v.Field(place).String())...)
+		}
+		text = append(text, '\n')
+	}
+	return text, true
 }
 
 // trimLines takes away the blanks that tabwriter leaves at the end of lines whose last cell is empty.

@@ -42,6 +42,34 @@ func ReadFile(path string, limit int) ([]byte, error) {
 	}
 }
 
+// ReadFileAt reads a regular file of at most limit bytes in a directory, in three calls if it is shorter than the capacity
+// of buf. What it returns may lie in buf. The path is that of the directory, for errors.
+func ReadFileAt(dir int, path, name string, buf []byte, limit int) ([]byte, error) {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: path + "/" + name, Err: err}
+	}
+	defer unix.Close(fd)
+	for b := buf[:0]; ; {
+		if len(b) == cap(b) {
+			b = append(b, 0)[:len(b)]
+		}
+		n, err := unix.Read(fd, b[len(b):cap(b)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return nil, &fs.PathError{Op: "read", Path: path + "/" + name, Err: err}
+		}
+		if b = b[:len(b)+n]; len(b) > limit {
+			return nil, fmt.Errorf("read %s/%s: more than %d bytes", path, name, limit)
+		}
+		if len(b) < cap(b) { // of a regular file less is read only at its end
+			return b, nil
+		}
+	}
+}
+
 // room returns how much there is in a file, and how much memory to read it into: one byte more than
 // it has, so that its end is seen. Files of /proc and /sys say that they have none, or a page; most
 // are short.

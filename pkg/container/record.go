@@ -144,6 +144,10 @@ func readRecord(dir string, r *Record) error {
 	if err := readJSON(path, r); err != nil {
 		return err
 	}
+	return checkVersion(path, r)
+}
+
+func checkVersion(path string, r *Record) error {
 	if r.Version > recordVersion {
 		return fmt.Errorf("%s: layout %d: %w", path, r.Version, ErrNewer)
 	}
@@ -177,6 +181,10 @@ func readJSON(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	return decodeJSON(path, data, v)
+}
+
+func decodeJSON(path string, data []byte, v any) error {
 	if err := quickjson.Decode(string(data), v); err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}

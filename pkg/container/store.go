@@ -1,6 +1,7 @@
 package container
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -16,6 +17,7 @@ import (
 	"sync/atomic"
 
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/sys"
 )
 
 // Errors that callers of a Store tell apart.
@@ -483,14 +485,20 @@ type Found struct {
 // Scan reads all containers in one pass, the newest first, as List does. incomplete says that there are directories without
 // a record, which are being made or were left by a crash: see Sweep.
 func (s *Store) Scan() (found []*Found, incomplete bool, err error) {
-	var dirs []string
+	var dirs []scanned
 	for _, parent := range []string{s.kept(""), s.fleeting("")} {
-		entries, err := os.ReadDir(parent)
+		f, err := os.Open(parent)
 		if err != nil {
 			return nil, false, fmt.Errorf("container store: %w", err)
 		}
-		for _, e := range entries {
-			dirs = append(dirs, filepath.Join(parent, e.Name()))
+		defer f.Close()
+		ids, err := f.Readdirnames(-1)
+		if err != nil {
+			return nil, false, fmt.Errorf("container store: %w", err)
+		}
+		fd := int(f.Fd())
+		for _, id := range ids {
+			dirs = append(dirs, scanned{fd, parent, id})
 		}
 	}
 	all, errs := readAll(dirs)
@@ -505,24 +513,33 @@ func (s *Store) Scan() (found []*Found, incomplete bool, err error) {
 			failures = append(failures, err)
 		}
 	}
-	slices.SortFunc(found, func(a, b *Found) int { return b.Record.Created.Compare(a.Record.Created) })
+	slices.SortFunc(found, func(a, b *Found) int {
+		return cmp.Or(b.Record.Created.Compare(a.Record.Created), strings.Compare(a.Record.ID, b.Record.ID))
+	})
 	return found, incomplete, errors.Join(failures...)
+}
+
+// scanned is the directory of a container, and that which it lies in: from there it is a short way for the kernel.
+type scanned struct {
+	parent   int // a descriptor
+	path, id string
 }
 
 // readAll reads what is in the directories of containers, several at a time. For each there is one
 // or an error.
-func readAll(dirs []string) ([]*Found, []error) {
+func readAll(dirs []scanned) ([]*Found, []error) {
 	found, errs := make([]*Found, len(dirs)), make([]error, len(dirs))
 	const portion = 64 // fewer are not worth a goroutine
 	var next atomic.Int64
 	read := func() {
+		buf := make([]byte, 0, 4096)
 		for {
 			end := int(next.Add(portion))
 			if end-portion >= len(dirs) {
 				return
 			}
 			for i := end - portion; i < min(end, len(dirs)); i++ {
-				found[i], errs[i] = readFound(dirs[i])
+				found[i], errs[i] = dirs[i].read(buf)
 			}
 		}
 	}
@@ -535,13 +552,24 @@ func readAll(dirs []string) ([]*Found, []error) {
 	return found, errs
 }
 
-func readFound(dir string) (*Found, error) {
+// read reads record and state, with buf for what is in the files.
+func (d scanned) read(buf []byte) (*Found, error) {
 	f := new(Found)
-	err := readRecord(dir, &f.Record)
-	if err == nil {
-		err = readJSON(filepath.Join(dir, stateFile), &f.State)
+	if err := d.readJSON(recordFile, &f.Record, buf); err != nil {
+		return f, err
 	}
-	return f, err
+	if err := checkVersion(filepath.Join(d.path, d.id, recordFile), &f.Record); err != nil {
+		return f, err
+	}
+	return f, d.readJSON(stateFile, &f.State, buf)
+}
+
+func (d scanned) readJSON(name string, v any, buf []byte) error {
+	data, err := sys.ReadFileAt(d.parent, d.path, d.id+"/"+name, buf, maxFile)
+	if err != nil {
+		return err
+	}
+	return decodeJSON(filepath.Join(d.path, d.id, name), data, v)
 }
 
 // State reads what the container with this full id is doing.
