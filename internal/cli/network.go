@@ -377,9 +377,12 @@ type inspectedPlug struct {
 	MacAddress  string
 	IPv4Address string
 	IPv6Address string
+	// Traffic is there while the container runs.
+	Traffic *engine.PlugTraffic `json:",omitempty"`
 }
 
-func inspectNetwork(n networks.Network, records []container.Record) inspectedNetwork {
+func inspectNetwork(v engine.NetworkView) inspectedNetwork {
+	n := v.Network
 	out := inspectedNetwork{Name: n.Name, ID: n.ID, Created: n.Created.Format(time.RFC3339Nano), Scope: "local", Driver: n.Driver, EnableIPv4: true,
 		EnableIPv6: hasIPv6(n), Internal: n.Internal, Containers: map[string]inspectedPlug{}, Options: n.Options, Labels: n.Labels, Bridge: n.Bridge}
 	out.IPAM.Driver = "default"
@@ -390,12 +393,12 @@ func inspectNetwork(n networks.Network, records []container.Record) inspectedNet
 		}
 		out.IPAM.Config = append(out.IPAM.Config, i)
 	}
-	for _, r := range records {
+	for _, r := range v.Containers {
 		for _, endpoint := range r.Endpoints {
 			if endpoint.NetworkID != n.ID {
 				continue
 			}
-			plug := inspectedPlug{Name: r.Name, EndpointID: endpoint.Link, MacAddress: endpoint.MAC}
+			plug := inspectedPlug{Name: r.Name, EndpointID: endpoint.Link, MacAddress: endpoint.MAC, Traffic: v.Traffic[r.ID]}
 			for _, a := range endpoint.Prefixes {
 				if strings.Contains(a, ":") {
 					plug.IPv6Address = a
@@ -410,15 +413,23 @@ func inspectNetwork(n networks.Network, records []container.Record) inspectedNet
 }
 
 func (p *Program) networkInspectCommand() *cobra.Command {
-	var format string
+	var format, graph string
 	cmd := &cobra.Command{
 		Use: "inspect [FLAGS] NETWORK...", Short: "Print all that is known of networks",
-		Long: "Print all that is known of networks, as JSON in docker's form, with the containers that are in them.",
+		Long: "Print all that is known of networks, as JSON in docker's form, with the containers that are in them and what those that run have\n" +
+			"received and sent there, in bytes and packets, and been refused by policies. --graph draws networks: where each leads, its switch\n" +
+			"and policies, and at each cable a container with its addresses, published ports and traffic; --graph=dot does so for graphviz.",
+		Example: "  containr network inspect front\n" +
+			"  containr network inspect --graph front\n" +
+			"  containr network inspect --graph=dot front | dot -Tsvg > front.svg",
 		Args: minArgs(1), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
 			if err != nil {
 				return err
+			}
+			if cmd.Flags().Changed("graph") {
+				return p.printGraphs(cmd.Context(), e, graph, args)
 			}
 			found := []inspectedNetwork{}
 			var failures []error
@@ -432,7 +443,7 @@ func (p *Program) networkInspectCommand() *cobra.Command {
 					found = append(found, n)
 					continue
 				}
-				n, records, err := e.Network(cmd.Context(), name)
+				v, err := e.NetworkView(cmd.Context(), name)
 				if errors.Is(err, networks.ErrNotFound) {
 					if one, ok := pluginNetworkByID(cmd.Context(), e, name); ok {
 						found = append(found, one)
@@ -443,7 +454,7 @@ func (p *Program) networkInspectCommand() *cobra.Command {
 					failures = append(failures, err)
 					continue
 				}
-				found = append(found, inspectNetwork(n, records))
+				found = append(found, inspectNetwork(v))
 			}
 			if err := present.Documents(p.text(), format, found); err != nil {
 				return err
@@ -452,6 +463,9 @@ func (p *Program) networkInspectCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "print as json, or by a `TEMPLATE` (Go's)")
+	cmd.Flags().StringVar(&graph, "graph", "", "draw the networks, as text or dot `FORM`")
+	cmd.Flags().Lookup("graph").NoOptDefVal = "text"
+	cmd.MarkFlagsMutuallyExclusive("format", "graph")
 	return cmd
 }
 

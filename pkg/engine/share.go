@@ -46,9 +46,8 @@ func sharing(n networks.Network) (networks.Network, error) {
 	return n, nil
 }
 
-// uplinkMTU is how long packets may be that leave the host by its default route; 0 if there is
-// none. Those of containers are not to be longer, or they have to be cut up.
-func uplinkMTU() int {
+// uplinkDevice is the device that packets leave the host through by its default route of version 4 of IP; empty if there is none.
+func uplinkDevice() string {
 	device, best := "", -1
 	for line := range strings.Lines(string(readIfThere("/proc/net/route"))) {
 		f := strings.Fields(line) // Iface Destination Gateway Flags RefCnt Use Metric Mask
@@ -59,7 +58,13 @@ func uplinkMTU() int {
 			device, best = f[0], metric
 		}
 	}
-	link, err := net.InterfaceByName(device)
+	return device
+}
+
+// uplinkMTU is how long packets may be that leave the host by its default route; 0 if there is
+// none. Those of containers are not to be longer, or they have to be cut up.
+func uplinkMTU() int {
+	link, err := net.InterfaceByName(uplinkDevice())
 	if err != nil {
 		return 0
 	}
