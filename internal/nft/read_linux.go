@@ -33,7 +33,7 @@ func word(b []byte) string { return unix.ByteSliceToString(b) }
 
 // Contents is what a table has, by name.
 type Contents struct {
-	Chains, Sets []string
+	Chains, Sets, Limits []string
 	// Counters are the packets and bytes that each has counted.
 	Counters map[string]Tallied
 }
@@ -66,7 +66,15 @@ func (t Table) Contents() (Contents, error) {
 		})
 	}
 	if err == nil {
-		err = collect(msgGetObject, func(b []byte) { c.Counters[word(find(b, objectName))] = tallied(find(b, 4)) })
+		err = collect(msgGetObject, func(b []byte) {
+			const objectType, objectData = 3, 4
+			name, kind := word(find(b, objectName)), find(b, objectType)
+			if len(kind) == 4 && binary.BigEndian.Uint32(kind) == objectLimit {
+				c.Limits = append(c.Limits, name)
+				return
+			}
+			c.Counters[name] = tallied(find(b, objectData))
+		})
 	}
 	return c, err
 }

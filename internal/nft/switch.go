@@ -247,25 +247,56 @@ func Update(t Tuple, s Set, stay time.Duration, counted bool) Word {
 	return Word{"update @" + s.Name + " { " + words + " }", append(expressions, expression("dynset", attributes...))}
 }
 
-// Limit: there have not been more packets, or with bytes more bytes, than count in a time, but for a burst of so many more.
+// Limit lets through count packets, or with bytes bytes, in a time, and burst more at once. A rule has one of its own.
 //
 //go:noinline
 func Limit(count uint64, per time.Duration, burst uint32, bytes bool) Word {
-	kind, words := uint32(0), strconv.FormatUint(count, 10)+"/"+map[time.Duration]string{time.Second: "second", time.Minute: "minute", time.Hour: "hour"}[per]+
-		" burst "+strconv.Itoa(int(burst))+" packets"
+	words, attributes := limit(count, per, burst, bytes)
+	return Word{"limit rate " + words, [][]byte{expression("limit", attributes...)}}
+}
+
+// limit is a limit in words and as the attributes NFTA_LIMIT_RATE, UNIT, BURST and TYPE.
+func limit(count uint64, per time.Duration, burst uint32, bytes bool) (words string, attributes [][]byte) {
+	kind := uint32(0)
+	words = strconv.FormatUint(count, 10) + "/" + map[time.Duration]string{time.Second: "second", time.Minute: "minute", time.Hour: "hour"}[per] +
+		" burst " + strconv.Itoa(int(burst)) + " packets"
 	if bytes {
 		kind, words = 1, strconv.FormatUint(count, 10)+" bytes/second burst "+strconv.Itoa(int(burst))+" bytes"
 	}
 	wide := func(kind uint16, n uint64) []byte { return attribute(kind, binary.BigEndian.AppendUint64(nil, n)) }
-	return Word{"limit rate " + words, [][]byte{expression("limit", wide(1, count), wide(2, uint64(per/time.Second)), number(3, burst), number(4, kind))}}
+	return words, [][]byte{wide(1, count), wide(2, uint64(per/time.Second)), number(3, burst), number(4, kind)}
+}
+
+// Types of objects, NFT_OBJECT_COUNTER and NFT_OBJECT_LIMIT.
+const (
+	objectCounter = 1
+	objectLimit   = 4
+)
+
+// Limited lets through what a limit of the table does, which many rules may share.
+//
+//go:noinline
+func Limited(name string) Word {
+	return Word{"limit name " + strconv.Quote(name), [][]byte{expression("objref", number(1, objectLimit), text(2, name))}}
+}
+
+// Limit makes a limit of the table, see Limit, if it is not there: one that is goes on as it is.
+func (t Table) Limit(name string, count uint64, per time.Duration, burst uint32, bytes bool) Message {
+	words, attributes := limit(count, per, burst, bytes)
+	return Message{"add limit " + t.words() + " " + name + " { rate " + words + " ; }",
+		t.message(msgNewObject, flagCreate, text(2, name), number(3, objectLimit), nested(4, attributes...))}
+}
+
+// DeleteLimit deletes a limit that no rule uses.
+func (t Table) DeleteLimit(name string) Message {
+	return Message{"delete limit " + t.words() + " " + name, t.message(msgDelObject, 0, text(2, name), number(3, objectLimit))}
 }
 
 // Tally counts the packet with a counter of the table.
 //
 //go:noinline
 func Tally(name string) Word {
-	const counter = 1
-	return Word{"counter name " + strconv.Quote(name), [][]byte{expression("objref", number(1, counter), text(2, name))}}
+	return Word{"counter name " + strconv.Quote(name), [][]byte{expression("objref", number(1, objectCounter), text(2, name))}}
 }
 
 // Choose jumps to the chain that a map has for the port that the frame came through, or with to for the one that it is to leave through.
@@ -281,14 +312,12 @@ func Choose(s Set, to bool) Word {
 
 // Counter makes a counter of the table, if it is not there.
 func (t Table) Counter(name string) Message {
-	const counter = 1
-	return Message{"add counter " + t.words() + " " + name, t.message(msgNewObject, flagCreate, text(2, name), number(3, counter), nested(4))}
+	return Message{"add counter " + t.words() + " " + name, t.message(msgNewObject, flagCreate, text(2, name), number(3, objectCounter), nested(4))}
 }
 
 // DeleteCounter deletes a counter that no rule uses.
 func (t Table) DeleteCounter(name string) Message {
-	const counter = 1
-	return Message{"delete counter " + t.words() + " " + name, t.message(msgDelObject, 0, text(2, name), number(3, counter))}
+	return Message{"delete counter " + t.words() + " " + name, t.message(msgDelObject, 0, text(2, name), number(3, objectCounter))}
 }
 
 // DeleteChain deletes a chain that no rule and no map leads to.

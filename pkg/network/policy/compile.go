@@ -53,8 +53,8 @@ type Step struct {
 // Rules is what is to be in the table.
 type Rules struct {
 	Table nft.Table
-	// Names are the chains, sets and counters of the table, by name.
-	Chains, Sets, Counters map[string]bool
+	// These are the chains, sets, counters and limits of the table, by name.
+	Chains, Sets, Counters, Limits map[string]bool
 	// made come before rules, which come before elements. flushed are the sets whose elements are all in elements.
 	made, rules, elements []Step
 	flushed               []nft.Set
@@ -142,7 +142,7 @@ func (r *Rules) owners(six bool) nft.Set {
 
 // Compile plans the table: all of it, or if only is the id of a container what is the table's and that container's.
 func Compile(in Input, only string) *Rules {
-	r := &Rules{Table: in.Table, Chains: map[string]bool{}, Sets: map[string]bool{}, Counters: map[string]bool{}}
+	r := &Rules{Table: in.Table, Chains: map[string]bool{}, Sets: map[string]bool{}, Counters: map[string]bool{}, Limits: map[string]bool{}}
 	r.base()
 	governed := map[string]bool{}
 	for _, c := range in.Containers {
@@ -400,11 +400,12 @@ func (r *Rules) allow(in Input, n Network, p Plug, list []Named, direction, chai
 			some = true
 			why := fmt.Sprintf("%s, policy %s, %s rule %d: %s", named.Owner, named.Name, direction, i+1, rule)
 			counter := r.counter(fmt.Sprintf("%s/%s/%d", named.counters, direction, i+1))
+			limit := r.limit(rule, named, direction, p.Link, i+1)
 			for _, match := range r.matches(in, n, p, rule, egress) {
 				if match.byName {
-					r.goOn(chain, began, why, match, rule.Rate, counter, p.Link, generation)
+					r.goOn(chain, began, why, match, rule.Rate, limit, counter, p.Link, generation)
 				}
-				r.through(chain, began, why, match, rule.Rate, counter, r.flows(direction, false, p.Link, generation), r.flows(direction, true, p.Link, generation))
+				r.through(chain, began, why, match, rule.Rate, limit, counter, r.flows(direction, false, p.Link, generation), r.flows(direction, true, p.Link, generation))
 			}
 		}
 	}
@@ -421,12 +422,12 @@ func (r *Rules) allow(in Input, n Network, p Plug, list []Named, direction, chai
 
 // goOn plans that what has begun while an address was known by its name goes on when it is no longer. Which flows those are is in a set
 // of its own: that a flow is known alone would let it pass the bound of another rule.
-func (r *Rules) goOn(chain, began, why string, m match, rate Rate, counter nft.Word, link, generation string) {
+func (r *Rules) goOn(chain, began, why string, m match, rate Rate, limit, counter nft.Word, link, generation string) {
 	named, flows, tuple := r.named(m.six, link, generation), r.flows("egress", m.six, link, generation), nft.Tuple{Six: m.six}
 	r.make("flows that have begun to somebody known by name", named, false)
 	words := append(slices.Clone(m.ports), nft.TupleIn(tuple, flows), nft.TupleIn(tuple, named))
 	if rate.Bytes {
-		words = append(words, limitOf(rate))
+		words = append(words, limit)
 	}
 	r.rule(chain, why+"; what has begun goes on", append(words, nft.Update(tuple, named, namedStay, false), counter, nft.Goto(began))...)
 	r.rule(chain, why+"; it may go on", append(m.words(), nft.Update(tuple, named, namedStay, false))...)
@@ -439,21 +440,36 @@ func (r *Rules) named(six bool, link, generation string) nft.Set {
 	return s
 }
 
-func limitOf(r Rate) nft.Word {
-	if r.Bytes {
-		return nft.Limit(r.Count, r.Per, uint32(min(r.Count, 1<<30)), true)
+// wholePacket is how much a rate of bytes lets through at once at least: a packet of TCP is that long before the device cuts it up.
+const wholePacket = 64 << 10
+
+// limit plans what holds a container to a rate by a rule, whichever of its peers and ports a packet is for. It is named by what it is, and
+// so stays as it is when the rules are made anew: who comes and goes, or gives the policy again, gets no other.
+func (r *Rules) limit(rule Rule, named Named, direction, link string, i int) nft.Word {
+	rate := rule.Rate
+	if rate.Count == 0 {
+		return nft.Word{}
 	}
-	return nft.Limit(r.Count, r.Per, uint32(min(r.Count, 1<<20)), false)
+	name := "rate/" + link + "/" + direction + "/" + digest(named.counters, fmt.Sprint(i), rate.String())
+	if !r.Limits[name] {
+		r.Limits[name] = true
+		burst := min(rate.Count, 1<<20)
+		if rate.Bytes { // the kernel adds what goes through in a second
+			burst = max(rate.Count, wholePacket) - rate.Count
+		}
+		r.add("a rate for what a rule lets through", r.Table.Limit(name, rate.Count, rate.Per, uint32(burst), rate.Bytes))
+	}
+	return nft.Limited(name)
 }
 
 // through plans that a match is let through, as often as the rate says.
-func (r *Rules) through(chain, began, why string, m match, rate Rate, counter nft.Word, flows4, flows6 nft.Set) {
+func (r *Rules) through(chain, began, why string, m match, rate Rate, limit, counter nft.Word, flows4, flows6 nft.Set) {
 	match := m.words()
 	words := slices.Clone(match)
 	switch {
 	case rate.Count == 0:
 	case rate.Bytes:
-		words = append(words, limitOf(rate))
+		words = append(words, limit)
 	default:
 		for i, s := range []nft.Set{flows4, flows6} {
 			if m.byName && m.six != (i == 1) {
@@ -461,7 +477,7 @@ func (r *Rules) through(chain, began, why string, m match, rate Rate, counter nf
 			}
 			r.rule(chain, why+"; what has begun goes on", append(slices.Clone(match), nft.TupleIn(nft.Tuple{Six: i == 1}, s), counter, nft.Goto(began))...)
 		}
-		words = append(words, limitOf(rate))
+		words = append(words, limit)
 	}
 	r.rule(chain, why, append(words, counter, nft.Goto(began))...)
 }
@@ -616,13 +632,16 @@ func (r *Rules) Steps() []Step {
 // Are reports whether the table has the chains, sets and counters of these rules, and no others. The names of sets are
 // made of the policies, so those of others differ.
 func (r *Rules) Are(there nft.Contents) bool {
-	if len(there.Chains) != len(r.Chains) || len(there.Sets) != len(r.Sets) || len(there.Counters) != len(r.Counters) {
+	if len(there.Chains) != len(r.Chains) || len(there.Sets) != len(r.Sets) || len(there.Counters) != len(r.Counters) || len(there.Limits) != len(r.Limits) {
 		return false
 	}
 	for name := range there.Counters {
 		if !r.Counters[name] {
 			return false
 		}
+	}
+	if slices.ContainsFunc(there.Limits, func(name string) bool { return !r.Limits[name] }) {
+		return false
 	}
 	return !slices.ContainsFunc(there.Chains, func(name string) bool { return !r.Chains[name] }) &&
 		!slices.ContainsFunc(there.Sets, func(name string) bool { return !r.Sets[name] })
@@ -655,6 +674,11 @@ func (r *Rules) Replace(there nft.Contents) []string {
 	for name := range there.Counters {
 		if !r.Counters[name] {
 			add(r.Table.DeleteCounter(name))
+		}
+	}
+	for _, name := range there.Limits {
+		if !r.Limits[name] {
+			add(r.Table.DeleteLimit(name))
 		}
 	}
 	return list

@@ -86,7 +86,8 @@ type Port struct {
 	Last     uint16 `json:"last,omitempty"`
 }
 
-// Rate bounds how many flows begin, or with Bytes how many bytes are sent by who began. Count 0 is no bound.
+// Rate bounds how many flows begin, or with Bytes how many bytes are sent by who began: for a container by a rule, whatever peers and ports
+// that has. Count 0 is no bound.
 type Rate struct {
 	Count uint64        `json:"count,omitempty"`
 	Per   time.Duration `json:"per,omitempty"`
