@@ -12,7 +12,7 @@ import (
 // What docker and podman have in common: the same commands, with the same flags and answers.
 
 // run: what is said on which stream, exit codes, and who the program is. The first container has the network that every
-// container gets; the others have none, which takes half the time.
+// container gets; the others have none, or the machine's, which takes half the time.
 func (c caller) run(t *testing.T) {
 	a := c.call(t, "run", "--rm", "base", "sh", "-c", "echo out; echo err >&2; exit 7")
 	if a.code != 7 || a.stdout != "out\n" || a.stderr != "err\n" {
@@ -28,10 +28,10 @@ func (c caller) run(t *testing.T) {
 		{"--init", "exit 3", "", 3},
 		{"--cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt apparmor=unconfined", "mount -t tmpfs tmpfs /mnt && echo mounted", "mounted\n", 0},
 	} {
-		c.wants(t, w.code, w.want, append(append([]string{"run", "--rm", "--network", "none"}, strings.Fields(w.flags)...), "base", "sh", "-c", w.script)...)
+		c.wants(t, w.code, w.want, append(append([]string{"run", "--rm", "--network", c.lone}, strings.Fields(w.flags)...), "base", "sh", "-c", w.script)...)
 	}
 	for program, code := range map[string]int{"/missing": 127, "/etc": 126} {
-		if a := c.call(t, "run", "--rm", "--network", "none", "base", program); a.code != code || !strings.Contains(a.stderr, program) {
+		if a := c.call(t, "run", "--rm", "--network", c.lone, "base", program); a.code != code || !strings.Contains(a.stderr, program) {
 			t.Errorf("run %s: exit code %d, want %d: %s", program, a.code, code, a.stderr)
 		}
 	}
@@ -39,7 +39,7 @@ func (c caller) run(t *testing.T) {
 
 // life is what becomes of a container that runs on its own.
 func (c caller) life(t *testing.T) {
-	c.must(t, "run", "-d", "--name", "life", "--network", "none", "base", "sh", "-c", `trap "echo ended; exit 3" TERM; echo begun; while :; do sleep 0.1; done`)
+	c.must(t, "run", "-d", "--name", "life", "--network", c.lone, "base", "sh", "-c", `trap "echo ended; exit 3" TERM; echo begun; sleep 1000 & wait; exit 9`)
 	c.eventually(t, is("begun"), "logs", "life")
 	c.wants(t, 5, "inside\n", "exec", "life", "sh", "-c", "echo inside; exit 5")
 	c.must(t, "exec", "-d", "life", "touch", "/touched")
@@ -49,54 +49,54 @@ func (c caller) life(t *testing.T) {
 	}
 	state := []string{"inspect", "--format", "{{.State.Status}}", "life"}
 	c.must(t, "pause", "life")
-	c.eventually(t, is("paused"), state...)
+	c.aside().eventually(t, is("paused"), state...)
 	c.must(t, "unpause", "life")
-	c.eventually(t, is("running"), state...)
+	c.aside().eventually(t, is("running"), state...)
 	if out := c.must(t, "stats", "--no-stream", "--format", "{{.PIDs}} {{.MemUsage}}", "life"); strings.HasPrefix(out, "0 ") || strings.Contains(out, " 0B /") {
 		t.Errorf("stats prints %q", out)
 	}
 	c.must(t, "stop", "-t", "60", "life")
 	c.wants(t, 0, "begun\nended\n", "logs", "life")
-	c.wants(t, 0, "exited 3\n", "inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", "life")
+	c.aside().wants(t, 0, "exited 3\n", "inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", "life")
 	c.must(t, "start", "life")
 	c.must(t, "kill", "life")
 	c.wants(t, 0, "137\n", "wait", "life")
 	c.must(t, "rm", "life")
-	c.must(t, "run", "-d", "--name", "forced", "--network", "none", "base", "sleep", "1000")
+	c.must(t, "run", "-d", "--name", "forced", "--network", c.lone, "base", "sleep", "1000")
 	c.must(t, "rm", "-f", "forced")
 }
 
 // limits: one that is met, one that kills, one that changes.
 func (c caller) limits(t *testing.T) {
 	const memory = "cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/memory/memory.limit_in_bytes 2>/dev/null || true"
-	c.wants(t, 0, "33554432\n", "run", "--rm", "--network", "none", "-m", "32m", "base", "sh", "-c", memory)
+	c.wants(t, 0, "33554432\n", "run", "--rm", "--network", c.lone, "-m", "32m", "base", "sh", "-c", memory)
 	// It begins to eat when docker has begun to listen for the kernel's word about it.
-	c.must(t, "run", "-d", "--name", "fat", "--network", "none", "-m", "32m", "--memory-swap", "32m", "base",
+	c.must(t, "run", "-d", "--name", "fat", "--network", c.lone, "-m", "32m", "--memory-swap", "32m", "base",
 		"sh", "-c", "until [ -e /begin ]; do sleep 0.1; done; exec dd if=/dev/zero of=/dev/shm/x bs=1M count=60")
 	c.must(t, "exec", "fat", "touch", "/begin")
 	c.wants(t, 0, "137\n", "wait", "fat")
 	if c.argv[0] == "docker" { // podman 4.3 does not notice, with crun neither
-		c.eventually(t, is("true"), "inspect", "--format", "{{.State.OOMKilled}}", "fat")
+		c.aside().eventually(t, is("true"), "inspect", "--format", "{{.State.OOMKilled}}", "fat")
 	}
-	c.must(t, "rm", "fat")
-	c.must(t, "run", "-d", "--name", "changed", "--network", "none", "-m", "64m", "base", "sleep", "1000")
+	c.aside().must(t, "rm", "fat")
+	c.must(t, "run", "-d", "--name", "changed", "--network", c.lone, "-m", "64m", "base", "sleep", "1000")
 	c.must(t, "update", "-m", "48m", "--memory-swap", "48m", "changed")
 	c.wants(t, 0, "50331648\n", "exec", "changed", "sh", "-c", memory)
-	c.must(t, "rm", "-f", "changed")
+	c.aside().must(t, "rm", "-f", "changed")
 }
 
 // terminals: run and exec on one, of the size that it has outside.
 func (c caller) terminals(t *testing.T) {
-	code, screen := c.terminal(t, "exit 4\n", "run", "--rm", "--network", "none", "-it", "base", "sh", "-c", "tty; exec sh")
+	code, screen := c.terminal(t, "exit 4\n", "run", "--rm", "--network", c.lone, "-it", "base", "sh", "-c", "tty; exec sh")
 	if code != 4 || !strings.Contains(screen, "/dev/pts/0") {
 		t.Errorf("exit code %d, the terminal shows %q", code, screen)
 	}
-	c.must(t, "run", "-d", "--name", "terminal", "--network", "none", "base", "sleep", "1000")
+	c.must(t, "run", "-d", "--name", "terminal", "--network", c.lone, "base", "sleep", "1000")
 	code, screen = c.terminal(t, "exit 5\n", "exec", "-it", "terminal", "sh", "-c", "tty; exec sh")
 	if code != 5 || !strings.Contains(screen, "/dev/pts/0") {
 		t.Errorf("exec: exit code %d, the terminal shows %q", code, screen)
 	}
-	c.must(t, "rm", "-f", "terminal")
+	c.aside().must(t, "rm", "-f", "terminal")
 }
 
 // steps of a build run programs, as root and as somebody else.
@@ -111,8 +111,8 @@ CMD ["cat", "/file", "/home/user/id"]
 func (c caller) build(t *testing.T) {
 	dir := t.TempDir()
 	writeDockerfile(t, dir, "FROM base\n"+steps)
-	c.must(t, "build", "--network", "none", "-t", "built", dir)
-	c.wants(t, 0, "built\n1000\n", "run", "--rm", "--network", "none", "built")
+	c.must(t, "build", "--network", c.lone, "-t", "built", dir)
+	c.wants(t, 0, "built\n1000\n", "run", "--rm", "--network", c.lone, "built")
 }
 
 // writeDockerfile makes dir the context of a build, with copies of files in it.

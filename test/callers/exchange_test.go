@@ -89,7 +89,7 @@ func (p parties) has(t *testing.T, name, want string) {
 	if filepath.Base(p.caller.argv[0]) == "buildah" {
 		format = []string{"images", "--format", "{{.Digest}}", name}
 	}
-	if known := p.caller.must(t, format...); !strings.Contains(known, want) || !strings.HasPrefix(want, "sha256:") {
+	if known := p.caller.aside().must(t, format...); !strings.Contains(known, want) || !strings.HasPrefix(want, "sha256:") {
 		t.Errorf("%s is known as %q there, and is %s here", name, known, want)
 	}
 }
@@ -102,8 +102,8 @@ func (c caller) exchange(t *testing.T, flags ...string) {
 	p.host, p.domain = p.store.serve(t)
 	// Debian 12's docker inflates gzip only.
 	one, index := p.host+"/ours/one:1", p.host+"/ours/all:1"
-	p.ours.must(t, "push", "-q", "--compression", "gzip", "--platform", "linux/"+runtime.GOARCH, "base", one)
-	p.ours.must(t, "push", "-q", "--compression", "gzip", "--all-platforms", "base", index)
+	p.ours.must(t, "push", "-q", "--compression", "gzip", "--compression-level", "1", "--platform", "linux/"+runtime.GOARCH, "base", one)
+	p.ours.must(t, "push", "-q", "--compression", "gzip", "--compression-level", "1", "--all-platforms", "base", index)
 	for _, name := range []string{one, index} {
 		c.must(t, append(append([]string{"pull"}, flags...), name)...)
 		stored := digest(t, p.store, p.domain+strings.TrimPrefix(name, p.host))

@@ -20,7 +20,7 @@ func podman(t *testing.T, program string) caller {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { removeStorage(t, dir) })
-	c := caller{argv: []string{program, "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run")}}
+	c := caller{argv: []string{program, "--root", filepath.Join(dir, "root"), "--runroot", filepath.Join(dir, "run")}, lone: "none"}
 	if program == "podman" {
 		c.argv = append(c.argv, "--runtime", runtimePath(t), "--cgroup-manager", "cgroupfs", "--events-backend", "file",
 			"--tmpdir", filepath.Join(dir, "tmp"))
