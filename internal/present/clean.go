@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"reflect"
-	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -58,10 +57,11 @@ func commands(r rune) bool {
 }
 
 // cleanCells cleans the cells of rows that are texts: one with a line feed in it would be a row of its own.
-func cleanCells[T any](rows []T) []T {
-	out := slices.Clone(rows)
-	for i := range out {
-		row := reflect.ValueOf(&out[i]).Elem()
+func cleanCells(rows reflect.Value) reflect.Value {
+	out := reflect.MakeSlice(rows.Type(), rows.Len(), rows.Len())
+	reflect.Copy(out, rows)
+	for i := range out.Len() {
+		row := out.Index(i)
 		if row.Kind() != reflect.Struct {
 			continue
 		}

@@ -67,7 +67,10 @@ type List struct {
 }
 
 // Rows prints rows, which are structs, to w. The error is an *[Error] if the format was not understood.
-func Rows[T any](w io.Writer, l List, rows []T) error {
+func Rows[T any](w io.Writer, l List, rows []T) error { return printRows(w, l, reflect.ValueOf(rows)) }
+
+// printRows is Rows of a slice. It and what it calls are there once, and not for every type of row.
+func printRows(w io.Writer, l List, rows reflect.Value) error {
 	var out bytes.Buffer
 	template, isTable := strings.CutPrefix(l.Format, "table")
 	template = strings.TrimSpace(template)
@@ -101,10 +104,10 @@ func (l List) template() string {
 // columnGap is how many blanks are between two columns at least.
 const columnGap = 3
 
-func table[T any](out *bytes.Buffer, text string, l List, rows []T) error {
+func table(out *bytes.Buffer, text string, l List, rows reflect.Value) error {
 	tw := tabwriter.NewWriter(out, 0, 8, columnGap, ' ', 0)
 	if !l.NoHeading {
-		if err := l.heading(tw, text, reflect.TypeFor[T]()); err != nil {
+		if err := l.heading(tw, text, rows.Type().Elem()); err != nil {
 			return err
 		}
 	}
@@ -133,9 +136,9 @@ func table[T any](out *bytes.Buffer, text string, l List, rows []T) error {
 }
 
 // plain is what the template of columns makes of rows, in a fraction of the time. It is not ok if they are not all fields
-// of T itself that are texts.
-func plain[T any](columns []Column, rows []T) (text []byte, ok bool) {
-	row := reflect.TypeFor[T]()
+// of the row itself that are texts.
+func plain(columns []Column, rows reflect.Value) (text []byte, ok bool) {
+	row := rows.Type().Elem()
 	if row.Kind() != reflect.Struct {
 		return nil, false
 	}
@@ -147,8 +150,8 @@ func plain[T any](columns []Column, rows []T) (text []byte, ok bool) {
 		}
 		places = append(places, f.Index[0])
 	}
-	for i := range rows {
-		v := reflect.ValueOf(&rows[i]).Elem()
+	for i := range rows.Len() {
+		v := rows.Index(i)
 		for n, place := range places {
 			if n > 0 {
 				text = append(text, '\t')
@@ -193,11 +196,18 @@ func (l List) heading(w io.Writer, text string, row reflect.Type) error {
 // Documents prints documents to w: as an indented JSON array if format is empty, as one line of JSON each if it is json,
 // else by a template, in which both the names of fields and those of their JSON can be used.
 func Documents[T any](w io.Writer, format string, documents []T) error {
+	if documents == nil {
+		documents = []T{}
+	}
+	return printDocuments(w, format, reflect.ValueOf(documents))
+}
+
+func printDocuments(w io.Writer, format string, documents reflect.Value) error {
 	var out bytes.Buffer
 	var err error
 	switch format {
 	case "":
-		err = indented(&out, documents)
+		err = EncodeJSON(&out, documents.Interface(), "    ")
 	case "json":
 		err = jsonLines(&out, documents)
 	default:
@@ -208,13 +218,6 @@ func Documents[T any](w io.Writer, format string, documents []T) error {
 	}
 	_, err = out.WriteTo(w)
 	return err
-}
-
-func indented[T any](out *bytes.Buffer, documents []T) error {
-	if documents == nil {
-		documents = []T{}
-	}
-	return EncodeJSON(out, documents, "    ")
 }
 
 // EncodeJSON writes a value as JSON, indented unless indent is empty, that no terminal obeys.
@@ -230,9 +233,9 @@ func EncodeJSON(w io.Writer, v any, indent string) error {
 	return err
 }
 
-func jsonLines[T any](out *bytes.Buffer, values []T) error {
-	for _, v := range values {
-		if err := EncodeJSON(out, v, ""); err != nil {
+func jsonLines(out *bytes.Buffer, values reflect.Value) error {
+	for i := range values.Len() {
+		if err := EncodeJSON(out, values.Index(i).Interface(), ""); err != nil {
 			return err
 		}
 	}
@@ -241,13 +244,14 @@ func jsonLines[T any](out *bytes.Buffer, values []T) error {
 
 // each prints values by a template, a line each. What a map has not is empty: labels and the like differ from row
 // to row.
-func each[T any](w io.Writer, text string, values []T) error {
+func each(w io.Writer, text string, values reflect.Value) error {
 	t, err := parse(text, functions)
 	if err != nil {
 		return err
 	}
 	t.Option("missingkey=zero")
-	for _, v := range values {
+	for i := range values.Len() {
+		v := values.Index(i).Interface()
 		if err := t.Execute(w, v); err != nil {
 			return executeError(err, reflect.TypeOf(v))
 		}
@@ -259,12 +263,13 @@ func each[T any](w io.Writer, text string, values []T) error {
 }
 
 // eachDocument is each for documents: a template that does not fit the struct is tried on its JSON.
-func eachDocument[T any](out *bytes.Buffer, text string, documents []T) error {
+func eachDocument(out *bytes.Buffer, text string, documents reflect.Value) error {
 	t, err := parse(text, functions)
 	if err != nil {
 		return err
 	}
-	for _, d := range documents {
+	for i := range documents.Len() {
+		d := documents.Index(i).Interface()
 		before := out.Len()
 		err := t.Execute(out, d)
 		if err != nil {
