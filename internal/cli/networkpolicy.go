@@ -77,6 +77,19 @@ func readPolicy(path string) (policy.Policy, error) {
 	return parsePolicy(f, path)
 }
 
+// wrongType says what the library says of a value of a wrong type in words of the file.
+func wrongType(said string) string {
+	where, types, ok := strings.Cut(said, ": incompatible types: TOML value has type ")
+	have, want, _ := strings.Cut(types, "; destination has type ")
+	if !ok {
+		return said
+	}
+	if want == "slice" {
+		want = `list of strings, such as ["any"]`
+	}
+	return fmt.Sprintf("%s: this is a %s, and should be a %s", where, have, want)
+}
+
 func parsePolicy(r io.Reader, path string) (policy.Policy, error) {
 	var p policy.Policy
 	text, err := io.ReadAll(io.LimitReader(r, maxPolicyFile+1))
@@ -93,7 +106,7 @@ func parsePolicy(r io.Reader, path string) (policy.Policy, error) {
 		if errors.As(err, &parse) {
 			return p, fmt.Errorf("%s:%d: %s: %w", path, parse.Position.Line, parse.Message, policy.ErrInvalid)
 		}
-		return p, fmt.Errorf("%s: %s: %w", path, strings.TrimPrefix(err.Error(), "toml: "), policy.ErrInvalid)
+		return p, fmt.Errorf("%s: %s: %w", path, wrongType(strings.TrimPrefix(err.Error(), "toml: ")), policy.ErrInvalid)
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
 		return p, fmt.Errorf("%s: %s: keys are name, select, ingress and egress, and of a rule from (ingress), to (egress), except, ports, rate: %w", path, unknown[0], policy.ErrInvalid)
@@ -317,6 +330,14 @@ func countOf(n int, word string) string {
 		return "1 " + word
 	}
 	return fmt.Sprintf("%d %ss", n, word)
+}
+
+// someOrNo is countOf in a sentence.
+func someOrNo(n int, word string) string {
+	if n == 0 {
+		return "no " + word + "s"
+	}
+	return countOf(n, word)
 }
 
 func (p *Program) policyShowCommand() *cobra.Command {

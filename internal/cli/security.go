@@ -136,7 +136,7 @@ func writeWeaknesses(w io.Writer, findings []hardening.Finding, containers int) 
 	if len(findings) > 0 {
 		b.WriteString("\n")
 	}
-	fmt.Fprintf(&b, "%d findings, %d containers: %d high, %d warn, %d note\n", len(findings), containers, count[hardening.High], count[hardening.Warn], count[hardening.Note])
+	fmt.Fprintf(&b, "%s, %s: %d high, %d warn, %d note\n", someOrNo(len(findings), "finding"), someOrNo(containers, "container"), count[hardening.High], count[hardening.Warn], count[hardening.Note])
 	_, err := io.WriteString(w, b.String())
 	return err
 }
