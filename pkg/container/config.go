@@ -143,7 +143,8 @@ const (
 type Security struct {
 	// NoNewPrivileges keeps setuid programs from raising privileges.
 	NoNewPrivileges bool `json:"noNewPrivileges,omitempty"`
-	// Seccomp is empty for the default profile, which a privileged container does not have; SeccompStrict for the one
+	// Seccomp is empty for the default profile, which a privileged container does not have; SeccompDefault for that profile
+	// by name, which it has; SeccompStrict for the one
 	// that allows less, SeccompUnconfined for none, else the absolute path of a profile in docker's JSON format.
 	Seccomp string `json:"seccomp,omitempty"`
 	// SystemPaths is SystemPathsUnconfined to leave /proc and /sys unmasked.
@@ -157,6 +158,7 @@ type Security struct {
 // Values of Security's fields that are not names of something else.
 const (
 	SeccompUnconfined     = "unconfined"
+	SeccompDefault        = "default"
 	SeccompStrict         = "strict"
 	SystemPathsUnconfined = "unconfined"
 	AppArmorUnconfined    = "unconfined"

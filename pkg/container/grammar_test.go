@@ -389,7 +389,7 @@ func TestSecuritySet(t *testing.T) {
 		{in: "no-new-privileges no-new-privileges=false", want: Security{}},
 		{in: "seccomp=unconfined", want: Security{Seccomp: SeccompUnconfined}},
 		{in: "seccomp:/p.json", want: Security{Seccomp: "/p.json"}},
-		{in: "seccomp=x seccomp=builtin", want: Security{}},
+		{in: "seccomp=x seccomp=builtin", want: Security{Seccomp: SeccompDefault}},
 		{in: "systempaths=unconfined", want: Security{SystemPaths: SystemPathsUnconfined}},
 		{in: "apparmor=web", want: Security{AppArmor: "web"}},
 		{in: "label=disable", want: Security{Labels: []string{"disable"}}},

@@ -33,7 +33,7 @@ func (s *Security) Set(option string) error {
 	case "seccomp":
 		s.Seccomp = value
 		if slices.Contains(seccompDefaults, value) {
-			s.Seccomp = ""
+			s.Seccomp = SeccompDefault
 		}
 	case "systempaths":
 		if value != SystemPathsUnconfined {
@@ -56,7 +56,7 @@ func (s *Security) Set(option string) error {
 var securityKeys = []string{"apparmor", "label", "no-new-privileges", "seccomp", "systempaths"}
 
 // seccompDefaults are names of the filter that containers have by themselves, which is docker's.
-var seccompDefaults = []string{"default", "builtin", "docker-default"}
+var seccompDefaults = []string{SeccompDefault, "builtin", "docker-default"}
 
 // SeccompNames are the filters that are no files, as they can be asked for.
 func SeccompNames() []string {
@@ -64,7 +64,9 @@ func SeccompNames() []string {
 }
 
 // SeccompFile reports whether what Security.Seccomp holds is the path of a file.
-func SeccompFile(s string) bool { return s != "" && s != SeccompStrict && s != SeccompUnconfined }
+func SeccompFile(s string) bool {
+	return s != "" && s != SeccompDefault && s != SeccompStrict && s != SeccompUnconfined
+}
 
 func cutOption(option string) (key, value string, hasValue bool) {
 	if at := strings.IndexAny(option, "=:"); at >= 0 {

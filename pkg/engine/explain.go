@@ -71,6 +71,11 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (_ *Explanation,
 	if err != nil {
 		return nil, errors.Join(err, e.discard(ctx, p))
 	}
+	if r.Keep {
+		if err := e.volumesLast(p.config); err != nil {
+			return nil, errors.Join(err, e.discard(ctx, p))
+		}
+	}
 	spec, detach, err := e.attachVolumes(ctx, spec, p.config)
 	if err != nil {
 		return nil, errors.Join(err, e.discard(ctx, p))

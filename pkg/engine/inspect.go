@@ -292,7 +292,7 @@ func (e *Engine) InspectContainer(ctx context.Context, r InspectContainerRequest
 		dir = home.layer(record.ID)
 	}
 	i := inspection(record, st)
-	if err := e.inspectAttachments(i, record, st); err != nil {
+	if err := errors.Join(e.inspectAttachments(i, record, st), e.inspectDrivers(i)); err != nil {
 		return nil, err
 	}
 	i.ResolvConfPath, i.HostnamePath, i.HostsPath = filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "hostname"), filepath.Join(dir, "hosts")
@@ -307,6 +307,28 @@ func (e *Engine) InspectContainer(ctx context.Context, r InspectContainerRequest
 		i.SizeRw = &size
 	}
 	return i, nil
+}
+
+// inspectDrivers names the plugins whose volumes a container has. Where these are is known to them alone.
+func (e *Engine) inspectDrivers(i *Inspection) error {
+	store, err := e.volumes()
+	if err != nil {
+		return err
+	}
+	for n := range i.Mounts {
+		m := &i.Mounts[n]
+		if m.Type != container.MountVolume {
+			continue
+		}
+		v, err := store.Get(m.Name)
+		if err != nil && !errors.Is(err, volume.ErrNotFound) {
+			return err
+		}
+		if v.OfPlugin() {
+			m.Driver, m.Source = v.Driver, ""
+		}
+	}
+	return nil
 }
 
 // timeText is a time as docker prints it: one that has not been is the first of year 1.

@@ -260,7 +260,7 @@ func policyFits(n networks.Network, p policy.Policy) error {
 		return fmt.Errorf("policy %s, network %s, driver %s: %w", p.Name, n.Name, n.Driver, ErrPolicyThere)
 	}
 	if p.ByName() && !n.Resolver().IsValid() {
-		return fmt.Errorf("policy %s, network %s: nobody answers names there, so none of DNS leads anywhere: %w", p.Name, n.Name, policy.ErrInvalid)
+		return fmt.Errorf("policy %s, network %s: nobody answers names there, so none of DNS leads anywhere; networks that `containr network create` makes have names: %w", p.Name, n.Name, policy.ErrInvalid)
 	}
 	return nil
 }

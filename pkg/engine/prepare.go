@@ -482,7 +482,7 @@ func (e *Engine) seccomp(file string) (func([]string) (*specs.LinuxSeccomp, erro
 		return profile.Target{Caps: caps, Kernel: profile.Kernel(facts.Kernel)}
 	}
 	switch file {
-	case "":
+	case "", container.SeccompDefault:
 		return func(caps []string) (*specs.LinuxSeccomp, error) { return profile.Default(target(caps)), nil }, nil
 	case container.SeccompStrict:
 		return func(caps []string) (*specs.LinuxSeccomp, error) { return profile.Strict(target(caps)), nil }, nil

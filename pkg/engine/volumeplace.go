@@ -161,6 +161,29 @@ func (e *Engine) attachVolumes(ctx context.Context, spec *specs.Spec, c containe
 	return spec, free, nil
 }
 
+// volumesLast refuses volumes that are where a plan says only while a command of ours starts the container: the loop device
+// of one with a limit is another file's later, and a plugin is told that it need not keep its own mounted.
+func (e *Engine) volumesLast(c container.Config) error {
+	for _, name := range volumesOf(c) {
+		store, err := e.volumes()
+		if err != nil {
+			return err
+		}
+		v, err := store.Get(name)
+		if err != nil {
+			return err
+		}
+		place, err := store.PlaceOf(v)
+		if err != nil {
+			return err
+		}
+		if place.Limited() || v.OfPlugin() {
+			return fmt.Errorf("volume %s: a script or program that is kept could find another file system in its place: it is where the plan says only while containr starts the container", name)
+		}
+	}
+	return nil
+}
+
 // withSource is a specification with another source of mounts.
 func withSource(spec *specs.Spec, from, to string) *specs.Spec {
 	out := *spec

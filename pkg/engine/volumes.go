@@ -652,6 +652,7 @@ func (e *Engine) PruneVolumes(ctx context.Context, doomed func(volume.Volume) bo
 	}
 	var gone []volume.Volume
 	var freed int64
+	var failures []error
 	for _, u := range list {
 		if len(u.Containers) > 0 || u.Of != "" || !doomed(u.Volume) {
 			continue
@@ -663,10 +664,11 @@ func (e *Engine) PruneVolumes(ctx context.Context, doomed func(volume.Volume) bo
 		if errors.Is(err, volume.ErrInUse) || errors.Is(err, volume.ErrNotFound) {
 			continue
 		}
-		if err != nil {
-			return gone, freed, err
+		if err != nil { // a plugin does not answer, say: that keeps its own only
+			failures = append(failures, err)
+			continue
 		}
 		gone, freed = append(gone, u.Volume), freed+bytes
 	}
-	return gone, freed, nil
+	return gone, freed, errors.Join(failures...)
 }
