@@ -513,7 +513,11 @@ func (c *compiler) watch() error {
 	b := plan.Build(plan.Keeper, plan.KeeperChapter)
 	switch {
 	case c.ExitFile != "":
-		b.Do("wait for its end: then there is nobody any more to wait for", linux.Wait4{Status: "status"}).As("ended").Ok(plan.ECHILD)
+		wait := linux.Wait4{Status: "status"} // also for threads that it makes us trace, without whose end its own is not told
+		if c.ns.New&linux.CloneNewpid == 0 {
+			wait.PID = namespace.PID // which can make us parent of others here, clone(2), CLONE_PARENT
+		}
+		b.Do("wait for its end: then there is nobody any more to wait for", wait).As("ended").Ok(plan.ECHILD)
 		b.Do("who only stopped, since it has asked to be traced by its parent, goes on", linux.PtraceDetach{PID: "ended"}).Again().Try()
 		if c.Hold && c.StateFile != "" && !c.keeperMoves() {
 			b.Do("does anybody know the container? Who made it may have been killed before its program ran", linux.Faccessat{Dir: linux.CWD, Path: c.StateFile, Mode: linux.FOK}).Ok(plan.ENOENT)

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/testkit"
@@ -88,9 +90,14 @@ func TestKeeperHoldsTheStreams(t *testing.T) {
 // what has stopped.
 func TestProgramThatAsksToBeTraced(t *testing.T) {
 	testkit.Leftovers(t)
-	for _, who := range []string{"process", "thread"} {
+	for _, who := range []string{"process", "thread", "sibling"} {
 		exit := filepath.Join(t.TempDir(), "exit")
-		p := compileInput(t, Input{ID: "test", Spec: exampleSpec("/probe", "-trace-me", who, "-exit", "7"), Root: testkit.Rootfs(t), ExitFile: exit})
+		spec := exampleSpec("/probe", "-trace-me", who, "-exit", "7")
+		if who == "sibling" { // what only a process that is not the first of a PID namespace can: have a child of its parent end after it
+			spec.Process.Args = []string{"/probe", "-sibling", "42", "-exit", "7"}
+			spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.PIDNamespace })
+		}
+		p := compileInput(t, Input{ID: "test", Spec: spec, Root: testkit.Rootfs(t), ExitFile: exit})
 		s, err := Start(p, StartOptions{})
 		if err != nil {
 			t.Fatal(err)

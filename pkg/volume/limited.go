@@ -169,8 +169,9 @@ func (i Image) Open(reading bool) (dir string, close func() error, err error) {
 	return fmt.Sprintf("/proc/self/fd/%d/.", fd), func() error { return unix.Close(fd) }, nil
 }
 
-// imageWords are the options that the file system is mounted with: blocks of files that are removed are given back to the host.
-var imageWords = []string{"discard"}
+// imageWords are the options that the file system is mounted with: blocks of files that are removed are given back to the host,
+// and devices in it are none.
+var imageWords = []string{"nodev", "discard"}
 
 // Mount is what mounts the image's device: the type and options of the file system.
 func (i Image) Mount() (fsType string, words []string) { return imageSystem, slices.Clone(imageWords) }

@@ -46,6 +46,10 @@ var verbs = []struct {
 		d, err := time.ParseDuration(s)
 		return func(p *prober) error { return p.spin(d) }, err
 	}},
+	{"sibling", "make a child of the parent, which waits until this process has ended, and ends with status `N`", func(s string) (action, error) {
+		n, err := strconv.Atoi(s)
+		return func(*prober) error { return sibling(n) }, err
+	}},
 	{"trace-me", "have the parent trace `WHO`, process or thread, and stop it", func(s string) (action, error) {
 		if s != "process" && s != "thread" {
 			return nil, fmt.Errorf("%s: use process or thread", s)
@@ -294,6 +298,24 @@ func (p *prober) bomb(path string) error {
 		}
 	}
 	return p.answer(Event{Bomb: bombLines})
+}
+
+// sibling makes a child of the parent. It sees the end of this process as the end of a pipe.
+func sibling(status int) error {
+	var p [2]int
+	if err := unix.Pipe2(p[:], unix.O_CLOEXEC); err != nil {
+		return err
+	}
+	pid, _, errno := unix.RawSyscall(unix.SYS_CLONE, unix.CLONE_PARENT|uintptr(unix.SIGCHLD), 0, 0)
+	if errno != 0 {
+		return os.NewSyscallError("clone", errno)
+	}
+	if pid == 0 {
+		unix.RawSyscall(unix.SYS_CLOSE, uintptr(p[1]), 0, 0)
+		unix.RawSyscall(unix.SYS_READ, uintptr(p[0]), 0, 1) // nothing comes that would need a place
+		unix.RawSyscall(unix.SYS_EXIT_GROUP, uintptr(status), 0, 0)
+	}
+	return nil
 }
 
 // traceMe makes the parent the tracer of this thread, the first of the process, or of another that ends, and stops it:

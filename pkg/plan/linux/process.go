@@ -113,15 +113,20 @@ func (c Execve) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, plan.String(c.Path), plan.Strings(c.Args), plan.Strings(c.Env))
 }
 
-// Wait4 is wait4(2) for any child, and any thread that the caller traces; the status goes to Status. It tells the end of
-// a child, and, though nobody asks for it, that one has stopped which the caller traces: see PtraceDetach. It fails
-// with ECHILD when there are no more. A process is told after all threads of it that the caller traces.
-type Wait4 struct{ Status plan.Reg }
+// Wait4 is wait4(2) for a child, or, if PID is empty, for any child and any thread that the caller traces; the status goes
+// to Status. It tells the end of a child, and, though nobody asks for it, that one has stopped which the caller traces: see
+// PtraceDetach. It fails with ECHILD when there are no more. A process is told after all threads of it that the caller
+// traces.
+type Wait4 struct{ PID, Status plan.Reg }
 
 func (Wait4) Name() string { return "wait4" }
 
 func (c Wait4) AppendArgs(dst []plan.Arg) []plan.Arg {
-	return append(dst, plan.Number(-1), plan.Address(c.Status), plan.Flags(0x40000000, &waitNames), plan.Nil)
+	who := plan.Number(-1)
+	if c.PID != "" {
+		who = plan.Value(c.PID)
+	}
+	return append(dst, who, plan.Address(c.Status), plan.Flags(0x40000000, &waitNames), plan.Nil)
 }
 
 // PtraceDetach is ptrace(2), PTRACE_DETACH, without a signal: who stopped goes on, and is not traced. A program makes its
