@@ -185,7 +185,7 @@ func (e *Engine) checkVolumes(ctx context.Context, repair bool) ([]Problem, erro
 	for _, v := range orphans {
 		all = append(all, Problem{Where: "volume " + v.Name, Text: "its container, which was to take it along, is gone", Remedy: "remove it", Repaired: repair})
 	}
-	owed, err := e.owedUnmounts(ctx, "")
+	owed, err := e.owedUnmounts(ctx)
 	if err != nil {
 		return all, err
 	}

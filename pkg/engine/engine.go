@@ -105,16 +105,17 @@ type Engine struct {
 	root, run string
 	offline   bool
 
-	facts      func() (*host.Facts, error)
-	images     func() (*image.Store, error)
-	snapshots  func() (*snapshot.Store, error)
-	containers func() (*container.Store, error)
-	networks   func() (*networks.Store, error)
-	volumes    func() (*volume.Store, error)
-	secrets    func() (*secret.Store, error)
-	configs    func() (*secret.Store, error)
-	journal    *events.Journal
-	hub        hub
+	facts       func() (*host.Facts, error)
+	images      func() (*image.Store, error)
+	snapshots   func() (*snapshot.Store, error)
+	containers  func() (*container.Store, error)
+	networks    func() (*networks.Store, error)
+	volumes     func() (*volume.Store, error)
+	secrets     func() (*secret.Store, error)
+	configs     func() (*secret.Store, error)
+	journal     *events.Journal
+	hub         hub
+	unanswering silentPlugins
 }
 
 // New returns an engine. Nothing is opened or made yet.

@@ -87,7 +87,7 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (_ *Explanation,
 	}
 	defer func() {
 		give()
-		err = errors.Join(err, e.unmountPlugins(ctx))
+		err = errors.Join(err, e.unmountPlugins(ctx, id))
 	}()
 	spec, joins, err := e.join(ctx, spec)
 	if err != nil {

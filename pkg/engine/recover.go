@@ -59,7 +59,8 @@ func (e *Engine) scanAndRecover(ctx context.Context) ([]found, error) {
 	if retryErr := e.retryConnections(); retryErr != nil {
 		return nil, retryErr
 	}
-	if err := errors.Join(err, e.unmountPlugins(ctx)); err != nil {
+	_, owedErr := e.owedUnmounts(ctx)
+	if err := errors.Join(err, owedErr); err != nil {
 		return nil, err
 	}
 	all := make([]found, len(scanned))
@@ -186,7 +187,7 @@ func (e *Engine) unread(rt *runtime.Runtime, id string) (bool, error) {
 // conclude undoes the plan of a container that has ended and writes down how it ended: it
 // is removed, or waits to be started again, or stays. Its lock is held.
 func (e *Engine) conclude(ctx context.Context, r container.Record) (err error) {
-	defer func() { err = errors.Join(err, e.unmountPlugins(ctx)) }()
+	defer func() { err = errors.Join(err, e.unmountPlugins(ctx, r.ID)) }()
 	containers, err := e.containers()
 	if err != nil {
 		return err
@@ -215,7 +216,7 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) (err error) {
 	if err := errors.Join(rt.Delete(r.ID, true), e.forgetNames(r)); err != nil {
 		return err
 	}
-	if _, err := e.owedUnmounts(context.WithoutCancel(ctx), r.ID); err != nil { // before anybody hears of the end
+	if err := e.unmountEnded(ctx, r.ID); err != nil { // before anybody hears of the end
 		return err
 	}
 	if exitErr != nil {

@@ -204,7 +204,7 @@ func (e *Engine) execute(ctx context.Context, record container.Record, attended 
 	}
 	exit, started, err = x.foreground(ctx)
 	if !exit.Left {
-		err = errors.Join(err, e.unmountPlugins(ctx))
+		err = errors.Join(err, e.unmountPlugins(ctx, record.ID))
 	}
 	if exit.Left {
 		err = errors.Join(err, x.handOver(ctx, attended))
@@ -607,7 +607,7 @@ func (e *Engine) remove(ctx context.Context, record container.Record) error {
 	case err == nil:
 		e.tell(events.Destroy, record)
 	}
-	err = errors.Join(err, told, e.renewPolicies(ctx, record.Endpoints), e.unmountPlugins(ctx))
+	err = errors.Join(err, told, e.renewPolicies(ctx, record.Endpoints), e.unmountPlugins(ctx, record.ID))
 	if record.Config.AutoRemove {
 		err = errors.Join(err, e.removeAnonymous(ctx, record))
 	}

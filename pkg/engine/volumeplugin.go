@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -21,6 +23,46 @@ import (
 // noted before, in a file that names the container and the volume, and the note goes when the plugin has been told that the
 // container needs it no more. Who starts the container holds the lock of the note until the container's state says that it runs.
 // Whoever finds a note without a holder, of a container that does not run, tells the plugin in the place of who was killed.
+//
+// A plugin may hang. So who ends a container settles the notes of that one alone, and only recovery and `system check` those of
+// others, for no longer than othersPatience. A plugin that did not answer in time is left alone for a while: its notes stay.
+
+const (
+	// othersPatience bounds how long a command is kept by all that is owed for containers that it has nothing to do with.
+	othersPatience = 3 * time.Second
+	// silence is how long a plugin that did not answer in time is not told again by the same process.
+	silence = 30 * time.Second
+)
+
+// silentPlugins remembers which plugins did not answer in time, when that was, and what the error was.
+type silentPlugins struct {
+	mu    sync.Mutex
+	since map[string]time.Time
+	errs  map[string]error
+}
+
+// note remembers a driver if an error means that it did not answer in time. One that refuses, or is away, takes nobody's time.
+func (s *silentPlugins) note(driver string, err error) {
+	if !errors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.since == nil {
+		s.since, s.errs = map[string]time.Time{}, map[string]error{}
+	}
+	s.since[driver], s.errs[driver] = time.Now(), err
+}
+
+// of is the error of a driver that did not answer lately, or nil.
+func (s *silentPlugins) of(driver string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if since, ok := s.since[driver]; ok && time.Since(since) < silence {
+		return s.errs[driver]
+	}
+	return nil
+}
 
 func (e *Engine) mountNotes() string { return filepath.Join(e.root, "volume-mounts") }
 
@@ -32,7 +74,7 @@ func (e *Engine) mountPlugins(ctx context.Context, spec *specs.Spec, c container
 	defer func() {
 		if err != nil {
 			give()
-			err = errors.Join(err, e.unmountPlugins(ctx))
+			err = errors.Join(err, e.unmountPlugins(ctx, id))
 		}
 	}()
 	store, err := e.volumes()
@@ -60,10 +102,12 @@ func (e *Engine) mountPlugins(ctx context.Context, spec *specs.Spec, c container
 		}
 		p, err := plugin.Open(ctx, v.Driver)
 		if err != nil {
+			e.unanswering.note(v.Driver, err)
 			return nil, give, fmt.Errorf("volume %s: %w", name, err)
 		}
 		place, err := p.Mount(ctx, name, id)
 		if err != nil {
+			e.unanswering.note(v.Driver, err)
 			return nil, give, err
 		}
 		spec = withSource(spec, store.Path(name), place)
@@ -71,25 +115,47 @@ func (e *Engine) mountPlugins(ctx context.Context, spec *specs.Spec, c container
 	return spec, give, nil
 }
 
-// unmountPlugins tells plugins which containers need their volumes no more. What cannot be told now is noted still, and no error:
-// a plugin that is away must not keep containers from being removed. Check tells of it.
-func (e *Engine) unmountPlugins(ctx context.Context) error {
-	_, err := e.owedUnmounts(context.WithoutCancel(ctx), "")
+// unmountPlugins tells plugins that the container with an id needs their volumes no more, unless it runs. What cannot be told now
+// is noted still, and no error: a plugin that is away must not keep containers from being removed. Check tells of it.
+func (e *Engine) unmountPlugins(ctx context.Context, id string) error {
+	return e.unmountOwn(ctx, id, false)
+}
+
+// unmountEnded is unmountPlugins for a container that does not run, whatever its state says.
+func (e *Engine) unmountEnded(ctx context.Context, id string) error {
+	return e.unmountOwn(ctx, id, true)
+}
+
+func (e *Engine) unmountOwn(ctx context.Context, id string, ended bool) error {
+	if ctx.Err() != nil { // the container ends because of that: the plugin is told still, if it is quick
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), othersPatience)
+		defer cancel()
+	}
+	_, err := e.settleMounts(ctx, func(of string) bool { return of == id }, ended)
 	return err
 }
 
-// owedUnmounts is unmountPlugins, and says what could not be told. The container ended does not run, whatever its state says.
-func (e *Engine) owedUnmounts(ctx context.Context, ended string) (owed []error, err error) {
+// owedUnmounts tells plugins what was not told at the ends of containers, in no more than othersPatience, and says what could not be
+// told now either.
+func (e *Engine) owedUnmounts(ctx context.Context) (owed []error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, othersPatience)
+	defer cancel()
+	return e.settleMounts(ctx, func(string) bool { return true }, false)
+}
+
+// settleMounts settles the notes of the containers whose ids are chosen.
+func (e *Engine) settleMounts(ctx context.Context, chosen func(id string) bool, ended bool) (owed []error, err error) {
 	entries, err := os.ReadDir(e.mountNotes())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	for _, entry := range entries {
 		id, name, ok := strings.Cut(entry.Name(), ".")
-		if !ok {
+		if !ok || !chosen(id) {
 			continue
 		}
-		refused, settleErr := e.settleMount(ctx, id, name, id == ended)
+		refused, settleErr := e.settleMount(ctx, id, name, ended)
 		if refused != nil {
 			owed = append(owed, refused)
 		}
@@ -132,15 +198,27 @@ func (e *Engine) settleMount(ctx context.Context, id, name string, ended bool) (
 		return nil, err
 	}
 	if err == nil && v.OfPlugin() {
-		p, openErr := plugin.Open(ctx, v.Driver)
-		if openErr == nil {
-			openErr = p.Unmount(ctx, name, id)
-		}
-		if openErr != nil {
-			return fmt.Errorf("volume %s, for container %s: %w", name, id, openErr), nil
+		if tellErr := e.tellUnmount(ctx, v.Driver, name, id); tellErr != nil {
+			return fmt.Errorf("volume %s, for container %s: %w", name, id, tellErr), nil
 		}
 	}
 	return nil, os.Remove(path)
+}
+
+// tellUnmount tells a plugin that a container needs a volume no more, if it has answered lately and there is time left.
+func (e *Engine) tellUnmount(ctx context.Context, driver, name, id string) error {
+	if err := e.unanswering.of(driver); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("plugin %s: not told yet: %w", driver, err)
+	}
+	p, err := plugin.Open(ctx, driver)
+	if err == nil {
+		err = p.Unmount(ctx, name, id)
+	}
+	e.unanswering.note(driver, err)
+	return err
 }
 
 // createByPlugin has the plugin of a volume make it, before the volume is there for others.

@@ -15,14 +15,14 @@ import (
 
 // keeper NAME DIRECTORY serves a volume plugin at NAME.sock in the directory, until the script ends. Its volumes are directories
 // below it, its count of who has mounted them are files NAME.ID, and NAME.log tells what it was asked for. What it answers about
-// volumes with some names it may not.
+// volumes with some names it may not. While there is a file NAME.hangs it answers nothing, and notes each question in NAME.unanswered.
 func serveVolumes(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: keeper NAME DIRECTORY")
 	}
 	dir := ts.MkAbs(args[1])
 	ts.Check(os.MkdirAll(dir, 0o755))
-	k := &volumeKeeper{dir: dir, log: filepath.Join(dir, args[0]+".log")}
+	k := &volumeKeeper{dir: dir, log: filepath.Join(dir, args[0]+".log"), hangs: filepath.Join(dir, args[0]+".hangs"), unanswered: filepath.Join(dir, args[0]+".unanswered")}
 	listener, err := net.Listen("unix", filepath.Join(dir, args[0]+".sock"))
 	ts.Check(err)
 	server := &http.Server{Handler: k}
@@ -31,14 +31,12 @@ func serveVolumes(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 type volumeKeeper struct {
-	dir, log string
-	mu       sync.Mutex
+	dir, log, hangs, unanswered string
+	mu                          sync.Mutex
 }
 
 // ServeHTTP answers one request of the protocol.
 func (k *volumeKeeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
 	var asked struct {
 		Name, ID string
 		Opts     map[string]string
@@ -47,6 +45,12 @@ func (k *volumeKeeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
+	if _, err := os.Stat(k.hangs); err == nil {
+		k.hang(w, r)
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
 	answer := map[string]any{"Err": ""}
 	verb := strings.TrimPrefix(r.URL.Path, "/VolumeDriver.")
 	if r.URL.Path == "/Plugin.Activate" {
@@ -94,6 +98,18 @@ func (k *volumeKeeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.NewEncoder(w).Encode(answer)
 }
 
+// hang answers nothing until who asked has gone.
+func (k *volumeKeeper) hang(w http.ResponseWriter, r *http.Request) {
+	k.mu.Lock()
+	err := appendLine(k.unanswered, r.URL.Path)
+	k.mu.Unlock()
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	<-r.Context().Done()
+}
+
 // mountPoint is where a volume is, or what is no such place.
 func (k *volumeKeeper) mountPoint(name, place string) string {
 	switch name {
@@ -118,8 +134,10 @@ func (k *volumeKeeper) mountPoint(name, place string) string {
 	return place
 }
 
-func (k *volumeKeeper) note(line string) error {
-	f, err := os.OpenFile(k.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+func (k *volumeKeeper) note(line string) error { return appendLine(k.log, line) }
+
+func appendLine(path, line string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
