@@ -165,6 +165,24 @@ func (r *Route) LocalPrefixes(index int) ([]Prefix, error) {
 	return list, err
 }
 
+// Unicast reports whether packets to an address, of 4 or 16 bytes, are for one other machine, by the routes there are now. They are not if
+// the address is the host's own, of a group, or nobody's.
+func (r *Route) Unicast(address []byte) (is bool, err error) {
+	question := make([]byte, unix.SizeofRtMsg)
+	question[0], question[1] = unix.AF_INET, byte(8*len(address))
+	if len(address) == 16 {
+		question[0] = unix.AF_INET6
+	}
+	err = r.ask(unix.RTM_GETROUTE, unix.NLM_F_ACK, attribute(question, unix.RTA_DST, address), func(body []byte) {
+		is = len(body) >= unix.SizeofRtMsg && body[7] == unix.RTN_UNICAST
+	})
+	switch {
+	case errors.Is(err, unix.ENETUNREACH), errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL): // no route, or one of the types unreachable, prohibit and blackhole
+		return false, nil
+	}
+	return is, err
+}
+
 // Move moves a device to the network namespace of a process, under a name there.
 func (r *Route) Move(index, pid int, name string) error {
 	body := linkMessage(index, 0, 0)

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/nft"
+	"github.com/containr/containr/internal/sys"
 )
 
 // How long an address is open: as long as the answer is good, but for these bounds. Who is told a name needs time to connect, whatever
@@ -86,6 +87,18 @@ func (v *view) outside(a netip.Addr) bool {
 	return true
 }
 
+// elsewhere reports whether the host's routes lead to an address through another machine, or to one: it is not the host's own, on whatever
+// device. The rules for bridges cannot tell, as they see packets before they are routed (nor has their family an expression fib).
+// Tests have it be something else.
+var elsewhere = func(a netip.Addr) (bool, error) {
+	r, err := sys.OpenRoute()
+	if err != nil {
+		return false, err
+	}
+	defer r.Close()
+	return r.Unicast(a.AsSlice())
+}
+
 // opens reports whether a pattern of Open is for a name.
 func (o Open) opens(name string) bool {
 	if below, all := strings.CutPrefix(o.Name, "*"); all {
@@ -95,23 +108,28 @@ func (o Open) opens(name string) bool {
 }
 
 // opened are the messages that open the addresses in an answer to who has asked for a name.
-func (v *view) opened(e *Entry, name string, answer []byte) []string {
-	var list []string
+func (v *view) opened(e *Entry, name string, answer []byte) (list []string, err error) {
 	for _, p := range e.Plugs {
 		for _, o := range p.Opens {
 			if !o.opens(name) {
 				continue
 			}
 			for _, a := range openings(answer) {
-				if v.outside(a.addr) {
-					for _, m := range openSet(e.Table, o, a.addr).Renew([]nft.Item{nft.InterfaceName(p.Link), nft.Address(a.addr)}, a.stay) {
-						list = append(list, m.Bytes)
-					}
+				if !v.outside(a.addr) {
+					continue
+				}
+				if other, err := elsewhere(a.addr); err != nil {
+					return nil, fmt.Errorf("whether %s is the host's own: %w", a.addr, err)
+				} else if !other {
+					continue
+				}
+				for _, m := range openSet(e.Table, o, a.addr).Renew([]nft.Item{nft.InterfaceName(p.Link), nft.Address(a.addr)}, a.stay) {
+					list = append(list, m.Bytes)
 				}
 			}
 		}
 	}
-	return list
+	return list, nil
 }
 
 func openSet(table string, o Open, a netip.Addr) nft.Set {
@@ -130,9 +148,9 @@ func (v *view) openTo(e *Entry, q question, answer []byte) error {
 	if e == nil {
 		return nil
 	}
-	list := v.opened(e, q.name(), answer)
-	if len(list) == 0 {
-		return nil
+	list, err := v.opened(e, q.name(), answer)
+	if err != nil || len(list) == 0 {
+		return err
 	}
 	if err := transact(list...); err != nil && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("its addresses could not be opened: %w", err)

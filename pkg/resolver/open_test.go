@@ -79,7 +79,10 @@ func TestNamesOpenWhatIsOutside(t *testing.T) {
 	e := &Entry{ID: "1", Table: "bridge t", Plugs: []Plug{{NetworkID: "n", Subnets: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/24")}, Link: "ctr-0",
 		Opens: []Open{{"a.example", "dns-1-"}, {"*.b.example", "dns-2-"}}}, {NetworkID: "m", Link: "ctr-1"}}}
 	v := newView(map[string]*Entry{"1": e})
-	answer := answerWith(t, "60 10.1.0.1", "60 127.0.0.1", "60 169.254.169.254", "60 ::1", "60 fe80::1", "60 0.0.0.0", "60 224.0.0.1", "60 192.0.2.1")
+	real := elsewhere
+	t.Cleanup(func() { elsewhere = real })
+	elsewhere = func(a netip.Addr) (bool, error) { return a != netip.MustParseAddr("203.0.113.7"), nil }
+	answer := answerWith(t, "60 203.0.113.7", "60 10.1.0.1", "60 127.0.0.1", "60 169.254.169.254", "60 ::1", "60 fe80::1", "60 0.0.0.0", "60 224.0.0.1", "60 192.0.2.1")
 	want := func(set string) (list []string) {
 		s := nft.Set{Table: "bridge t", Name: set, Key: []nft.Field{nft.Interface, nft.IPv4}}
 		for _, m := range s.Renew([]nft.Item{nft.InterfaceName("ctr-0"), nft.Address(netip.MustParseAddr("192.0.2.1"))}, time.Minute) {
@@ -92,8 +95,8 @@ func TestNamesOpenWhatIsOutside(t *testing.T) {
 		if set != "" {
 			list = want(set)
 		}
-		if got := v.opened(e, name, answer); !slices.Equal(got, list) {
-			t.Errorf("%s opens %d messages; want %d of set %q", name, len(got), len(list), set)
+		if got, err := v.opened(e, name, answer); err != nil || !slices.Equal(got, list) {
+			t.Errorf("%s opens %d messages, error %v; want %d of set %q", name, len(got), err, len(list), set)
 		}
 	}
 }

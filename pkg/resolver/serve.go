@@ -377,14 +377,15 @@ func (s *server) askOthers(v *view, a asker, q question, from netip.Addr, networ
 	if err == nil {
 		got, err = s.forward.ask(s.ctx, network, servers, message)
 	}
-	if err == nil {
+	tooLong := len(got) > q.size // it is not sent, and opens nothing: the question comes again through TCP
+	if err == nil && !tooLong {
 		err = s.view.Load().openTo(a.entry, q, got)
 	}
 	if err != nil {
 		s.complain(q, from, err)
 		return reply(q, found{code: dnsmessage.RCodeServerFailure}, q.size)
 	}
-	if len(got) > q.size {
+	if tooLong {
 		if got, err = q.build(found{}, true); err != nil {
 			return nil
 		}

@@ -81,8 +81,12 @@ func TestPolicyByNames(t *testing.T) {
 		d.echoing(d.lan, 90)
 		d.echoing(d.lan, 91)
 		d.echoing(d.inside("web"), 90)
+		d.host.Run("ip", "address", "add", "203.0.113.7/24", "dev", "up0")
+		defer d.host.Run("ip", "address", "del", "203.0.113.7/24", "dev", "up0")
+		d.echoing(d.host, 90)
 		d.tells(d.lan, map[string][]string{"a.good.example": {"192.0.2.2", "2001:db8::2"}, "good.example": {"192.0.2.11"}, "evil.example": {"192.0.2.12"},
-			"late.example": {"192.0.2.13"}, "trap.good.example": {"10.1.0.2", "10.1.0.1", "127.0.0.1"}})
+			"late.example": {"192.0.2.13"}, "trap.good.example": {"10.1.0.2", "10.1.0.1", "127.0.0.1"},
+			"host.good.example": {"203.0.113.7", "192.0.2.1", "2001:db8::1"}})
 		d.containr("run", "-d", "--network", "lab", "--dns", "192.0.2.2", "--name", "plain", "base", "sleep", "1000")
 		run := []string{"run", "-d", "--network", "lab", "--dns", "192.0.2.2", "--egress", "dns=*.good.example,port=90,port=90/udp", "--name"}
 		d.containr(append(run, "caged", "base", "sleep", "1000")...)
@@ -97,6 +101,9 @@ func TestPolicyByNames(t *testing.T) {
 		d.ask(caged, "good.example", "192.0.2.11")
 		d.ask(caged, "trap.good.example", "10.1.0.2", "10.1.0.1", "127.0.0.1")
 		d.ask(caged, "a.good.example", "192.0.2.2", "2001:db8::2")
+		d.ask(caged, "host.good.example", "203.0.113.7", "192.0.2.1", "2001:db8::1")
+		d.flows("the host, by a name", map[string]bool{"caged tcp 203.0.113.7:90": false, "caged tcp 192.0.2.1:90": false, "caged tcp [2001:db8::1]:90": false,
+			"client tcp 203.0.113.7:90": true, "client tcp 192.0.2.1:90": true, "client tcp [2001:db8::1]:90": true})
 		d.flows("when it has asked", merged(all("caged", true)))
 		var held net.Conn
 		var err error
