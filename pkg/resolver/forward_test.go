@@ -213,7 +213,7 @@ func TestWhoIsAskedForWhom(t *testing.T) {
 	}
 }
 
-// An answer that is longer than the asker takes is not passed on.
+// An answer that is longer than the asker takes is not passed on, and opens no addresses.
 func TestLongAnswersOfOthers(t *testing.T) {
 	s := lab(t)
 	s.forward.port = fakeServer(t, "127.0.0.1", 0, func(q []byte) [][]byte {
@@ -225,11 +225,21 @@ func TestLongAnswersOfOthers(t *testing.T) {
 	})
 	host(t, s, "nameserver 127.0.0.1\n")
 	question := ask(t, "example.com.", dnsmessage.TypeA, nil)
+	realTransact, realElsewhere, opened := transact, elsewhere, 0
+	t.Cleanup(func() { transact, elsewhere = realTransact, realElsewhere })
+	transact = func(...string) error { opened++; return nil }
+	elsewhere = func(netip.Addr) (bool, error) { return true, nil }
+	e := s.view.Load().members[addr("10.0.1.2")]
+	e.Table, e.Plugs[0].Opens = "bridge t", []Open{{"example.com", "dns-1-"}}
 	for network, truncated := range map[string]bool{"udp": true, "tcp": false} {
+		opened = 0
 		_, wait := s.answer(question, addr("10.0.1.2"), addr("10.0.1.1"), network)
 		var m dnsmessage.Message
 		if err := m.Unpack(wait(question)); err != nil || m.Truncated != truncated || len(m.Answers) == 51 == truncated {
 			t.Errorf("%s: truncated %v, %d answers, error %v", network, m.Truncated, len(m.Answers), err)
+		}
+		if opened == 0 != truncated {
+			t.Errorf("%s: an answer that is passed on %v opens addresses %d times", network, !truncated, opened)
 		}
 	}
 }
