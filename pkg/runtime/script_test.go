@@ -18,7 +18,7 @@ import (
 // refused with its reason.
 var beyondScripts = map[string]string{
 	"hooks": "privileges", "hooks-create": "privileges", "time": "whole seconds", "scheduled": "numactl", "labels": "security label",
-	"mapped": "util-linux 2.39", "layers": "util-linux 2.39", "listener": "no shell can take it", "links": "ip(8)", "shared": "the host's mounts",
+	"mapped": "util-linux 2.39", "layers": "util-linux 2.39", "images-user": "util-linux 2.39", "listener": "no shell can take it", "links": "ip(8)", "shared": "the host's mounts",
 	"secrets": "written down nowhere",
 }
 

@@ -313,6 +313,8 @@ func TestNoQuestionIsLost(t *testing.T) {
 	c.Close()
 	d.containr("rm", "-f", "web")
 	d.containr("network", "rm", "lab")
+	// The last in the container's namespace was the test's socket: the kernel frees the namespace, and the cable to it, some time after that.
+	waitUntil(t, "the cable ends with the namespace", func() bool { return d.host.State() == before })
 	d.finish(before)
 }
 
