@@ -384,6 +384,12 @@ func inNetworkOf(t *testing.T, pid string, do func()) {
 	done := make(chan error, 1)
 	go func() {
 		runtime.LockOSThread() // and for ever: the thread ends with the goroutine, and nobody else gets it
+		own, err := os.Open("/proc/thread-self/ns/net")
+		if err != nil {
+			done <- err
+			return
+		}
+		defer own.Close()
 		ns, err := os.Open("/proc/" + pid + "/ns/net")
 		if err == nil {
 			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
@@ -391,6 +397,7 @@ func inNetworkOf(t *testing.T, pid string, do func()) {
 		}
 		if err == nil {
 			do()
+			err = unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) // the first thread of a process is kept by Go, and would keep the namespace
 		}
 		done <- err
 	}()
