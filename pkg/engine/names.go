@@ -15,11 +15,7 @@ func (e *Engine) ContainerNames() ([]string, error) {
 		return nil, err
 	}
 	records, err := containers.List()
-	var names []string
-	for _, r := range records {
-		names = append(names, r.Name)
-	}
-	return names, err
+	return namesOf(len(records), func(i int) string { return records[i].Name }), err
 }
 
 // ImageNames lists the names of all images as people type them: without docker.io/library, and without the tag if that is
@@ -38,11 +34,7 @@ func (e *Engine) ImageNames() ([]string, error) {
 // NetworkNames lists the names of all networks.
 func (e *Engine) NetworkNames() ([]string, error) {
 	listed, err := e.Networks()
-	var names []string
-	for _, n := range listed {
-		names = append(names, n.Name)
-	}
-	return names, err
+	return namesOf(len(listed), func(i int) string { return listed[i].Name }), err
 }
 
 // VolumeNames lists the names of all volumes.
@@ -52,11 +44,7 @@ func (e *Engine) VolumeNames() ([]string, error) {
 		return nil, err
 	}
 	listed, err := store.List()
-	var names []string
-	for _, v := range listed {
-		names = append(names, v.Name)
-	}
-	return names, err
+	return namesOf(len(listed), func(i int) string { return listed[i].Name }), err
 }
 
 // SecretNames lists the names of all secrets, or of all configs.
@@ -66,11 +54,16 @@ func (e *Engine) SecretNames(kind *secret.Kind) ([]string, error) {
 		return nil, err
 	}
 	listed, err := store.List()
-	var names []string
-	for _, v := range listed {
-		names = append(names, v.Name)
+	return namesOf(len(listed), func(i int) string { return listed[i].Name }), err
+}
+
+// namesOf lists n names.
+func namesOf(n int, name func(i int) string) []string {
+	names := make([]string, n)
+	for i := range names {
+		names[i] = name(i)
 	}
-	return names, err
+	return names
 }
 
 func familiar(name string) string {

@@ -62,8 +62,14 @@ type applier struct {
 	entries int64
 }
 
-// apply writes all entries of the archive.
-func (a *applier) apply(r *entries) error {
+// taker is what entries of an archive become parts of: a layer that is a directory (applier) or an image (imageLayer).
+type taker interface {
+	entry(h *tar.Header, data *entries) error
+	doubt(err error) error
+}
+
+// applyAll has l take all entries of the archive.
+func applyAll(l taker, r *entries) error {
 	for {
 		h, err := r.next()
 		if err == io.EOF {
@@ -72,8 +78,8 @@ func (a *applier) apply(r *entries) error {
 		if err != nil && !(errors.Is(err, tar.ErrInsecurePath) && h != nil) {
 			return archiveError(err)
 		}
-		if err := a.entry(h, r); err != nil {
-			return a.doubt(fmt.Errorf("entry %.200q: %w", h.Name, err))
+		if err := l.entry(h, r); err != nil {
+			return l.doubt(fmt.Errorf("entry %.200q: %w", h.Name, err))
 		}
 	}
 }
@@ -96,22 +102,30 @@ func archiveError(err error) error {
 	return err
 }
 
-// entry writes one entry.
-func (a *applier) entry(h *tar.Header, data *entries) error {
-	if a.entries++; a.entries > a.limits.Entries {
-		return &LimitError{"Entries", a.limits.Entries}
+// admit looks at the n-th entry of an archive before anything is done for it: at its name, and what that marks. It is markIgnored
+// if there is nothing to be done.
+func (l Limits) admit(h *tar.Header, n int64) (name string, m mark, err error) {
+	if n > l.Entries {
+		return "", 0, &LimitError{"Entries", l.Entries}
 	}
 	if h.Typeflag == tar.TypeXGlobalHeader {
-		return nil // comments for all entries: none that matter here
+		return "", markIgnored, nil // comments for all entries: none that matter here
 	}
-	name, err := safepath.Clean(h.Name)
+	name, err = safepath.Clean(h.Name)
 	if err != nil {
-		return fmt.Errorf("%w: %w", ErrMalformed, err)
+		return "", 0, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	if err := a.limits.name(name); err != nil {
-		return err
+	if err := l.name(name); err != nil {
+		return "", 0, err
 	}
-	mark, err := markOf(name)
+	m, err = markOf(name)
+	return name, m, err
+}
+
+// entry writes one entry.
+func (a *applier) entry(h *tar.Header, data *entries) error {
+	a.entries++
+	name, mark, err := a.limits.admit(h, a.entries)
 	if err != nil || mark == markIgnored {
 		return err
 	}

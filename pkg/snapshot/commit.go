@@ -54,40 +54,44 @@ func (s *Store) commit(ctx context.Context, st *Staged, parent, chain ChainID) e
 	return s.publish(st, parent, chain)
 }
 
-// settle does what extraction could not know.
+// settler is a layer that waits for the chain below: a directory (layer) or an image (imageLayer).
+type settler interface {
+	settleLinks(v *view) error
+	settleDirs(v *view) error
+	settleWhiteouts(v *view) error
+}
+
+// settle does what extraction could not know, and finishes the layer.
 func (st *Staged) settle(below []Info) error {
-	if st.image != nil {
-		return st.settleImage(below)
+	if l := st.image; l != nil {
+		if err := st.settleOn(below, &layerTree{image: l, opaqueRoot: l.opaqueRoot}, l, l.assumed); err != nil {
+			return err
+		}
+		return l.finish(st.DiffID)
 	}
 	l := st.layer
-	v, err := st.store.openView(&layerTree{root: l.root, opaqueRoot: l.opaqueRoot}, below)
-	if err != nil {
-		return err
-	}
-	defer v.close()
-	if err := checkAssumed(l.assumed, v); err != nil {
-		return err
-	}
-	if err := l.settleLinks(v); err != nil {
-		return err
-	}
-	if err := l.settleDirs(v); err != nil {
-		return err
-	}
-	if err := l.settleWhiteouts(v); err != nil {
+	if err := st.settleOn(below, &layerTree{root: l.root, opaqueRoot: l.opaqueRoot}, l, l.assumed); err != nil {
 		return err
 	}
 	return l.finishDirs()
 }
 
-func (st *Staged) settleImage(below []Info) error {
-	l := st.image
-	v, err := st.store.openView(&layerTree{image: l, opaqueRoot: l.opaqueRoot}, below)
+// settleOn settles the layer l, whose files are tree, on the chain below.
+func (st *Staged) settleOn(below []Info, tree *layerTree, l settler, assumed map[string]bool) error {
+	v, err := st.store.openView(tree, below)
 	if err != nil {
 		return err
 	}
 	defer v.close()
-	return l.settle(v, st.DiffID)
+	if err := checkAssumed(assumed, v); err != nil {
+		return err
+	}
+	for _, part := range []func(*view) error{l.settleLinks, l.settleDirs, l.settleWhiteouts} {
+		if err := part(v); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // checkAssumed reports whether a directory that was assumed is a symbolic link

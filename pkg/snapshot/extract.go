@@ -196,7 +196,7 @@ func (st *Staged) fill(ctx context.Context, diffID digest.Digest, r io.Reader, o
 // applyArchive runs an applier to its end.
 func (st *Staged) applyArchive(in *stream, limits Limits, parent ChainID) error {
 	if st.image != nil {
-		return st.image.apply(&entries{in: in})
+		return applyAll(st.image, &entries{in: in})
 	}
 	a := &applier{
 		layer:  st.layer,
@@ -212,7 +212,7 @@ func (st *Staged) applyArchive(in *stream, limits Limits, parent ChainID) error 
 		}
 		defer a.lower.close()
 	}
-	err := a.apply(&entries{in: in})
+	err := applyAll(a, &entries{in: in})
 	st.Skipped = a.skipped
 	return err
 }

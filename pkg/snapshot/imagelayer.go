@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -116,22 +115,6 @@ func (l *imageLayer) implied(name string) *erofs.Node {
 	return n
 }
 
-// apply writes all entries of the archive. Errors are those of applier.apply.
-func (l *imageLayer) apply(r *entries) error {
-	for {
-		h, err := r.next()
-		if err == io.EOF {
-			return nil
-		}
-		if err != nil && !(errors.Is(err, tar.ErrInsecurePath) && h != nil) {
-			return archiveError(err)
-		}
-		if err := l.entry(h, r); err != nil {
-			return l.doubt(fmt.Errorf("entry %.200q: %w", h.Name, err))
-		}
-	}
-}
-
 // doubt is that of applier.
 func (l *imageLayer) doubt(err error) error {
 	if len(l.assumed)+len(l.links) > 0 && (errors.Is(err, ErrMalformed) || errors.Is(err, unix.ELOOP)) {
@@ -146,20 +129,8 @@ const imageNotes = 4
 
 // entry writes one entry.
 func (l *imageLayer) entry(h *tar.Header, data *entries) error {
-	if l.entries++; l.entries > l.limits.Entries {
-		return &LimitError{"Entries", l.limits.Entries}
-	}
-	if h.Typeflag == tar.TypeXGlobalHeader {
-		return nil
-	}
-	name, err := safepath.Clean(h.Name)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrMalformed, err)
-	}
-	if err := l.limits.name(name); err != nil {
-		return err
-	}
-	mark, err := markOf(name)
+	l.entries++
+	name, mark, err := l.limits.admit(h, l.entries)
 	if err != nil || mark == markIgnored {
 		return err
 	}
@@ -398,20 +369,8 @@ func (l *imageLayer) holder(target string) *erofs.Node {
 	return n
 }
 
-// settle does what extraction could not know, as Staged.settle does for directories, and finishes the image.
-func (l *imageLayer) settle(v *view, diffID digest.Digest) error {
-	if err := checkAssumed(l.assumed, v); err != nil {
-		return err
-	}
-	if err := l.settleLinks(v); err != nil {
-		return err
-	}
-	if err := l.settleDirs(v); err != nil {
-		return err
-	}
-	if err := l.settleWhiteouts(v); err != nil {
-		return err
-	}
+// finish finishes the image, which is named after what it was made of.
+func (l *imageLayer) finish(diffID digest.Digest) error {
 	for n := range l.opaque {
 		xattrs := map[string]string{l.marks.opaque: "y"}
 		maps.Copy(xattrs, n.Xattrs)

@@ -21,24 +21,9 @@ func TestKilledCommandsLeaveNothing(t *testing.T) {
 	k := newKiller(t)
 	const seed, lasts = 20261129, 25 * time.Second
 	random := rand.New(rand.NewPCG(seed, seed))
-	rounds, killed := 0, 0
+	rounds := 0
 	for began := time.Now(); time.Since(began) < lasts; rounds++ {
-		var victims []*exec.Cmd
-		var lines []string
-		for range 2 {
-			line := k.commands[random.IntN(len(k.commands))]
-			lines = append(lines, strings.Join(line, " "))
-			victims = append(victims, k.start(line))
-		}
-		time.Sleep(time.Duration(random.Int64N(int64(40 * time.Millisecond)))) // when they are killed, not what is waited for
-		for _, v := range victims {
-			v.Process.Kill()
-		}
-		for _, v := range victims {
-			if v.Wait(); !v.ProcessState.Exited() {
-				killed++
-			}
-		}
+		lines := k.round(random, 40*time.Millisecond)
 		if out, err := k.run("image", "prune", "-f"); err != nil {
 			t.Fatalf("round %d, after %q: prune: %v\n%s", rounds, lines, err, out)
 		}
@@ -46,10 +31,7 @@ func TestKilledCommandsLeaveNothing(t *testing.T) {
 			t.Fatalf("round %d, after %q: check: %v\n%s", rounds, lines, err, out)
 		}
 	}
-	t.Logf("%d rounds, %d commands killed", rounds, killed)
-	if killed < rounds/4 {
-		t.Error("hardly a command was killed: nothing was tested")
-	}
+	k.wasKilling(rounds)
 	if out, err := k.run("run", "--rm", "base", "echo", "well"); err != nil || out != "well\n" {
 		t.Errorf("in the end: %v, %q", err, out)
 	}
@@ -68,6 +50,37 @@ type killer struct {
 	t        *testing.T
 	root     string
 	commands [][]string
+	killed   int // how many commands were killed before they had ended
+}
+
+// round starts two commands at a time and kills them after at most this long. It returns what they were.
+func (k *killer) round(random *rand.Rand, within time.Duration) (lines []string) {
+	k.t.Helper()
+	var victims []*exec.Cmd
+	for range 2 {
+		line := k.commands[random.IntN(len(k.commands))]
+		lines = append(lines, strings.Join(line, " "))
+		victims = append(victims, k.start(line))
+	}
+	time.Sleep(time.Duration(random.Int64N(int64(within)))) // when they are killed, not what is waited for
+	for _, v := range victims {
+		v.Process.Kill()
+	}
+	for _, v := range victims {
+		if v.Wait(); !v.ProcessState.Exited() {
+			k.killed++
+		}
+	}
+	return lines
+}
+
+// wasKilling looks whether enough of the commands of some rounds were killed.
+func (k *killer) wasKilling(rounds int) {
+	k.t.Helper()
+	k.t.Logf("%d rounds, %d commands killed", rounds, k.killed)
+	if k.killed < rounds/4 {
+		k.t.Error("hardly a command was killed: nothing was tested")
+	}
 }
 
 // newKiller makes what the commands work on.

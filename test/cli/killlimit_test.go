@@ -37,24 +37,8 @@ func TestKilledCommandsLeaveNoLoopDevices(t *testing.T) {
 	}
 	const seed, rounds = 20261130, 60
 	random := rand.New(rand.NewPCG(seed, seed))
-	killed := 0
 	for round := range rounds {
-		var victims []*exec.Cmd
-		var lines []string
-		for range 2 {
-			line := k.commands[random.IntN(len(k.commands))]
-			lines = append(lines, strings.Join(line, " "))
-			victims = append(victims, k.start(line))
-		}
-		time.Sleep(time.Duration(random.Int64N(int64(120 * time.Millisecond)))) // when they are killed, not what is waited for
-		for _, v := range victims {
-			v.Process.Kill()
-		}
-		for _, v := range victims {
-			if v.Wait(); !v.ProcessState.Exited() {
-				killed++
-			}
-		}
+		lines := k.round(random, 120*time.Millisecond)
 		if devices := devicesOf(t, filepath.Join(k.root, "volumes", "small", "image")); devices > 1 {
 			t.Fatalf("round %d, after %q: %d devices of one file", round, lines, devices)
 		}
@@ -62,9 +46,7 @@ func TestKilledCommandsLeaveNoLoopDevices(t *testing.T) {
 			t.Fatalf("round %d, after %q: %v, %q", round, lines, err, out)
 		}
 	}
-	if killed < rounds/4 {
-		t.Errorf("hardly a command was killed: %d", killed)
-	}
+	k.wasKilling(rounds)
 	removeContainers(t, k.root)
 	for _, args := range [][]string{{"volume", "rm", "small@keep"}, {"volume", "prune", "-af"}, {"system", "check", "--repair"}} {
 		if out, err := k.run(args...); err != nil {
