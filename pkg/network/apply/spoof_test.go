@@ -322,7 +322,16 @@ func TestBridgeLearnsNothingFromContainers(t *testing.T) {
 	if !strings.Contains(table(), odd) || !strings.Contains(table(), "02:42:0a:01:00:02 dev ctr-0 sticky master front0 static") {
 		t.Errorf("the table has\n%s\nand not %q", table(), odd)
 	}
-	entries := strings.Count(table(), "dev ctr-")
+	// places are the entries of the bridge's own table; the others ("self") are groups that the ports' ends join when they like.
+	places := func(table string) (n int) {
+		for line := range strings.Lines(table) {
+			if strings.Contains(line, "dev ctr-") && strings.Contains(line, "master front0") {
+				n++
+			}
+		}
+		return n
+	}
+	entries := places(table())
 	send, receive := rawSocket(t, pids[0], false), rawSocket(t, pids[1], true)
 	own := forgery{"", true, plugs[0].MAC, nil, carriesIP, udp4("10.1.0.2")}
 	stolen := own
@@ -341,7 +350,7 @@ func TestBridgeLearnsNothingFromContainers(t *testing.T) {
 		t.Fatal(err)
 	}
 	comes(t, receive, 1, 2) // all have passed the bridge
-	if now := table(); strings.Count(now, "dev ctr-") != entries || !strings.Contains(now, odd) {
+	if now := table(); places(now) != entries || !strings.Contains(now, odd) {
 		t.Errorf("the bridge has learned:\n%s", now)
 	}
 	reach(t, pids[0], pids[1], "10.1.0.3")
