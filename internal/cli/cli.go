@@ -310,7 +310,7 @@ func (g *globalFlags) bind(root *cobra.Command) {
 	f.StringVar(&g.snapshotter, "snapshotter", host.AutoSnapshotter, "give new containers their root file systems by `NAME`: auto, overlay, btrfs, erofs (overlay; layers unpacked from now on are one file each), fuse-overlayfs (a program stacks the layers), native (copies)")
 	f.StringVar(&g.snapshotter, "storage-driver", host.AutoSnapshotter, "the same as --snapshotter")
 	f.Lookup("storage-driver").Hidden = true
-	f.StringVar(&g.networkBackend, "network-backend", engine.BackendBuiltin, "have networks made by `NAME`: builtin, or cni, by plugins; --network cni:NAME always means the latter")
+	f.StringVar(&g.networkBackend, "network-backend", engine.BackendBuiltin, "have networks made by `NAME`: builtin; cni, by plugins, as --network cni:NAME always does; or netavark, podman's program, which makes those that were created with it")
 	f.StringVar(&g.cniConf, "cni-conf-dir", cni.DefaultConf, "find the networks of plugins in `DIR`")
 	f.StringArrayVar(&g.cniBin, "cni-bin-dir", cni.DefaultBin, "find plugins in `DIR`")
 	f.StringVar(&g.logLevel, "log-level", "warn", "print messages from `LEVEL` on: debug, info (what happens to containers and images), warn, error")
@@ -328,7 +328,7 @@ func (g *globalFlags) apply(w io.Writer) error {
 		return usageErrorf("--snapshotter %s: use %s", g.snapshotter, strings.Join(host.SnapshotterNames(), ", "))
 	}
 	if !slices.Contains(engine.NetworkBackends(), g.networkBackend) {
-		return usageErrorf("--network-backend %s: use %s", g.networkBackend, strings.Join(engine.NetworkBackends(), " or "))
+		return usageErrorf("--network-backend %s: use %s", g.networkBackend, strings.Join(engine.NetworkBackends(), ", "))
 	}
 	if g.errorFormat != "text" && g.errorFormat != "json" {
 		return usageErrorf("--error-format %s: use text or json", g.errorFormat)

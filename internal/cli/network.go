@@ -361,6 +361,8 @@ type inspectedNetwork struct {
 	Labels     map[string]string
 	// Bridge is the device on the host.
 	Bridge string
+	// Backend is the program that makes it, if that is not containr.
+	Backend string `json:",omitempty"`
 	// CNI is there if plugins make the network.
 	CNI *pluginNetwork `json:",omitempty"`
 }
@@ -384,7 +386,7 @@ type inspectedPlug struct {
 func inspectNetwork(v engine.NetworkView) inspectedNetwork {
 	n := v.Network
 	out := inspectedNetwork{Name: n.Name, ID: n.ID, Created: n.Created.Format(time.RFC3339Nano), Scope: "local", Driver: n.Driver, EnableIPv4: true,
-		EnableIPv6: hasIPv6(n), Internal: n.Internal, Containers: map[string]inspectedPlug{}, Options: n.Options, Labels: n.Labels, Bridge: n.Bridge}
+		EnableIPv6: hasIPv6(n), Internal: n.Internal, Containers: map[string]inspectedPlug{}, Options: n.Options, Labels: n.Labels, Bridge: n.Bridge, Backend: n.Backend}
 	out.IPAM.Driver = "default"
 	for _, s := range n.Subnets {
 		i := inspectedSubnet{Subnet: s.Prefix.String(), Gateway: s.Gateway.String()}
@@ -398,18 +400,27 @@ func inspectNetwork(v engine.NetworkView) inspectedNetwork {
 			if endpoint.NetworkID != n.ID {
 				continue
 			}
-			plug := inspectedPlug{Name: r.Name, EndpointID: endpoint.Link, MacAddress: endpoint.MAC, Traffic: v.Traffic[r.ID]}
-			for _, a := range endpoint.Prefixes {
-				if strings.Contains(a, ":") {
-					plug.IPv6Address = a
-				} else {
-					plug.IPv4Address = a
-				}
+			out.Containers[r.ID] = plugOf(r.Name, endpoint.Link, endpoint.MAC, endpoint.Prefixes, v.Traffic[r.ID])
+		}
+		for _, a := range r.Attachments {
+			if a.NetworkID == n.ID {
+				out.Containers[r.ID] = plugOf(r.Name, a.Interface, a.MAC, a.Addresses, v.Traffic[r.ID])
 			}
-			out.Containers[r.ID] = plug
 		}
 	}
 	return out
+}
+
+func plugOf(name, id, mac string, addresses []string, traffic *engine.PlugTraffic) inspectedPlug {
+	plug := inspectedPlug{Name: name, EndpointID: id, MacAddress: mac, Traffic: traffic}
+	for _, a := range addresses {
+		if strings.Contains(a, ":") {
+			plug.IPv6Address = a
+		} else {
+			plug.IPv4Address = a
+		}
+	}
+	return plug
 }
 
 func (p *Program) networkInspectCommand() *cobra.Command {

@@ -9,6 +9,8 @@ const CNIPrefix = "cni:"
 type Attachment struct {
 	// Plug has the network's name, with the prefix, and the interface.
 	Plug
+	// NetworkID is that of the network if it is one of containr's that netavark makes. Addresses are then those that it has.
+	NetworkID string `json:"networkID,omitempty"`
 	// Conf is the directory of networks, Bin are those of plugins: the container goes by them at each start.
 	Conf string   `json:"conf"`
 	Bin  []string `json:"bin"`

@@ -22,12 +22,13 @@ import (
 
 // Network back ends: who makes networks whose names do not say so.
 const (
-	BackendBuiltin = "builtin"
-	BackendCNI     = "cni"
+	BackendBuiltin  = "builtin"
+	BackendCNI      = "cni"
+	BackendNetavark = "netavark"
 )
 
 // NetworkBackends are all of them.
-func NetworkBackends() []string { return []string{BackendBuiltin, BackendCNI} }
+func NetworkBackends() []string { return []string{BackendBuiltin, BackendCNI, BackendNetavark} }
 
 // actions make the steps of networks.
 func actions() runtime.Actions {
@@ -69,7 +70,11 @@ func (e *Engine) cniPlace(id string, bin []string) cni.Place {
 // preferBackend has the names of networks mean those of the back end that was asked for. Docker's words for the usual network
 // are the first one's then.
 func (e *Engine) preferBackend(c container.Config) (container.Config, error) {
-	if e.options.NetworkBackend != BackendCNI {
+	switch e.options.NetworkBackend {
+	case BackendCNI:
+	case BackendNetavark:
+		return e.preferNetavark(c)
+	default:
 		return c, nil
 	}
 	facts, err := e.facts()
@@ -182,7 +187,11 @@ func (e *Engine) cniSteps(id string, at cni.Place, attachments []container.Attac
 	}
 	var requests []cni.Request
 	for _, a := range attachments {
-		r, err := cniRequest(id, a)
+		read := cniRequest
+		if a.NetworkID != "" {
+			read = e.netavarkRequest
+		}
+		r, err := read(id, a)
 		if err != nil {
 			return nil, err
 		}
@@ -190,7 +199,7 @@ func (e *Engine) cniSteps(id string, at cni.Place, attachments []container.Attac
 	}
 	if len(published) > 0 {
 		// The first network that can has them; if none can, the first one says so.
-		i := max(0, slices.IndexFunc(requests, func(r cni.Request) bool { return r.Network.Has("portMappings") }))
+		i := max(0, slices.IndexFunc(requests, func(r cni.Request) bool { return r.Network.CanPublish() }))
 		requests[i].Ports = append(requests[i].Ports, cniPorts(published)...)
 	}
 	steps, err := cni.Connect(namespace.PID, at, requests)
@@ -377,7 +386,7 @@ func (e *Engine) inspectAttachments(in *Inspection, r container.Record, st conta
 	}
 	for _, a := range r.Attachments {
 		out := InspectedEndpoint{Interface: a.Interface, Aliases: a.Aliases}
-		name, _ := a.CNINetwork()
+		name := resultName(a)
 		i := slices.IndexFunc(results, func(c cni.Connected) bool { return c.Network == name && c.Interface == a.Interface })
 		if i >= 0 {
 			fillEndpoint(&out, results[i])
@@ -426,10 +435,12 @@ func (e *Engine) networkStatus(r container.Record) (string, error) {
 		list = append(list, s)
 	}
 	for _, a := range r.Attachments {
-		name, _ := a.CNINetwork()
+		name := resultName(a)
 		for _, c := range results {
 			if c.Network == name && c.Interface == a.Interface {
-				list = append(list, c.Status(len(list) == 0))
+				s := c.Status(len(list) == 0)
+				s.Name = strings.TrimPrefix(a.Network, container.CNIPrefix)
+				list = append(list, s)
 			}
 		}
 	}

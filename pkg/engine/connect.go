@@ -59,7 +59,7 @@ func (e *Engine) Connect(ctx context.Context, r ConnectRequest) error {
 	if err := e.unplug(record.ID, []container.Endpoint{{Plug: r.Plug}}); err != nil {
 		return err
 	}
-	endpoint, err := e.lease(ctx, record.ID, freeIndex(record.Endpoints), r.Plug)
+	endpoint, _, err := e.lease(ctx, record.ID, freeIndex(record.Endpoints), r.Plug)
 	if err != nil {
 		return err
 	}
@@ -130,6 +130,9 @@ func (e *Engine) both(ctx context.Context, r ConnectRequest, leaves bool) (conta
 		return record, networks.Network{}, err
 	}
 	n, err := store.Get(r.Plug.Network)
+	if err == nil && n.Backend == BackendNetavark {
+		err = fmt.Errorf("network %s, container %s: netavark connects a container when it starts, and disconnects it when it ends: say --network %s at run: %w", n.Name, record.Name, n.Name, ErrNotByBackend)
+	}
 	return record, n, err
 }
 

@@ -37,9 +37,16 @@ func (e *Engine) plug(ctx context.Context, p *prepared) (err error) {
 		if _, plugins := plug.CNINetwork(); plugins {
 			continue
 		}
-		endpoint, err := e.lease(ctx, p.place.ID, i, plug)
+		endpoint, n, err := e.lease(ctx, p.place.ID, i, plug)
+		if err == nil {
+			err = e.checkBackend(n)
+		}
 		if err != nil {
 			return err
+		}
+		if n.Backend == BackendNetavark {
+			p.attachments = append(p.attachments, e.netavarkAttachment(endpoint))
+			continue
 		}
 		p.endpoints = append(p.endpoints, endpoint)
 	}
@@ -78,14 +85,14 @@ var ErrNoNames = errors.New("nobody answers for names in this network")
 const maxEndpoints = 32
 
 // lease connects a container with a network, on paper.
-func (e *Engine) lease(ctx context.Context, id string, index int, plug container.Plug) (container.Endpoint, error) {
-	none := container.Endpoint{}
+func (e *Engine) lease(ctx context.Context, id string, index int, plug container.Plug) (container.Endpoint, networks.Network, error) {
+	none, n := container.Endpoint{}, networks.Network{}
 	if index >= maxEndpoints {
-		return none, fmt.Errorf("network %s: a container can be in %d networks", plug.Network, maxEndpoints)
+		return none, n, fmt.Errorf("network %s: a container can be in %d networks", plug.Network, maxEndpoints)
 	}
 	store, containers, err := e.stores()
 	if err != nil {
-		return none, err
+		return none, n, err
 	}
 	var wanted []netip.Addr
 	for _, s := range []string{plug.IPv4, plug.IPv6} {
@@ -94,17 +101,17 @@ func (e *Engine) lease(ctx context.Context, id string, index int, plug container
 		}
 	}
 	n, given, err := store.Lease(ctx, plug.Network, id, wanted, containers.Alive)
-	if errors.Is(err, networks.ErrNotFound) && isDefaultNetwork(plug.Network) {
+	if errors.Is(err, networks.ErrNotFound) && (isDefaultNetwork(plug.Network) || e.options.NetworkBackend == BackendNetavark && plug.Network == NetavarkNetwork) {
 		if err := e.createDefaultNetwork(ctx); err != nil {
-			return none, err
+			return none, n, err
 		}
 		n, given, err = store.Lease(ctx, plug.Network, id, wanted, containers.Alive)
 	}
 	if err != nil {
-		return none, err
+		return none, n, err
 	}
 	if len(plug.Aliases) > 0 && !n.Resolver().IsValid() {
-		return none, errors.Join(fmt.Errorf("network %s, name %s: %w", n.Name, plug.Aliases[0], ErrNoNames), store.Release(n.Name, id))
+		return none, n, errors.Join(fmt.Errorf("network %s, name %s: %w", n.Name, plug.Aliases[0], ErrNoNames), store.Release(n.Name, id))
 	}
 	out := container.Endpoint{Plug: plug, NetworkID: n.ID, Link: "ctr" + id[:9] + "-" + strconv.Itoa(index)}
 	out.Network, out.Internal = n.Name, n.Internal
@@ -121,7 +128,7 @@ func (e *Engine) lease(ctx context.Context, id string, index int, plug container
 	if out.MAC == "" {
 		out.MAC = net.HardwareAddr(bridge.MAC(given[0].Addr())).String()
 	}
-	return out, nil
+	return out, n, nil
 }
 
 // createDefaultNetwork makes the network that is there by itself. If there is a device of its usual name, that is the one of
@@ -130,6 +137,9 @@ func (e *Engine) createDefaultNetwork(ctx context.Context) error {
 	n := networks.Network{Name: networks.Default, Bridge: networks.DefaultBridge}
 	if _, err := net.InterfaceByName(n.Bridge); err == nil {
 		n.Bridge = ""
+	}
+	if e.options.NetworkBackend == BackendNetavark {
+		n = networks.Network{Name: NetavarkNetwork}
 	}
 	_, err := e.CreateNetwork(ctx, NetworkRequest{Network: n})
 	if errors.Is(err, networks.ErrExists) {
@@ -455,6 +465,14 @@ func (e *Engine) CreateNetwork(ctx context.Context, r NetworkRequest) (networks.
 	if err != nil {
 		return n, err
 	}
+	switch e.options.NetworkBackend {
+	case BackendCNI:
+		return n, fmt.Errorf("network %s: --network-backend %s: networks are files in %s there, and its name is to be written into one: %w", n.Name, BackendCNI, e.cniDirs().Conf, ErrNotByBackend)
+	case BackendNetavark:
+		if n, err = e.forNetavark(n); err != nil {
+			return n, err
+		}
+	}
 	if !facts.Root() {
 		if err := e.canHaveNetwork(n); err != nil {
 			return n, fmt.Errorf("network %s: %w", n.Name, err)
@@ -533,7 +551,8 @@ func (e *Engine) Network(ctx context.Context, ref string) (networks.Network, []c
 	}
 	records, err := containers.List()
 	return n, slices.DeleteFunc(records, func(r container.Record) bool {
-		return !slices.ContainsFunc(r.Endpoints, func(p container.Endpoint) bool { return p.NetworkID == n.ID })
+		return !slices.ContainsFunc(r.Endpoints, func(p container.Endpoint) bool { return p.NetworkID == n.ID }) &&
+			!slices.ContainsFunc(r.Attachments, func(a container.Attachment) bool { return a.NetworkID == n.ID })
 	}), err
 }
 

@@ -438,7 +438,7 @@ func (x *execution) createRequest(spec *specs.Spec) (*runtime.CreateRequest, err
 	if err := x.checkPorts(x.record); err != nil {
 		return nil, err
 	}
-	if len(x.record.Endpoints) > 0 {
+	if len(x.record.Endpoints) > 0 || byNetavark(x.record.Attachments) {
 		if err := x.noteForwarding(); err != nil {
 			return nil, err
 		}

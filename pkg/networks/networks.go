@@ -86,6 +86,8 @@ type Network struct {
 	Name    string    `json:"name"`
 	Driver  string    `json:"driver"`
 	Created time.Time `json:"created"`
+	// Backend is who makes it, if that is another program; empty is containr itself.
+	Backend string `json:"backend,omitempty"`
 	// Bridge is the name of its device, empty if it has none of its own.
 	Bridge string `json:"bridge"`
 	// Parent is the host's device that macvlan and ipvlan share, in a Mode with a Flag. If VLAN

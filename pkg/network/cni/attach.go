@@ -46,6 +46,8 @@ type Request struct {
 	Bandwidth Bandwidth
 	// Args are further arguments for the plugins, as pairs of a key and a value.
 	Args [][2]string
+	// Bin are the directories where its programs are, if not those of Place.
+	Bin []string
 }
 
 // Place is where a container's namespace, and what is known of it, are kept.
@@ -78,6 +80,8 @@ type Attachment struct {
 	First    bool   `json:"first,omitempty"`
 	// Config is the network's list of plugins.
 	Config json.RawMessage `json:"config"`
+	// Netavark is what netavark is told, if it makes the network and not plugins.
+	Netavark json.RawMessage `json:"netavark,omitempty"`
 
 	// File is where that was read.
 	File string `json:"file,omitempty"`
@@ -96,6 +100,12 @@ func (r Request) attach(at Place) (Attachment, error) {
 	}
 	for _, p := range r.Addresses {
 		a.Addresses = append(a.Addresses, p.Addr().String())
+	}
+	if r.Bin != nil {
+		a.Bin = r.Bin
+	}
+	if r.Network.Netavark != nil {
+		return r.attachNetavark(a)
 	}
 	switch {
 	case len(r.Addresses) == 0:
@@ -132,6 +142,14 @@ func (r Request) attach(at Place) (Attachment, error) {
 	return a, a.checkNames()
 }
 
+// title names the network to who reads of it.
+func (a Attachment) title() string {
+	if own, ok := strings.CutPrefix(a.list.Name, netavarkPrefix); ok && a.Netavark != nil {
+		return "network " + own
+	}
+	return "network " + Prefix + a.list.Name
+}
+
 // Connect plans what connects the container whose process is in pid with networks, in their order.
 func Connect(pid plan.Reg, at Place, requests []Request) ([]plan.Step, error) {
 	if len(requests) == 0 {
@@ -154,7 +172,11 @@ func Connect(pid plan.Reg, at Place, requests []Request) ([]plan.Step, error) {
 		for _, p := range a.list.Plugins {
 			names = append(names, p.Network.Type)
 		}
-		b.Do(fmt.Sprintf("network %s of %s, by %s", a.list.Name, r.Network.File, strings.Join(names, ", ")),
+		what := fmt.Sprintf("network %s of %s, by %s", a.list.Name, r.Network.File, strings.Join(names, ", "))
+		if a.Netavark != nil {
+			what = a.title() + ", by netavark"
+		}
+		b.Do(what,
 			linux.CNI{Command: a.commands("ADD"), Attachment: string(text)}).
 			Reverse(linux.CNIDelete{Command: a.commands("DEL"), Attachment: string(text)})
 	}
@@ -166,6 +188,9 @@ func Connect(pid plan.Reg, at Place, requests []Request) ([]plan.Step, error) {
 
 // commands is how a shell would call the plugins.
 func (a Attachment) commands(verb string) string {
+	if a.Netavark != nil {
+		return a.netavarkCommand(map[string]string{"ADD": "setup", "DEL": "teardown"}[verb])
+	}
 	plugins := slices.Clone(a.list.Plugins)
 	if verb == "DEL" {
 		slices.Reverse(plugins)

@@ -95,11 +95,18 @@ type Network struct {
 	List *libcni.NetworkConfigList
 	// Plugins are the types of its plugins, in their order, and of what these execute themselves.
 	Plugins []string
+	// Netavark is set if netavark makes it; then there is no file.
+	Netavark *NetavarkNetwork
 }
 
 // Has reports whether one of the plugins takes a capability argument.
 func (n Network) Has(capability string) bool {
 	return slices.ContainsFunc(n.List.Plugins, func(p *libcni.PluginConfig) bool { return p.Network.Capabilities[capability] })
+}
+
+// CanPublish reports whether ports of the host can lead to containers in it.
+func (n Network) CanPublish() bool {
+	return n.Netavark != nil && !n.Netavark.Internal || n.Has("portMappings")
 }
 
 // maxFile bounds the file of a network, in bytes.

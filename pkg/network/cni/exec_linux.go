@@ -159,7 +159,7 @@ func (a Attachment) withLock(f *os.File, do func(context.Context, *libcni.CNICon
 	ctx, cancel := context.WithTimeout(context.Background(), cmp.Or(a.within, patience))
 	defer cancel()
 	if err := durable.LockFile(ctx, f, durable.Exclusive); err != nil {
-		return fmt.Errorf("network %s%s: a plugin is still at work for the container: %w", Prefix, a.list.Name, err)
+		return fmt.Errorf("%s: a plugin is still at work for the container: %w", a.title(), err)
 	}
 	err := do(ctx, libcni.NewCNIConfigWithCacheDir(a.Bin, a.Cache, &executor{lock: f, added: a.remember}))
 	// What a plugin has left running for good is not at work: it may have inherited the descriptor.
@@ -185,6 +185,9 @@ func (a Attachment) add() error {
 		return err
 	}
 	return a.withLock(f, func(ctx context.Context, c *libcni.CNIConfig) error {
+		if a.Netavark != nil {
+			return a.setup(ctx, f)
+		}
 		result, err := c.AddNetworkList(ctx, a.list, a.runtimeConf())
 		if err != nil {
 			return a.failure("ADD", err)
@@ -260,6 +263,9 @@ func (a Attachment) delete() error {
 	}
 	defer f.Close()
 	err = a.withLock(f, func(ctx context.Context, c *libcni.CNIConfig) error {
+		if a.Netavark != nil {
+			return a.teardown(ctx, f)
+		}
 		if err := c.DelNetworkList(ctx, a.list, a.runtimeConf()); err != nil {
 			return a.failure("DEL", err)
 		}
@@ -275,20 +281,20 @@ func (a Attachment) delete() error {
 func (a Attachment) failure(verb string, err error) error {
 	var said *types.Error
 	if errors.As(err, &said) && said.Code == types.ErrIncompatibleCNIVersion {
-		return fmt.Errorf("network %s%s: %s: %v: %w", Prefix, a.list.Name, verb, err, ErrVersion)
+		return fmt.Errorf("%s: %s: %v: %w", a.title(), verb, err, ErrVersion)
 	}
-	return fmt.Errorf("network %s%s: %s: %v: %w", Prefix, a.list.Name, verb, err, ErrPlugin) // and no error number: it is not that of a call of ours
+	return fmt.Errorf("%s: %s: %v: %w", a.title(), verb, err, ErrPlugin) // and no error number: it is not that of a call of ours
 }
 
 // compare looks whether the container has what was asked for: a plugin may not know of that.
 func (a Attachment) compare(got *types100.Result) error {
 	for _, want := range a.Addresses {
 		if !slices.ContainsFunc(got.IPs, func(ip *types100.IPConfig) bool { return ip.Address.IP.String() == want }) {
-			return fmt.Errorf("network %s%s: address %s: the plugins have given another: %w", Prefix, a.list.Name, want, ErrNoCapability)
+			return fmt.Errorf("%s: address %s: the plugins have given another: %w", a.title(), want, ErrNoCapability)
 		}
 	}
 	if a.MAC != "" && !slices.ContainsFunc(got.Interfaces, func(i *types100.Interface) bool { return strings.EqualFold(i.Mac, a.MAC) && i.Sandbox != "" }) {
-		return fmt.Errorf("network %s%s: MAC address %s: the plugins have given another: %w", Prefix, a.list.Name, a.MAC, ErrNoCapability)
+		return fmt.Errorf("%s: MAC address %s: the plugins have given another: %w", a.title(), a.MAC, ErrNoCapability)
 	}
 	return nil
 }

@@ -1,0 +1,107 @@
+package cli_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/containr/containr/internal/testkit/program"
+)
+
+// debianNetavark is where Debian's package netavark has it.
+const debianNetavark = "/usr/lib/podman"
+
+// backendDesk is a desk where all networks are made by one back end.
+func backendDesk(t *testing.T, backend string, programs ...string) *pluginDesk {
+	d := newPluginDesk(t)
+	if len(programs) > 0 {
+		if _, err := os.Stat(filepath.Join(programs[0], backend)); err != nil && backend == "netavark" {
+			t.Skipf("needs the package netavark: %v", err)
+		}
+		d.use(programs...)
+	}
+	path := filepath.Join(d.conf, "containr", "config.toml")
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, append(text, "network-backend = \""+backend+"\"\n"...), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// The same commands have the same effect whoever makes the network: containr itself, plugins, or netavark, podman's and our own.
+func TestBackends(t *testing.T) {
+	for _, c := range []struct{ name, backend string }{{"builtin", "builtin"}, {"cni", "cni"}, {"netavark", "netavark"}, {"own netavark", "netavark"}} {
+		t.Run(c.name, func(t *testing.T) {
+			var d *pluginDesk
+			switch c.name {
+			case "netavark":
+				d = backendDesk(t, c.backend, debianNetavark)
+			case "own netavark":
+				d = backendDesk(t, "builtin")
+				d.own("netavark")
+				d.environment = append(d.environment, "CONTAINR_NETWORK_BACKEND=netavark")
+			default:
+				d = backendDesk(t, c.backend)
+			}
+			if c.backend == "cni" {
+				d.write("10-lab.conflist", lab)
+			} else {
+				d.containr("network", "create", "--subnet", "10.77.0.0/24", "--subnet", "fd77::/64", "lab")
+			}
+			onOneBackend(t, d)
+			if c.backend != "cni" {
+				d.containr("network", "rm", "lab")
+			}
+		})
+	}
+}
+
+// onOneBackend is the test file that passes on each of them.
+func onOneBackend(t *testing.T, d *pluginDesk) {
+	quiet := d.quiet("lab")
+	d.containr(append([]string{"run", "-d", "--name", "web", "--network", "name=lab,ip=10.77.0.80,mac-address=02:00:00:00:00:77", "-p", "8080:80"}, serve(80, "hello")...)...)
+	for range 2 { // and after a restart
+		for _, address := range []string{"10.77.0.80:80", "192.0.2.1:8080"} {
+			d.reach(d.host, address, "hello\n")
+		}
+		d.reach(d.lan, "192.0.2.1:8080", "hello\n")
+		six := d.containr("inspect", "-f", `{{range .NetworkSettings.Networks}}{{.GlobalIPv6Address}}{{end}}`, "web")
+		d.reach(d.host, "["+six+"]:80", "hello\n")
+		d.answered("hello\n", "run", "--rm", "--network", "lab", "base", "nc", "-w", "30", "10.77.0.80", "80")
+		d.containr("restart", "-t", "0", "web")
+	}
+	if got := d.containr("exec", "web", "cat", "/sys/class/net/eth0/address"); got != "02:00:00:00:00:77" {
+		t.Errorf("the container has the hardware address %q", got)
+	}
+	if got := d.containr("exec", "web", "sh", "-c", "grep -c $(hostname) /etc/hosts"); got != "2" {
+		t.Errorf("the container has %s addresses in /etc/hosts", got)
+	}
+	if seen := d.seenIn("lab", "192.0.2.2"); seen != "192.0.2.1" {
+		t.Errorf("a neighbour is talked to from %s", seen)
+	}
+	if got := d.containr("inspect", "-f", `{{range .NetworkSettings.Networks}}{{.IPAddress}}/{{.IPPrefixLen}} {{.Gateway}} {{.MacAddress}}{{end}}`, "web"); got != "10.77.0.80/24 10.77.0.1 02:00:00:00:00:77" {
+		t.Errorf("inspect says %q", got)
+	}
+	network := "lab"
+	if strings.Contains(d.containr("network", "ls", "--format", "{{.Name}}"), "cni:lab") {
+		network = "cni:lab"
+	}
+	if got := d.containr("network", "inspect", "-f", `{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}`, network); got != "web 10.77.0.80/24" {
+		t.Errorf("network inspect says %q", got)
+	}
+	if got := d.containr("port", "web"); got != "80/tcp -> 0.0.0.0:8080\n80/tcp -> [::]:8080" && got != "80/tcp -> 0.0.0.0:8080" {
+		t.Errorf("port says %q", got)
+	}
+	if got := d.containr("run", "--rm", "--network", "lab", "base", "sh", "-c", "ip -4 route | grep default; ip -6 route | grep -c default"); !strings.HasPrefix(got, "default via 10.77.0.1 dev eth0") || !strings.HasSuffix(got, "\n1") {
+		t.Errorf("a container's routes are %q", got)
+	}
+	d.containr("rm", "-f", "web")
+	d.clean(quiet)
+	if err := program.AwaitMonitor(d.root); err != nil {
+		t.Error(err)
+	}
+}
