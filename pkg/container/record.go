@@ -200,8 +200,11 @@ func writeJSON(path string, v any, o durable.Options) error {
 }
 
 // Reached are the ports of the host that lead to the container: those that it publishes, if it is in a network that leads
-// anywhere, or a program carries its packets.
+// anywhere, or a program carries its packets, or other programs connect it and nobody else: they have refused to start it otherwise.
 func (r Record) Reached() []Port {
+	if len(r.Endpoints) == 0 && len(r.Attachments) > 0 {
+		return r.Published
+	}
 	if _, carried := r.Config.Namespaces.UserNetwork(); !carried && !slices.ContainsFunc(r.Endpoints, func(p Endpoint) bool { return !p.Internal }) {
 		return nil
 	}

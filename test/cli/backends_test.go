@@ -105,3 +105,95 @@ func onOneBackend(t *testing.T, d *pluginDesk) {
 		t.Error(err)
 	}
 }
+
+// netavarkWrapper executes Debian's netavark, and at one moment does something else, as wrapper does for plugins.
+const netavarkWrapper = `#!/bin/sh
+config=$(cat)
+for word; do case $word in setup|teardown) break ;; esac; done
+at() { [ "$(cat "$PLAN/at" 2>/dev/null)" = "$word $1" ] && rm "$PLAN/at" && . "$PLAN/do"; }
+at before
+printf %s "$config" | ` + debianNetavark + `/netavark "$@"
+status=$?
+at after
+exit $status
+`
+
+// Netavark fails, or containr is killed while it is at work, which goes on: nothing of the container is left.
+func TestDisturbedNetavark(t *testing.T) {
+	d := backendDesk(t, "netavark", debianNetavark)
+	if err := os.WriteFile(filepath.Join(d.bin, "netavark"), []byte(netavarkWrapper), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	plan := t.TempDir()
+	d.environment = append(d.environment, "PLAN="+plan, "CONTAINR_NETWORK_BACKEND=netavark")
+	d.use(d.bin)
+	d.containr("network", "create", "lab")
+	quiet := d.quiet("lab")
+	run := []string{"run", "-d", "--name", "web", "--network", "lab", "-p", "8080:80", "base", "sleep", "1000"}
+	for _, when := range []string{"setup before", "setup after"} {
+		at(t, plan, when, `echo '{"error": "out of order"}'; exit 1`)
+		d.refused("network lab: setup: ", run...)
+		d.clean(quiet)
+	}
+	for _, when := range []string{"setup before", "setup after", "teardown before", "teardown after"} {
+		at(t, plan, when, `kill -9 $PPID`)
+		if _, err := d.command(run...); err == nil {
+			d.command("rm", "-f", "web") // which is killed
+		}
+		if _, err := os.Stat(filepath.Join(plan, "at")); err == nil {
+			t.Fatalf("%s: nobody was killed", when)
+		}
+		if out, err := d.command("rm", "-f", "web"); err != nil && !strings.Contains(out, "no such container") {
+			t.Fatalf("killed at %s: rm -f web: %s", when, out)
+		}
+		d.clean(quiet)
+		if t.Failed() {
+			t.Fatalf("killed at %s", when)
+		}
+	}
+	if err := program.AwaitMonitor(d.root); err != nil {
+		t.Error(err)
+	}
+}
+
+// What a back end cannot do is said in words, before anything is made.
+func TestBackendsInWords(t *testing.T) {
+	d := backendDesk(t, "netavark", debianNetavark)
+	nowhere := t.TempDir()
+	run := func(flags ...string) []string {
+		return append(append([]string{"run", "--rm"}, flags...), "base", "true")
+	}
+	d.refused("netavark is not installed", "--cni-bin-dir", nowhere, "network", "create", "lab")
+	d.refused("apt-get install netavark", "--cni-bin-dir", nowhere, "run", "--rm", "--network", "bridge", "base", "true")
+	d.containr("network", "create", "lab")
+	d.containr("network", "create", "--internal", "inside")
+	d.containr("--network-backend", "builtin", "network", "create", "other")
+	d.refused("netavark is not installed", append([]string{"--cni-bin-dir", nowhere}, run("--network", "lab")...)...)
+	d.refused("another back end makes this network", run("--network", "other")...)
+	d.refused("nobody answers for names in this network", run("--network", "lab", "--network-alias", "x")...)
+	d.refused("nothing comes into an internal network", run("--network", "inside", "-p", "8080:80")...)
+	d.refused("policy", run("--network", "lab", "--egress", "10.0.0.0/8")...)
+	d.refused("driver macvlan, and not bridge", "network", "create", "-d", "macvlan", "-o", "parent=up0", "--subnet", "192.0.2.0/24", "shared")
+	d.refused("keeping its containers apart", "network", "create", "--icc=false", "apart")
+	d.refused("networks are files in "+d.conf, "--network-backend", "cni", "network", "create", "lab2")
+	d.containr("run", "-d", "--name", "alone", "--network", "none", "base", "sleep", "1000")
+	d.refused("netavark connects a container when it starts", "network", "connect", "lab", "alone")
+	d.containr("rm", "-f", "alone")
+	// The network knows who makes it, whatever the flag says; and two of them are two cables.
+	if got := d.containr("--network-backend", "builtin", "run", "--rm", "--network", "lab", "--network", "inside", "base", "ls", "/sys/class/net"); got != "eth0  eth1  lo" && got != "eth0\neth1\nlo" {
+		t.Errorf("a container in two networks has %q", got)
+	}
+	d.containr(run("--network", "bridge")...) // in the network that is there by itself
+	if got := d.containr("network", "inspect", "-f", "{{.Name}} {{.Backend}}", "netavark", "lab"); got != "netavark netavark\nlab netavark" {
+		t.Errorf("network inspect says %q", got)
+	}
+	if out := d.containr("explain", "run", "--network", "lab", "base", "true"); !strings.Contains(out, "netavark --config") || !strings.Contains(out, " teardown ") && !strings.Contains(out, " setup ") {
+		t.Errorf("explain says nothing of netavark:\n%s", out)
+	}
+	for _, name := range []string{"lab", "inside", "other", "netavark"} {
+		d.containr("network", "rm", name)
+	}
+	if links := d.host.Run("ip", "-br", "link"); strings.Contains(links, "ctr") {
+		t.Errorf("devices are left:\n%s", links)
+	}
+}

@@ -273,7 +273,7 @@ func TestPluginNetworksInWords(t *testing.T) {
 	d.refused("no plugin of "+d.conf+"/20-broken.conflist says that it has the capability portMappings", run("--network", "cni:bare", "-p", "8080:80")...)
 	d.refused("is given twice", run("--network", "cni:lab", "--network", "cni:lab")...)
 	d.refused("network check lab: only networks of plugins", "network", "check", "lab")
-	d.refused("--network-backend docker: use builtin or cni", "--network-backend", "docker", "ps")
+	d.refused("--network-backend docker: use builtin, cni, netavark", "--network-backend", "docker", "ps")
 	d.clean(before)
 	if got := d.containr("network", "ls", "--format", "{{.Name}} {{.Driver}}"); !strings.Contains(got, "cni:lab cni") {
 		t.Errorf("network ls prints %q", got)

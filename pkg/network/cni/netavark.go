@@ -100,6 +100,9 @@ func Netavark(n NetavarkNetwork) (Network, error) {
 func (r Request) attachNetavark(a Attachment) (Attachment, error) {
 	n := *r.Network.Netavark
 	o := netavarkOptions{Container: r.Container, Name: r.Container, Ports: []netavarkPort{}, Info: map[string]NetavarkNetwork{n.Name: n}}
+	if n.Internal && len(r.Ports) > 0 {
+		return a, fmt.Errorf("network %s: port %d/%s: nothing comes into an internal network: %w", n.Name, r.Ports[0].HostPort, r.Ports[0].Protocol, ErrNoCapability)
+	}
 	for _, p := range r.Ports {
 		o.Ports = append(o.Ports, netavarkPort{p.HostIP, p.ContainerPort, p.HostPort, 1, p.Protocol})
 	}
