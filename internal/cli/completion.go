@@ -14,6 +14,7 @@ import (
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/secret"
+	"github.com/containr/containr/pkg/volume"
 )
 
 // Completion works like this: the script that `completion` prints has the shell run `containr __complete` with the
@@ -209,6 +210,51 @@ func begins(words ...string) valuesOf {
 	}
 }
 
+// named completes names that the engine knows, after which something follows. If none fits, a shell completes files.
+func named(of func(*engine.Engine) ([]string, error), follows string) valuesOf {
+	return func(p *Program, cmd *cobra.Command, _ string) ([]string, cobra.ShellCompDirective) {
+		names := p.names(cmd, of)
+		if follows == "" {
+			return names, cobra.ShellCompDirectiveNoFileComp
+		}
+		for i := range names {
+			names[i] += follows
+		}
+		return names, cobra.ShellCompDirectiveNoSpace
+	}
+}
+
+// joinPrefix comes before the container whose namespace is meant.
+const joinPrefix = "container:"
+
+// namespaceValues completes words, and containers whose namespace is meant.
+func namespaceValues(words ...string) valuesOf {
+	return func(p *Program, cmd *cobra.Command, begun string) ([]string, cobra.ShellCompDirective) {
+		values := slices.Clone(words)
+		if strings.HasPrefix(begun, joinPrefix) {
+			for _, name := range p.names(cmd, (*engine.Engine).ContainerNames) {
+				values = append(values, joinPrefix+name)
+			}
+			return values, cobra.ShellCompDirectiveNoFileComp
+		}
+		return append(values, joinPrefix), cobra.ShellCompDirectiveNoFileComp | cobra.ShellCompDirectiveNoSpace
+	}
+}
+
+// networkValues completes kinds and names of networks.
+func networkValues(p *Program, cmd *cobra.Command, begun string) ([]string, cobra.ShellCompDirective) {
+	values, directive := namespaceValues("none", "host", "bridge", "builtin", "pasta", "slirp4netns")(p, cmd, begun)
+	return append(values, p.names(cmd, (*engine.Engine).NetworkNames)...), directive
+}
+
+// drivers completes who makes or keeps what a command creates.
+func drivers(_ *Program, cmd *cobra.Command, _ string) ([]string, cobra.ShellCompDirective) {
+	words := map[string][]string{
+		"network": {"bridge", "macvlan", "ipvlan"}, "volume": {volume.DriverLocal}, "secret": {secret.DriverFile}, "config": {secret.DriverFile},
+	}
+	return words[cmd.Parent().Name()], cobra.ShellCompDirectiveNoFileComp
+}
+
 func directory(*Program, *cobra.Command, string) ([]string, cobra.ShellCompDirective) {
 	return nil, cobra.ShellCompDirectiveFilterDirs
 }
@@ -233,34 +279,48 @@ func ulimits(*Program, *cobra.Command, string) ([]string, cobra.ShellCompDirecti
 
 // flagValues are the values of flags, by their names, of whichever command.
 var flagValues = map[string]valuesOf{
-	"annotation":      begins(),
-	"as":              oneOf("config", "spec", "plan", "words", "json", "shell", "elf"),
-	"cap-add":         listed(container.CapabilityNames),
-	"cap-drop":        listed(container.CapabilityNames),
-	"cgroupns":        oneOf("private", "host"),
-	"env":             variables,
-	"error-format":    oneOf("text", "json"),
-	"format":          oneOf("json"),
-	"ipc":             oneOf("private", "host", "shareable", "none"),
-	"log-format":      oneOf("text", "json"),
-	"log-level":       oneOf("debug", "info", "warn", "error"),
-	"mount":           begins("type=bind,source=", "type=tmpfs,target="),
-	"network-backend": oneOf(engine.NetworkBackends()...),
-	"cni-conf-dir":    directory,
-	"cni-bin-dir":     directory,
-	"network":         oneOf("none", "host", "bridge", "builtin", "pasta", "slirp4netns"),
-	"pid":             oneOf("private", "host"),
-	"platform":        oneOf("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/riscv64", "linux/ppc64le", "linux/s390x"),
-	"pull":            oneOf(container.PullAlways, container.PullMissing, container.PullNever),
-	"log-driver":      oneOf("json-file", "local", "syslog", "journald", "gelf", "fluentd", "none"),
-	"restart":         oneOf("no", "always", "on-failure", "unless-stopped"),
-	"root":            directory,
-	"rootfs":          directory,
-	"security-opt":    begins("no-new-privileges", "seccomp=", "seccomp=default", "seccomp=strict", "seccomp=unconfined", "systempaths=unconfined", "apparmor=", "label="),
-	"signal":          listed(container.SignalNames),
-	"stop-signal":     listed(container.SignalNames),
-	"ulimit":          ulimits,
-	"userns":          oneOf("auto", "keep-id", "nomap", "private", "host"),
-	"uts":             oneOf("private", "host"),
-	"zoom":            oneOf("chapters", "steps", "words"),
+	"annotation":        begins(),
+	"as":                oneOf("config", "spec", "plan", "words", "json", "shell", "elf"),
+	"cap-add":           listed(container.CapabilityNames),
+	"cap-drop":          listed(container.CapabilityNames),
+	"cgroupns":          oneOf("private", "host"),
+	"env":               variables,
+	"error-format":      oneOf("text", "json"),
+	"format":            oneOf("json"),
+	"ipc":               namespaceValues("private", "host", "shareable", "none"),
+	"log-format":        oneOf("text", "json"),
+	"log-level":         oneOf("debug", "info", "warn", "error"),
+	"mount":             begins("type=bind,source=", "type=tmpfs,target=", "type=volume,source=", "type=image,source="),
+	"network-backend":   oneOf(engine.NetworkBackends()...),
+	"cni-conf-dir":      directory,
+	"cni-bin-dir":       directory,
+	"attach":            oneOf("stdin", "stdout", "stderr"),
+	"compression":       oneOf("gzip", "zstd", "none"),
+	"config":            named(secretNames(secret.Configs), ""),
+	"driver":            drivers,
+	"fail-on":           oneOf("warn", "high"),
+	"graph":             oneOf(graphForms...),
+	"health-on-failure": oneOf("none", "kill", "restart", "stop"),
+	"image":             named((*engine.Engine).ImageNames, ""),
+	"in":                named((*engine.Engine).ContainerNames, ""),
+	"net":               networkValues,
+	"network":           networkValues,
+	"pid":               namespaceValues("private", "host"),
+	"secret":            named(secretNames(secret.Secrets), ""),
+	"snapshotter":       oneOf("auto", "overlay", "btrfs", "erofs", "fuse-overlayfs", "native"),
+	"volume":            named((*engine.Engine).VolumeNames, ":"),
+	"volumes-from":      named((*engine.Engine).ContainerNames, ""),
+	"platform":          oneOf("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/riscv64", "linux/ppc64le", "linux/s390x"),
+	"pull":              oneOf(container.PullAlways, container.PullMissing, container.PullNever),
+	"log-driver":        oneOf("json-file", "local", "syslog", "journald", "gelf", "fluentd", "none"),
+	"restart":           oneOf("no", "always", "on-failure", "unless-stopped"),
+	"root":              directory,
+	"rootfs":            directory,
+	"security-opt":      begins("no-new-privileges", "seccomp=", "seccomp=default", "seccomp=strict", "seccomp=unconfined", "systempaths=unconfined", "apparmor=", "label="),
+	"signal":            listed(container.SignalNames),
+	"stop-signal":       listed(container.SignalNames),
+	"ulimit":            ulimits,
+	"userns":            namespaceValues("auto", "keep-id", "nomap", "private", "host"),
+	"uts":               namespaceValues("private", "host"),
+	"zoom":              oneOf("chapters", "steps", "words"),
 }

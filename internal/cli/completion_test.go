@@ -39,7 +39,9 @@ func TestCompletedFlagsExist(t *testing.T) {
 		if !flags[name] {
 			t.Errorf("--%s has values, and is a flag of no command", name)
 		}
-		words, directive := values(p, &cobra.Command{}, "")
+		cmd := &cobra.Command{}
+		(&cobra.Command{}).AddCommand(cmd)
+		words, directive := values(p, cmd, "")
 		if set.Lookup(name) == nil || directive&cobra.ShellCompDirectiveNoSpace != 0 || name == "env" {
 			continue
 		}
@@ -65,6 +67,13 @@ func TestCompletion(t *testing.T) {
 		{"help ", "doctor", "CTR-0001"},
 		{"completion ", "zsh", "powershell"},
 		{"info ", ":4", "base"},
+		{"run --pid ", "container:", "container:web"},
+		{"run --network ", "slirp4netns", "overlay"},
+		{"network create --driver ", "macvlan", "local"},
+		{"volume create --driver ", "local", "macvlan"},
+		{"network inspect --graph=", "dot", "svg"},
+		{"security check --fail-on ", "high", "low"},
+		{"run -v ", ":2", "base"},
 	} {
 		words := strings.Split(c.line, " ")
 		got := invoke(t, append([]string{cobra.ShellCompRequestCmd}, words...)...)

@@ -474,7 +474,7 @@ func (p *Program) networkInspectCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&format, "format", "f", "", "print as json, or by a `TEMPLATE` (Go's)")
-	cmd.Flags().StringVar(&graph, "graph", "", "draw the networks, as text or dot `FORM`")
+	cmd.Flags().StringVar(&graph, "graph", "", "draw the networks, as `FORM` text, or dot, which is --graph=dot")
 	cmd.Flags().Lookup("graph").NoOptDefVal = "text"
 	cmd.MarkFlagsMutuallyExclusive("format", "graph")
 	return cmd

@@ -40,7 +40,7 @@ var graphForms = []string{"text", "dot"}
 // printGraphs prints drawings of networks.
 func (p *Program) printGraphs(ctx context.Context, e *engine.Engine, form string, names []string) error {
 	if !slices.Contains(graphForms, form) {
-		return fmt.Errorf("--graph=%s: use %s", form, strings.Join(graphForms, " or "))
+		return usageErrorf("--graph=%s: use --graph=%s", form, strings.Join(graphForms, " or --graph="))
 	}
 	var failures []error
 	printed := false

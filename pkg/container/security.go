@@ -26,11 +26,17 @@ func (s *Security) Set(option string) error {
 		s.NoNewPrivileges = on
 		return err
 	}
+	if !slices.Contains(securityKeys, key) {
+		return errUnknownSecurityOption(key)
+	}
 	if !hasValue || value == "" {
-		return fmt.Errorf("security option %q: not KEY=VALUE: use one of %s", option, strings.Join(securityKeys, " "))
+		return fmt.Errorf("security option %q: not KEY=VALUE: use %s", option, securityForms[key])
 	}
 	switch key {
 	case "seccomp":
+		if value == "none" || value == "off" || value == "disabled" {
+			return fmt.Errorf("security option %q: did you mean seccomp=unconfined? A file that is called so is seccomp=./%s", option, value)
+		}
 		s.Seccomp = value
 		if slices.Contains(seccompDefaults, value) {
 			s.Seccomp = SeccompDefault
@@ -47,13 +53,37 @@ func (s *Security) Set(option string) error {
 			return fmt.Errorf("security option %q: %w", option, err)
 		}
 		s.Labels = append(s.Labels, value)
-	default:
-		return errUnknownSecurityOption(key)
 	}
 	return nil
 }
 
+// Options are the values of --security-opt that make s, in the order of their names.
+func (s Security) Options() []string {
+	var options []string
+	add := func(key, value string) {
+		if value != "" {
+			options = append(options, key+"="+value)
+		}
+	}
+	add("apparmor", s.AppArmor)
+	for _, l := range s.Labels {
+		add("label", l)
+	}
+	if s.NoNewPrivileges {
+		options = append(options, "no-new-privileges")
+	}
+	add("seccomp", s.Seccomp)
+	add("systempaths", s.SystemPaths)
+	return options
+}
+
 var securityKeys = []string{"apparmor", "label", "no-new-privileges", "seccomp", "systempaths"}
+
+// securityForms says what the options with a value look like.
+var securityForms = map[string]string{
+	"apparmor": "apparmor=PROFILE or apparmor=unconfined", "label": "label=disable or label=type:TYPE", "systempaths": "systempaths=unconfined",
+	"seccomp": "seccomp=default, seccomp=strict, seccomp=unconfined or seccomp=FILE",
+}
 
 // seccompDefaults are names of the filter that containers have by themselves, which is docker's.
 var seccompDefaults = []string{SeccompDefault, "builtin", "docker-default"}

@@ -196,6 +196,9 @@ type InspectedHostConfig struct {
 	CapAdd, CapDrop []string
 	CgroupnsMode    string
 	DNS             []string `json:"Dns"`
+	DNSOptions      []string `json:"DnsOptions"`
+	DNSSearch       []string `json:"DnsSearch"`
+	Devices         []InspectedDevice
 	// DeviceRequests are devices by name.
 	DeviceRequests []InspectedDevices `json:",omitempty"`
 	ExtraHosts     []string
@@ -203,10 +206,16 @@ type InspectedHostConfig struct {
 	IpcMode        string
 	OomScoreAdj    int
 	PidMode        string
-	Privileged     bool
-	ReadonlyRootfs bool
-	UTSMode        string
-	UsernsMode     string
+	// PortBindings are the ports that were asked for; NetworkSettings.Ports has those that came of it.
+	PortBindings    map[string][]InspectedPort
+	PublishAllPorts bool
+	Privileged      bool
+	ReadonlyRootfs  bool
+	SecurityOpt     []string
+	Ulimits         []InspectedUlimit
+	VolumesFrom     []string
+	UTSMode         string
+	UsernsMode      string
 	// IDMappings are, of a container with users of its own, which they are on the host, as podman tells it.
 	IDMappings *InspectedIDMappings `json:",omitempty"`
 	ShmSize    int64
@@ -234,6 +243,17 @@ type InspectedHostConfig struct {
 	BlkioDeviceWriteBps  []InspectedRate
 	BlkioDeviceReadIOps  []InspectedRate
 	BlkioDeviceWriteIOps []InspectedRate
+}
+
+// InspectedDevice is a device of the host.
+type InspectedDevice struct {
+	PathOnHost, PathInContainer, CgroupPermissions string
+}
+
+// InspectedUlimit is a limit of setrlimit(2).
+type InspectedUlimit struct {
+	Name       string
+	Hard, Soft int64
 }
 
 // InspectedMount is a mount that was asked for.
@@ -405,6 +425,22 @@ func (h *InspectedHostConfig) setBlockIO(weight uint16, b container.BlockIO) {
 	h.BlkioDeviceReadIOps, h.BlkioDeviceWriteIOps = rates(b.ReadOps), rates(b.WriteOps)
 }
 
+// inspectedBindings are published ports by those of the container; a port of the host that is to be chosen is "".
+func inspectedBindings(ports []container.Port) map[string][]InspectedPort {
+	m := map[string][]InspectedPort{}
+	for _, p := range ports {
+		key, host := fmt.Sprint(p.Port, "/", p.Protocol), ""
+		switch {
+		case p.HostEnd > p.HostPort:
+			host = fmt.Sprint(p.HostPort, "-", p.HostEnd)
+		case p.HostPort != 0:
+			host = strconv.Itoa(int(p.HostPort))
+		}
+		m[key] = append(m[key], InspectedPort{p.HostIP, host})
+	}
+	return m
+}
+
 func inspectedHost(c container.Config) InspectedHostConfig {
 	h := InspectedHostConfig{NetworkMode: c.Namespaces.Network, AutoRemove: c.AutoRemove, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
 		CgroupnsMode: c.Namespaces.Cgroup, DNS: c.DNS.Servers, GroupAdd: c.GroupAdd, IpcMode: c.Namespaces.IPC, PidMode: c.Namespaces.PID,
@@ -420,6 +456,22 @@ func inspectedHost(c container.Config) InspectedHostConfig {
 	h.setBlockIO(l.BlockIOWeight, c.BlockIO)
 	if c.OOMScoreAdj != nil {
 		h.OomScoreAdj = *c.OOMScoreAdj
+	}
+	h.DNSOptions, h.DNSSearch = c.DNS.Options, c.DNS.Search
+	h.PortBindings, h.PublishAllPorts = inspectedBindings(c.Ports), c.PublishAll
+	h.SecurityOpt = c.Security.Options()
+	for _, d := range c.Devices {
+		h.Devices = append(h.Devices, InspectedDevice{d.Host, d.Container, d.Access})
+	}
+	for _, u := range c.Ulimits {
+		h.Ulimits = append(h.Ulimits, InspectedUlimit{u.Name, u.Hard, u.Soft})
+	}
+	for _, from := range c.VolumesFrom {
+		mode := ""
+		if from.ReadOnly {
+			mode = ":ro"
+		}
+		h.VolumesFrom = append(h.VolumesFrom, from.Container+mode)
 	}
 	h.RestartPolicy.Name, h.RestartPolicy.MaximumRetryCount = c.Restart.Policy, c.Restart.Max
 	if h.RestartPolicy.Name == "" {
