@@ -47,7 +47,7 @@ BASE_IMAGE  := internal/baseimage/image/base.oci.tar
 PROGRAMS    := bin/containr bin/containr-runtime bin/containr-init bin/containr-monitor bin/containr-cni bin/containr-usernet
 
 # The names of containr-cni: plugins of CNI, and what podman calls.
-PLUGINS := bridge macvlan host-local portmap firewall netavark
+PLUGINS := bridge macvlan host-local portmap firewall multus netavark
 
 .PHONY: all install demo test race cover lint golden bench tools clean base
 .DELETE_ON_ERROR:

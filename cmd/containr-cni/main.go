@@ -1,5 +1,5 @@
 // Command containr-cni lets other engines use containr's networks. It is installed under the names of the plugins that it is: bridge,
-// macvlan, host-local, portmap, firewall; and as netavark.
+// macvlan, host-local, portmap, firewall, multus; and as netavark.
 //
 //	CNI_COMMAND=ADD CNI_CONTAINERID=... CNI_NETNS=... CNI_IFNAME=eth0 CNI_PATH=... bridge < CONFIG
 //	netavark setup NETNS < OPTIONS

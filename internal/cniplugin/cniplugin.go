@@ -10,6 +10,7 @@
 //	host-local  addresses: a file each, as pkg/networks keeps them
 //	portmap     published ports: elements of a map in containr's table of rules
 //	firewall    networks are kept apart: their bridges are elements of a set there
+//	multus      several networks, of these plugins and others
 //	netavark    all of that at once, in podman's words
 //
 // A plugin is told what to do by its environment and its standard input, and prints a result; dispatch.go is that. What it does

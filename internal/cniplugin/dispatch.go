@@ -85,6 +85,7 @@ var plugins = map[string]plugin{
 	"host-local": {add: addAddresses, check: checkAddresses, del: delAddresses, gc: collectAddresses},
 	"portmap":    {add: addPorts, check: checkPorts, del: delPorts, status: ready},
 	"firewall":   {add: addFirewall, check: nil, del: nil, status: ready},
+	"multus":     {add: addMultus, check: checkMultus, del: delMultus, gc: collectMultus, status: statusMultus},
 }
 
 // Main does what the name of the program says, and returns its exit status.
@@ -99,7 +100,7 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	}
 	p, ok := plugins[name]
 	if !ok {
-		fmt.Fprintf(stderr, "%s: it does what the name says that it is called by: bridge, macvlan, host-local, portmap, firewall, or netavark\n", name)
+		fmt.Fprintf(stderr, "%s: it does what the name says that it is called by: bridge, macvlan, host-local, portmap, firewall, multus, or netavark\n", name)
 		return 2
 	}
 	if os.Getenv("CNI_COMMAND") == "" {

@@ -2,6 +2,7 @@ package cli_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -288,4 +289,225 @@ func listenIn(t *testing.T, n *testkit.NetNS, address string) net.Listener {
 		}
 	}()
 	return l
+}
+
+// multusFirst is the network that comes first, and the files are the others.
+const multusFirst = `{"cniVersion": "VERSION", "name": "pods", "type": "multus", "confDir": "CONF/multus", "cniDir": "LEASES/multus",
+  "capabilities": {"portMappings": true, "io.kubernetes.cri.pod-annotations": true}, MORE
+  "delegates": [{"cniVersion": "VERSION", "name": "lab", "plugins": [
+    {"type": "bridge", "bridge": "cni-lab", "isGateway": true, "ipMasq": true, "ipam": {"type": "host-local", "dataDir": "LEASES", "ranges": [[{"subnet": "10.77.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
+    {"type": "portmap", "capabilities": {"portMappings": true}}]}]}`
+
+// Multus as a plugin, called by cnitool: several networks by list and by annotation, the status, and DEL of all in reverse.
+func TestMultusByCNITool(t *testing.T) {
+	for _, name := range []string{"own", "Debian's"} {
+		t.Run(name, func(t *testing.T) {
+			own := []string{"multus", "portmap"} // Debian 12's portmap looks for rules of version 6, at CHECK, that it has not made
+			if name == "own" {
+				own = append(own, "bridge", "host-local")
+			}
+			multusDesk(t, own)
+		})
+	}
+}
+
+func multusDesk(t *testing.T, own []string) {
+	d := newPluginDesk(t)
+	d.own(own...)
+	cnitool, err := testkit.Build("github.com/containernetworking/cni/cnitool", runtime.GOARCH)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.Remove("/var/lib/cni/results"); os.Remove("/var/lib/cni") }) // if nothing else is there
+	container := testkit.NewNetNS(t)
+	capabilities := map[string]any{}
+	tool := func(verb string) (string, error) {
+		args, err := json.Marshal(capabilities)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out []byte
+		d.host.Do(func() {
+			cmd := exec.Command(cnitool, verb, "pods", container.Path)
+			cmd.Env = append(os.Environ(), "CNI_PATH="+d.bin+":"+debianPlugins, "NETCONFPATH="+d.conf, "CAP_ARGS="+string(args))
+			out, err = cmd.CombinedOutput()
+		})
+		return string(out), err
+	}
+	must := func(verb string) string {
+		t.Helper()
+		out, err := tool(verb)
+		if err != nil {
+			t.Fatalf("cnitool %s: %v\n%s", verb, err, out)
+		}
+		return out
+	}
+	configure := func(more string) {
+		d.write("10-pods.conf", strings.NewReplacer("VERSION", "1.0.0", "CONF", d.conf, "MORE", more).Replace(multusFirst))
+	}
+	if err := os.Mkdir(filepath.Join(d.conf, "multus"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, subnet := range map[string]string{"storage": "10.78.0", "backup": "10.79.0"} {
+		d.write("multus/"+name+".conf", `{"cniVersion": "1.0.0", "name": "`+name+`", "type": "bridge", "bridge": "cni-`+name+`", "isGateway": true, "capabilities": {"mac": true},
+		  "ipam": {"type": "host-local", "dataDir": "LEASES", "ranges": [[{"subnet": "`+subnet+`.0/24"}]]}}`)
+	}
+	// The note is there until all is undone, and nothing of it after that.
+	left := func() []string {
+		list, _ := filepath.Glob(filepath.Join(d.leases, "multus", "pods", "*.*"))
+		return list
+	}
+	annotate := func(text string) {
+		capabilities["io.kubernetes.cri.pod-annotations"] = map[string]string{"k8s.v1.cni.cncf.io/networks": text}
+	}
+	quiet := ""
+	atRest := func() {
+		t.Helper()
+		if links := container.Run("ip", "-br", "link"); strings.Contains(links, "eth0") || strings.Contains(links, "net1") || strings.Contains(links, "bak0") {
+			t.Errorf("the container still has %s", links)
+		}
+		if l := left(); len(l) > 0 {
+			t.Errorf("notes are left: %v", l)
+		}
+		if taken := d.addressesTaken(); len(taken) > 0 {
+			t.Errorf("addresses are still taken: %v", taken)
+		}
+		if now := d.state(); quiet == "" {
+			quiet = now
+		} else if now != quiet {
+			t.Errorf("the host has now\n%s\nand had before\n%s", now, quiet)
+		}
+	}
+
+	configure("")
+	capabilities["portMappings"] = []map[string]any{{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}}
+	for _, c := range []struct{ list, annotation string }{
+		{"", "storage,default/backup@bak0"},
+		{`"networks": "storage, backup@bak0",`, ""},
+		{`"networks": [{"name": "storage"}],`, `[{"name": "backup", "interface": "bak0"}]`},
+	} {
+		configure(c.list)
+		annotate(c.annotation)
+		out := must("add")
+		if !strings.Contains(out, "10.77.0.") || strings.Contains(out, "10.78.0.") {
+			t.Errorf("add prints %s", out)
+		}
+		addresses := container.Run("ip", "-4", "-br", "address")
+		for device, address := range map[string]string{"eth0": "10.77.0.", "net1": "10.78.0.", "bak0": "10.79.0."} {
+			if !strings.Contains(addresses, device) || !strings.Contains(addresses, address) {
+				t.Errorf("%s, %s: the container has\n%s", device, address, addresses)
+			}
+		}
+		listener := listenIn(t, container, ":80")
+		d.reach(d.lan, "192.0.2.1:8080", "hello\n")
+		must("check")
+		var status []struct {
+			Name, Interface string
+			IPs             []string
+			Default         bool
+		}
+		paths, _ := filepath.Glob(filepath.Join(d.leases, "multus", "pods", "*.status"))
+		if len(paths) != 1 {
+			t.Fatalf("files of status: %v", paths)
+		}
+		text, err := os.ReadFile(paths[0])
+		if err := errors.Join(err, json.Unmarshal(text, &status)); err != nil || len(status) != 3 || !status[0].Default || status[0].Interface != "eth0" || status[1].Name != "storage" ||
+			status[1].Interface != "net1" || status[2].Interface != "bak0" || !strings.HasPrefix(status[2].IPs[0], "10.79.0.") {
+			t.Fatalf("the status is %v, %s", err, text)
+		}
+		for _, one := range status {
+			d.reach(d.host, one.IPs[0]+":80", "hello\n")
+		}
+		listener.Close()
+		container.Run("ip", "address", "flush", "dev", "bak0")
+		if out, err := tool("check"); err == nil || !strings.Contains(out, "network backup, interface bak0: CHECK") {
+			t.Errorf("check: %v, %s", err, out)
+		}
+		must("del")
+		must("del")
+		atRest()
+	}
+
+	// The JSON form: address, hardware address, and the way to everywhere else.
+	configure("")
+	annotate(`[{"name":"storage","interface":"sto0","ips":["10.78.0.99/24"],"mac":"02:00:00:00:00:78","default-route":["10.78.0.1"]}]`)
+	must("add")
+	if got := container.Run("sh", "-c", "ip route show default; cat /sys/class/net/sto0/address 2>/dev/null; ip address show sto0"); !strings.Contains(got, "default via 10.78.0.1 dev sto0") ||
+		!strings.Contains(got, "02:00:00:00:00:78") || !strings.Contains(got, "10.78.0.99/24") || strings.Contains(got, "dev eth0") {
+		t.Errorf("the container has %q", got)
+	}
+	must("del")
+	atRest()
+
+	// What cannot be is refused before any plugin is called.
+	for annotation, want := range map[string]string{"storage,nowhere": "no such CNI network", "storage,": "the annotation is not understood", "storage@eth0": "interface eth0 is that of network lab",
+		"storage@../x": "the annotation is not understood", `[{"name":"storage","portMappings":[{"hostPort":1,"containerPort":1,"protocol":"tcp"}]}]`: "capability portMappings"} {
+		annotate(annotation)
+		if out, err := tool("add"); err == nil || !strings.Contains(out, want) {
+			t.Errorf("%s: %v, %s; want %q", annotation, err, out, want)
+		}
+		atRest()
+	}
+
+	// A network in the middle fails at ADD: those before it, and it itself, are left in reverse, and those behind are never asked; and
+	// one that fails at DEL keeps no other from being left.
+	log := filepath.Join(t.TempDir(), "log")
+	script := "#!/bin/sh\ncat >/dev/null\necho ${0##*/} $CNI_COMMAND $CNI_IFNAME >> " + log + `
+[ -e ` + log + `.$CNI_COMMAND.${0##*/} ] && { echo '{"cniVersion": "1.0.0", "code": 100, "msg": "no"}'; exit 1; }
+[ -e ` + log + `.KILL.${0##*/} ] && kill -9 $PPID
+[ $CNI_COMMAND = ADD ] && echo '{"cniVersion": "1.0.0"}'
+exit 0
+`
+	for _, name := range []string{"one", "two", "three"} {
+		if err := os.WriteFile(filepath.Join(d.bin, name), []byte(script), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		d.write("multus/"+name+".conf", `{"cniVersion": "1.0.0", "name": "`+name+`", "type": "`+name+`"}`)
+	}
+	fail := func(what string, on bool) {
+		if on {
+			os.WriteFile(log+"."+what, nil, 0o644)
+		} else {
+			os.Remove(log + "." + what)
+		}
+	}
+	logged := func(want string) {
+		t.Helper()
+		text, err := os.ReadFile(log)
+		os.Remove(log)
+		if err != nil || string(text) != want {
+			t.Errorf("%v: the plugins were called\n%s", err, text)
+		}
+	}
+	annotate("one,two,three")
+	fail("ADD.two", true)
+	if out, err := tool("add"); err == nil || !strings.Contains(out, "network two, interface net2: ADD") {
+		t.Errorf("add: %v, %s", err, out)
+	}
+	logged("one ADD net1\ntwo ADD net2\ntwo DEL net2\none DEL net1\n")
+	atRest()
+	fail("DEL.two", true)
+	if _, err := tool("add"); err == nil {
+		t.Error("add with a network that fails")
+	}
+	logged("one ADD net1\ntwo ADD net2\ntwo DEL net2\none DEL net1\n")
+	if len(left()) != 1 {
+		t.Errorf("what was not undone is noted: %v", left())
+	}
+	fail("DEL.two", false)
+	must("del")
+	logged("three DEL net3\ntwo DEL net2\none DEL net1\n") // whom the note names: who has connected nothing has nothing to do
+	atRest()
+
+	// Killed at work: the note is there.
+	fail("ADD.two", false)
+	fail("KILL.two", true)
+	if _, err := tool("add"); err == nil {
+		t.Error("add by who is killed")
+	}
+	fail("KILL.two", false)
+	logged("one ADD net1\ntwo ADD net2\n")
+	must("del")
+	logged("three DEL net3\ntwo DEL net2\none DEL net1\n")
+	atRest()
 }

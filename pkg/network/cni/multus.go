@@ -45,7 +45,10 @@ type Selection struct {
 
 // ParseNetworks reads the annotation: NAME, NAMESPACE/NAME, NAME@INTERFACE and so on with commas between them, or a list in JSON. An
 // interface that has no name gets net1, net2 and so on, by its place.
-func ParseNetworks(text string) ([]Selection, error) {
+func ParseNetworks(text string) ([]Selection, error) { return ParseNetworksAfter(text, 0) }
+
+// ParseNetworksAfter does so where as many networks as place are there already, beside the first: places are counted from there.
+func ParseNetworksAfter(text string, place int) ([]Selection, error) {
 	var list []Selection
 	var err error
 	if strings.HasPrefix(strings.TrimSpace(text), "[") {
@@ -61,7 +64,7 @@ func ParseNetworks(text string) ([]Selection, error) {
 	}
 	for i := range list {
 		if err == nil {
-			err = list[i].complete(i)
+			err = list[i].complete(place + i)
 		}
 	}
 	if err != nil {
