@@ -256,6 +256,9 @@ func (e *Engine) refusePolicyInHub(p policy.Policy) error {
 }
 
 func policyFits(n networks.Network, p policy.Policy) error {
+	if n.Backend != "" {
+		return fmt.Errorf("policy %s, network %s, which %s makes: %w", p.Name, n.Name, n.Backend, ErrPolicyThere)
+	}
 	if n.Driver != networks.DriverBridge {
 		return fmt.Errorf("policy %s, network %s, driver %s: %w", p.Name, n.Name, n.Driver, ErrPolicyThere)
 	}

@@ -173,6 +173,11 @@ func TestBackendsInWords(t *testing.T) {
 	d.refused("nobody answers for names in this network", run("--network", "lab", "--network-alias", "x")...)
 	d.refused("nothing comes into an internal network", run("--network", "inside", "-p", "8080:80")...)
 	d.refused("policy", run("--network", "lab", "--egress", "10.0.0.0/8")...)
+	file := filepath.Join(nowhere, "web.toml")
+	if err := os.WriteFile(file, []byte("ingress = []\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	d.refused("policy web, network lab, which netavark makes", "network", "policy", "apply", "lab", file)
 	d.refused("driver macvlan, and not bridge", "network", "create", "-d", "macvlan", "-o", "parent=up0", "--subnet", "192.0.2.0/24", "shared")
 	d.refused("keeping its containers apart", "network", "create", "--icc=false", "apart")
 	d.refused("networks are files in "+d.conf, "--network-backend", "cni", "network", "create", "lab2")
