@@ -47,7 +47,7 @@ func planV1(f *host.Facts, loc location, res *specs.LinuxResources, alone bool) 
 		}
 	}
 	if alone {
-		p.Join = joinV1(p.Paths)
+		p.Join = EnterV1(p.Paths)
 	} else {
 		for _, dir := range p.Paths {
 			s := attach.Do("move the process into its control groups", linux.Attach{Path: dir + "/cgroup.procs", PID: Process})
@@ -63,9 +63,10 @@ func planV1(f *host.Facts, loc location, res *specs.LinuxResources, alone bool) 
 	return p, nil
 }
 
-// joinV1 plans how the process moves itself. The file tasks takes threads one by one;
-// the process has no other.
-func joinV1(dirs []string) []plan.Step {
+// EnterV1 plans how a process moves itself into directories of version 1, which it has to
+// see, and whose files it may write to. The file tasks takes threads one by one; the process
+// has no other.
+func EnterV1(dirs []string) []plan.Step {
 	b := plan.Build(plan.Child, plan.CgroupChapter)
 	b.Steps = make([]plan.Step, 0, 3*len(dirs))
 	const why, file = "it moves into its control groups", "group"

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containr/containr/internal/child"
+	"github.com/containr/containr/pkg/cgroup"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/namespace"
 	"github.com/containr/containr/pkg/plan"
@@ -63,7 +64,7 @@ func CompileExec(in ExecInput) (*plan.Plan, error) {
 	if hasNamespace(in.Spec, specs.UserNamespace) {
 		c.ns.NoSetgroups = namespace.NoSetgroups(in.Spec.Linux.GIDMappings, in.Facts)
 	}
-	for _, chapter := range []func() error{c.open, c.runner, c.labels, c.join, c.attachExec, c.settle, c.changeRoot, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
+	for _, chapter := range []func() error{c.open, c.runner, c.labels, c.moveItself, c.join, c.attachExec, c.settle, c.changeRoot, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
 		if err := chapter(); err != nil {
 			return nil, err
 		}
@@ -209,10 +210,21 @@ func (c *execCompiler) join() error {
 	return nil
 }
 
-// attachExec moves the process into the container's groups of version 1.
+// moveItself has the process move into the container's groups of version 1, as long as it sees the
+// host's files, if it may: one that is moved by another may have to wait for a grace period of RCU,
+// some ten milliseconds on a machine that has little to do (see pkg/cgroup/v1.go).
+func (c *execCompiler) moveItself() error {
+	if c.Facts.CgroupMode == host.CgroupV1 && c.Facts.Root() {
+		c.add(cgroup.EnterV1(c.in.Cgroups))
+	}
+	return nil
+}
+
+// attachExec moves the process to where it could not move by itself: into its class of service,
+// and into the container's groups of version 1.
 func (c *execCompiler) attachExec() error {
 	c.add(joinClass(c.in.Tasks))
-	if c.Facts.CgroupMode != host.CgroupV1 {
+	if c.Facts.CgroupMode != host.CgroupV1 || c.Facts.Root() {
 		return nil
 	}
 	b := plan.Build(plan.Host, plan.CgroupChapter)
