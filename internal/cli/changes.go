@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -142,9 +143,9 @@ func (p *Program) updateCommand() *cobra.Command {
 		if req.Resources == (container.Resources{}) && req.Restart == nil && len(req.Publish)+len(req.Unpublish) == 0 {
 			return &usageError{text: "update: nothing to change", hint: "`containr update --help` lists what can be"}
 		}
-		return p.forEach(args, func(e *engine.Engine, name string) error {
+		return p.forEach(cmd.Context(), args, 1, func(e *engine.Engine, ctx context.Context, name string) error {
 			req.Container = name
-			_, err := e.Update(cmd.Context(), req)
+			_, err := e.Update(ctx, req)
 			return err
 		})
 	}

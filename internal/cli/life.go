@@ -15,21 +15,20 @@ import (
 	"github.com/containr/containr/pkg/engine"
 )
 
-// forEach calls do for each of the containers that are named, prints the names of those
-// for which it worked, and returns all errors.
-func (p *Program) forEach(names []string, do func(e *engine.Engine, name string) error) error {
+// forEach calls do for each of the containers that are named, width of them at a time, prints
+// the names of those for which it worked, in their order, and returns all errors.
+func (p *Program) forEach(ctx context.Context, names []string, width int, do func(e *engine.Engine, ctx context.Context, name string) error) error {
 	e, err := p.engine()
 	if err != nil {
 		return err
 	}
 	var failures []error
-	for _, name := range names {
-		err := do(e, name)
+	e.Each(ctx, names, width, func(ctx context.Context, i int) error { return do(e, ctx, names[i]) }, func(i int, err error) {
 		if err == nil {
-			_, err = fmt.Fprintln(p.Out, name)
+			_, err = fmt.Fprintln(p.Out, names[i])
 		}
 		failures = append(failures, err)
-	}
+	})
 	return errors.Join(failures...)
 }
 
@@ -140,8 +139,9 @@ func (p *Program) startCommand() *cobra.Command {
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !attach && !interactive {
-				return p.forEach(args, func(e *engine.Engine, name string) error {
-					_, err := e.Start(cmd.Context(), engine.StartRequest{Container: name})
+				// One after another: who names a server before its client wants it to be there first.
+				return p.forEach(cmd.Context(), args, 1, func(e *engine.Engine, ctx context.Context, name string) error {
+					_, err := e.Start(ctx, engine.StartRequest{Container: name})
 					return err
 				})
 			}
@@ -226,7 +226,7 @@ func (f *stopFlags) bind(cmd *cobra.Command) {
 
 func (p *Program) stopCommand() *cobra.Command {
 	f := new(stopFlags)
-	cmd := p.eachCommand("stop [FLAGS]", "Ask containers to end, and kill those that do not", func(e *engine.Engine, ctx context.Context, name string) error {
+	cmd := p.eachCommand("stop [FLAGS]", "Ask containers to end, and kill those that do not", engine.Together, func(e *engine.Engine, ctx context.Context, name string) error {
 		_, err := e.Stop(ctx, engine.StopRequest{Container: name, Signal: f.signal, Timeout: f.timeout})
 		return err
 	})
@@ -236,7 +236,7 @@ func (p *Program) stopCommand() *cobra.Command {
 
 func (p *Program) restartCommand() *cobra.Command {
 	f := new(stopFlags)
-	cmd := p.eachCommand("restart [FLAGS]", "Stop containers and start them again", func(e *engine.Engine, ctx context.Context, name string) error {
+	cmd := p.eachCommand("restart [FLAGS]", "Stop containers and start them again", 1, func(e *engine.Engine, ctx context.Context, name string) error {
 		_, err := e.Restart(ctx, engine.StopRequest{Container: name, Signal: f.signal, Timeout: f.timeout})
 		return err
 	})
@@ -246,7 +246,7 @@ func (p *Program) restartCommand() *cobra.Command {
 
 func (p *Program) killCommand() *cobra.Command {
 	var signal int
-	cmd := p.eachCommand("kill [FLAGS]", "Send a signal to the programs of containers", func(e *engine.Engine, ctx context.Context, name string) error {
+	cmd := p.eachCommand("kill [FLAGS]", "Send a signal to the programs of containers", engine.Together, func(e *engine.Engine, ctx context.Context, name string) error {
 		_, err := e.Kill(ctx, engine.KillRequest{Container: name, Signal: signal})
 		return err
 	})
@@ -254,8 +254,8 @@ func (p *Program) killCommand() *cobra.Command {
 	return cmd
 }
 
-// eachCommand is a command that does one thing to each of the containers it is given.
-func (p *Program) eachCommand(use, short string, do func(*engine.Engine, context.Context, string) error) *cobra.Command {
+// eachCommand is a command that does one thing to each of the containers it is given, width of them at a time.
+func (p *Program) eachCommand(use, short string, width int, do func(*engine.Engine, context.Context, string) error) *cobra.Command {
 	return &cobra.Command{
 		Use:                   use + " CONTAINER...",
 		Short:                 short,
@@ -263,20 +263,20 @@ func (p *Program) eachCommand(use, short string, do func(*engine.Engine, context
 		Args:                  minArgs(1),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.forEach(args, func(e *engine.Engine, name string) error { return do(e, cmd.Context(), name) })
+			return p.forEach(cmd.Context(), args, width, do)
 		},
 	}
 }
 
 func (p *Program) pauseCommand() *cobra.Command {
-	return p.eachCommand("pause", "Stop all processes of containers where they are", func(e *engine.Engine, ctx context.Context, name string) error {
+	return p.eachCommand("pause", "Stop all processes of containers where they are", engine.Together, func(e *engine.Engine, ctx context.Context, name string) error {
 		_, err := e.Pause(ctx, name)
 		return err
 	})
 }
 
 func (p *Program) unpauseCommand() *cobra.Command {
-	return p.eachCommand("unpause", "Let the processes of paused containers go on", func(e *engine.Engine, ctx context.Context, name string) error {
+	return p.eachCommand("unpause", "Let the processes of paused containers go on", engine.Together, func(e *engine.Engine, ctx context.Context, name string) error {
 		_, err := e.Unpause(ctx, name)
 		return err
 	})
@@ -339,17 +339,20 @@ func (p *Program) removeCommand() *cobra.Command {
 				return err
 			}
 			var failures []error
-			for _, name := range args {
-				record, err := e.Remove(cmd.Context(), engine.RemoveRequest{Container: name, Force: force, Volumes: volumes, Unchanged: unchanged})
+			records := make([]container.Record, len(args))
+			e.Each(cmd.Context(), args, engine.Together, func(ctx context.Context, i int) (err error) {
+				records[i], err = e.Remove(ctx, engine.RemoveRequest{Container: args[i], Force: force, Volumes: volumes, Unchanged: unchanged})
+				return err
+			}, func(i int, err error) {
 				if force && errors.Is(err, container.ErrNotFound) {
 					p.print(err) // it is not there, which is what was wanted
-					continue
+					return
 				}
 				if err == nil {
-					_, err = fmt.Fprintln(p.Out, record.Name)
+					_, err = fmt.Fprintln(p.Out, records[i].Name)
 				}
 				failures = append(failures, err)
-			}
+			})
 			return errors.Join(failures...)
 		},
 		DisableFlagsInUseLine: true,

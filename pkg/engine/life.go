@@ -575,7 +575,7 @@ func (e *Engine) Unpause(ctx context.Context, ref string) (container.Record, err
 
 // running finds a container that runs or is paused.
 func (e *Engine) running(ctx context.Context, ref string) (container.Record, *runtime.Runtime, error) {
-	record, err := e.Get(ctx, ref)
+	record, err := e.getOne(ctx, ref)
 	if err != nil {
 		return record, nil, err
 	}

@@ -41,6 +41,12 @@ func (e *Engine) Get(ctx context.Context, ref string) (container.Record, error) 
 	if err != nil {
 		return container.Record{}, err
 	}
+	if ctx.Value(attendedKey{}) != nil {
+		record, err := e.attendTo(ctx, containers, ref)
+		if !errors.Is(err, container.ErrNotFound) {
+			return record, err
+		}
+	}
 	if _, err := e.attendToAll(ctx); err != nil {
 		return container.Record{}, err
 	}
@@ -57,6 +63,32 @@ func (e *Engine) Get(ctx context.Context, ref string) (container.Record, error) 
 		missing.Near = spelling.Nearest(ref, names)
 	}
 	return record, missing
+}
+
+// attendTo finds a container, and does of it alone what processes that were killed have left undone.
+func (e *Engine) attendTo(ctx context.Context, containers *container.Store, ref string) (container.Record, error) {
+	record, err := containers.Get(ref)
+	if err != nil {
+		return record, err
+	}
+	rt, err := e.runtime()
+	if err != nil {
+		return record, err
+	}
+	if err := e.finish(ctx, containers, rt, record); err != nil {
+		return record, err
+	}
+	return containers.Get(record.ID) // it may have been removed, or have another name
+}
+
+// getOne is Get for a verb that works in a container that runs, whatever the others do: while there is a monitor, which looks
+// after those, it looks at this one only.
+func (e *Engine) getOne(ctx context.Context, ref string) (container.Record, error) {
+	m, err := e.monitor()
+	if err == nil && m.Running() {
+		ctx = context.WithValue(ctx, attendedKey{}, true)
+	}
+	return e.Get(ctx, ref)
 }
 
 // attendToAll is recover, and sees to it that there is a monitor if a container needs one. It returns the containers as

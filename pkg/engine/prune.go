@@ -84,28 +84,35 @@ func (e *Engine) pruneContainers(ctx context.Context, doomed func(container.Reco
 	if err != nil {
 		return nil, err
 	}
-	var gone []container.Record
+	var ids []string
+	var going []container.Record
 	for _, r := range records {
 		st, err := containers.State(r.ID)
 		if errors.Is(err, container.ErrNotFound) {
 			continue
 		}
 		if err != nil {
-			return gone, err
+			return nil, err
 		}
-		if st.Status != container.Exited && st.Status != container.Created || !doomed(r, st) {
-			continue
+		if (st.Status == container.Exited || st.Status == container.Created) && doomed(r, st) {
+			ids, going = append(ids, r.ID), append(going, r)
 		}
-		_, err = e.Remove(ctx, RemoveRequest{Container: r.ID})
+	}
+	var gone []container.Record
+	var failures []error
+	e.Each(ctx, ids, Together, func(ctx context.Context, i int) error {
+		_, err := e.Remove(ctx, RemoveRequest{Container: ids[i]})
+		return err
+	}, func(i int, err error) {
 		switch {
 		case errors.Is(err, container.ErrNotFound), errors.Is(err, ErrRunning): // somebody was faster
-			continue
 		case err != nil:
-			return gone, err
+			failures = append(failures, err)
+		default:
+			gone = append(gone, going[i])
 		}
-		gone = append(gone, r)
-	}
-	return gone, nil
+	})
+	return gone, errors.Join(failures...)
 }
 
 // total is what all of the state root takes.
