@@ -21,6 +21,8 @@ type liver struct {
 	command func(args ...string) command
 	// daemons are the programs that stay while containers live, by the names of their files.
 	daemons []string
+	// own is the one of them that each container has for itself; the others are there once.
+	own string
 }
 
 // Numbers of what is measured, before the divisor.
@@ -37,7 +39,7 @@ func (b *bench) life() (tables []table, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, e.remove()) }()
-	peers := []liver{{"containr", e.command, []string{"containr-monitor", "memfd:containr-init"}}}
+	peers := []liver{{"containr", e.command, []string{"containr-monitor", "memfd:containr-init"}, "memfd:containr-init"}}
 	if b.found("dockerd", "docker") {
 		d, err := b.startDocker()
 		if err != nil {
@@ -48,7 +50,7 @@ func (b *bench) life() (tables []table, err error) {
 			return nil, err
 		}
 		peers = append(peers, liver{"docker", func(args ...string) command { return cmd(d.docker(args...)...) },
-			[]string{"dockerd", "containerd", "containerd-shim-runc-v2"}})
+			[]string{"dockerd", "containerd", "containerd-shim-runc-v2"}, "containerd-shim-runc-v2"})
 	}
 	n := b.rounds(crowdSize)
 	t := table{title: "Life of containers", rule: numbers, head: []string{""},
@@ -149,6 +151,8 @@ func (b *bench) idle(p liver, n int) (rows [][2]string, err error) {
 		{fmt.Sprintf("`run -d`, %d one after another, s", n), seconds(started)},
 		{"`exec`, ms", exec},
 		{"private memory for each of them, kB", each},
+		{"of it the process that each has for itself, kB", fmt.Sprintf("%.0f", (now.own-before.own)/float64(n))},
+		{"private memory of what is there once, kB", fmt.Sprintf("%.0f", now.total()-now.own)},
 		{"private memory of the daemons, kB", fmt.Sprintf("%.0f", now.total())},
 		{"processor time of all health checks, % of one processor", fmt.Sprintf("%.1f", 100*(after.cpu-now.cpu).Seconds()/healthTime.Seconds())},
 		{fmt.Sprintf("`rm -f` of %d, s", n), seconds(time.Since(began))},
@@ -244,6 +248,7 @@ func medianOf(n int, c command) (string, error) {
 // living are the processes that look after containers.
 type living struct {
 	private map[int]float64 // kB, by process
+	own     float64         // kB, of it those that containers have for themselves
 	cpu     time.Duration   // and of children that have ended
 }
 
@@ -276,6 +281,9 @@ func (p liver) alive() (l living, err error) {
 			continue // it has ended meanwhile
 		}
 		l.private[pid] = kB
+		if filepath.Base(strings.TrimSuffix(exe, " (deleted)")) == p.own {
+			l.own += kB
+		}
 		_, rest, _ := strings.Cut(string(stat), ") ")
 		for _, field := range strings.Fields(rest)[11:15] { // utime, stime, cutime, cstime, see proc(5)
 			ticks, err := strconv.Atoi(field)

@@ -37,7 +37,7 @@ func (p *Program) logsCommand() *cobra.Command {
 					return err
 				}
 			}
-			out := &logPrinter{details: prefix, out: bufio.NewWriter(p.Out), err: bufio.NewWriter(p.Err), timestamps: timestamps, eager: r.Follow}
+			out := &logPrinter{details: prefix, out: bufio.NewWriterSize(p.Out, 64<<10), err: bufio.NewWriter(p.Err), timestamps: timestamps, eager: r.Follow}
 			if err := e.Logs(cmd.Context(), r, out.print); err != nil {
 				return err
 			}
@@ -98,7 +98,7 @@ func (l *logPrinter) print(r logs.Record) error {
 	l.last = w
 	part := &l.part[r.Stream-1]
 	if l.timestamps && !*part {
-		if _, err := io.WriteString(w, r.Time.UTC().Format("2006-01-02T15:04:05.000000000Z07:00")+" "); err != nil {
+		if _, err := w.Write(r.Time.UTC().AppendFormat(w.AvailableBuffer(), "2006-01-02T15:04:05.000000000Z07:00 ")); err != nil {
 			return err
 		}
 	}

@@ -128,7 +128,7 @@ func TestRecords(t *testing.T) {
 		if want := strings.ToValidUTF8(data, "\ufffd"); strings.Count(asDocker.Log, "") < strings.Count(want, "") || asDocker.Stream != "stderr" {
 			t.Errorf("docker reads %+v of %q", asDocker, data)
 		}
-		got, err := readRecord(line)
+		got, err := parseRecord(line)
 		if err != nil || string(got.Data) != data || got.Stream != r.Stream || !got.Time.Equal(r.Time) {
 			t.Errorf("%q comes back as %+v (%v)", data, got, err)
 		}

@@ -85,6 +85,7 @@ type reader struct {
 	// files are to be read, the oldest first.
 	files  []*source
 	events *os.File
+	quick  quick
 }
 
 // source is one file of the log.
@@ -378,9 +379,11 @@ func (r *reader) readFile(s *source) error {
 		if r.o.At != nil {
 			*r.o.At = Position{s.inode, s.at}
 		}
-		rec, err := readRecord(line)
-		if err != nil {
-			return err
+		rec, ok := r.quick.record(line)
+		if !ok {
+			if rec, err = parseRecord(line); err != nil {
+				return err
+			}
 		}
 		if !r.o.Until.IsZero() && rec.Time.After(r.o.Until) {
 			return errUntil

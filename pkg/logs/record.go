@@ -72,8 +72,8 @@ func appendText(to, data []byte) (out []byte, exact bool) {
 	return to, exact
 }
 
-// readRecord reads a line of the file.
-func readRecord(line []byte) (Record, error) {
+// parseRecord reads a line of the file, in whatever form of JSON it is.
+func parseRecord(line []byte) (Record, error) {
 	var l struct {
 		Log, Stream string
 		Time        time.Time

@@ -296,3 +296,39 @@ func TestExecAtOnceKeepsDescriptorsApart(t *testing.T) {
 		t.Errorf("our standard output is %s, %v, and was %s", now, err, before)
 	}
 }
+
+// TestExecIsNotMovedByAnother holds a further process of root to moving by itself into groups of version 1, while it sees the
+// host's files: for one that is moved by another the kernel may wait for a grace period.
+func TestExecIsNotMovedByAnother(t *testing.T) {
+	spec := exampleSpec("/probe")
+	for name, user := range map[string]int{"root": 0, "ordinary user": 1000} {
+		facts := paperFacts(host.CgroupV1, host.Kernel{Major: 6, Minor: 12})
+		facts.UID = user
+		p, err := CompileExec(ExecInput{ID: "c", Target: 2, Spec: spec, Process: spec.Process, Facts: facts, Cgroups: []string{"/sys/fs/cgroup/pids/c", "/sys/fs/cgroup/cpu/c"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var itself, moved, joined int
+		for _, s := range p.Steps {
+			switch call := s.Call.(type) {
+			case linux.Attach:
+				moved++
+			case linux.Setns:
+				if call.Flags&linux.CloneNewns != 0 {
+					joined++
+				}
+			case linux.Openat:
+				if s.By == plan.Child && strings.HasSuffix(call.Path, "/c/tasks") && joined == 0 {
+					itself++
+				}
+			}
+		}
+		want := [2]int{2, 0}
+		if user != 0 {
+			want = [2]int{0, 2}
+		}
+		if got := [2]int{itself, moved}; got != want || joined != 1 {
+			t.Errorf("%s: the process moves itself into %d groups before it joins the container, and is moved into %d (joined %d times); want %v", name, itself, moved, joined, want)
+		}
+	}
+}
