@@ -301,7 +301,7 @@ func TestExecAtOnceKeepsDescriptorsApart(t *testing.T) {
 // host's files: for one that is moved by another the kernel may wait for a grace period.
 func TestExecIsNotMovedByAnother(t *testing.T) {
 	spec := exampleSpec("/probe")
-	for name, user := range map[string]int{"root": 0, "ordinary user": 1000} {
+	for name, user := range map[string]uint32{"root": 0, "ordinary user": 1000} {
 		facts := paperFacts(host.CgroupV1, host.Kernel{Major: 6, Minor: 12})
 		facts.UID = user
 		p, err := CompileExec(ExecInput{ID: "c", Target: 2, Spec: spec, Process: spec.Process, Facts: facts, Cgroups: []string{"/sys/fs/cgroup/pids/c", "/sys/fs/cgroup/cpu/c"}})
@@ -318,7 +318,7 @@ func TestExecIsNotMovedByAnother(t *testing.T) {
 					joined++
 				}
 			case linux.Openat:
-				if s.By == plan.Child && strings.HasSuffix(call.Path, "/c/tasks") && joined == 0 {
+				if s.Actor == plan.Child && strings.HasSuffix(call.Path, "/c/tasks") && joined == 0 {
 					itself++
 				}
 			}
