@@ -50,6 +50,7 @@ func TestRunFlags(t *testing.T) {
 		"run --cpu-period 50000 --cpu-quota 25000 --ulimit nofile=1024:2048 --ulimit core=-1 --oom-score-adj -5 --cgroup-parent /team base",
 		"run --blkio-weight 300 --blkio-weight-device /dev/sda:400 --device-read-bps /dev/sda:10m --device-write-bps /dev/sda:5m --device-read-iops /dev/sda:1000 --device-write-iops /dev/sda:500 --memory-swappiness 10 --oom-kill-disable base",
 		"run --volumes-from web:ro --volumes-from db base",
+		"run --volume-driver shelf -v data:/data base",
 		"run --config app --config other,target=/etc/x,mode=0400,uid=5,gid=6 base",
 		"run --secret password --secret token,target=/srv/token,mode=0400,uid=5,gid=6 --secret key,type=env,target=KEY base",
 		"run -v ./data:/data:ro -v /a:/b:rshared --mount type=tmpfs,dst=/t,tmpfs-size=1m --tmpfs /run:exec --shm-size 1g --read-only base",

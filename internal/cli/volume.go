@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -230,7 +231,8 @@ func (p *Program) volumeRemoveCommand() *cobra.Command {
 	var force bool
 	cmd := &cobra.Command{
 		Use: "rm [FLAGS] VOLUME...", Aliases: []string{"remove"}, Short: "Remove volumes and all that is in them",
-		Long: "Remove volumes and all that is in them. One that a container has, whether it runs or not, is not removed.",
+		Long: "Remove volumes and all that is in them. One that a container has, whether it runs or not, is not removed.\n\n" +
+			"A plugin is asked first to remove what it keeps. If it is away, or does not answer, --force removes what containr has noted and says so.",
 		Args: minArgs(1), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
@@ -240,7 +242,7 @@ func (p *Program) volumeRemoveCommand() *cobra.Command {
 			var failures []error
 			var removed []volume.Volume
 			for _, name := range args {
-				v, err := e.RemoveVolume(cmd.Context(), name)
+				v, err := p.removeVolume(cmd.Context(), e, name, force)
 				if force && errors.Is(err, volume.ErrNotFound) {
 					continue
 				}
@@ -257,8 +259,20 @@ func (p *Program) volumeRemoveCommand() *cobra.Command {
 			return errors.Join(failures...)
 		},
 	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not complain about one that is not there")
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not complain about one that is not there, and forget one whose plugin is away")
 	return cmd
+}
+
+// removeVolume removes a volume. With force it says what a plugin that is away was not asked for.
+func (p *Program) removeVolume(ctx context.Context, e *engine.Engine, name string, force bool) (volume.Volume, error) {
+	if !force {
+		return e.RemoveVolume(ctx, name)
+	}
+	v, untold, err := e.ForgetVolume(ctx, name)
+	if err == nil && untold != nil {
+		_, err = fmt.Fprintf(p.Err, "containr: volume %s: it is forgotten here, and %s was not asked to remove what it keeps: %v\n", name, v.Driver, untold)
+	}
+	return v, err
 }
 
 // tellSnapshots says what is left of a volume that was removed.

@@ -606,7 +606,7 @@ var table = []Entry{
 		Cause: "The plugin was asked to make, remove, mount or unmount a volume, and says why it does not, in its own words.",
 		Do:    []string{"Look at the log of the plugin."}},
 	{Code: "CTR-1161", Sentinel: plugin.ErrAnswer, Name: "pkg/volume/plugin.ErrAnswer", Title: "the volume plugin answers what it may not",
-		Cause: "An answer was no JSON, or had too many bytes, or named as a mount point what is no directory of the host by its own name. Nothing was mounted from it.",
+		Cause: "An answer was no JSON, or had too many bytes, or named as a mount point what is no directory of the host by its own name, is the kernel's, or is in or above the state root. Nothing was mounted from it.",
 		Do:    []string{"Look at the log of the plugin, and at what its mount point is."}},
 	{Code: "CTR-3901", Sentinel: unix.ENOSPC, Title: "the disk is full",
 		Cause:   "The kernel had no room for more, or no inode.",

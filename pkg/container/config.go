@@ -83,6 +83,8 @@ type Config struct {
 
 	// Mounts are what -v, --mount and --tmpfs asked for, in that order.
 	Mounts []Mount `json:"mounts,omitempty"`
+	// VolumeDriver is who keeps the volumes that are made for it, where their mounts name nobody; empty is volume.DriverLocal.
+	VolumeDriver string `json:"volumeDriver,omitempty"`
 	// VolumesFrom are containers whose mounts it has too.
 	VolumesFrom []VolumesFrom `json:"volumesFrom,omitempty"`
 	// Secrets are those that it gets, by file or variable. What they hold is not here.

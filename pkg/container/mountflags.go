@@ -51,6 +51,8 @@ type Mount struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// VolumeOptions are those of the driver of a volume that is made for this.
 	VolumeOptions map[string]string `json:"volumeOptions,omitempty"`
+	// VolumeDriver is who keeps a volume that is made for this, a plugin's name; empty is volume.DriverLocal.
+	VolumeDriver string `json:"volumeDriver,omitempty"`
 	// Anonymous says that Source is a volume that nobody has named.
 	Anonymous bool `json:"anonymous,omitempty"`
 	// Chain is the snapshot that an image mount shows; the engine fills it in.
@@ -351,7 +353,7 @@ func (m *Mount) set(key, value string, hasValue bool) (err error) {
 		}
 		m.Labels[name] = text
 	case "volume-driver":
-		_, err = wordOf(key, value, []string{volume.DriverLocal})
+		m.VolumeDriver, err = ParseVolumeDriver(value)
 	case "volume-opt":
 		name, text, _ := strings.Cut(value, "=")
 		if m.VolumeOptions == nil {
@@ -429,6 +431,14 @@ func (m *Mount) finish(dir string) error {
 	return fmt.Errorf("type %s is not available: use bind, volume, image or tmpfs", m.Type)
 }
 
+// ParseVolumeDriver reads who is to keep volumes: local, or the name of a plugin.
+func ParseVolumeDriver(s string) (string, error) {
+	if !spelling.IsName(s, 128) {
+		return "", fmt.Errorf("%q is not local, and no name of a volume plugin", s)
+	}
+	return s, nil
+}
+
 func (m *Mount) finishVolume() error {
 	switch {
 	case m.Type == "" && m.Source != "" && strings.ContainsAny(m.Source[:1], "./"):
@@ -437,7 +447,8 @@ func (m *Mount) finishVolume() error {
 		return errors.New("tmpfs-size and tmpfs-mode belong to type=tmpfs")
 	}
 	m.Type, m.Anonymous = MountVolume, m.Source == ""
-	if _, err := volume.ParseOptions(m.VolumeOptions); err != nil {
+	kept := volume.Volume{Driver: m.VolumeDriver, Options: m.VolumeOptions}
+	if err := kept.CheckOptions(); err != nil {
 		return fmt.Errorf("volume-opt: %w", err)
 	}
 	if err := m.checkOptions(); err != nil {

@@ -32,12 +32,15 @@ func checkPlace(v volume.Volume) error {
 	return nil
 }
 
-// sameOptions refuses a volume that was asked for with options and is another one. Who asks for none gets what is there.
-func sameOptions(v volume.Volume, options map[string]string) error {
-	if len(options) == 0 || maps.Equal(options, v.Options) {
-		return nil
+// sameVolume refuses a volume that was asked for with options, or a driver, and has others. Who asks for none gets what is there.
+func sameVolume(v, asked volume.Volume) error {
+	if len(asked.Options) > 0 && !maps.Equal(asked.Options, v.Options) {
+		return fmt.Errorf("volume %s: it has other options: %w", v.Name, volume.ErrExists)
 	}
-	return fmt.Errorf("volume %s: it has other options: %w", v.Name, volume.ErrExists)
+	if asked.Driver != "" && asked.Driver != v.Driver {
+		return fmt.Errorf("volume %s: its driver is %s: %w", v.Name, v.Driver, volume.ErrExists)
+	}
+	return nil
 }
 
 // pathOnHost is where on the host what a volume holds is, empty if only containers see it.

@@ -105,7 +105,7 @@ func (e *Engine) mountPlugins(ctx context.Context, spec *specs.Spec, c container
 			e.unanswering.note(v.Driver, err)
 			return nil, give, fmt.Errorf("volume %s: %w", name, err)
 		}
-		place, err := p.Mount(ctx, name, id)
+		place, err := p.Mount(ctx, name, id, e.root)
 		if err != nil {
 			e.unanswering.note(v.Driver, err)
 			return nil, give, err
@@ -162,6 +162,39 @@ func (e *Engine) settleMounts(ctx context.Context, chosen func(id string) bool, 
 		err = errors.Join(err, settleErr)
 	}
 	return owed, err
+}
+
+// ForgetVolume is RemoveVolume that also removes a volume whose plugin is away or does not answer: all that is noted of it here. Then
+// untold says why the plugin was not asked to remove what it keeps.
+func (e *Engine) ForgetVolume(ctx context.Context, name string) (v volume.Volume, untold, err error) {
+	if _, err := e.attendToAll(ctx); err != nil {
+		return volume.Volume{}, nil, err
+	}
+	v, err = e.dropVolumeBy(ctx, name, func(ctx context.Context, v volume.Volume) error {
+		err := removeByPlugin(ctx, v)
+		if errors.Is(err, plugin.ErrNotFound) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			untold, err = err, nil
+		}
+		return err
+	})
+	if err == nil {
+		err = e.forgetMounts(ctx, name)
+	}
+	return v, untold, err
+}
+
+// forgetMounts settles the notes of a volume that is gone: there is nobody to tell.
+func (e *Engine) forgetMounts(ctx context.Context, name string) error {
+	notes, err := filepath.Glob(filepath.Join(e.mountNotes(), "*."+name))
+	for _, path := range notes {
+		id, of, _ := strings.Cut(filepath.Base(path), ".")
+		if of != name {
+			continue
+		}
+		_, settleErr := e.settleMount(ctx, id, name, false)
+		err = errors.Join(err, settleErr)
+	}
+	return err
 }
 
 // settleMount tells a plugin that a container needs a volume no more, unless it runs or somebody starts it.

@@ -33,6 +33,9 @@ func (e *Engine) provide(ctx context.Context, p *prepared, o prepareOptions) err
 	p.contents = map[string]container.Content{}
 	for i := range p.config.Mounts {
 		m := &p.config.Mounts[i]
+		if m.Type == container.MountVolume && !strings.Contains(m.Source, "@") {
+			m.VolumeDriver = cmp.Or(m.VolumeDriver, p.config.VolumeDriver)
+		}
 		var err error
 		switch m.Type {
 		case container.MountVolume:
@@ -109,7 +112,7 @@ func (e *Engine) provideVolume(ctx context.Context, p *prepared, m *container.Mo
 
 // ensureVolume makes a volume that is not there. One without a name goes with a container that goes by itself.
 func (e *Engine) ensureVolume(ctx context.Context, store *volume.Store, p *prepared, m *container.Mount) (volume.Volume, error) {
-	v := volume.Volume{Name: m.Source, Labels: m.Labels, Options: m.VolumeOptions, Anonymous: m.Anonymous}
+	v := volume.Volume{Name: m.Source, Labels: m.Labels, Options: m.VolumeOptions, Driver: m.VolumeDriver, Anonymous: m.Anonymous}
 	if m.Source == "" {
 		v.Name = volume.RandomName()
 		if p.config.AutoRemove {
@@ -117,17 +120,17 @@ func (e *Engine) ensureVolume(ctx context.Context, store *volume.Store, p *prepa
 		}
 	} else if found, err := store.Get(m.Source); !errors.Is(err, volume.ErrNotFound) || strings.Contains(m.Source, "@") {
 		if err == nil {
-			err = sameOptions(found, m.VolumeOptions)
+			err = sameVolume(found, v)
 		}
 		return found, err
 	}
 	if err := checkPlace(v); err != nil {
 		return v, err
 	}
-	made, err := store.Create(ctx, v, nil)
+	made, err := store.Create(ctx, v, createByPlugin(ctx, v))
 	if errors.Is(err, volume.ErrExists) { // somebody else needs it, too
 		if made, err = store.Get(v.Name); err == nil {
-			err = sameOptions(made, m.VolumeOptions)
+			err = sameVolume(made, v)
 		}
 		return made, err
 	}
@@ -444,6 +447,11 @@ func (e *Engine) orphanVolumes(store *volume.Store) ([]volume.Volume, error) {
 
 // dropVolume removes a volume that no container has.
 func (e *Engine) dropVolume(ctx context.Context, name string) (volume.Volume, error) {
+	return e.dropVolumeBy(ctx, name, removeByPlugin)
+}
+
+// dropVolumeBy is dropVolume where somebody else is asked first to remove what a volume holds.
+func (e *Engine) dropVolumeBy(ctx context.Context, name string, first func(context.Context, volume.Volume) error) (volume.Volume, error) {
 	store, err := e.volumes()
 	if err != nil {
 		return volume.Volume{}, err
@@ -456,7 +464,7 @@ func (e *Engine) dropVolume(ctx context.Context, name string) (volume.Volume, er
 		if len(users) > 0 {
 			return &VolumeInUseError{name, namesOfRecords(users)}
 		}
-		return removeByPlugin(ctx, v)
+		return first(ctx, v)
 	})
 	if err == nil {
 		e.tellVolume(events.Destroy, v.Name)
@@ -521,10 +529,8 @@ func (e *Engine) CreateVolume(ctx context.Context, r VolumeRequest) (volume.Volu
 	made, err := store.Create(ctx, v, createByPlugin(ctx, v))
 	if errors.Is(err, volume.ErrExists) {
 		if made, err = store.Get(v.Name); err == nil {
-			err = sameOptions(made, v.Options)
-		}
-		if err == nil && made.Driver != cmp.Or(v.Driver, volume.DriverLocal) {
-			err = fmt.Errorf("volume %s: its driver is %s: %w", v.Name, made.Driver, volume.ErrExists)
+			v.Driver = cmp.Or(v.Driver, volume.DriverLocal)
+			err = sameVolume(made, v)
 		}
 		return made, err
 	}

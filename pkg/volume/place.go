@@ -86,6 +86,15 @@ func (v Volume) Place() (Place, error) {
 	return p, err
 }
 
+// CheckOptions refuses options that the driver local does not take. Those of a plugin are its own.
+func (v Volume) CheckOptions() error {
+	if v.OfPlugin() {
+		return nil
+	}
+	_, err := ParseOptions(v.Options)
+	return err
+}
+
 // optionError says what is wrong with options.
 type optionError struct{ text string }
 

@@ -11,6 +11,8 @@ import (
 	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/containr/containr/internal/testkit/program"
 )
 
 // keeper NAME DIRECTORY serves a volume plugin at NAME.sock in the directory, until the script ends. Its volumes are directories
@@ -22,7 +24,7 @@ func serveVolumes(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	dir := ts.MkAbs(args[1])
 	ts.Check(os.MkdirAll(dir, 0o755))
-	k := &volumeKeeper{dir: dir, log: filepath.Join(dir, args[0]+".log"), hangs: filepath.Join(dir, args[0]+".hangs"), unanswered: filepath.Join(dir, args[0]+".unanswered")}
+	k := &volumeKeeper{root: ts.Getenv(program.RootVar), dir: dir, log: filepath.Join(dir, args[0]+".log"), hangs: filepath.Join(dir, args[0]+".hangs"), unanswered: filepath.Join(dir, args[0]+".unanswered")}
 	listener, err := net.Listen("unix", filepath.Join(dir, args[0]+".sock"))
 	ts.Check(err)
 	server := &http.Server{Handler: k}
@@ -31,8 +33,8 @@ func serveVolumes(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 type volumeKeeper struct {
-	dir, log, hangs, unanswered string
-	mu                          sync.Mutex
+	root, dir, log, hangs, unanswered string
+	mu                                sync.Mutex
 }
 
 // ServeHTTP answers one request of the protocol.
@@ -121,6 +123,16 @@ func (k *volumeKeeper) mountPoint(name, place string) string {
 		return place + "-not"
 	case "top":
 		return "/"
+	case "process", "device":
+		return map[string]string{"process": "/proc/sys", "device": "/dev/pts"}[name]
+	case "kernel":
+		return "/sys/kernel"
+	case "others":
+		return filepath.Join(k.root, "volumes")
+	case "own":
+		return k.root
+	case "above":
+		return filepath.Dir(k.root)
 	case "file":
 		return k.log
 	case "link":

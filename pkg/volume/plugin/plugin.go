@@ -26,6 +26,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/containr/containr/internal/spelling"
 )
 
@@ -218,20 +220,21 @@ func (p *Plugin) Path(ctx context.Context, name string) (string, error) {
 	return place.Mountpoint, err
 }
 
-// Mount has a volume mounted for the container with an id, and says where it is.
-func (p *Plugin) Mount(ctx context.Context, name, id string) (string, error) {
+// Mount has a volume mounted for the container with an id, and says where it is. A place in the state root, or that has it in it, is
+// ErrAnswer, as are those that are the kernel's.
+func (p *Plugin) Mount(ctx context.Context, name, id, root string) (string, error) {
 	var place struct{ Mountpoint string }
 	if err := p.ask(ctx, "VolumeDriver.Mount", named{Name: name, ID: id}, &place); err != nil {
 		return "", err
 	}
-	if err := checkPlace(place.Mountpoint); err != nil {
+	if err := checkPlace(place.Mountpoint, root); err != nil {
 		return "", fmt.Errorf("plugin %s: volume %s: mount point %.300q: %w: %w", p.name, name, place.Mountpoint, ErrAnswer, err)
 	}
 	return place.Mountpoint, nil
 }
 
-// checkPlace refuses what is no directory that is called by its own name.
-func checkPlace(path string) error {
+// checkPlace refuses what is no directory that is called by its own name, and what is the kernel's or containr's.
+func checkPlace(path, root string) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" {
 		return errors.New("not a path from / on")
 	}
@@ -246,8 +249,48 @@ func checkPlace(path string) error {
 	if err == nil && real != path {
 		err = fmt.Errorf("it leads by links to %s", real)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return checkOthers(path, root)
 }
+
+// kernels are the file systems that show the kernel's own state, by their numbers in statfs(2), wherever they are mounted.
+// Devices have none of their own: devtmpfs says that it is a tmpfs, and is known by its path alone.
+var kernels = []int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.DEVPTS_SUPER_MAGIC, unix.CGROUP_SUPER_MAGIC, unix.CGROUP2_SUPER_MAGIC,
+	unix.DEBUGFS_MAGIC, unix.TRACEFS_MAGIC, unix.SECURITYFS_MAGIC, unix.BPF_FS_MAGIC, unix.NSFS_MAGIC, unix.SELINUX_MAGIC, unix.EFIVARFS_MAGIC}
+
+// checkOthers refuses a directory that is the kernel's, or has to do with a state root.
+func checkOthers(path, root string) error {
+	for _, dir := range []string{"/proc", "/sys", "/dev"} {
+		if within(path, dir) {
+			return fmt.Errorf("it is in %s, which is the kernel's", dir)
+		}
+	}
+	root, err := filepath.Abs(root)
+	if err == nil {
+		root, err = filepath.EvalSymlinks(root)
+	}
+	switch {
+	case err != nil:
+		return err
+	case within(path, root):
+		return errors.New("it is in the state root of containr")
+	case within(root, path):
+		return errors.New("the state root of containr is in it")
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return fmt.Errorf("statfs: %w", err)
+	}
+	if slices.Contains(kernels, int64(fs.Type)) {
+		return errors.New("it is a file system that shows the kernel's own state")
+	}
+	return nil
+}
+
+// within reports whether a clean path is a directory or below it.
+func within(path, dir string) bool { return path == dir || strings.HasPrefix(path, dir+"/") }
 
 // Unmount says that the container with an id needs a volume no more.
 func (p *Plugin) Unmount(ctx context.Context, name, id string) error {
