@@ -3,7 +3,9 @@ package cli_test
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"io/fs"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -16,8 +18,14 @@ import (
 	"github.com/containr/containr/internal/testkit/program"
 )
 
+var (
+	volumeKills = flag.Int("volume-kills", 100, "how many commands TestKilledCommandsLeaveVolumesWhole kills")
+	volumeSeed  = flag.Uint64("volume-seed", 20261130, "which commands it kills, and when")
+)
+
 // Commands that make, fill, copy and remove volumes are killed at any moment, two at a time. No volume is ever half there,
-// the one that is never touched keeps all of its files, and a check of the disk finds nothing wrong with volumes.
+// the one that is never touched keeps all of its files, nobody else can look into the store, and a check of the disk finds
+// nothing wrong with volumes.
 func TestKilledCommandsLeaveVolumesWhole(t *testing.T) {
 	program.Require(t)
 	testkit.Leftovers(t)
@@ -27,6 +35,7 @@ func TestKilledCommandsLeaveVolumesWhole(t *testing.T) {
 	const many = 40 // files of the volume full
 	for _, args := range [][]string{
 		{"run", "--name", "owner", "-v", "full:/full", "-v", "copied:/copied", "base", "sh", "-c", "for i in $(seq 40); do echo $i > /full/$i; done"},
+		{"run", "--rm", "-v", "conf:/etc", "base", "true"},
 		{"volume", "snapshot", "full", "keep"}, {"volume", "export", "-o", archive, "full"},
 	} {
 		if out, err := k.run(args...); err != nil {
@@ -44,16 +53,22 @@ func TestKilledCommandsLeaveVolumesWhole(t *testing.T) {
 	k.commands = [][]string{
 		{"volume", "cp", filepath.Join(dir, "a") + "/.", "copied:/"}, {"volume", "cp", filepath.Join(dir, "b") + "/.", "copied:/"},
 		{"run", "--rm", "-v", "conf:/etc", "-v", "/scratch", "base", "true"}, {"run", "--rm", "-v", "conf:/etc", "--user", "1:1", "base", "true"},
-		{"volume", "rm", "conf", "clone", "import"},
+		{"volume", "create", "empty"}, {"volume", "rm", "conf", "clone", "import", "empty"},
 		{"volume", "clone", "full", "clone"}, {"volume", "import", "import", archive}, {"volume", "restore", "full@keep"},
 		{"volume", "snapshot", "full"}, {"volume", "prune", "-af"},
 	}
-	const seed, lasts = 20261130, 15 * time.Second
-	random := rand.New(rand.NewPCG(seed, seed))
+	etc := k.readTree(filepath.Join(k.root, "volumes", "conf", "data"))
+	if len(etc) < 3 {
+		t.Fatalf("what the image has in /etc: %d files", len(etc))
+	}
+	random := rand.New(rand.NewPCG(*volumeSeed, *volumeSeed))
 	rounds := 0
-	for began := time.Now(); time.Since(began) < lasts; rounds++ {
+	for ; k.killed < *volumeKills; rounds++ {
+		if rounds > 20**volumeKills {
+			break // wasKilling tells
+		}
 		lines := k.round(random, 60*time.Millisecond)
-		k.volumesAreWhole(lines, many)
+		k.volumesAreWhole(lines, many, etc)
 		if out, err := k.run("volume", "prune", "-f"); err != nil {
 			t.Fatalf("round %d, after %q: prune: %v\n%s", rounds, lines, err, out)
 		}
@@ -101,31 +116,65 @@ func (k *killer) filesAreWhole(after []string, dir string, entries []os.DirEntry
 }
 
 // volumesAreWhole looks at all volumes that there are.
-func (k *killer) volumesAreWhole(after []string, many int) {
+func (k *killer) volumesAreWhole(after []string, many int, etc map[string]string) {
 	k.t.Helper()
-	dirs, err := filepath.Glob(filepath.Join(k.root, "volumes", "[a-z]*", "data"))
+	store := filepath.Join(k.root, "volumes")
+	if info, err := os.Lstat(store); err != nil || info.Mode() != fs.ModeDir|0o700 {
+		k.t.Fatalf("after %q: others look into the store: %v, %v", after, info.Mode(), err)
+	}
+	numbers := map[string]string{}
+	for i := range many {
+		numbers[strconv.Itoa(i+1)] = strconv.Itoa(i+1) + "\n"
+	}
+	dirs, err := filepath.Glob(filepath.Join(store, "[a-z0-9]*", "data"))
 	if err != nil {
 		k.t.Fatal(err)
 	}
 	for _, dir := range dirs {
 		name := filepath.Base(filepath.Dir(dir))
-		entries, err := os.ReadDir(dir)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		want := many
 		if name == "copied" {
+			entries, err := os.ReadDir(dir)
+			if err != nil {
+				k.t.Fatal(err)
+			}
 			k.filesAreWhole(after, dir, entries)
 			continue
 		}
+		want := numbers
 		switch {
 		case name == "conf":
-			want = 4
-		case len(name) == 64: // without a name
-			want = 0
+			want = etc
+		case name == "empty", len(name) == 64: // the latter have no name
+			want = nil
 		}
-		if err != nil || len(entries) != want && !(name == "conf" && len(entries) == 0) {
-			k.t.Fatalf("after %q: volume %s has %d files, %v", after, name, len(entries), err)
+		if found := k.readTree(dir); !maps.Equal(found, want) && !(name == "conf" && len(found) == 0) {
+			k.t.Fatalf("after %q: volume %s has %d files, or others: %q", after, name, len(found), found)
 		}
 	}
+}
+
+// readTree is what the files below a directory hold, by their paths there. A directory has the empty text, a link where it leads.
+func (k *killer) readTree(dir string) map[string]string {
+	k.t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || path == dir {
+			return err
+		}
+		text := ""
+		switch {
+		case e.Type()&fs.ModeSymlink != 0:
+			text, err = os.Readlink(path)
+		case !e.IsDir():
+			var data []byte
+			data, err = os.ReadFile(path)
+			text = string(data)
+		}
+		files[strings.TrimPrefix(path, dir+"/")] = text
+		return err
+	})
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return files
 }
