@@ -31,6 +31,7 @@ func drawnNetworkOf(ctx context.Context, e *engine.Engine, ref string) (d drawnN
 		return d, err
 	}
 	d.policies, err = e.Policies(ctx, d.ID)
+	d.policies = slices.DeleteFunc(d.policies, func(v engine.PolicyView) bool { return v.Own != "" })
 	return d, err
 }
 

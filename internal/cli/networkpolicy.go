@@ -274,8 +274,8 @@ func (p *Program) policyListCommand() *cobra.Command {
 	var format string
 	cmd := &cobra.Command{
 		Use: "ls [FLAGS] [NETWORK...]", Aliases: []string{"list"}, Short: "List policies of networks",
-		Long: "List policies of networks: for whom they are, how many rules they have, and how many packets of those who began\n" +
-			"to talk were let through by them, and refused to their containers.",
+		Long: "List policies of networks, and those that flags of run gave to containers in them: for whom they are, how many rules they have,\n" +
+			"and how many packets of those who began to talk were let through by them, and refused to their containers.",
 		Args: cobra.ArbitraryArgs, DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
@@ -343,7 +343,7 @@ func someOrNo(n int, word string) string {
 func (p *Program) policyShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "show NETWORK [POLICY...]", Short: "Print policies with what their rules have let through",
-		Long: "Print the policies of a network: for whom they are, and each rule with the packets and bytes of those who began to talk that it\n" +
+		Long: "Print the policies of a network, and those of containers in it by flags of run: for whom they are, and each rule with the packets and bytes of those who began to talk that it\n" +
 			"has let through. What answers them is not counted. What was refused, who to whom, is in the events.",
 		Args: minArgs(1), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -375,7 +375,9 @@ func policyText(v engine.PolicyView) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "policy %s of network %s\n", v.Name, v.Network.Name)
 	who := "all containers"
-	if words := rowOfPolicy(v).Select; words != "" {
+	if v.Own != "" {
+		who = "container " + v.Own + " alone, in all its networks"
+	} else if words := rowOfPolicy(v).Select; words != "" {
 		who = "containers with " + words
 	}
 	fmt.Fprintf(&b, "  for %s: %s\n", who, present.CleanLine(orNone(strings.Join(v.Containers, " "))))

@@ -319,6 +319,8 @@ func (e *Engine) RemovePolicy(ctx context.Context, network, name string) error {
 type PolicyView struct {
 	policy.Policy
 	Network networks.Network
+	// Own is the name of the container whose own policy it is, by run's flags; empty if it is the network's.
+	Own string
 	// Containers are the names of those that it is for.
 	Containers []string
 	// Ingress and Egress are what each rule has let through, of those who began.
@@ -349,7 +351,7 @@ func (e *Engine) finishPolicies(ctx context.Context) error {
 	return e.applyPolicies(ctx)
 }
 
-// Policies lists the policies of networks; of all of them if none is named.
+// Policies lists the policies of networks, and those that containers in them have of their own; of all networks if none is named.
 func (e *Engine) Policies(ctx context.Context, refs ...string) ([]PolicyView, error) {
 	if err := errors.Join(e.finishPolicies(ctx), e.TellRefused(ctx)); err != nil {
 		return nil, err
@@ -383,25 +385,40 @@ func (e *Engine) Policies(ctx context.Context, refs ...string) ([]PolicyView, er
 			return nil, err
 		}
 		for _, p := range list {
-			views = append(views, viewOf(n, p, in, there))
+			views = append(views, viewOf(n, p, "", in, there))
+		}
+		for _, c := range in.Containers {
+			if slices.ContainsFunc(c.Plugs, func(plug policy.Plug) bool { return plug.Network == n.ID }) {
+				for _, p := range c.Own {
+					views = append(views, viewOf(n, p, c.ID, in, there))
+				}
+			}
 		}
 	}
 	return views, nil
 }
 
-func viewOf(n networks.Network, p policy.Policy, in policy.Input, there nft.Contents) PolicyView {
+// viewOf looks at a policy of a network, or of the container with the id own.
+func viewOf(n networks.Network, p policy.Policy, own string, in policy.Input, there nft.Contents) PolicyView {
+	counters := policy.NetworkCounters(n.ID, p.Name)
+	if own != "" {
+		counters = policy.ContainerCounters(own, p.Name)
+	}
 	v := PolicyView{Policy: p, Network: n, Refused: map[string]nft.Tallied{}}
 	counted := func(direction string, rules []policy.Rule) (list []nft.Tallied) {
 		for i := range rules {
-			list = append(list, there.Counters[policy.NetworkCounters(n.ID, p.Name)+"/"+direction+"/"+strconv.Itoa(i+1)])
+			list = append(list, there.Counters[counters+"/"+direction+"/"+strconv.Itoa(i+1)])
 		}
 		return list
 	}
 	v.IngressPassed, v.EgressPassed = counted("ingress", p.Ingress), counted("egress", p.Egress)
 	for _, c := range in.Containers {
 		for _, plug := range c.Plugs {
-			if plug.Network != n.ID || !p.Selects(c) {
+			if plug.Network != n.ID || own == "" && !p.Selects(c) || own != "" && c.ID != own {
 				continue
+			}
+			if own != "" {
+				v.Own = c.Name
 			}
 			v.Containers = append(v.Containers, c.Name)
 			for _, d := range policy.Directions {

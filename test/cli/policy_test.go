@@ -283,6 +283,12 @@ func TestPolicyOfAContainer(t *testing.T) {
 			"caged tcp 192.0.2.2:90": true, "caged udp 192.0.2.2:90": true, "caged tcp 192.0.2.1:90": false, "caged tcp 10.1.0.1:90": false, "caged tcp [2001:db8::2]:90": false,
 			"lan tcp 192.0.2.1:8080": true, "host tcp 10.1.0.9:80": false, "client tcp 10.1.0.9:80": false, "client tcp 10.1.0.2:81": true}
 		d.flows("by flags", want)
+		if got := d.containr("network", "policy", "ls", "--format", "{{.Network}} {{.Containers}} {{.Ingress}} {{.Egress}} {{if .Passed}}passed{{end}} {{if .Refused}}refused{{end}}", "lab"); !strings.Contains(got, "lab caged 1 rule 3 rules passed refused") {
+			t.Errorf("policy ls says nothing of the flags: %q", got)
+		}
+		if got := d.containr("network", "policy", "show", "lab"); !strings.Contains(got, "for container caged alone, in all its networks: caged\n") || !strings.Contains(got, "egress 3: ") {
+			t.Errorf("policy show says nothing of the flags: %q", got)
+		}
 		d.host.Run("nft", "flush", "ruleset")
 		d.flows("when somebody has thrown it away", map[string]bool{"caged tcp 10.1.0.2:81": true})
 		d.containr("network", "reload", "--all")
