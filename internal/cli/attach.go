@@ -44,7 +44,7 @@ func (p *Program) attachCommand() *cobra.Command {
 			"terminal here is closed.\n" +
 			"What runs in the foreground can be attached to from another terminal, if it has a log or a terminal;\n" +
 			"its input, if that is no terminal, stays the one of the command that started it.\n" +
-			"The exit status is the program's.",
+			"The exit status is the program's; that of who is ended by a signal, with --sig-proxy=false, is 128 and its number.",
 		Args:                  exactArgs(1),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -87,7 +87,7 @@ func (p *Program) attached(ctx context.Context, a *engine.Attached, o attachOpti
 	}
 	if !ended {
 		p.tellLeft(a.Record.ID)
-		return nil
+		return ctx.Err() // of a signal that was for us: the exit status tells of it
 	}
 	code, err := a.Wait(ctx)
 	return p.exitOf(engine.Exit{ID: a.Record.ID, Code: code}, err)

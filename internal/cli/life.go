@@ -370,7 +370,8 @@ func (p *Program) cleanupCommand() *cobra.Command {
 		Short: "Finish what is to be done for containers that have ended",
 		Long: "Finish what is to be done for containers that have ended: undo what was done for them, note how\n" +
 			"they ended, remove them if they were made with --rm, start them again if their restart policy\n" +
-			"wants that by now. This is done by itself; the command is there to be called by other programs.",
+			"wants that by now. This is done by itself; the command is there to be called by other programs.\n" +
+			"One that is gone, by its whole ID, is no error: nothing is left to be done.",
 		Args:                  minArgs(1),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

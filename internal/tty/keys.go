@@ -50,11 +50,11 @@ type keyScanner struct {
 	held []byte
 }
 
-// scan returns what may be passed on after p was typed, and how many times the
-// whole sequence, which is not passed on, was in it.
-func (k *keyScanner) scan(p []byte) (out []byte, found int) {
+// scan returns what may be passed on after p was typed, and whether the whole sequence has been typed. Neither it nor
+// what was typed after it is passed on.
+func (k *keyScanner) scan(p []byte) (out []byte, found bool) {
 	if len(k.keys) == 0 {
-		return p, 0
+		return p, false
 	}
 	for _, b := range p {
 		k.held = append(k.held, b)
@@ -63,9 +63,8 @@ func (k *keyScanner) scan(p []byte) (out []byte, found int) {
 			k.held = slices.Delete(k.held, 0, 1)
 		}
 		if len(k.held) == len(k.keys) {
-			found++
-			k.held = k.held[:0]
+			return out, true
 		}
 	}
-	return out, found
+	return out, false
 }

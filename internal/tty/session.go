@@ -26,10 +26,10 @@ type Session struct {
 	// Screen is where what the container writes is read from, if somebody else reads
 	// the master; nil for the master.
 	Screen *os.File
-	// Keys is the sequence that asks to detach; empty for none.
+	// Keys is the sequence that asks to detach; empty for none. With it Detach must be set.
 	Keys []byte
-	// Detach is called each time the keys were typed. The container does not
-	// see them.
+	// Detach is called when the keys were typed. The container sees neither them nor what is
+	// typed after them.
 	Detach func()
 	// Signal passes a signal on to the container. If it is nil, a signal
 	// that would end us restores the terminal and ends us.
@@ -141,7 +141,7 @@ func (s *Session) copyOutput() error {
 	return err
 }
 
-// copyInput carries what the user types until there is no more.
+// copyInput carries what the user types until there is no more, or the container has been left.
 func (s *Session) copyInput() {
 	defer s.restoreOnPanic()
 	defer s.input.close()
@@ -153,18 +153,13 @@ func (s *Session) copyInput() {
 		if s.input.writeTo(s.master, out) != nil {
 			return // the container closed its end
 		}
-		for range detached {
-			s.detach()
+		if detached {
+			s.Detach()
+			return
 		}
 		if err != nil {
 			return // the terminal is gone; SIGHUP says so to all concerned
 		}
-	}
-}
-
-func (s *Session) detach() {
-	if s.Detach != nil {
-		s.Detach()
 	}
 }
 

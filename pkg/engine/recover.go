@@ -266,8 +266,12 @@ func exitTime(dir string) time.Time {
 	return info.ModTime().UTC()
 }
 
+// wholeID is how many digits an ID has.
+const wholeID = 64
+
 // Cleanup does what is to be done for one container that has ended, and starts it again if
-// that is due. The monitor has it done. One that is gone is no error.
+// that is due. The monitor has it done. One that is gone is no error if its whole ID is given, as who asks knows that there was
+// one; a name of nothing is container.ErrNotFound.
 func (e *Engine) Cleanup(ctx context.Context, ref string) error {
 	containers, err := e.containers()
 	if err != nil {
@@ -287,7 +291,7 @@ func (e *Engine) Cleanup(ctx context.Context, ref string) error {
 	if err == nil {
 		err = e.seeToRestart(ctx, r.ID)
 	}
-	if errors.Is(err, container.ErrNotFound) {
+	if errors.Is(err, container.ErrNotFound) && len(ref) == wholeID {
 		return nil
 	}
 	return err
