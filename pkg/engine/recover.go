@@ -237,6 +237,7 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) (err error) {
 	}
 	return containers.Update(ctx, r.ID, func(st *container.State) error {
 		last.Stopped, last.Again = st.Stopped, st.Again // a user may have decided meanwhile
+		last.Again = last.Again || cutOff && st.ForAgain && !st.Stopped
 		*st = last
 		quick, after, again := r.Config.Restart.Next(*st)
 		if formerBoot(*st) { // it is no fault of the program's

@@ -479,7 +479,7 @@ func (x *execution) compile(req *runtime.CreateRequest) (*plan.Plan, error) {
 func (x *execution) setRunning(ctx context.Context, pid int) error {
 	return x.containers.Update(context.WithoutCancel(ctx), x.record.ID, func(st *container.State) error {
 		*st = container.State{Status: container.Running, PID: pid, Started: time.Now().UTC(), Boot: sys.BootID(),
-			Restarts: st.Restarts, Quick: st.Quick}
+			Restarts: st.Restarts, Quick: st.Quick, ForAgain: st.Again}
 		if x.record.Check != nil {
 			st.Health = &container.HealthState{Status: container.Starting}
 		}

@@ -97,3 +97,36 @@ func endless(now, before map[int]bool) int {
 	}
 	return 0
 }
+
+// A restart that is killed while it starts the container anew is done nevertheless, whenever it was killed: whoever looks
+// next, or the monitor, starts it.
+func TestKilledRestartIsDone(t *testing.T) {
+	x := newOutside(t)
+	x.run("run", "-d", "--name", "one", "base", "sleep", "1000")
+	status := func() string { return strings.TrimSpace(x.run("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "one")) }
+	stride := 9
+	if testing.Short() {
+		stride = 31
+	}
+	kills := 0
+	for n := 1; ; n += stride {
+		// It counts from the end of the old program on.
+		gone := false
+		begun := func() bool {
+			found, _ := filepath.Glob(filepath.Join(x.root, "run", "runtime", "*", "journal"))
+			gone = gone || len(found) == 0
+			return gone
+		}
+		_, ended := testkit.KillAt(t, x.command("restart", "-t", "0", "one"), n, begun)
+		last := ""
+		waitUntil(t, "it runs again", func() bool { last = status(); return last == "running 0" })
+		if ended {
+			break
+		}
+		kills++
+	}
+	t.Logf("killed %d times", kills)
+	if kills < 5 {
+		t.Errorf("killed %d times only", kills)
+	}
+}

@@ -237,6 +237,8 @@ func TestTheModelRefuses(t *testing.T) {
 		{"cut short", "0 1 create a done X, 2 9 start a cut_short, 3 4 stop a done, 10 11 look a done X exited", ""},
 		{"cut short by nobody", "0 1 create a done X, 2 9 start a cut_short", "start a: cut short"},
 		{"removed twice", "0 1 create a done X, 2 3 rm a done, 4 5 rm a done", "rm a: done"},
+		{"a start of what is paused", "0 1 create a done X, 2 3 start a done, 4 5 pause a done, 6 7 start a is_paused, 8 9 look a done X paused", ""},
+		{"a start of what is paused, as if it were not", "0 1 create a done X, 2 3 start a done, 4 5 pause a done, 6 7 start a done", "start a: done"},
 		{"one exec too many", "0 1 create a done X, 2 3 exec a done", "exec a: done"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -255,7 +257,7 @@ func TestTheModelRefuses(t *testing.T) {
 // readHistory reads acts as the test above has them: BEGIN END VERB NAME [TO] OUTCOME [ID [STATUS]].
 func readHistory(t *testing.T, text string) (history []act) {
 	t.Helper()
-	outcomes := map[string]string{"done": done, "absent": absent, "in_use": inUse, "is_running": isRunning, "killed": wasKilled, "cut_short": cutShort}
+	outcomes := map[string]string{"done": done, "absent": absent, "in_use": inUse, "is_running": isRunning, "killed": wasKilled, "cut_short": cutShort, "is_paused": isPaused}
 	for one := range strings.SplitSeq(text, ", ") {
 		w := strings.Fields(one)
 		var a act

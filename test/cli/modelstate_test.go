@@ -228,6 +228,9 @@ func doStart(m modelled, id string, a act) (modelled, bool) {
 	if a.Outcome == cutShort { // it has begun, and what ended it comes later
 		return m.with(id, dying), a.Disturbed
 	}
+	if m.status[id] == paused && a.Outcome != wasKilled { // a restart meets one only if somebody else has started it, and a third one paused it
+		return m, a.Outcome == isPaused || a.Outcome == done && a.Verb == "restart"
+	}
 	if idle(m.status[id]) {
 		m = m.with(id, running)
 	}
