@@ -103,7 +103,9 @@ func endless(now, before map[int]bool) int {
 func TestKilledRestartIsDone(t *testing.T) {
 	x := newOutside(t)
 	x.run("run", "-d", "--name", "one", "base", "sleep", "1000")
-	status := func() string { return strings.TrimSpace(x.run("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "one")) }
+	status := func() string {
+		return strings.TrimSpace(x.run("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "one"))
+	}
 	stride := 9
 	if testing.Short() {
 		stride = 31
