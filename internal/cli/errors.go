@@ -290,6 +290,8 @@ var hints = []struct {
 	{baseimage.ErrMissing, "or pull an image from a registry"},
 	{engine.ErrDockerDaemon, "check with `docker images`; DOCKER_HOST=unix:///PATH names another socket"},
 	{engine.ErrNoSkopeo, "install it, or use `podman save` and `containr load`, and back `containr save` and `podman load`"},
+	{unix.EBADMSG, damagedLayer},
+	{unix.EUCLEAN, damagedLayer},
 	{snapshot.ErrNoErofs, "`containr --snapshotter erofs doctor` says what is missing; without it, containr rmi IMAGE and containr pull IMAGE unpack it anew, as directories"},
 	{host.ErrSnapshotter, "leave --snapshotter out: the best one that can be used here is taken, and `containr doctor` says which and why"},
 	{host.ErrOldKernel, "Debian 11, Ubuntu 22.04 and RHEL 9 have newer ones"},
@@ -297,6 +299,8 @@ var hints = []struct {
 	{unix.EROFS, "choose a directory on another file system; --root does so for what containr keeps"},
 	{fs.ErrPermission, "run as root, or choose a directory of your own with --root"},
 }
+
+const damagedLayer = "a layer is damaged, or the disk is: `containr system check` says which layers are, and with --repair removes them, to be unpacked again"
 
 func hintFor(err error) string {
 	var usage *usageError

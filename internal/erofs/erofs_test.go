@@ -27,6 +27,13 @@ type tree struct {
 // write makes an image.
 func (tr *tree) write(t testing.TB, dir string) string {
 	t.Helper()
+	file, _ := tr.writeNoted(t, dir)
+	return file
+}
+
+// writeNoted makes an image, and notes what it is.
+func (tr *tree) writeNoted(t testing.TB, dir string) (string, Sum) {
+	t.Helper()
 	image, err := os.Create(filepath.Join(dir, "image"))
 	if err != nil {
 		t.Fatal(err)
@@ -51,7 +58,7 @@ func (tr *tree) write(t testing.TB, dir string) string {
 	if err := errors.Join(w.Finish(tr.root, [16]byte{1, 2, 3}), image.Close(), spool.Close()); err != nil {
 		t.Fatal(err)
 	}
-	return image.Name()
+	return image.Name(), w.Sum()
 }
 
 // randomTree makes one of everything, with names and sizes where the format has its edges.

@@ -26,6 +26,7 @@ func (w *Writer) Finish(root *Node, id [16]byte) error {
 			return err
 		}
 	}
+	w.sum.From, w.out.sum = w.out.end(), &w.sum.CRC
 	if err := w.writeBlocks(&l); err != nil {
 		return err
 	}
@@ -305,6 +306,6 @@ func (w *Writer) super(l *layout, root *Node, id [16]byte, meta, blocks uint32) 
 	if w.holes {
 		le.PutUint32(s[80:], featureChunks)
 	}
-	le.PutUint32(s[4:], ^crc32.Checksum(s, crc32.MakeTable(crc32.Castagnoli)))
+	le.PutUint32(s[4:], ^crc32.Checksum(s, castagnoli))
 	return b
 }

@@ -3,6 +3,7 @@ package erofs
 import (
 	"bytes"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math/bits"
 	"os"
@@ -16,7 +17,11 @@ type Writer struct {
 	tails buffer // of the spool
 	holes bool   // a file has some
 	ended bool
+	sum   Sum
 }
+
+// Sum is to be noted of a finished image.
+func (w *Writer) Sum() Sum { return w.sum }
 
 // NewWriter begins an image in the empty file image; spool is another, for what will be moved. Both stay the caller's.
 func NewWriter(image, spool *os.File) *Writer {
@@ -30,6 +35,7 @@ type buffer struct {
 	file *os.File
 	at   int64 // where what is collected belongs
 	data []byte
+	sum  *uint32 // if there is one: the CRC-32C of what was written
 }
 
 // bufferSize is what is written by one system call.
@@ -39,6 +45,9 @@ const bufferSize = 256 << 10
 func (b *buffer) end() int64 { return b.at + int64(len(b.data)) }
 
 func (b *buffer) write(p []byte) error {
+	if b.sum != nil {
+		*b.sum = crc32.Update(*b.sum, castagnoli, p)
+	}
 	if b.data == nil {
 		b.data = make([]byte, 0, bufferSize)
 	}

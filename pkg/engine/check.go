@@ -12,6 +12,8 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/containr/containr/internal/safepath"
+	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/snapshot"
 	"github.com/containr/containr/pkg/volume"
 )
@@ -41,7 +43,7 @@ func (e *Engine) Check(ctx context.Context, r CheckRequest) ([]Problem, error) {
 		return nil, err
 	}
 	var all []Problem
-	for _, look := range []func(context.Context, bool) ([]Problem, error){e.checkContainers, e.checkImages, e.checkSnapshots, e.checkMounts, e.checkVolumes, e.checkConnections} {
+	for _, look := range []func(context.Context, bool) ([]Problem, error){e.checkImages, e.checkSnapshots, e.checkContainers, e.checkMounts, e.checkVolumes, e.checkConnections} {
 		found, err := look(ctx, r.Repair)
 		all = append(all, found...)
 		if err != nil {
@@ -104,7 +106,11 @@ func (e *Engine) checkContainers(ctx context.Context, repair bool) ([]Problem, e
 	var all []Problem
 	for _, r := range records {
 		if chain := snapshot.ChainID(r.Chain); chain != "" && !anyHas(stores, chain) {
-			all = append(all, Problem{Where: "container " + r.Name, Text: "the layers that it was made of are gone; remove it, and make it again"})
+			p, err := e.lostLayers(ctx, r, repair)
+			if err != nil {
+				return all, err
+			}
+			all = append(all, p)
 		}
 	}
 	orphans, err := e.orphanLayers()
@@ -122,6 +128,32 @@ func (e *Engine) checkContainers(ctx context.Context, repair bool) ([]Problem, e
 		all = append(all, p)
 	}
 	return all, err
+}
+
+// lostLayers is about a container whose layers are gone, and unpacks them if its image is there. It comes after snapshots were
+// looked at: those that were removed are made again.
+func (e *Engine) lostLayers(ctx context.Context, r container.Record, repair bool) (Problem, error) {
+	p := Problem{Where: "container " + r.Name, Text: "the layers that it was made of are gone"}
+	images, err := e.images()
+	if err != nil {
+		return p, err
+	}
+	_, err = images.Resolve(r.ConfigDigest, image.AnyPlatform)
+	switch {
+	case errors.Is(err, image.ErrNotFound):
+		p.Text += ", and so is its image; remove it, and make it again"
+		return p, nil
+	case err != nil:
+		return p, err
+	}
+	if p.Remedy = "unpack them from its image"; repair {
+		if err := e.ensureLayers(ctx, r); err != nil {
+			p.Text += ": " + err.Error()
+		} else {
+			p.Repaired = true
+		}
+	}
+	return p, nil
 }
 
 func anyHas(stores []*snapshot.Store, chain snapshot.ChainID) bool {

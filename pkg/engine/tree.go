@@ -81,6 +81,7 @@ func openStopped(record container.Record) (*safepath.Root, error) {
 	if record.Spec == nil || record.Spec.Root == nil {
 		return nil, errors.New("its specification is not there")
 	}
+	renewImages(record.Spec.Mounts)
 	var mounts []specs.Mount
 	for _, m := range record.Spec.Mounts {
 		if m.Destination == "/" {

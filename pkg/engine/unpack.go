@@ -6,13 +6,16 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containr/containr/internal/processors"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/rootfs"
 	"github.com/containr/containr/pkg/snapshot"
 )
 
@@ -102,8 +105,47 @@ func unpackStored(ctx context.Context, snapshots *snapshot.Store, images *image.
 
 // ensureLayers unpacks the layers of a container that was made before once more if the machine was restarted before they were
 // on the disk for sure. It is done before the container runs: later another command would do it, and take them away from
-// under the program. Without its image a container has to do with what is there.
+// under the program. Without its image a container has to do with what is there. The specification is told what kinds of
+// layers there are now.
 func (e *Engine) ensureLayers(ctx context.Context, record container.Record) error {
+	if err := e.unpackAgain(ctx, record); err != nil {
+		return err
+	}
+	if record.Spec != nil {
+		renewImages(record.Spec.Mounts)
+	}
+	return nil
+}
+
+// renewImages has overlays mount those of their layers that are images, and no others: since the container was made a layer may
+// have been removed, and unpacked again in the other way.
+func renewImages(mounts []specs.Mount) {
+	for i := range mounts {
+		m := &mounts[i]
+		if m.Type != "overlay" {
+			continue
+		}
+		var images []string
+		for _, o := range m.Options {
+			lower, _ := strings.CutPrefix(o, "lowerdir=")
+			if lower == o {
+				continue
+			}
+			for _, dir := range strings.Split(lower, ":") {
+				if image, ok := snapshot.ImageAt(dir); ok {
+					images = append(images, rootfs.ImageOption+image.File+":"+image.Dir)
+				}
+			}
+		}
+		m.Options = slices.DeleteFunc(slices.Clone(m.Options), func(o string) bool { return strings.HasPrefix(o, rootfs.ImageOption) })
+		m.Options = append(m.Options, images...)
+		if len(images) > 0 && !slices.Contains(m.Options, snapshot.OneDevice) {
+			m.Options = append(m.Options, snapshot.OneDevice)
+		}
+	}
+}
+
+func (e *Engine) unpackAgain(ctx context.Context, record container.Record) error {
 	chain := snapshot.ChainID(record.Chain)
 	if chain == "" {
 		return nil

@@ -326,8 +326,12 @@ func measure(root string) (*measured, error) {
 			return err
 		}
 		if parts[0] == "mounts" && d.IsDir() {
-			if mounted, err := isMountPoint(path); err != nil || mounted {
-				return errors.Join(err, fs.SkipDir)
+			mounted, err := isMountPoint(path)
+			if err != nil {
+				return err
+			}
+			if mounted {
+				return fs.SkipDir
 			}
 		}
 		if err := m.count(path, parts); !errors.Is(err, fs.ErrPermission) {

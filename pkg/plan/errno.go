@@ -43,9 +43,11 @@ const (
 	ENOTEMPTY    Errno = 39
 	ELOOP        Errno = 40
 	ENODATA      Errno = 61
+	EBADMSG      Errno = 74
 	EUSERS       Errno = 87
 	EOPNOTSUP    Errno = 95
 	ECONNREFUSED Errno = 111
+	EUCLEAN      Errno = 117
 	EDQUOT       Errno = 122
 )
 
@@ -84,9 +86,11 @@ var errnoText = [...]struct {
 	{ENOTEMPTY, "ENOTEMPTY", "directory not empty"},
 	{ELOOP, "ELOOP", "too many levels of symbolic links"},
 	{ENODATA, "ENODATA", "no data available"},
+	{EBADMSG, "EBADMSG", "bad message"},
 	{EUSERS, "EUSERS", "too many users"},
 	{EOPNOTSUP, "EOPNOTSUP", "operation not supported"},
 	{ECONNREFUSED, "ECONNREFUSED", "connection refused"},
+	{EUCLEAN, "EUCLEAN", "structure needs cleaning"},
 	{EDQUOT, "EDQUOT", "disk quota exceeded"},
 }
 

@@ -4,14 +4,17 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/containr/containr/internal/erofs"
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
+	"github.com/containr/containr/pkg/rootfs"
 )
 
 // failAt returns the plan with one step replaced by a call that fails.
@@ -36,15 +39,20 @@ func failAt(p *plan.Plan, i int) *plan.Plan {
 // control group, file or descriptor.
 func TestEveryStepMayFail(t *testing.T) {
 	for name, in := range map[string]Input{
-		"plain":  {Spec: exampleSpec("/probe")},
-		"keeper": {Spec: exampleSpec("/probe"), ExitFile: filepath.Join(t.TempDir(), "exit")},
-		"user":   {Spec: userSpec()},
-		"hooks":  {Spec: hookSpec()},
-		"mounts": {Spec: mountSpec(t)},
+		"plain":            {Spec: exampleSpec("/probe")},
+		"keeper":           {Spec: exampleSpec("/probe"), ExitFile: filepath.Join(t.TempDir(), "exit")},
+		"user":             {Spec: userSpec()},
+		"hooks":            {Spec: hookSpec()},
+		"mounts":           {Spec: mountSpec(t)},
+		"images":           {Spec: exampleSpec("/probe"), ExitFile: filepath.Join(t.TempDir(), "exit")},
+		"images of others": {Spec: userSpec(), ExitFile: filepath.Join(t.TempDir(), "exit"), MapLayers: rootfs.MapLayers},
 	} {
 		t.Run(name, func(t *testing.T) {
 			testkit.Leftovers(t)
 			in.ID, in.Root = "test", testkit.Rootfs(t)
+			if strings.HasPrefix(name, "images") {
+				layered(t, &in)
+			}
 			p := compileInput(t, in)
 			for i := range p.Steps {
 				s := &p.Steps[i]
@@ -66,6 +74,52 @@ func mountSpec(t *testing.T) *specs.Spec {
 		spec.Mounts = append(spec.Mounts, specs.Mount{Destination: "/home", Type: "bind", Source: own(t, 0), Options: []string{"rbind", "idmap"}})
 	}
 	return spec
+}
+
+// layered makes the root an overlay of a directory and an EROFS image, which is mounted for it.
+func layered(t *testing.T, in *Input) {
+	t.Helper()
+	dir := t.TempDir()
+	on, err := host.ProbeStorage(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := host.ChooseSnapshotter(machine(t).Snapshotters(on, false), host.ErofsSnapshotter); err != nil {
+		t.Skipf("skipped: %v", err)
+	}
+	file := erofsImage(t, dir)
+	for _, name := range []string{"layer", "upper", "work", "merged"} {
+		if err := os.Mkdir(filepath.Join(dir, name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	options := []string{
+		"lowerdir=" + dir + "/layer:" + in.Root, "upperdir=" + dir + "/upper", "workdir=" + dir + "/work", "index=off", "xino=on",
+		rootfs.ImageOption + file + ":" + dir + "/layer",
+	}
+	if in.MapLayers != nil {
+		options = append(options, "idmap")
+	}
+	in.Spec.Mounts = append([]specs.Mount{{Destination: "/", Type: "overlay", Source: "overlay", Options: options}}, in.Spec.Mounts...)
+	in.Root = filepath.Join(dir, "merged")
+}
+
+// erofsImage makes an image in dir that has one file.
+func erofsImage(t *testing.T, dir string) string {
+	t.Helper()
+	image, err := os.Create(filepath.Join(dir, "layer.erofs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	spool, err := os.Create(filepath.Join(dir, "spool"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := &erofs.Node{Mode: erofs.Dir | 0o755, Children: map[string]*erofs.Node{"of-the-image": {Mode: erofs.Fifo | 0o644}}}
+	if err := errors.Join(erofs.NewWriter(image, spool).Finish(root, [16]byte{1}), image.Close(), spool.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return image.Name()
 }
 
 // afterClone reports whether a step is one of a keeper that has done its clone: what

@@ -5,6 +5,9 @@ import (
 	"github.com/containr/containr/pkg/plan/linux"
 )
 
+// damagedLayer is about layers that are EROFS images: CRC and structure are the kernel's to check.
+const damagedLayer = "a layer is damaged: `containr system check` says which, and with --repair removes it, to be unpacked again from its image"
+
 // hints say what to do when a call fails with an errno. The fourth column, a part
 // of the step's reason, tells apart uses of the same call. The first column is the
 // code of the error, which stays as it is whatever happens to the others: a new hint
@@ -37,6 +40,15 @@ var hints = [...]struct {
 	{"CTR-5019", "mount", plan.ENODEV, "", "this kernel does not have that file system"},
 	{"CTR-5020", "fsopen", plan.ENODEV, "", "this kernel does not have that file system"},
 	{"CTR-5021", "fsopen", plan.EPERM, "", "mounting needs root, or a user namespace with a mount namespace of its own"},
+	{"CTR-5085", "mount", plan.EBADMSG, "a layer that is one file", damagedLayer},
+	{"CTR-5086", "mount", plan.EUCLEAN, "a layer that is one file", damagedLayer},
+	{"CTR-5087", "mount", plan.EINVAL, "a layer that is one file", damagedLayer},
+	{"CTR-5088", "mount", plan.ENOENT, "a layer that is one file", damagedLayer},
+	{"CTR-5089", "fsconfig", plan.EBADMSG, "a layer that is one file", damagedLayer},
+	{"CTR-5090", "fsconfig", plan.EUCLEAN, "a layer that is one file", damagedLayer},
+	{"CTR-5091", "fsconfig", plan.EINVAL, "a layer that is one file", damagedLayer},
+	{"CTR-5092", "fsconfig", plan.ENOENT, "a layer that is one file", damagedLayer},
+	{"CTR-5093", "openat2", plan.EUCLEAN, "", damagedLayer},
 	{"CTR-5022", "fsconfig", plan.EINVAL, "", "the file system does not know this option or its value"},
 	{"CTR-5023", "prlimit64", plan.EPERM, "", "the hard limit is above that of the calling user, and raising it needs CAP_SYS_RESOURCE"},
 	{"CTR-5024", "write", plan.EACCES, "whom the kernel kills first", "a score below the caller's needs CAP_SYS_RESOURCE"},

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/erofs"
 )
 
 // Problem is something in a store that is not as it should be. Repairing always removes
@@ -25,15 +26,15 @@ type Problem struct {
 // Check looks for snapshots that are not whole, that lack what they build on or that
 // keep does not want, and for what killed processes have left. With repair all of it is
 // removed. Files in snapshots are not compared with their layers, of which nothing but
-// the archive is known.
+// the archive is known; of an image, all but the data of files is.
 func (s *Store) Check(ctx context.Context, keep func(ChainID) bool, repair bool) ([]Problem, error) {
 	problems, err := s.check(ctx, keep)
 	if err == nil && repair && len(problems) > 0 {
 		_, err = s.collect(ctx, func(all map[ChainID]Info, leased []ChainID) ([]ChainID, error) {
-			kept := closure(all, leased, keep)
+			kept, look := closure(all, leased, keep), soundness{s, all, make(map[ChainID]string)}
 			var doomed []ChainID
 			for chain := range all {
-				if !kept[chain] || s.unsound(chain, all) != "" {
+				if !kept[chain] || look.unsound(chain) != "" {
 					doomed = append(doomed, chain)
 				}
 			}
@@ -56,7 +57,7 @@ func (s *Store) check(ctx context.Context, keep func(ChainID) bool) ([]Problem, 
 	if err != nil {
 		return nil, err
 	}
-	kept := closure(all, leased, keep)
+	kept, look := closure(all, leased, keep), soundness{s, all, make(map[ChainID]string)}
 	var problems []Problem
 	report := func(path, text string) {
 		if name, err := filepath.Rel(s.dir, path); err == nil {
@@ -69,7 +70,7 @@ func (s *Store) check(ctx context.Context, keep func(ChainID) bool) ([]Problem, 
 		if err != nil {
 			return nil, err
 		}
-		if reason := s.unsound(chain, all); reason != "" {
+		if reason := look.unsound(chain); reason != "" {
 			report(dir, reason)
 		} else if !kept[chain] {
 			report(dir, "no image and no container needs it")
@@ -87,9 +88,25 @@ func (s *Store) check(ctx context.Context, keep func(ChainID) bool) ([]Problem, 
 	return problems, err
 }
 
+// soundness looks at snapshots, at each once.
+type soundness struct {
+	store *Store
+	all   map[ChainID]Info
+	known map[ChainID]string
+}
+
 // unsound says why a snapshot cannot be used, or "".
-func (s *Store) unsound(chain ChainID, all map[ChainID]Info) string {
-	info := all[chain]
+func (l *soundness) unsound(chain ChainID) string {
+	reason, ok := l.known[chain]
+	if !ok {
+		reason = l.look(chain)
+		l.known[chain] = reason
+	}
+	return reason
+}
+
+func (l *soundness) look(chain ChainID) string {
+	info := l.all[chain]
 	switch {
 	case info.Short == "":
 		return "it is half made: there is no description of it"
@@ -99,18 +116,30 @@ func (s *Store) unsound(chain ChainID, all map[ChainID]Info) string {
 		return "its description is that of another one"
 	}
 	if info.Parent != "" {
-		if parent, ok := all[info.Parent]; !ok || s.unsound(info.Parent, all) != "" || parent.Short == "" {
+		if parent, ok := l.all[info.Parent]; !ok || l.unsound(info.Parent) != "" || parent.Short == "" {
 			return "what it builds on, " + string(info.Parent) + ", is missing or not whole"
 		}
 	}
 	info.Chain = chain
-	if st, err := os.Lstat(s.fs(info)); err != nil || !st.IsDir() {
+	if st, err := os.Lstat(l.store.fs(info)); err != nil || !st.IsDir() {
 		return "its files are missing"
 	}
 	if info.Image {
-		if st, err := os.Lstat(s.image(info)); err != nil || !st.Mode().IsRegular() {
-			return "its image is missing"
-		}
+		return l.store.unsoundImage(info)
+	}
+	return ""
+}
+
+// unsoundImage says what is wrong with a layer that is an image, or "".
+func (s *Store) unsoundImage(info Info) string {
+	if st, err := os.Lstat(s.image(info)); err != nil || !st.Mode().IsRegular() {
+		return "its image is missing"
+	}
+	if info.ImageSum == (erofs.Sum{}) {
+		return "" // made by a version that noted nothing
+	}
+	if err := erofs.Check(s.image(info), info.ImageSum); err != nil {
+		return "its image is damaged: " + err.Error()
 	}
 	return ""
 }

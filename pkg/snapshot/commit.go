@@ -246,6 +246,7 @@ func (s *Store) publish(st *Staged, parent, chain ChainID) error {
 	}
 	if st.image != nil {
 		info.Image, info.Usage, info.OpaqueRoot = true, st.image.usage, st.image.opaqueRoot
+		info.ImageSum = st.image.writer.Sum()
 	} else {
 		info.Usage, info.OpaqueRoot = st.layer.usage, st.layer.opaqueRoot
 	}

@@ -41,6 +41,16 @@ type Image struct {
 	Dir  string // an empty directory, to mount it on
 }
 
+// OneDevice is the option of an overlay that has images.
+const OneDevice = "xino=on"
+
+// ImageAt returns what belongs on dir, one of [Mount].Lower, if that layer is an image now.
+func ImageAt(dir string) (Image, bool) {
+	i := Image{File: filepath.Join(filepath.Dir(dir), imageFile), Dir: dir}
+	st, err := os.Lstat(i.File)
+	return i, err == nil && st.Mode().IsRegular() && filepath.Base(dir) == fsDir
+}
+
 // ErofsType is the type of the mount of one image: Source is a file.
 const ErofsType = "erofs"
 
@@ -199,7 +209,7 @@ func (s *Store) overlay(all []Info, more ...string) (Mount, error) {
 	if len(m.Images) > 0 {
 		// Each image is a file system of its own. With this all files of the overlay are on one device, as programs
 		// expect that stay on one; numbers of EROFS's nodes leave enough bits free.
-		rest = append(rest, "xino=on")
+		rest = append(rest, OneDevice)
 	}
 	if s.opts.Rootless {
 		rest = append(rest, "userxattr")

@@ -108,6 +108,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/containr/containr/internal/erofs"
 	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/internal/sys"
 )
@@ -221,6 +222,8 @@ type Info struct {
 	Created    time.Time `json:"created"`
 	// Image says that the layer is kept as an EROFS image, not as a directory.
 	Image bool `json:"image,omitempty"`
+	// ImageSum is what is known of the image; zero: it was not noted.
+	ImageSum erofs.Sum `json:"imageSum,omitzero"`
 	// Short is the name of the link to the layer's directory in l/.
 	Short string `json:"short"`
 	// UnsyncedBoot is the boot in which the snapshot was made, until it has

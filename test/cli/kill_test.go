@@ -5,36 +5,63 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/internal/testkit/program"
+	"github.com/containr/containr/pkg/host"
 )
 
 // Commands that change images are killed at any moment, two at a time. The next command frees what they left, and a check
 // of everything on disk, blob by blob, finds nothing wrong.
 func TestKilledCommandsLeaveNothing(t *testing.T) {
 	program.Require(t)
+	t.Run("directories", func(t *testing.T) { killAll(t) })
+	// Chains have both kinds of layers: what each command unpacks depends on chance.
+	t.Run("images", func(t *testing.T) {
+		if ok, err := condition("erofs"); err != nil || !ok {
+			t.Skipf("skipped: no EROFS images can be used here: %v", err)
+		}
+		killAll(t, host.ErofsSnapshotter, host.ErofsSnapshotter, host.OverlaySnapshotter)
+	})
+}
+
+// killAll does so; each command has one of the snapshotters, or that which there is.
+func killAll(t *testing.T, snapshotters ...string) {
 	testkit.Leftovers(t)
-	k := newKiller(t)
 	const seed, lasts = 20261129, 25 * time.Second
+	k := newKiller(t)
 	random := rand.New(rand.NewPCG(seed, seed))
+	within := 40 * time.Millisecond
+	if len(snapshotters) > 0 {
+		k.addLayers(snapshotters)
+		within = 110 * time.Millisecond // containers are begun and ended, too
+	}
 	rounds := 0
 	for began := time.Now(); time.Since(began) < lasts; rounds++ {
-		lines := k.round(random, 40*time.Millisecond)
+		lines := k.round(random, within)
 		if out, err := k.run("image", "prune", "-f"); err != nil {
 			t.Fatalf("round %d, after %q: prune: %v\n%s", rounds, lines, err, out)
 		}
 		if out, err := k.run("system", "check"); err != nil || out != "" {
 			t.Fatalf("round %d, after %q: check: %v\n%s", rounds, lines, err, out)
 		}
+		if images, err := filepath.Glob(filepath.Join(k.root, "snapshots/sha256/*/layer.erofs")); err != nil || len(images) > 0 {
+			k.images++
+		}
 	}
 	k.wasKilling(rounds)
+	t.Logf("images were there after %d rounds", k.images)
+	if len(snapshotters) > 0 && k.images < rounds/8 {
+		t.Errorf("after %d of %d rounds there were images: hardly anything was tested", k.images, rounds)
+	}
 	if out, err := k.run("run", "--rm", "base", "echo", "well"); err != nil || out != "well\n" {
 		t.Errorf("in the end: %v, %q", err, out)
 	}
+	removeContainers(t, k.root)
 	if out, err := k.run("system", "prune", "-af"); err != nil {
 		t.Errorf("prune: %v, %q", err, out)
 	}
@@ -51,6 +78,9 @@ type killer struct {
 	root     string
 	commands [][]string
 	killed   int // how many commands were killed before they had ended
+	// snapshotters are those of which commands get one each; images counts rounds after which there were EROFS images.
+	snapshotters []string
+	images       int
 }
 
 // round starts two commands at a time and kills them after at most this long. It returns what they were.
@@ -60,7 +90,7 @@ func (k *killer) round(random *rand.Rand, within time.Duration) (lines []string)
 	for range 2 {
 		line := k.commands[random.IntN(len(k.commands))]
 		lines = append(lines, strings.Join(line, " "))
-		victims = append(victims, k.start(line))
+		victims = append(victims, k.start(k.with(random, line)))
 	}
 	time.Sleep(time.Duration(random.Int64N(int64(within)))) // when they are killed, not what is waited for
 	for _, v := range victims {
@@ -109,6 +139,34 @@ func newKiller(t *testing.T) *killer {
 		{"save", "-o", filepath.Join(dir, "out.tar"), "mine:1"}, {"image", "diff", "base", "mine:1"},
 	}
 	return k
+}
+
+// addLayers adds commands that unpack and use a chain of two layers.
+func (k *killer) addLayers(snapshotters []string) {
+	k.t.Helper()
+	k.snapshotters = snapshotters
+	archive := filepath.Join(filepath.Dir(k.root), "two.tar")
+	for _, args := range [][]string{
+		{"run", "--name", "changed", "base", "sh", "-c", "echo new > /new; rm /etc/group"}, {"commit", "changed", "two:1"}, {"rm", "changed"},
+		{"save", "-o", archive, "two:1"}, {"rmi", "two:1"},
+	} {
+		if out, err := k.run(args...); err != nil {
+			k.t.Fatalf("%q: %v\n%s", args, err, out)
+		}
+	}
+	more := [][]string{
+		{"load", "-i", archive}, {"image", "diff", "base", "two:1"}, {"run", "--rm", "two:1", "cat", "/new"}, {"run", "--rm", "base", "true"},
+		{"run", "--rm", "--mount", "type=image,source=two:1,target=/two", "base", "cat", "/two/new"}, {"rmi", "-f", "two:1"},
+	}
+	k.commands = slices.Concat(k.commands, more, more, more, more)
+}
+
+// with gives a command a snapshotter, if there are some.
+func (k *killer) with(random *rand.Rand, line []string) []string {
+	if len(k.snapshotters) == 0 {
+		return line
+	}
+	return append([]string{"--snapshotter", k.snapshotters[random.IntN(len(k.snapshotters))]}, line...)
 }
 
 func (k *killer) command(args []string) *exec.Cmd {
