@@ -47,7 +47,7 @@ func planV1(f *host.Facts, loc location, res *specs.LinuxResources, alone bool) 
 		}
 	}
 	if alone {
-		p.Join = EnterV1(p.Paths)
+		p.Join = enterV1(p.Paths)
 	} else {
 		for _, dir := range p.Paths {
 			s := attach.Do("move the process into its control groups", linux.Attach{Path: dir + "/cgroup.procs", PID: Process})
@@ -63,19 +63,50 @@ func planV1(f *host.Facts, loc location, res *specs.LinuxResources, alone bool) 
 	return p, nil
 }
 
-// EnterV1 plans how a process moves itself into directories of version 1, which it has to
+// enterV1 plans how a process moves itself into directories of version 1, which it has to
 // see, and whose files it may write to. The file tasks takes threads one by one; the process
 // has no other.
-func EnterV1(dirs []string) []plan.Step {
+func enterV1(dirs []string) []plan.Step {
 	b := plan.Build(plan.Child, plan.CgroupChapter)
 	b.Steps = make([]plan.Step, 0, 3*len(dirs))
-	const why, file = "it moves into its control groups", "group"
 	for _, dir := range dirs {
-		b.Do(why, linux.Openat{Dir: linux.CWD, Path: dir + "/tasks", Flags: linux.OWronly | linux.OCloexec}).As(file)
-		b.Do(why, linux.Write{FD: file, Data: "0"})
-		b.Do(why, linux.Close{FD: file})
+		openV1(b, dir, "group")
+		moveV1(b, "group")
 	}
 	return b.Steps
+}
+
+// OpenV1 and MoveV1 are the two halves of that for a process that does not see the directories:
+// its parent, the actor, opens their files before it is born.
+func OpenV1(actor plan.Actor, dirs []string) []plan.Step {
+	b := plan.Build(actor, plan.CgroupChapter)
+	for i, dir := range dirs {
+		openV1(b, dir, groupFile(i))
+	}
+	return b.Steps
+}
+
+// MoveV1 is the process's half; see OpenV1.
+func MoveV1(dirs []string) []plan.Step {
+	b := plan.Build(plan.Child, plan.CgroupChapter)
+	for i := range dirs {
+		moveV1(b, groupFile(i))
+	}
+	return b.Steps
+}
+
+// groupFile is the register of one of several files that list threads.
+func groupFile(i int) plan.Reg { return plan.Reg("group" + strconv.Itoa(i)) }
+
+const whyItself = "it moves into its control groups"
+
+func openV1(b *plan.Builder, dir string, file plan.Reg) {
+	b.Do(whyItself, linux.Openat{Dir: linux.CWD, Path: dir + "/tasks", Flags: linux.OWronly | linux.OCloexec}).As(file)
+}
+
+func moveV1(b *plan.Builder, file plan.Reg) {
+	b.Do(whyItself, linux.Write{FD: linux.FD(file), Data: "0"})
+	b.Do(whyItself, linux.Close{FD: linux.FD(file)})
 }
 
 // movesAlone reports whether the container's process can open the files of its groups

@@ -3,6 +3,7 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -64,7 +65,7 @@ func CompileExec(in ExecInput) (*plan.Plan, error) {
 	if hasNamespace(in.Spec, specs.UserNamespace) {
 		c.ns.NoSetgroups = namespace.NoSetgroups(in.Spec.Linux.GIDMappings, in.Facts)
 	}
-	for _, chapter := range []func() error{c.open, c.runner, c.labels, c.moveItself, c.join, c.attachExec, c.settle, c.changeRoot, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
+	for _, chapter := range []func() error{c.open, c.runner, c.moveItself, c.join, c.attachExec, c.settle, c.changeRoot, c.terminalExec, c.enterExec, c.privileges, c.program, c.runnerDone} {
 		if err := chapter(); err != nil {
 			return nil, err
 		}
@@ -91,6 +92,8 @@ func inherited(process, own *specs.Process) *specs.Process {
 type execCompiler struct {
 	compiler
 	in ExecInput
+	// asCaller leaves the process what the security modules let the caller do.
+	asCaller bool
 }
 
 // flags are the namespaces that the container does not share with the host.
@@ -105,7 +108,7 @@ func (c *execCompiler) flags() linux.CloneFlags {
 func (c *execCompiler) open() error {
 	b := plan.Build(plan.Host, plan.NamespaceChapter)
 	b.Do("the container's first process stands for its namespaces", linux.OpenPidfd{PID: c.in.Target, Start: c.in.TargetStart}).As(target)
-	if c.Facts.CgroupMode == host.CgroupV2 && len(c.in.Cgroups) > 0 {
+	if c.bornIntoGroup() && !c.Facts.Root() {
 		b.In(plan.CgroupChapter).Do("the container's limits hold for the new process", linux.OpenHost{
 			Path: c.in.Cgroups[0], Flags: linux.ODirectory | linux.OPath | linux.OCloexec}).As("cgroup")
 	}
@@ -120,13 +123,22 @@ func (c *execCompiler) open() error {
 	return nil
 }
 
-// early is the user namespace where it must be joined together with that of the process
-// ids: an ordinary user has no privileges before.
+// early are the namespaces that the runner joins before the new process is born. An ordinary user's is the one of users,
+// without which he has no privileges.
+//
+// Where the container shares the host's users, its programs may have CAP_SYS_PTRACE over the new process as soon as they
+// see it. So the runner joins all that it can: what is born has no file of the host's in sight, neither as its root nor
+// through a descriptor. The control groups' namespace is left to the process itself: the kernel lets nobody be born into a
+// group outside of his own.
 func (c *execCompiler) early() linux.CloneFlags {
-	if c.Facts.Root() {
-		return 0
+	switch all := c.flags(); {
+	case !c.Facts.Root():
+		return all & (linux.CloneNewpid | linux.CloneNewuser)
+	case all&linux.CloneNewuser != 0:
+		return all & linux.CloneNewpid
+	default:
+		return all &^ linux.CloneNewcgroup
 	}
-	return linux.CloneNewuser
 }
 
 func (c *execCompiler) runner() error {
@@ -135,11 +147,11 @@ func (c *execCompiler) runner() error {
 		return err
 	}
 	b.Do("nobody inside may look into this process", linux.Prctl{Option: linux.PrSetDumpable})
-	if flags := c.flags() & (linux.CloneNewpid | c.early()); flags != 0 {
+	if flags := c.early(); flags != 0 {
 		b.Do("children are born among the container's processes", linux.Setns{FD: target, Flags: flags})
 	}
 	call := linux.Clone{Flags: linux.CloneParent}
-	if c.Facts.CgroupMode == host.CgroupV2 && len(c.in.Cgroups) > 0 {
+	if c.bornIntoGroup() {
 		call.Cgroup = "cgroup"
 	}
 	b.Do("the new process is born", call).As(namespace.PID)
@@ -163,7 +175,24 @@ func (c *execCompiler) bequeath(b *plan.Builder) error {
 	if initial != nil {
 		b.Do("the processors to begin on", *initial).For("/process/execCPUAffinity/initial")
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if c.movesItself() {
+		b.Steps = append(b.Steps, cgroup.OpenV1(plan.Keeper, c.in.Cgroups)...)
+	}
+	if c.bornIntoGroup() && c.Facts.Root() {
+		// A mount of its own, from which nothing leads up to the host's.
+		b.In(plan.CgroupChapter).Do("the container's limits hold for the new process", linux.OpenTree{
+			Dir: linux.CWD, Path: c.in.Cgroups[0], Flags: linux.OpenTreeClone | linux.OpenTreeCloexec}).As("cgroup")
+		b.In(plan.NamespaceChapter)
+	}
+	return c.labels(b)
+}
+
+// bornIntoGroup reports whether the process is born into the container's group, of version 2.
+func (c *execCompiler) bornIntoGroup() bool {
+	return c.Facts.CgroupMode == host.CgroupV2 && len(c.in.Cgroups) > 0
 }
 
 // settle plans what has to wait for the control groups.
@@ -177,27 +206,31 @@ func (c *execCompiler) settle() error {
 	return err
 }
 
-// labels plans the security modules' part while the process still sees the host's
-// mounts, among which nothing of the container's can be in the way.
-func (c *execCompiler) labels() error {
+// labels plans the security modules' part, among the host's mounts, where nothing of the container's can be in the way. A
+// process inherits what its parent has told them of its next execve.
+func (c *execCompiler) labels(b *plan.Builder) error {
+	if c.asCaller {
+		return nil
+	}
 	in := security.Input{Process: c.Spec.Process, Facts: c.Facts}
 	steps, err := security.Labels(in)
 	if err != nil || len(steps) == 0 {
 		return err
 	}
-	b := plan.Build(plan.Child, plan.PrivilegeChapter)
-	b.Do("the host's procfs, to tell the kernel through", linux.Openat{Dir: linux.CWD, Path: "/proc", Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).
-		As(security.Proc)
-	b.Add(security.KeyLabel(in))
-	c.add(b.Steps)
-	c.add(steps)
+	const why = "the host's procfs, to tell the kernel through"
+	b.Do(why, linux.Openat{Dir: linux.CWD, Path: "/proc", Flags: linux.OPath | linux.ODirectory | linux.OCloexec}).As(security.Proc)
+	for _, s := range slices.Concat(security.KeyLabel(in), steps) {
+		s.Actor = plan.Keeper
+		b.Steps = append(b.Steps, s)
+	}
+	b.Do(why, linux.Close{FD: linux.FD(security.Proc)})
 	return nil
 }
 
 func (c *execCompiler) join() error {
 	b := plan.Build(plan.Child, plan.NamespaceChapter)
 	flags := c.flags()
-	if rest := flags &^ (linux.CloneNewpid | c.early()); rest != 0 {
+	if rest := flags &^ c.early(); rest != 0 {
 		b.Do("the container's other namespaces are joined at once", linux.Setns{FD: target, Flags: rest})
 	}
 	if flags&linux.CloneNewuser != 0 {
@@ -210,12 +243,17 @@ func (c *execCompiler) join() error {
 	return nil
 }
 
-// moveItself has the process move into the container's groups of version 1, as long as it sees the
-// host's files, if it may: one that is moved by another may have to wait for a grace period of RCU,
-// some ten milliseconds on a machine that has little to do (see pkg/cgroup/v1.go).
+// movesItself reports whether the process moves into the container's groups of version 1 by itself: one that is moved by
+// another may have to wait for a grace period of RCU, some ten milliseconds on a machine that has little to do (see
+// pkg/cgroup/v1.go).
+func (c *execCompiler) movesItself() bool {
+	return c.Facts.CgroupMode == host.CgroupV1 && c.Facts.Root()
+}
+
+// moveItself has the process write to the groups' files, which its runner has opened while it saw the host's.
 func (c *execCompiler) moveItself() error {
-	if c.Facts.CgroupMode == host.CgroupV1 && c.Facts.Root() {
-		c.add(cgroup.EnterV1(c.in.Cgroups))
+	if c.movesItself() {
+		c.add(cgroup.MoveV1(c.in.Cgroups))
 	}
 	return nil
 }
@@ -224,7 +262,7 @@ func (c *execCompiler) moveItself() error {
 // and into the container's groups of version 1.
 func (c *execCompiler) attachExec() error {
 	c.add(joinClass(c.in.Tasks))
-	if c.Facts.CgroupMode != host.CgroupV1 || c.Facts.Root() {
+	if c.Facts.CgroupMode != host.CgroupV1 || c.movesItself() {
 		return nil
 	}
 	b := plan.Build(plan.Host, plan.CgroupChapter)

@@ -308,7 +308,7 @@ func TestExecIsNotMovedByAnother(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var itself, moved, joined int
+		var opened, itself, moved, joined int
 		for _, s := range p.Steps {
 			switch call := s.Call.(type) {
 			case linux.Attach:
@@ -318,17 +318,89 @@ func TestExecIsNotMovedByAnother(t *testing.T) {
 					joined++
 				}
 			case linux.Openat:
-				if s.Actor == plan.Child && strings.HasSuffix(call.Path, "/c/tasks") && joined == 0 {
+				if s.Actor == plan.Keeper && strings.HasSuffix(call.Path, "/c/tasks") && joined == 0 {
+					opened++
+				}
+			case linux.Write:
+				if s.Actor == plan.Child && strings.HasPrefix(string(call.FD), "group") {
 					itself++
 				}
 			}
+		}
+		if opened != itself {
+			t.Errorf("%s: %d files are opened, %d written", name, opened, itself)
 		}
 		want := [2]int{2, 0}
 		if user != 0 {
 			want = [2]int{0, 2}
 		}
 		if got := [2]int{itself, moved}; got != want || joined != 1 {
-			t.Errorf("%s: the process moves itself into %d groups before it joins the container, and is moved into %d (joined %d times); want %v", name, itself, moved, joined, want)
+			t.Errorf("%s: the process moves itself into %d groups, and is moved into %d (joined %d times); want %v", name, itself, moved, joined, want)
+		}
+	}
+}
+
+// A further process is seen by the container's programs as soon as it is born. Where they share the host's users they may have
+// CAP_SYS_PTRACE over it, and reach what it reaches: no file of the host, neither from its root nor by a directory that is open,
+// but for a group of version 2 that is mounted apart, from which no .. leads on.
+func TestExecIsBornWithoutTheHostsFiles(t *testing.T) {
+	for _, mode := range []host.CgroupMode{host.CgroupV1, host.CgroupV2} {
+		spec := exampleSpec("/probe")
+		spec.Process.SelinuxLabel = "system_u:system_r:container_t:s0"
+		facts := paperFacts(mode, host.Kernel{Major: 6, Minor: 12})
+		facts.SELinux = true
+		p, err := CompileExec(ExecInput{ID: "c", Target: 2, Spec: spec, Process: spec.Process, Facts: facts, Cgroups: []string{"/sys/fs/cgroup/pids/c"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		joined, directories := false, map[plan.Reg]bool{}
+		for i := range p.Steps {
+			switch call := p.Steps[i].Call.(type) {
+			case linux.Setns:
+				joined = joined || call.Flags&linux.CloneNewns != 0
+			case linux.OpenHost:
+				directories[p.Steps[i].Result] = call.Flags&(linux.ODirectory|linux.OPath) != 0
+			case linux.Openat:
+				directories[p.Steps[i].Result] = !joined && call.Flags&(linux.ODirectory|linux.OPath) != 0
+			case linux.Close:
+				delete(directories, plan.Reg(call.FD))
+			case linux.Clone:
+				if !joined {
+					t.Errorf("version %v: the process is born among the host's mounts", mode)
+				}
+				for reg, is := range directories {
+					if is {
+						t.Errorf("version %v: the process is born with %s open", mode, reg)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Hooks in the container's namespaces are in its control groups, too.
+func TestHooksAreInTheContainersGroups(t *testing.T) {
+	for _, stage := range []stage{createContainer, startContainer} {
+		spec := exampleSpec("/probe")
+		facts := paperFacts(host.CgroupV1, host.Kernel{Major: 6, Minor: 12})
+		p, err := compileHook(hookInput{ExecInput{ID: "x", Target: 1, Spec: spec, Facts: facts, Cgroups: []string{"/sys/fs/cgroup/pids/c"}},
+			linux.RunHook{Hook: stage.name, Path: "/hook", Args: []string{"hook"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		moves := 0
+		for _, s := range p.Steps {
+			switch call := s.Call.(type) {
+			case linux.Attach:
+				moves++
+			case linux.Write:
+				if strings.HasPrefix(string(call.FD), "group") {
+					moves++
+				}
+			}
+		}
+		if moves != 1 {
+			t.Errorf("%s: moved %d times into its groups, want 1", stage.name, moves)
 		}
 	}
 }

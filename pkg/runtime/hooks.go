@@ -206,11 +206,12 @@ func compileHook(in hookInput) (*plan.Plan, error) {
 	c := hookCompiler{execCompiler: execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, Bundle: in.Bundle}, first: in.Target}, in: in.ExecInput}, hook: in.Hook}
 	c.ns = new(namespace.Placement)
 	c.in.Process = &process
-	chapters := []func() error{c.open, c.runner, c.join, c.attachExec, c.asHost, c.execute, c.runnerDone}
+	chapters := []func() error{c.open, c.runner, c.moveItself, c.join, c.attachExec, c.asHost, c.execute, c.runnerDone}
 	switch in.Hook.Hook {
 	case startContainer.name:
-		chapters = []func() error{c.open, c.runner, c.labels, c.join, c.attachExec, c.enterExec, c.privileges, c.execute, c.runnerDone}
+		chapters = []func() error{c.open, c.runner, c.moveItself, c.join, c.attachExec, c.enterExec, c.privileges, c.execute, c.runnerDone}
 	case createContainer.name:
+		c.asCaller = true
 	default:
 		return nil, errors.New("hook " + in.Hook.Hook + ": it does not belong into the container's namespaces")
 	}

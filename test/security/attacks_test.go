@@ -125,6 +125,10 @@ var attacks = []attack{
 		map[string][]string{inCNI: {"TestArgumentsStayOne", "TestShownCommandsAreQuoted"}}},
 	{"descriptors of the runtime's own", "`--preserve-fds` passes on what the caller has left, and never what Go's runtime has opened under that number.",
 		map[string][]string{"internal/ocicli": {"TestPreservedDescriptorsAreTheCallers"}}},
+	{"CAP_SYS_PTRACE and a process that joins", "A process that `exec` brings into a container is born without the host's files in sight, by its root or a descriptor: no program with CAP_SYS_PTRACE gets hold of them through it.",
+		map[string][]string{inRuntime: {"TestExecIsBornWithoutTheHostsFiles"}}},
+	{"hooks and limits", "A hook in the container's namespaces is in its control groups.",
+		map[string][]string{inRuntime: {"TestHooksAreInTheContainersGroups"}}},
 	{"`exec` without a mount namespace", "A further process is confined to the container's root where no mount namespace is joined that would do it.",
 		map[string][]string{inRuntime: {"TestContainerInTheHostsMountNamespace"}}},
 }
