@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"syscall"
@@ -21,7 +22,11 @@ const maxDelegateOutput = 1 << 20
 
 // delegate executes plugins for addresses as the interface's library does, but for what they print: one that prints too much
 // is ended, with its process group.
-type delegate struct{ version.PluginDecoder }
+type delegate struct {
+	version.PluginDecoder
+	// lock is inherited by the plugin, and by what it executes itself: it is held until all of them have ended. Nil is none.
+	lock *os.File
+}
 
 // FindInPath finds a plugin.
 func (*delegate) FindInPath(plugin string, paths []string) (string, error) {
@@ -29,7 +34,7 @@ func (*delegate) FindInPath(plugin string, paths []string) (string, error) {
 }
 
 // ExecPlugin executes a plugin and returns what it prints.
-func (*delegate) ExecPlugin(ctx context.Context, path string, stdin []byte, environment []string) ([]byte, error) {
+func (d *delegate) ExecPlugin(ctx context.Context, path string, stdin []byte, environment []string) ([]byte, error) {
 	running, end := context.WithCancel(ctx)
 	defer end()
 	cmd := exec.CommandContext(running, path)
@@ -37,6 +42,9 @@ func (*delegate) ExecPlugin(ctx context.Context, path string, stdin []byte, envi
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environment, bytes.NewReader(stdin), out, complaints
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	if d.lock != nil {
+		cmd.ExtraFiles = []*os.File{d.lock}
+	}
 	cmd.WaitDelay = 10 * time.Second // for who holds its output, if it has left something running
 	err := cmd.Run()
 	if errors.Is(err, exec.ErrWaitDelay) {

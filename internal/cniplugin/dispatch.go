@@ -33,6 +33,8 @@ type request struct {
 	Raw                               []byte
 	// Previous is the result of the plugin before, nil if there is none.
 	Previous *types100.Result
+	// lock is held while multus is at work for a container. It is nil for others.
+	lock *os.File
 }
 
 // config is the plugin's part of the network's file.

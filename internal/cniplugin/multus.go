@@ -1,6 +1,7 @@
 package cniplugin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,11 +13,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containernetworking/cni/libcni"
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/containernetworking/cni/pkg/version"
+	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/pkg/network/cni"
@@ -32,6 +36,8 @@ import (
 //
 // Before the first network is asked, a note says which there are, with all that their plugins are told. DEL goes by the note alone, in
 // reverse, and by all of it: a network that fails keeps none of the others from being left. The note goes when all have succeeded.
+//
+// Beside the note is a lock, which plugins inherit: whoever comes after one that was killed waits until the plugins that it called have ended.
 
 // Directories, unless the configuration names others: those of the program of that name.
 const (
@@ -53,7 +59,45 @@ type multusConfig struct {
 	ConfDir  string          `json:"confDir"`
 	CNIDir   string          `json:"cniDir"`
 	Runtime  map[string]any  `json:"runtimeConfig"`
+	// Isolated keeps pods from asking for networks of other namespaces, but those of GlobalNamespaces, which has commas in it.
+	Isolated         bool   `json:"namespaceIsolation"`
+	GlobalNamespaces string `json:"globalNamespaces"`
 }
+
+// multusPatience is how long a plugin is waited for that was called before.
+const multusPatience = 2 * time.Minute
+
+// locked does something while nobody else is at work for the container's interface, nor a plugin of who was killed. A plugin that
+// leaves something running for good may leave it the lock as well, so the file goes each time, and the next one is another.
+func (r *request) locked(m multusConfig, do func() error) error {
+	if err := os.MkdirAll(m.CNIDir, 0o700); err != nil {
+		return err
+	}
+	path := filepath.Join(m.CNIDir, r.Container+"-"+r.Interface+lockSuffix)
+	ctx, cancel := context.WithTimeout(context.Background(), multusPatience)
+	defer cancel()
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := durable.LockFile(ctx, f, durable.Exclusive); err != nil {
+			return fmt.Errorf("container %s, interface %s: a plugin that was called for it before is still at work: %w", r.Container, r.Interface, err)
+		}
+		ours, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		if there, err := os.Lstat(path); err != nil || !os.SameFile(ours, there) {
+			continue // whoever had it has taken it away
+		}
+		r.lock = f
+		return errors.Join(do(), os.Remove(path), unix.Flock(int(f.Fd()), unix.LOCK_UN))
+	}
+}
+
+const lockSuffix = ".lock"
 
 // joined is a network that a container is in, as it is noted.
 type joined struct {
@@ -105,6 +149,30 @@ func (r *request) first(m multusConfig) ([]cni.Network, error) {
 	}
 	return list, nil
 }
+
+// find looks for a network that is asked for by name. Those of a namespace are in the directory of its name in confDir. Who names
+// none means that of the pod, and what is in confDir itself is for all of them.
+func (r *request) find(m multusConfig, s cni.Selection) (cni.Network, error) {
+	own := cmp.Or(r.Args["K8S_POD_NAMESPACE"], defaultNamespace)
+	namespace := cmp.Or(s.Namespace, own)
+	if err := utils.ValidateNetworkName(namespace); err != nil {
+		return cni.Network{}, invalid("namespace %q: it is no name: letters, digits, _ . and -, the first a letter or digit", namespace)
+	}
+	if m.Isolated && namespace != own && !slices.Contains(strings.Split(m.GlobalNamespaces, ","), namespace) {
+		return cni.Network{}, invalid("network %s/%s: the pod is in namespace %s, and namespaceIsolation keeps it to that", namespace, s.Name, own)
+	}
+	n, err := (cni.Dirs{Conf: filepath.Join(m.ConfDir, namespace), Bin: r.bin()}).Find(s.Name)
+	if errors.Is(err, cni.ErrNotFound) && !errors.Is(err, cni.ErrInvalid) && (s.Namespace == "" || s.Namespace == defaultNamespace) {
+		n, err = cni.Dirs{Conf: m.ConfDir, Bin: r.bin()}.Find(s.Name)
+	}
+	if err != nil {
+		return n, invalid("%v", err)
+	}
+	return n, nil
+}
+
+// defaultNamespace is that of pods that say nothing of theirs.
+const defaultNamespace = "default"
 
 // selections are the networks that are asked for by name, when there are some already beside the first.
 func (r *request) selections(m multusConfig, place int) ([]cni.Selection, error) {
@@ -159,9 +227,9 @@ func (r *request) joins(m multusConfig) ([]joined, error) {
 		list = append(list, j)
 	}
 	for _, s := range selected {
-		n, err := (cni.Dirs{Conf: m.ConfDir, Bin: r.bin()}).Find(s.Name)
+		n, err := r.find(m, s)
 		if err != nil {
-			return nil, invalid("%v", err)
+			return nil, err
 		}
 		j, err := selectedJoin(n, s, args)
 		if err != nil {
@@ -226,7 +294,7 @@ func (r *request) statusFile(m multusConfig) string {
 
 // caller calls the plugins of networks.
 func (r *request) caller(m multusConfig) *libcni.CNIConfig {
-	return libcni.NewCNIConfigWithCacheDir(r.bin(), m.CNIDir, &delegate{})
+	return libcni.NewCNIConfigWithCacheDir(r.bin(), m.CNIDir, &delegate{lock: r.lock})
 }
 
 func (r *request) runtimeConf(j joined) *libcni.RuntimeConf {
@@ -243,14 +311,21 @@ func addMultus(r *request) (*types100.Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	var first *types100.Result
+	err = r.locked(m, func() error {
+		first, err = r.join(m, list)
+		return err
+	})
+	return first, err
+}
+
+// join connects it with the networks of a list, the first one first, and notes that before.
+func (r *request) join(m multusConfig, list []joined) (*types100.Result, error) {
 	if _, err := os.Lstat(r.note(m)); err == nil {
 		return nil, fmt.Errorf("%s: the container is connected already, or was not disconnected: DEL does that", r.note(m))
 	}
 	text, err := json.Marshal(list)
 	if err != nil {
-		return nil, err
-	}
-	if err := os.MkdirAll(m.CNIDir, 0o700); err != nil {
 		return nil, err
 	}
 	if err := durable.WriteFile(r.note(m), text, durable.Options{}); err != nil {
@@ -344,6 +419,11 @@ func delMultus(r *request) error {
 	if err != nil {
 		return err
 	}
+	return r.locked(m, func() error { return r.leaveNoted(m) })
+}
+
+// leaveNoted disconnects it from the networks of its note.
+func (r *request) leaveNoted(m multusConfig) error {
 	list, err := noted(r.note(m))
 	if err != nil {
 		return err
@@ -357,6 +437,10 @@ func checkMultus(r *request) error {
 	if err != nil {
 		return err
 	}
+	return r.locked(m, func() error { return r.check(m) })
+}
+
+func (r *request) check(m multusConfig) error {
 	list, err := noted(r.note(m))
 	if err != nil {
 		return err
@@ -389,21 +473,42 @@ func collectMultus(r *request) error {
 	if _, ok := told["cni.dev/valid-attachments"]; !ok {
 		return invalid("cni.dev/valid-attachments is missing: who is still there?")
 	}
-	notes, err := filepath.Glob(filepath.Join(m.CNIDir, "*.json"))
-	for _, path := range notes {
-		name := strings.TrimSuffix(filepath.Base(path), ".json")
-		if slices.ContainsFunc(r.Config.Valid, func(a attachment) bool { return a.Container+"-"+a.Interface == name }) {
-			continue
+	for _, a := range r.Config.Valid {
+		if utils.ValidateContainerID(a.Container) != nil || utils.ValidateInterfaceName(a.Interface) != nil {
+			return invalid("cni.dev/valid-attachments: containerID %q, ifname %q: it is no name", a.Container, a.Interface)
 		}
-		list, readErr := noted(path)
-		if readErr != nil || len(list) == 0 {
+	}
+	// One that was killed before it noted anything has left its lock.
+	notes, err := filepath.Glob(filepath.Join(m.CNIDir, "*.json"))
+	locks, lockErr := filepath.Glob(filepath.Join(m.CNIDir, "*"+lockSuffix))
+	err = errors.Join(err, lockErr)
+	names := map[string]bool{}
+	for _, path := range append(notes, locks...) {
+		names[strings.TrimSuffix(strings.TrimSuffix(filepath.Base(path), ".json"), lockSuffix)] = true
+	}
+	for _, a := range r.Config.Valid {
+		delete(names, a.Container+"-"+a.Interface)
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		gone := *r
+		// An interface's name may have a - in it, but the note begins with it.
+		list, readErr := noted(filepath.Join(m.CNIDir, name+".json"))
+		if readErr != nil {
 			err = errors.Join(err, readErr)
 			continue
 		}
-		gone := *r
-		gone.Netns, gone.Interface = "", list[0].Interface
-		gone.Container = strings.TrimSuffix(name, "-"+gone.Interface)
-		err = errors.Join(err, gone.leave(m, list))
+		cut := strings.LastIndexByte(name, '-')
+		if len(list) > 0 {
+			cut = len(name) - len(list[0].Interface) - 1
+		}
+		if cut < 1 {
+			err = errors.Join(err, fmt.Errorf("%s: it is no note of ours: which container is it about?", filepath.Join(m.CNIDir, name)))
+			continue
+		}
+		gone.Netns, gone.Container, gone.Interface = "", name[:cut], name[cut+1:]
+		if goneErr := gone.locked(m, func() error { return gone.leaveNoted(m) }); goneErr != nil {
+			err = errors.Join(err, fmt.Errorf("container %s: %w", gone.Container, goneErr))
+		}
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -67,7 +68,8 @@ func (e *Engine) checkConnections(_ context.Context, repair bool) ([]Problem, er
 	left, err := e.settleConnections("", repair)
 	var all []Problem
 	for _, l := range left {
-		p := Problem{Where: l.Netns, Text: fmt.Sprintf("container %s is gone, and plugins of %s have not disconnected it", l.Container, cniNames(l.Networks)), Repaired: repair && l.Gone}
+		networks := cmp.Or(strings.Join(l.Titles, ", "), "an unknown network")
+		p := Problem{Where: l.Netns, Text: fmt.Sprintf("container %s is gone, and plugins of %s have not disconnected it", l.Container, networks), Repaired: repair && l.Gone}
 		switch {
 		case l.Gone && !repair:
 			continue // they have now
@@ -83,14 +85,6 @@ func (e *Engine) checkConnections(_ context.Context, repair bool) ([]Problem, er
 		all = append(all, p)
 	}
 	return all, err
-}
-
-// cniNames are the names of networks, with the prefix.
-func cniNames(names []string) string {
-	if len(names) == 0 {
-		return "an unknown network"
-	}
-	return cni.Prefix + strings.Join(names, ", "+cni.Prefix)
 }
 
 // refuseOther refuses what cannot be done with networks that are none of containr's own making: those of plugins, and the words that

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -151,6 +152,30 @@ func TestDisturbedNetavark(t *testing.T) {
 			t.Fatalf("killed at %s", when)
 		}
 	}
+	if err := program.AwaitMonitor(d.root); err != nil {
+		t.Error(err)
+	}
+}
+
+// A network that netavark would not disconnect a container from is named as it was created.
+func TestNetavarkThatCannotDisconnect(t *testing.T) {
+	d := backendDesk(t, "netavark", debianNetavark)
+	broken := filepath.Join(d.bin, "broken")
+	script := "#!/bin/sh\n[ -e " + broken + " ] && { echo '{\"error\": \"come again\"}'; exit 1; }\nexec " + debianNetavark + "/netavark \"$@\"\n"
+	if err := errors.Join(os.WriteFile(filepath.Join(d.bin, "netavark"), []byte(script), 0o755), os.WriteFile(broken, nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	d.use(d.bin)
+	d.environment = append(d.environment, "CONTAINR_NETWORK_BACKEND=netavark")
+	d.containr("network", "create", "lab")
+	before := d.state()
+	d.refused("come again", "run", "-d", "--name", "web", "--network", "lab", "base", "sleep", "1000")
+	d.refused("plugins of lab (netavark) have not disconnected it: network lab: teardown: ", "system", "check")
+	if err := os.Remove(broken); err != nil {
+		t.Fatal(err)
+	}
+	d.containr("system", "check")
+	d.clean(before)
 	if err := program.AwaitMonitor(d.root); err != nil {
 		t.Error(err)
 	}

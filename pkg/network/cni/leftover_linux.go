@@ -32,6 +32,8 @@ type Leftover struct {
 	Netns string
 	// Networks are those that it is still in, as far as that is known.
 	Networks []string
+	// Titles are these as users name them: with the prefix, unless netavark makes them, which is said then.
+	Titles []string
 	// Given: a plugin has connected it with one of these. Then nobody gives up.
 	Given bool
 	locks []string
@@ -71,6 +73,11 @@ func leftoverAt(cache, id string) Leftover {
 		l.Given = l.Given || a.given()
 		if !slices.Contains(l.Networks, a.list.Name) {
 			l.Networks = append(l.Networks, a.list.Name)
+			title := strings.TrimPrefix(a.title(), "network ")
+			if a.Netavark != nil {
+				title += " (netavark)"
+			}
+			l.Titles = append(l.Titles, title)
 		}
 	}
 	return l
