@@ -258,7 +258,9 @@ func readShare(n *networks.Network, key, value string) error {
 // networkRow is a line of network ls, and what a template may name.
 type networkRow struct {
 	ID, Name, Driver, Scope, Labels, CreatedAt, IPv6, Internal string
-	labels                                                     map[string]string
+	// Containers and NetIO are there with --traffic.
+	Containers, NetIO string
+	labels            map[string]string
 }
 
 // Label is the value of a label.
@@ -269,9 +271,13 @@ var networkFilters = []string{"driver", "id", "label", "name"}
 func (p *Program) networkListCommand() *cobra.Command {
 	var filters []string
 	var format string
-	var quiet, full bool
+	var quiet, full, traffic bool
 	cmd := &cobra.Command{
-		Use: "ls [FLAGS]", Aliases: []string{"list"}, Short: "List networks", Args: exactArgs(0), DisableFlagsInUseLine: true,
+		Use: "ls [FLAGS]", Aliases: []string{"list"}, Short: "List networks",
+		Long: "List networks. --traffic counts, of each, the containers in it that run, and what these have received and sent there since they\n" +
+			"were put into it, as NET I/O.",
+		Example: "  containr network ls --traffic\n  containr network ls --filter driver=bridge --format '{{.Name}}'",
+		Args:    exactArgs(0), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := present.ParseFilters(filters, networkFilters...)
 			if err != nil {
@@ -310,9 +316,19 @@ func (p *Program) networkListCommand() *cobra.Command {
 				}
 				return nil
 			}
-			return present.Rows(p.text(), present.List{Format: format, Columns: []present.Column{
-				{Field: "ID", Title: "NETWORK ID"}, {Field: "Name", Title: "NAME"}, {Field: "Driver", Title: "DRIVER"}, {Field: "Scope", Title: "SCOPE"},
-			}}, rows)
+			columns := []present.Column{{Field: "ID", Title: "NETWORK ID"}, {Field: "Name", Title: "NAME"}, {Field: "Driver", Title: "DRIVER"}, {Field: "Scope", Title: "SCOPE"}}
+			if traffic {
+				columns = append(columns, present.Column{Field: "Containers", Title: "CONTAINERS"}, present.Column{Field: "NetIO", Title: "NET I/O"})
+				totals, err := e.NetworkTotals(cmd.Context())
+				if err != nil {
+					return err
+				}
+				for i := range rows {
+					t := totals[rows[i].Name]
+					rows[i].Containers, rows[i].NetIO = strconv.Itoa(t.Containers), netIO(t.NetworkUsage)
+				}
+			}
+			return present.Rows(p.text(), present.List{Format: format, Columns: columns}, rows)
 		},
 	}
 	set := cmd.Flags()
@@ -320,6 +336,7 @@ func (p *Program) networkListCommand() *cobra.Command {
 	set.StringVar(&format, "format", "", "print as table, 'table `TEMPLATE`', json or TEMPLATE (Go's)")
 	set.BoolVar(&full, "no-trunc", false, "print whole ids")
 	set.BoolVarP(&quiet, "quiet", "q", false, "print ids alone")
+	set.BoolVar(&traffic, "traffic", false, "count containers that run, and what they have received and sent")
 	return cmd
 }
 

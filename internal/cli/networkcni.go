@@ -50,7 +50,7 @@ func pluginNetworks(ctx context.Context, e *engine.Engine) ([]inspectedNetwork, 
 	}
 	var out []inspectedNetwork
 	for _, n := range list {
-		one, err := inspectPlugins(n, names)
+		one, err := inspectPlugins(n, names, nil)
 		if err != nil {
 			return nil, err
 		}
@@ -59,7 +59,7 @@ func pluginNetworks(ctx context.Context, e *engine.Engine) ([]inspectedNetwork, 
 	return out, nil
 }
 
-func inspectPlugins(n engine.CNINetwork, names map[string]string) (inspectedNetwork, error) {
+func inspectPlugins(n engine.CNINetwork, names map[string]string, traffic map[string]*engine.PlugTraffic) (inspectedNetwork, error) {
 	list := n.Network.List
 	out := inspectedNetwork{Name: container.CNIPrefix + list.Name, ID: networkID(list.Name), Scope: "local", Driver: driverCNI, EnableIPv4: true,
 		Containers: map[string]inspectedPlug{}, Options: map[string]string{}, Labels: map[string]string{}}
@@ -71,7 +71,7 @@ func inspectPlugins(n engine.CNINetwork, names map[string]string) (inspectedNetw
 		out.CNI.Plugins = append(out.CNI.Plugins, p.Network.Type)
 	}
 	for _, c := range n.Attached {
-		plug := inspectedPlug{Name: names[c.Container], EndpointID: c.Interface, MacAddress: c.Status(false).MAC}
+		plug := inspectedPlug{Name: names[c.Container], EndpointID: c.Interface, MacAddress: c.Status(false).MAC, Traffic: traffic[c.Container]}
 		for _, ip := range c.Result.IPs {
 			if ip.Address.IP.To4() == nil {
 				plug.IPv6Address = ip.Address.String()
@@ -117,7 +117,11 @@ func inspectPluginNetwork(ctx context.Context, e *engine.Engine, name string) (i
 	if err != nil {
 		return inspectedNetwork{}, err
 	}
-	return inspectPlugins(n, names)
+	traffic, err := e.CNITraffic(ctx, n)
+	if err != nil {
+		return inspectedNetwork{}, err
+	}
+	return inspectPlugins(n, names, traffic)
 }
 
 // namesByID are the names of all containers.

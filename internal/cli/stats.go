@@ -2,9 +2,11 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/docker/go-units"
@@ -34,9 +36,10 @@ func (p *Program) statsCommand() *cobra.Command {
 			"that run.\n\n" +
 			"CPU % is of one CPU, over the last interval: 200% is two CPUs. MEM USAGE is without the part of the\n" +
 			"file cache that goes first when memory is short. NET I/O is that of a network of the container's\n" +
-			"own; -- stands for what is not counted. With --wide there are also THROTTLED (in how many of the\n" +
-			"periods of 100 ms a CPU limit stopped it), CACHE (files in memory), SWAP, and PRESSURE (in percent of\n" +
-			"the last ten seconds, how long something waited for CPU, memory; cgroup version 2).",
+			"own; -- stands for what is not counted. With --wide there are also NETWORKS (NET I/O of each network\n" +
+			"that it is in, whoever made it), THROTTLED (in how many of the periods of 100 ms a CPU limit stopped\n" +
+			"it), CACHE (files in memory), SWAP, and PRESSURE (in percent of the last ten seconds, how long\n" +
+			"something waited for CPU, memory; cgroup version 2).",
 		Example: "  containr stats --no-stream\n" +
 			"  containr stats --format '{{.Name}} {{.CPUPerc}} {{.MemUsage}}' web db",
 		DisableFlagsInUseLine: true,
@@ -123,7 +126,7 @@ var statsColumns = []present.Column{
 }
 
 var statsWide = []present.Column{
-	{Field: "Throttled", Title: "THROTTLED"}, {Field: "Cache", Title: "CACHE"}, {Field: "Swap", Title: "SWAP"},
+	{Field: "Networks", Title: "NETWORKS"}, {Field: "Throttled", Title: "THROTTLED"}, {Field: "Cache", Title: "CACHE"}, {Field: "Swap", Title: "SWAP"},
 	{Field: "Pressure", Title: "PRESSURE"},
 }
 
@@ -131,7 +134,8 @@ var statsWide = []present.Column{
 type statsRow struct {
 	Container, ID, Name                              string
 	CPUPerc, MemUsage, MemPerc, NetIO, BlockIO, PIDs string
-	Throttled, Cache, Swap, Pressure                 string
+	// Networks is NetIO of each network.
+	Networks, Throttled, Cache, Swap, Pressure string
 }
 
 // uncounted stands for what is not known.
@@ -139,7 +143,7 @@ const uncounted = "--"
 
 func newStatsRow(s engine.Sample, r engine.Rates, full bool) statsRow {
 	row := statsRow{Container: s.Name, ID: present.ID(s.ID, full), Name: s.Name,
-		CPUPerc: uncounted, MemUsage: uncounted + " / " + uncounted, MemPerc: uncounted, NetIO: uncounted,
+		CPUPerc: uncounted, MemUsage: uncounted + " / " + uncounted, MemPerc: uncounted, NetIO: uncounted, Networks: uncounted,
 		BlockIO: uncounted, PIDs: uncounted, Throttled: uncounted, Cache: uncounted, Swap: uncounted, Pressure: uncounted}
 	if s.CPU != nil {
 		row.CPUPerc, row.Throttled = percent(r.CPU), percent(r.Throttled)
@@ -150,7 +154,12 @@ func newStatsRow(s engine.Sample, r engine.Rates, full bool) statsRow {
 		row.Cache, row.Swap = binarySize(m.File), binarySize(m.Swap)
 	}
 	if n := s.Network; n != nil {
-		row.NetIO = present.Size(int64(n.Received)) + " / " + present.Size(int64(n.Sent))
+		row.NetIO = netIO(*n)
+		list := ""
+		for _, one := range s.Networks {
+			list += ", " + one.Network + " " + netIO(one.NetworkUsage)
+		}
+		row.Networks = cmp.Or(strings.TrimPrefix(list, ", "), uncounted)
 	}
 	if s.Running {
 		read, written := s.BlockIO()
@@ -163,6 +172,11 @@ func newStatsRow(s engine.Sample, r engine.Rates, full bool) statsRow {
 		row.Pressure = pressure(s.CPU.Pressure) + " / " + pressure(s.Memory.Pressure)
 	}
 	return row
+}
+
+// netIO is what was received and sent.
+func netIO(n engine.NetworkUsage) string {
+	return present.Size(int64(n.Received)) + " / " + present.Size(int64(n.Sent))
 }
 
 func percent(p float64) string { return fmt.Sprintf("%.2f%%", p) }

@@ -293,6 +293,31 @@ type CNINetwork struct {
 	Attached []cni.Connected
 }
 
+// CNITraffic counts what has gone through a network of plugins, by the ids of the containers in it that run. The value is nil if the
+// container has taken the device away.
+func (e *Engine) CNITraffic(ctx context.Context, n CNINetwork) (map[string]*PlugTraffic, error) {
+	all := map[string]*PlugTraffic{}
+	for _, c := range n.Attached {
+		record, err := e.Get(ctx, c.Container)
+		if errors.Is(err, container.ErrNotFound) {
+			continue // it is gone, and not disconnected yet
+		}
+		if err != nil {
+			return nil, err
+		}
+		usage, runs, err := e.plugUsage(record, container.Plug{Interface: c.Interface})
+		switch {
+		case err != nil:
+			return nil, err
+		case runs && usage != nil:
+			all[c.Container] = &PlugTraffic{NetworkUsage: *usage}
+		case runs:
+			all[c.Container] = nil
+		}
+	}
+	return all, nil
+}
+
 // CNINetworks lists the networks of plugins. Files that are none are in the error; the others are returned all the same.
 func (e *Engine) CNINetworks() ([]CNINetwork, error) {
 	found, failures := e.cniDirs().List()

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 
@@ -62,26 +61,21 @@ func (e *Engine) networkTraffic(n networks.Network, records []container.Record) 
 	}
 	all := map[string]*PlugTraffic{}
 	for _, r := range records {
-		st, err := e.State(r)
+		plug, link, ok := plugIn(r, n)
+		if !ok {
+			continue
+		}
+		usage, runs, err := e.plugUsage(r, plug)
 		if err != nil {
 			return nil, err
 		}
-		i := slices.IndexFunc(r.Endpoints, func(p container.Endpoint) bool { return p.NetworkID == n.ID })
-		if st.PID == 0 || i < 0 {
-			continue
-		}
-		plug := r.Endpoints[i]
-		usage, err := deviceUsage(st.PID, plug.Interface)
 		switch {
-		case errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL):
-			continue // it has just ended
-		case err != nil:
-			return nil, fmt.Errorf("container %s: %w", r.Name, err)
+		case !runs:
 		case usage == nil:
 			all[r.ID] = nil
 		default:
 			count := func(direction string) uint64 {
-				return refused.Counters[policy.RefusedCounter(direction, plug.Link)].Packets
+				return refused.Counters[policy.RefusedCounter(direction, link)].Packets
 			}
 			all[r.ID] = &PlugTraffic{*usage, count("ingress"), count("egress")}
 		}
@@ -89,16 +83,74 @@ func (e *Engine) networkTraffic(n networks.Network, records []container.Record) 
 	return all, nil
 }
 
-// deviceUsage reads what went through a device in the network namespace of a process; nil if there is no such device.
-func deviceUsage(pid int, device string) (*NetworkUsage, error) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/net/dev")
+// plugIn is how a container is in a network of containr's, with its device on the host, which only those have that containr makes.
+func plugIn(r container.Record, n networks.Network) (plug container.Plug, link string, ok bool) {
+	for _, p := range r.Endpoints {
+		if p.NetworkID == n.ID {
+			return p.Plug, p.Link, true
+		}
+	}
+	for _, a := range r.Attachments {
+		if a.NetworkID == n.ID {
+			return a.Plug, "", true
+		}
+	}
+	return plug, "", false
+}
+
+// plugUsage is what went through a container's device in a network: nil if it has taken it away. It runs, or there is none.
+func (e *Engine) plugUsage(r container.Record, plug container.Plug) (usage *NetworkUsage, runs bool, err error) {
+	st, err := e.State(r)
+	if err != nil || st.PID == 0 {
+		return nil, false, err
+	}
+	devices, err := netDev(st.PID)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH) || errors.Is(err, syscall.EINVAL) {
+		return nil, false, nil // it has just ended
+	}
+	if err == nil {
+		usage, err = ofDevice(devices, plug.Interface)
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("container %s: %w", r.Name, err)
+	}
+	return usage, true, nil
+}
+
+// NetworkTotal is what the containers in a network that run have received and sent there.
+type NetworkTotal struct {
+	Containers int
+	NetworkUsage
+}
+
+// NetworkTotals adds up the traffic of each network, by its name; that of plugins with their prefix. A network that no running container
+// is in is not there.
+func (e *Engine) NetworkTotals(ctx context.Context) (map[string]NetworkTotal, error) {
+	list, err := e.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(string(text)) {
-		if name, _, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == device {
-			return parseNetDev(line)
+	all := map[string]NetworkTotal{}
+	for _, c := range list {
+		for _, plug := range plugs(c.Record) {
+			usage, runs, err := e.plugUsage(c.Record, plug)
+			if errors.Is(err, container.ErrNotFound) {
+				continue // it has just gone
+			}
+			if err != nil {
+				return nil, err
+			}
+			if !runs {
+				continue
+			}
+			t := all[plug.Network]
+			t.Containers++
+			if usage != nil {
+				t.Received += usage.Received
+				t.Sent += usage.Sent
+			}
+			all[plug.Network] = t
 		}
 	}
-	return nil, nil
+	return all, nil
 }

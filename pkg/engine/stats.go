@@ -29,6 +29,8 @@ type Sample struct {
 	// Network is what went through the interfaces of the container's own network
 	// namespace, but the loopback interface. It is nil if it shares the host's.
 	Network *NetworkUsage
+	// Networks are the same for each network that it was put into, in their order, but for those whose device it has taken away.
+	Networks []NamedUsage
 	// MachineMemory is that of the machine, in bytes: the limit of who has none.
 	MachineMemory uint64
 }
@@ -39,6 +41,12 @@ type NetworkUsage struct {
 	ReceivedPackets, SentPackets uint64
 	ReceiveErrors, SendErrors    uint64
 	ReceiveDropped, SendDropped  uint64
+}
+
+// NamedUsage is what went through a container's device in one network.
+type NamedUsage struct {
+	Network, Interface string
+	NetworkUsage
 }
 
 // StatsRequest asks what containers use.
@@ -113,7 +121,7 @@ func (e *Engine) sample(record container.Record) (Sample, error) {
 	}
 	usage, err := rt.Usage(record.ID)
 	if err == nil {
-		s.Network, err = networkUsage(st.PID)
+		s.Network, s.Networks, err = networkUsage(st.PID, record)
 	}
 	switch {
 	case errors.Is(err, runtime.ErrNotFound), errors.Is(err, runtime.ErrNotRunning), errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ESRCH):
@@ -125,21 +133,64 @@ func (e *Engine) sample(record container.Record) (Sample, error) {
 	return s, nil
 }
 
-// networkUsage reads what went through the network namespace of a process; nil if that is ours.
-func networkUsage(pid int) (*NetworkUsage, error) {
+// networkUsage reads what went through the network namespace of a container's process, all together and in each of its networks; nil if
+// that namespace is ours.
+func networkUsage(pid int, record container.Record) (*NetworkUsage, []NamedUsage, error) {
 	ours, err := os.Readlink("/proc/self/ns/net")
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	theirs, err := os.Readlink("/proc/" + strconv.Itoa(pid) + "/ns/net")
 	if err != nil || ours == theirs {
-		return nil, err
+		return nil, nil, err
 	}
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/net/dev")
+	devices, err := netDev(pid)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return parseNetDev(string(text))
+	all, err := parseNetDev(devices)
+	if err != nil {
+		return nil, nil, err
+	}
+	var list []NamedUsage
+	for _, plug := range plugs(record) {
+		usage, err := ofDevice(devices, plug.Interface)
+		if err != nil {
+			return nil, nil, err
+		}
+		if usage != nil {
+			list = append(list, NamedUsage{plug.Network, plug.Interface, *usage})
+		}
+	}
+	return all, list, nil
+}
+
+// netDev reads the counters of the devices in the network namespace of a process.
+func netDev(pid int) (string, error) {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/net/dev")
+	return string(text), err
+}
+
+// ofDevice finds what went through one device; nil if there is no such device.
+func ofDevice(devices, device string) (*NetworkUsage, error) {
+	for line := range strings.Lines(devices) {
+		if name, _, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == device {
+			return parseNetDev(line)
+		}
+	}
+	return nil, nil
+}
+
+// plugs are the networks that a container is in, whoever makes them.
+func plugs(r container.Record) []container.Plug {
+	var list []container.Plug
+	for _, p := range r.Endpoints {
+		list = append(list, p.Plug)
+	}
+	for _, a := range r.Attachments {
+		list = append(list, a.Plug)
+	}
+	return list
 }
 
 // parseNetDev adds up the lines of /proc/PID/net/dev, which are a name, a colon and 16 numbers, below a heading of
