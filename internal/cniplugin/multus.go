@@ -278,6 +278,10 @@ func selectedJoin(n cni.Network, s cni.Selection, args [][2]string) (joined, err
 		return j, err
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.Args)) {
+		// What the caller says of a container, such as whose it is, is not for its annotation to change.
+		if slices.ContainsFunc(args, func(a [2]string) bool { return a[0] == key }) {
+			return j, invalid("network %s: cni-args: %s is the caller's to say", s.Name, key)
+		}
 		j.Args = append(j.Args, [2]string{key, fmt.Sprint(s.Args[key])})
 	}
 	return j, nil
