@@ -113,10 +113,22 @@ func (p *Program) networkCreateCommand() *cobra.Command {
 	set.BoolVar(&f.network.NoNames, "disable-dns", false, "do not answer for the names of its containers")
 	set.BoolVar(&f.network.Internal, "internal", false, "let nothing leave it or come in")
 	b.value("policy", "", "give it the policy in `FILE`: who may talk to whom", add(&f.policies, readPolicy))
+	b.value("ipam-driver", "", "who chooses addresses: default is containr, and the only `NAME` that there is", checkIPAM)
 	b.value("label", "", "note `KEY[=VALUE]` on it", enter(f.network.Labels, container.ParseLabel))
 	b.value("opt", "o", "an `OPTION=VALUE` of the driver: "+strings.Join(networkOptions, ", "),
 		enter(f.network.Options, container.ParseLabel))
 	return cmd
+}
+
+// checkIPAM refuses whoever else may choose addresses elsewhere.
+func checkIPAM(name string) error {
+	switch name {
+	case "default":
+		return nil
+	case "dhcp":
+		return errors.New("addresses by DHCP come from the CNI plugin of that name: use a file with \"ipam\": {\"type\": \"dhcp\"}, and --network cni:NAME at run")
+	}
+	return errors.New("use default; others choose addresses in networks of CNI plugins, --network cni:NAME")
 }
 
 func parseAddress(s string) (netip.Prefix, error) {
