@@ -63,6 +63,22 @@ func preamble(p *Program, memfd int, fds []int, clone *linux.Clone) *preambleCod
 	return c
 }
 
+// waiter waits until the process that a pidfd stands for has ended, and ends.
+func waiter(pidfd int, arch linux.Arch) *preambleCode {
+	c := &preambleCode{data: make([]byte, preambleCodeAt, 2*preambleCodeAt), used: statusSize, entry: preambleCodeAt, status: preambleStatus, arch: arch}
+	binary.LittleEndian.PutUint64(c.data[statusSync:], ^uint64(0)) // nobody is told of a failure
+	binary.LittleEndian.PutUint64(c.data[statusCode:], FailureCode)
+	const pollin = 1
+	list := c.reserve(8) // struct pollfd
+	binary.LittleEndian.PutUint32(c.data[list:], uint32(pidfd))
+	binary.LittleEndian.PutUint16(c.data[list+4:], pollin)
+	at := c.instruction("ppoll", 0)
+	c.pointer(at, 0, list, false)
+	binary.LittleEndian.PutUint64(c.data[at+24:], 1)
+	c.instruction("exit_group", 0)
+	return c
+}
+
 // TellsItIsFor reports whether a process's command line, as /proc has it, is that of a process
 // with Options.For that has not executed another program yet.
 func TellsItIsFor(commandLine, whom string) bool {

@@ -22,6 +22,9 @@ func Interpreter() []byte { return nil }
 // Start fails with ErrUnsupported.
 func Start(*Program, *linux.Clone, map[plan.Reg]int) (*Process, error) { return nil, ErrUnsupported }
 
+// WithUsers fails with ErrUnsupported.
+func WithUsers(func(int) error) error { return ErrUnsupported }
+
 // Next fails with ErrUnsupported.
 func (*Process) Next() (Event, error) { return Event{}, ErrUnsupported }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 	"unsafe"
 
@@ -113,18 +114,14 @@ func writeImage(parts ...[]byte) (int, error) {
 func (proc *Process) vfork(clone *linux.Clone, pre *preambleCode, files map[plan.Reg]int) error {
 	// The kernel leaves the pidfd here too: Go moves what is on a stack, and does not know of the kernel's pointer to it.
 	pidfdAt := pre.reserve(8)
-	mem, err := unix.Mmap(-1, 0, len(pre.data), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	mem, err := pre.load()
 	if err != nil {
-		return fmt.Errorf("mmap preamble: %w", err)
+		return err
 	}
 	defer func() { _ = unix.Munmap(mem) }()
-	base := uintptr(unsafe.Pointer(&mem[0]))
-	pre.relocate(uint64(base))
-	copy(mem, pre.data)
-
 	args := &cloneArgs{
 		flags: uint64(linux.CloneVM | linux.CloneVfork | linux.ClonePidfd | linux.CloneClearSighand),
-		pidfd: uint64(base) + uint64(pidfdAt), exitSignal: uint64(unix.SIGCHLD),
+		pidfd: uint64(uintptr(unsafe.Pointer(&mem[pidfdAt]))), exitSignal: uint64(unix.SIGCHLD),
 	}
 	if clone != nil {
 		args.flags |= uint64(clone.Flags)
@@ -133,11 +130,69 @@ func (proc *Process) vfork(clone *linux.Clone, pre *preambleCode, files map[plan
 			args.cgroup = uint64(files[plan.Reg(clone.Cgroup)])
 		}
 	}
-	all, old := ^uint64(0), uint64(0)
-	pid := launch(args, base+uintptr(pre.entry), base+uintptr(pre.status), &all, &old, timerslack.Original())
-	if pid < 0 {
-		return fmt.Errorf("clone3: %w", unix.Errno(-pid))
+	pid, err := pre.launch(args, mem)
+	if err != nil {
+		return err
 	}
 	proc.PID, proc.Pidfd = pid, os.NewFile(uintptr(binary.LittleEndian.Uint32(mem[pidfdAt:])), "pidfd")
 	return nil
+}
+
+// load puts the code into memory of its own.
+func (c *preambleCode) load() ([]byte, error) {
+	mem, err := unix.Mmap(-1, 0, len(c.data), unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("mmap preamble: %w", err)
+	}
+	c.relocate(uint64(uintptr(unsafe.Pointer(&mem[0]))))
+	copy(mem, c.data)
+	return mem, nil
+}
+
+// launch makes a process that runs the code in mem.
+func (c *preambleCode) launch(args *cloneArgs, mem []byte) (int, error) {
+	base := uintptr(unsafe.Pointer(&mem[0]))
+	all, old := ^uint64(0), uint64(0)
+	pid := launch(args, base+uintptr(c.entry), base+uintptr(c.status), &all, &old, timerslack.Original())
+	if pid < 0 {
+		return 0, fmt.Errorf("clone3: %w", unix.Errno(-pid))
+	}
+	return pid, nil
+}
+
+// WithUsers calls use with the number of a process in a new user namespace, and ends the process. The
+// namespace lasts as long as use has left something that holds it, as a descriptor does.
+//
+// The process has this one's memory and descriptors, so that nothing is copied and nothing executed for
+// it; it does nothing but wait, without a stack, and it ends as well when this process is killed.
+// WithUsers fails with the errno of clone3 when a namespace cannot be made.
+func WithUsers(use func(pid int) error) error {
+	self, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return fmt.Errorf("pidfd_open: %w", err)
+	}
+	defer unix.Close(self)
+	pre := waiter(self, linux.Arch(runtime.GOARCH))
+	mem, err := pre.load()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = unix.Munmap(mem) }()
+	pid, err := pre.launch(&cloneArgs{flags: uint64(linux.CloneVM | linux.CloneFiles | linux.CloneClearSighand | linux.CloneNewuser),
+		exitSignal: uint64(unix.SIGCHLD)}, mem)
+	if err != nil {
+		return err
+	}
+	defer end(pid)
+	return use(pid)
+}
+
+// end kills a process of ours and waits until it is gone. It is not reaped yet, so the number is its own.
+func end(pid int) {
+	_ = unix.Kill(pid, unix.SIGKILL)
+	for {
+		if _, err := unix.Wait4(pid, nil, 0, nil); !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }

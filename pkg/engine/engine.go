@@ -106,6 +106,9 @@ type Engine struct {
 	offline   bool
 
 	facts       func() (*host.Facts, error)
+	probed      sync.Once // of storageOf
+	storageOf   host.Storage
+	noStorage   error
 	images      func() (*image.Store, error)
 	snapshots   func() (*snapshot.Store, error)
 	containers  func() (*container.Store, error)

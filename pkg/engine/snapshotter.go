@@ -21,6 +21,15 @@ func (e *Engine) Snapshotter() (Snapshotter, error) {
 	return e.chooseSnapshotter(e.root, !facts.Root())
 }
 
+// storage is host.ProbeStorage, which is asked once for the engine's own directory.
+func (e *Engine) storage(dir string) (host.Storage, error) {
+	if dir != e.root {
+		return host.ProbeStorage(dir)
+	}
+	e.probed.Do(func() { e.storageOf, e.noStorage = host.ProbeStorage(dir) })
+	return e.storageOf, e.noStorage
+}
+
 func (e *Engine) chooseSnapshotter(dir string, inUserNamespace bool) (Snapshotter, error) {
 	facts, err := e.facts()
 	if err != nil {
@@ -29,7 +38,7 @@ func (e *Engine) chooseSnapshotter(dir string, inUserNamespace bool) (Snapshotte
 	if e.root == "" {
 		return Snapshotter{}, ErrNoRoot
 	}
-	on, err := host.ProbeStorage(dir)
+	on, err := e.storage(dir)
 	if err != nil {
 		return Snapshotter{}, err
 	}

@@ -134,7 +134,7 @@ func (e *Engine) mapOwners(c *container.Config) error {
 	if err != nil || c.Namespaces.User == container.HostNamespace || !facts.Root() {
 		return err
 	}
-	on, err := host.ProbeStorage(e.root)
+	on, err := e.storage(e.root)
 	if err != nil {
 		return err
 	}

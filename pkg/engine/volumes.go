@@ -16,7 +16,6 @@ import (
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/events"
-	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/snapshot"
 	"github.com/containr/containr/pkg/volume"
@@ -232,7 +231,7 @@ func (e *Engine) mappedImage(ctx context.Context, p *prepared, images *image.Sto
 	if err != nil {
 		return specs.Mount{}, err
 	}
-	on, err := host.ProbeStorage(e.root)
+	on, err := e.storage(e.root)
 	if err != nil {
 		return specs.Mount{}, err
 	}

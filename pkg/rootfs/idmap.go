@@ -81,7 +81,7 @@ func usersReg(pointer string) linux.FD { return linux.FD("idmap" + path.Base(poi
 
 // idmapUsers plans the user namespace that stands for a mount's maps: one made for
 // them, or that of the container, or one with the maps of the container, which itself
-// is not born yet. With mounter the host's root is in them, too: see mounterID.
+// is not born yet. Mounts with the same maps share one. With mounter the host's root is in them, too: see mounterID.
 func idmapUsers(b *plan.Builder, in Input, m *specs.Mount, mounter bool, pointer string) (linux.FD, error) {
 	uids, gids := m.UIDMappings, m.GIDMappings
 	reg := usersReg(pointer)
@@ -100,8 +100,13 @@ func idmapUsers(b *plan.Builder, in Input, m *specs.Mount, mounter bool, pointer
 	if len(uids) == 0 || len(gids) == 0 {
 		return "", errors.New("an id-mapped mount needs both uidMappings and gidMappings")
 	}
-	b.Do("a user namespace that stands for a map of ids: owners in the file system, and as whom they appear",
-		linux.UserNamespace{UIDMap: mapText(uids, mounter), GIDMap: mapText(gids, mounter)}).As(plan.Reg(reg)).For(pointer)
+	users := linux.UserNamespace{UIDMap: mapText(uids, mounter), GIDMap: mapText(gids, mounter)}
+	for i := range b.Steps {
+		if made, ok := b.Steps[i].Call.(linux.UserNamespace); ok && made == users && !mounter {
+			return linux.FD(b.Steps[i].Result), nil // the same ids need no other namespace
+		}
+	}
+	b.Do("a user namespace that stands for a map of ids: owners in the file system, and as whom they appear", users).As(plan.Reg(reg)).For(pointer)
 	return reg, nil
 }
 

@@ -64,8 +64,8 @@ func mappedOverlay(in *Input, m *specs.Mount) bool {
 }
 
 // layerTrees finds the directories that an overlay's layers are in: one that all of the
-// image's are below, and one that has the upper and the work directory.
-func layerTrees(o *options) (lower, upper string, err error) {
+// image's are below, the first of those, and one that has the upper and the work directory.
+func layerTrees(o *options) (lower, first, upper string, err error) {
 	work := ""
 	for _, d := range o.data {
 		if rest, ok := strings.CutPrefix(d, "upperdir="); ok {
@@ -75,7 +75,7 @@ func layerTrees(o *options) (lower, upper string, err error) {
 			work = path.Dir(rest)
 		}
 		if rest, ok := strings.CutPrefix(d, "lowerdir="); ok {
-			first, _, _ := strings.Cut(rest, ":")
+			first, _, _ = strings.Cut(rest, ":")
 			if lower, _ = relativeLower([]string{d}); lower == "" {
 				lower = path.Dir(first)
 			}
@@ -83,11 +83,11 @@ func layerTrees(o *options) (lower, upper string, err error) {
 	}
 	switch {
 	case lower == "" || !path.IsAbs(lower):
-		return "", "", fmt.Errorf("an overlay whose layers are to be mapped needs their names as lowerdir, absolute and all of them below one directory that is not /")
+		return "", "", "", fmt.Errorf("an overlay whose layers are to be mapped needs their names as lowerdir, absolute and all of them below one directory that is not /")
 	case upper != work:
-		return "", "", fmt.Errorf("upperdir and workdir are to be in one directory if the layers of an overlay are to be mapped")
+		return "", "", "", fmt.Errorf("upperdir and workdir are to be in one directory if the layers of an overlay are to be mapped")
 	}
-	return lower, upper, nil
+	return lower, first, upper, nil
 }
 
 // The registers of the mapped directories, and of the overlay that is made of them, of one
@@ -139,7 +139,7 @@ func openLayers(b *plan.Builder, in Input, m *specs.Mount, pointer string) error
 	if !in.Facts.HasMappedLayers() {
 		return fmt.Errorf("an overlay of id-mapped layers needs Linux 5.19, this is %s", in.Facts.Kernel)
 	}
-	lower, upper, err := layerTrees(o)
+	lower, _, upper, err := layerTrees(o)
 	if err != nil {
 		return err
 	}
@@ -172,7 +172,7 @@ func (b *builder) assemble(m *specs.Mount, pointer string) error {
 	if err != nil {
 		return err
 	}
-	lower, upper, err := layerTrees(o)
+	lower, first, upper, err := layerTrees(o)
 	if err != nil {
 		return err
 	}
@@ -192,14 +192,14 @@ func (b *builder) assemble(m *specs.Mount, pointer string) error {
 	}
 	b.Do("the overlay, to be handed to the container", linux.OpenTree{Dir: "stack", Flags: linux.OpenTreeClone | linux.OpenTreeCloexec | linux.AtEmptyPath}).
 		As(mappedReg(pointer)).For(pointer)
-	const gone, nothing = "the container is born without a view of it", "nothing of the host's is left open"
+	const below, nothing = "all of this in one tree: the kernel waits for all processors at each that is taken away", "nothing of the host's is left open"
+	b.Do(below, linux.MoveMount{From: "stack", To: linux.CWD, ToPath: first}).For(pointer)
 	b.Do(nothing, linux.Close{FD: "stack"})
-	b.Do(gone, linux.Umount{Target: b.in.Root, Flags: linux.MntDetach}).For(pointer)
 	if upper != "" {
-		b.Do(gone, linux.Umount{Target: upper, Flags: linux.MntDetach}).For(pointer)
+		b.Do(below, linux.MoveMount{From: upperFD, To: linux.CWD, ToPath: first}).For(pointer)
 		b.Do(nothing, linux.Close{FD: upperFD})
 	}
-	b.Do(gone, linux.Umount{Target: lower, Flags: linux.MntDetach}).For(pointer)
+	b.Do("the container is born without a view of it", linux.Umount{Target: lower, Flags: linux.MntDetach}).For(pointer)
 	b.Do(nothing, linux.Close{FD: lowerFD})
 	return nil
 }
