@@ -96,14 +96,51 @@ func (p *Program) report(err error) int {
 	return status
 }
 
-// print prints an error: what was wrong, what to do about it, and where more is said about errors of its kind.
+// print prints an error: what was wrong, what to do about it, and where more is said about errors of its kind. Of several
+// that follow each other and have that in common, it is said once.
 func (p *Program) print(err error) {
+	if p.global.errorFormat == "json" || p.global.logFormat == "json" {
+		p.printOne(p.reportOf(err))
+		return
+	}
+	var reports []errorReport
+	for _, part := range partsOf(err) {
+		r := p.reportOf(part)
+		if last := len(reports) - 1; last >= 0 && reports[last].Code == r.Code && reports[last].Hint == r.Hint {
+			reports[last].Message += "\n" + r.Message
+			continue
+		}
+		reports = append(reports, r)
+	}
+	for _, r := range reports {
+		p.printOne(r)
+	}
+}
+
+// partsOf are the errors that err joins, as that of a command on several containers does.
+func partsOf(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok || fmt.Sprint(err) != fmt.Sprint(errors.Join(joined.Unwrap()...)) {
+		return []error{err}
+	}
+	var parts []error
+	for _, one := range joined.Unwrap() {
+		parts = append(parts, partsOf(one)...)
+	}
+	return parts
+}
+
+func (p *Program) reportOf(err error) errorReport {
 	r := errorReport{Code: codeOf(err), Message: message(err), Hint: hintFor(err)}
 	if near := p.nearestName(err); near != "" {
 		r.Hint = "did you mean " + near + "?"
 	}
 	// Errors quote what images, registries and containers have written.
 	r.Message, r.Hint = present.Clean(r.Message), present.CleanLine(r.Hint)
+	return r
+}
+
+func (p *Program) printOne(r errorReport) {
 	switch {
 	case p.global.errorFormat == "json":
 		p.printJSON(r)

@@ -83,11 +83,13 @@ func (s *Story) fact(name, format string, args ...any) {
 	s.Facts = append(s.Facts, Fact{name, fmt.Sprintf(format, args...)})
 }
 
+const neverStarted = "Nobody has started it."
+
 func (v *evidence) neverRan(s *Story) {
 	s.Headline = "was made " + v.ago(v.record.Created) + " and could not be started"
 	if v.state.Error == "" {
 		s.Headline = "was made " + v.ago(v.record.Created) + " and has never run"
-		s.because("Nobody has started it.")
+		s.because(neverStarted)
 		s.try("`containr start %s` starts it", v.record.Name)
 		return
 	}

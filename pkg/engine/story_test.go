@@ -138,3 +138,18 @@ func TestNetDev(t *testing.T) {
 		t.Error("a short line is no error")
 	}
 }
+
+// Of a container that is no more no advice needs it.
+func TestStoryOfWhatWasRemoved(t *testing.T) {
+	r := container.Record{Name: "web"}
+	s := &Story{Advice: []string{"`containr diff web` lists what it has changed", "give it more memory: -m"}}
+	s.forgetAdvice(r)
+	if len(s.Advice) != 1 || s.Advice[0] != "give it more memory: -m" {
+		t.Errorf("advice %q", s.Advice)
+	}
+	s = &Story{Causes: []string{neverStarted}, Advice: []string{"`containr start web` starts it"}}
+	s.forgetAdvice(r)
+	if strings.Contains(strings.Join(append(s.Causes, s.Advice...), " "), "start web") || s.Causes[0] == neverStarted {
+		t.Errorf("%q %q", s.Causes, s.Advice)
+	}
+}

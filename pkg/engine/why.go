@@ -94,13 +94,29 @@ func (e *Engine) whyRemoved(ctx context.Context, ref string) (*Story, error) {
 	v := &evidence{now: time.Now(), events: all, record: container.Record{ID: last.ID, Name: last.Attributes["name"]}}
 	v.record.Config.Image = last.Attributes["image"]
 	v.state = stateFrom(all)
+	for _, ev := range all {
+		if ev.Action == events.Create {
+			v.record.Created = ev.Time
+		}
+	}
 	story := v.story()
+	story.forgetAdvice(v.record)
 	for _, ev := range all {
 		if ev.Action == events.Destroy {
 			story.Headline += "; it was removed " + v.ago(ev.Time)
 		}
 	}
 	return story, nil
+}
+
+// forgetAdvice leaves out what needs a container that is no more. One that never ran went with the command that was to run it,
+// or was removed by a user: the events do not say why.
+func (s *Story) forgetAdvice(r container.Record) {
+	s.Advice = slices.DeleteFunc(s.Advice, func(text string) bool { return strings.Contains(text, " "+r.Name+"`") })
+	if slices.Contains(s.Causes, neverStarted) {
+		s.Causes = []string{"It has not come to run before it was removed; `containr run` removes what it could not start, and says why when it does."}
+		s.try("run it again, and read the error; with `containr create` and `containr start` it stays, and `containr why` knows the error")
+	}
 }
 
 // stateFrom is the state that a container had last, of its events.

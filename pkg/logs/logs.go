@@ -126,10 +126,11 @@ func Parse(driver string, options map[string]string, size func(string) (int64, e
 	}
 	drivers := []string{JSONFile, Local, Syslog, Journald, Gelf, Fluentd, None}
 	if !slices.Contains(drivers, o.Driver) {
-		if near := spelling.Nearest(o.Driver, drivers); near != "" {
-			return o, fmt.Errorf("--log-driver %s: did you mean %s?", driver, near)
+		near := spelling.Nearest(o.Driver, drivers)
+		if near != "" {
+			near = " (did you mean " + near + "?)"
 		}
-		return o, fmt.Errorf("--log-driver %s: use json-file, local, syslog, journald, gelf, fluentd or none", driver)
+		return o, fmt.Errorf("--log-driver %s: use json-file, local, syslog, journald, gelf, fluentd or none%s", driver, near)
 	}
 	switch o.Driver {
 	case Syslog:
