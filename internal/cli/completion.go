@@ -316,7 +316,7 @@ var flagValues = map[string]valuesOf{
 	"restart":           oneOf("no", "always", "on-failure", "unless-stopped"),
 	"root":              directory,
 	"rootfs":            directory,
-	"security-opt":      begins("no-new-privileges", "seccomp=", "seccomp=default", "seccomp=strict", "seccomp=unconfined", "systempaths=unconfined", "apparmor=", "label="),
+	"security-opt":      begins("no-new-privileges", "seccomp=", "seccomp=default", "seccomp=strict", "seccomp=unconfined", "systempaths=unconfined", "landlock=", "apparmor=", "label="),
 	"signal":            listed(container.SignalNames),
 	"stop-signal":       listed(container.SignalNames),
 	"ulimit":            ulimits,

@@ -327,7 +327,7 @@ func (r *runFlags) security() {
 	b, c := binder{r.set, "Security"}, &r.config
 	b.value("cap-add", "", "give the program `CAPABILITY`, or ALL", add(&c.CapAdd, container.ParseCapability))
 	b.value("cap-drop", "", "take `CAPABILITY`, or ALL, from the program", add(&c.CapDrop, container.ParseCapability))
-	b.value("security-opt", "", "`OPTION`: no-new-privileges, seccomp=default|strict|unconfined|FILE, systempaths=unconfined, apparmor=PROFILE, label=...", c.Security.Set)
+	b.value("security-opt", "", "`OPTION`: no-new-privileges, seccomp=default|strict|unconfined|FILE, systempaths=unconfined, landlock=DIR[:DIR...], apparmor=PROFILE, label=...", c.Security.Set)
 	b.bool(&c.Privileged, "privileged", "", "give the container all that the host has to give")
 }
 

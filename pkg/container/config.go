@@ -155,6 +155,9 @@ type Security struct {
 	AppArmor string `json:"apparmor,omitempty"`
 	// Labels are SELinux options: disable, user:U, role:R, type:T, level:L.
 	Labels []string `json:"labels,omitempty"`
+	// Landlock are the directories of the container that its programs may write below, if there are any; nothing that they
+	// start gains privileges then.
+	Landlock []string `json:"landlock,omitempty"`
 }
 
 // Values of Security's fields that are not names of something else.

@@ -2,6 +2,7 @@ package container
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 //	seccomp=default | strict | unconfined | FILE
 //	systempaths=unconfined
 //	apparmor=unconfined | PROFILE
+//	landlock=DIR[:DIR...]
 //	label=disable | user:U | role:R | type:T | level:L
 //
 // Other names of the default filter are builtin, as docker has it, and docker-default. A file that is called as
@@ -48,6 +50,15 @@ func (s *Security) Set(option string) error {
 		s.SystemPaths = value
 	case "apparmor":
 		s.AppArmor = value
+	case "landlock":
+		for dir := range strings.SplitSeq(value, ":") {
+			if !path.IsAbs(dir) || path.Clean(dir) != dir {
+				return fmt.Errorf("security option %q: %q is not the absolute path of a directory, in its shortest form", option, dir)
+			}
+			if !slices.Contains(s.Landlock, dir) {
+				s.Landlock = append(s.Landlock, dir)
+			}
+		}
 	case "label":
 		if err := validateLabelOption(value); err != nil {
 			return fmt.Errorf("security option %q: %w", option, err)
@@ -69,6 +80,7 @@ func (s Security) Options() []string {
 	for _, l := range s.Labels {
 		add("label", l)
 	}
+	add("landlock", strings.Join(s.Landlock, ":"))
 	if s.NoNewPrivileges {
 		options = append(options, "no-new-privileges")
 	}
@@ -77,12 +89,13 @@ func (s Security) Options() []string {
 	return options
 }
 
-var securityKeys = []string{"apparmor", "label", "no-new-privileges", "seccomp", "systempaths"}
+var securityKeys = []string{"apparmor", "label", "landlock", "no-new-privileges", "seccomp", "systempaths"}
 
 // securityForms says what the options with a value look like.
 var securityForms = map[string]string{
 	"apparmor": "apparmor=PROFILE or apparmor=unconfined", "label": "label=disable or label=type:TYPE", "systempaths": "systempaths=unconfined",
-	"seccomp": "seccomp=default, seccomp=strict, seccomp=unconfined or seccomp=FILE",
+	"landlock": "landlock=DIRECTORY[:DIRECTORY...], of the container, below which it may write",
+	"seccomp":  "seccomp=default, seccomp=strict, seccomp=unconfined or seccomp=FILE",
 }
 
 // seccompDefaults are names of the filter that containers have by themselves, which is docker's.

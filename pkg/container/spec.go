@@ -3,12 +3,15 @@ package container
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/containr/containr/pkg/security"
 )
 
 // ErrNoCommand means that neither the user nor the image names a program.
@@ -47,7 +50,7 @@ func Spec(c Config, img v1.ImageConfig, in Inputs) (*specs.Spec, error) {
 		Process:     process,
 		Root:        &specs.Root{Path: in.Root.Path, Readonly: c.ReadOnly},
 		Mounts:      mounts,
-		Annotations: c.Annotations,
+		Annotations: annotations(c),
 		Linux:       linux,
 	}
 	if c.Namespaces.UTS == Private {
@@ -94,7 +97,7 @@ func specProcess(c Config, img v1.ImageConfig, in Inputs, hostname string) (*spe
 		Cwd:             workingDirectory(c, img),
 		Capabilities:    specCapabilities(capabilities, user.UID),
 		Rlimits:         specRlimits(c.Ulimits),
-		NoNewPrivileges: c.Security.NoNewPrivileges,
+		NoNewPrivileges: c.Security.NoNewPrivileges || len(c.Security.Landlock) > 0,
 		ApparmorProfile: apparmorProfile(c, in.Machine),
 		SelinuxLabel:    selinuxLabel(c.Security),
 		OOMScoreAdj:     oomScoreAdj(c, in.Machine),
@@ -216,4 +219,17 @@ func rootPropagation(mounts []Mount) string {
 // image's, or SIGTERM.
 func StopSignal(c Config, img v1.ImageConfig) (int, error) {
 	return ParseSignal(orElse(orElse(c.StopSignal, img.StopSignal), "SIGTERM"))
+}
+
+// annotations are those that were asked for, and the one by which the runtime learns what OCI has no field for.
+func annotations(c Config) map[string]string {
+	if len(c.Security.Landlock) == 0 {
+		return c.Annotations
+	}
+	all := maps.Clone(c.Annotations)
+	if all == nil {
+		all = make(map[string]string, 1)
+	}
+	all[security.WritableAnnotation] = strings.Join(c.Security.Landlock, ":")
+	return all
 }

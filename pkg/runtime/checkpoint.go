@@ -15,6 +15,7 @@ import (
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 	"github.com/containr/containr/pkg/rootfs"
+	"github.com/containr/containr/pkg/security"
 )
 
 // Freezing a container and bringing it back are plans like any other, whose program is
@@ -46,6 +47,9 @@ const criuFD = 20
 func checkCheckpoint(spec *specs.Spec, f *host.Facts) error {
 	if !f.Root() {
 		return errors.New("only root can freeze containers and bring them back: CRIU reads and writes the memory of other processes")
+	}
+	if spec.Annotations[security.WritableAnnotation] != "" {
+		return errors.New("a container with Landlock cannot be frozen: CRIU would bring its processes back without")
 	}
 	if err := criu.CheckNamespaces(spec); err != nil {
 		return err

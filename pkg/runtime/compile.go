@@ -358,7 +358,7 @@ const keepGroups = "run.oci.keep_original_groups"
 func (c *compiler) security() security.Input {
 	keep, ok := c.Spec.Annotations[keepGroups]
 	return security.Input{Process: c.Spec.Process, Facts: c.Facts, NoSetgroups: c.ns.NoSetgroups || ok && keep != "0",
-		UserNS: hasNamespace(c.Spec, specs.UserNamespace)}
+		UserNS: hasNamespace(c.Spec, specs.UserNamespace), Writable: c.Spec.Annotations[security.WritableAnnotation]}
 }
 
 func (c *compiler) enter() error {

@@ -44,6 +44,8 @@ type Input struct {
 	NoSetgroups bool
 	// UserNS says that the child is in a user namespace of its own.
 	UserNS bool
+	// Writable is WritableAnnotation, empty without Landlock.
+	Writable string
 	// Listens says that the filter leaves calls to an agent.
 	Listens bool
 }
@@ -108,6 +110,7 @@ func Plan(in Input, ready, filter []plan.Step) ([]plan.Step, error) {
 		}
 	}
 	if !p.NoNewPrivileges {
+		b.Add(confine(in.Writable)) // as for a filter, it takes CAP_SYS_ADMIN or no_new_privs
 		b.Add(filter)
 	}
 	identity(b, in)
@@ -128,6 +131,7 @@ func Plan(in Input, ready, filter []plan.Step) ([]plan.Step, error) {
 		return b.Steps, nil
 	}
 	b.Do("set-user-ID programs give nothing in here", linux.Prctl{Option: linux.PrSetNoNewPrivs, Arg2: 1}).For("/process/noNewPrivileges")
+	b.Add(confine(in.Writable))
 	if in.Listens {
 		b.Add(filter)
 		b.Add(ready)

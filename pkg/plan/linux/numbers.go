@@ -120,4 +120,7 @@ var numbers = [...]struct {
 	{"set_mempolicy", 238, 237},
 	{"fspick", 433, 433},
 	{"fsetxattr", 190, 7},
+	{"landlock_create_ruleset", 444, 444},
+	{"landlock_add_rule", 445, 445},
+	{"landlock_restrict_self", 446, 446},
 }

@@ -72,6 +72,12 @@ func Zero(kind string) plan.Call {
 		return DropPort{}
 	case "WriteWithin":
 		return WriteWithin{}
+	case "LandlockCreateRuleset":
+		return LandlockCreateRuleset{}
+	case "LandlockAddRule":
+		return LandlockAddRule{}
+	case "LandlockRestrictSelf":
+		return LandlockRestrictSelf{}
 	case "UserNamespace":
 		return UserNamespace{}
 	case "ServeFuse":
