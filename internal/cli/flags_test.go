@@ -59,6 +59,7 @@ func TestRunFlags(t *testing.T) {
 		"run --cap-add net_admin --cap-drop ALL --security-opt no-new-privileges --security-opt seccomp=profile.json base",
 		"run --security-opt seccomp=unconfined --security-opt systempaths=unconfined --security-opt apparmor=unconfined --security-opt label=disable base",
 		"run --security-opt seccomp=strict base",
+		"run --security-opt landlock=/tmp:/var/lib --security-opt landlock=/srv base",
 		"run --security-opt seccomp=./strict base",
 		"run --security-opt seccomp:docker-default base",
 		"run --network host --pid host --ipc none --uts host --cgroupns private --userns host base",

@@ -29,6 +29,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strconv"
 
 	"github.com/BurntSushi/toml"
@@ -146,8 +147,9 @@ func Parse(path, text string) ([]Value, error) {
 			all = append(all, Value{section, key, texts, path + ":" + strconv.Itoa(line)})
 		}
 	}
-	slices.SortFunc(all, func(a, b Value) int {
-		return cmp.Or(cmp.Compare(places.line(a.Section, a.Key), places.line(b.Section, b.Key)), cmp.Compare(a.Key, b.Key))
+	sort.Slice(all, func(i, j int) bool {
+		a, b := all[i], all[j]
+		return cmp.Or(cmp.Compare(places.line(a.Section, a.Key), places.line(b.Section, b.Key)), cmp.Compare(a.Key, b.Key)) < 0
 	})
 	return all, nil
 }

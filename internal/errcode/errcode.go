@@ -21,11 +21,11 @@
 package errcode
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/containr/containr/internal/spelling"
@@ -70,7 +70,7 @@ func All() []Entry {
 	for _, c := range engine.ProgramCauses() {
 		all = append(all, Entry{Code: c.Code, Title: c.Title, Cause: c.Meaning, Reasons: c.Reasons, Do: c.Do})
 	}
-	slices.SortFunc(all, func(a, b Entry) int { return cmp.Compare(a.Code, b.Code) })
+	sort.Slice(all, func(i, j int) bool { return all[i].Code < all[j].Code })
 	return all
 }
 

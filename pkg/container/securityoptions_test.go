@@ -9,7 +9,7 @@ import (
 
 // TestSecurityOptionsRoundTrip: what an inspected container tells can be given to another one, and means the same.
 func TestSecurityOptionsRoundTrip(t *testing.T) {
-	options := []string{"apparmor=mine", "label=disable", "label=type:t", "no-new-privileges", "seccomp=strict", "systempaths=unconfined"}
+	options := []string{"apparmor=mine", "label=disable", "label=type:t", "landlock=/srv:/tmp", "no-new-privileges", "seccomp=strict", "systempaths=unconfined"}
 	var s, again Security
 	for _, o := range options {
 		if err := s.Set(o); err != nil {

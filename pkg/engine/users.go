@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sort"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -227,9 +227,9 @@ func (e *Engine) sweepClaims(all []claim) ([]claim, error) {
 // firstFree finds the lowest size numbers of the ranges that none of the claims has.
 func firstFree(ranges []host.IDRange, all []claim, size uint32, first func(claim) uint32) (uint32, bool) {
 	taken := slices.Clone(all)
-	slices.SortFunc(taken, func(a, b claim) int { return cmp.Compare(first(a), first(b)) })
+	sort.Slice(taken, func(i, j int) bool { return first(taken[i]) < first(taken[j]) })
 	ranges = slices.Clone(ranges)
-	slices.SortFunc(ranges, func(a, b host.IDRange) int { return cmp.Compare(a.First, b.First) })
+	sort.Slice(ranges, func(i, j int) bool { return ranges[i].First < ranges[j].First })
 	for _, r := range ranges {
 		at, end := uint64(r.First), min(uint64(r.First)+uint64(r.Count), math.MaxUint32)
 		for _, c := range taken {

@@ -15,6 +15,7 @@ import (
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
 	"github.com/containr/containr/pkg/rootfs"
+	"github.com/containr/containr/pkg/security"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -84,6 +85,8 @@ func goldenInputs() map[string]Input {
 	labelled := exampleSpec("/bin/sh")
 	labelled.Linux.MountLabel, labelled.Process.SelinuxLabel = "system_u:object_r:container_file_t:s0:c1,c2", "system_u:system_r:container_t:s0:c1,c2"
 	labelled.Process.ApparmorProfile = "containr-default"
+	confined := exampleSpec("sh")
+	confined.Process.NoNewPrivileges, confined.Annotations = true, map[string]string{security.WritableAnnotation: "/tmp:/var/lib/data"}
 	layers := userSpec()
 	layers.Mounts = append([]specs.Mount{{Destination: "/", Type: "overlay", Source: "overlay",
 		Options: []string{"lowerdir=/layers/2:/layers/1", "upperdir=/c/upper", "workdir=/c/work", "idmap"}}}, layers.Mounts...)
@@ -108,8 +111,8 @@ func goldenInputs() map[string]Input {
 	kept.Process.User = specs.User{UID: 1000, GID: 1000, AdditionalGids: []uint32{5}}
 	kept.Annotations = map[string]string{"run.oci.keep_original_groups": "1"}
 	oldKernel, newKernel := host.Kernel{Major: 5, Minor: 10}, host.Kernel{Major: 6, Minor: 12}
-	security := paperFacts(host.CgroupV2, newKernel)
-	security.AppArmor, security.SELinux = true, true
+	modules := paperFacts(host.CgroupV2, newKernel)
+	modules.AppArmor, modules.SELinux = true, true
 	const image = rootfs.ImageOption + "/layers/2.erofs:/layers/2"
 	images, mappedImages := exampleSpec("sh"), userSpec()
 	images.Mounts = append([]specs.Mount{{Destination: "/", Type: "overlay", Source: "overlay", Options: append([]string{image}, overlay.Mounts[0].Options...)}}, images.Mounts...)
@@ -135,7 +138,8 @@ func goldenInputs() map[string]Input {
 		"secrets":      root(Input{Spec: secret, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"bind":         root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, newKernel), Sources: sources}),
 		"bind-old":     root(Input{Spec: bound, Facts: paperFacts(host.CgroupV2, oldKernel), Sources: sources}),
-		"labels":       root(Input{Spec: labelled, Facts: security}),
+		"landlock":     root(Input{Spec: confined, Facts: paperFacts(host.CgroupV2, newKernel)}),
+		"labels":       root(Input{Spec: labelled, Facts: modules}),
 		"groups":       root(Input{Spec: kept, Facts: paperFacts(host.CgroupV2, newKernel)}),
 		"layers":       root(Input{Spec: layers, Facts: paperFacts(host.CgroupV2, newKernel), Sources: paperDevices(), ExitFile: "/run/exit", MapLayers: rootfs.MapLayers}),
 		"images":       root(Input{Spec: images, Facts: paperFacts(host.CgroupV2, newKernel), ExitFile: "/run/exit"}),
@@ -212,6 +216,9 @@ func TestOrderOfEveryPlan(t *testing.T) {
 		orders := [][2]string{{"close_range", "getcwd"}, {"getcwd", "setresgid"}, {"capset", "execve"}}
 		if name != "groups" { // which keeps those of the caller
 			orders = append(orders, [2]string{"setgroups", "capset"})
+		}
+		if name == "landlock" { // its directories are looked up as the program sees them, and nothing comes after it that it would refuse
+			orders = append(orders, [][2]string{{"pivot_root", "landlock_create_ruleset"}, {"capset", "landlock_restrict_self"}, {"landlock_restrict_self", "execve"}}...)
 		}
 		if name == "shared" { // its root cannot be pivoted
 			orders = append(orders, [][2]string{{"clone3", "chroot"}, {"move_mount", "chroot"}, {"chroot", "close_range"}}...)

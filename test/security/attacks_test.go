@@ -93,6 +93,8 @@ var attacks = []attack{
 	{"profiles and labels that are not there", "An AppArmor profile or SELinux label that is asked for and cannot be had is an error; one that is there confines the first process and each further one.",
 		map[string][]string{inRuntime: {"TestLabelsNeedTheirModule", "TestAppArmorProfileConfines", "TestAppArmorProfileConfinesExec", "TestAppArmorProfileThatIsNotLoaded",
 			"TestSELinuxLabelConfines", "TestSELinuxLabelConfinesExec", "TestSELinuxLabelThatIsUnknown"}}},
+	{"root inside that writes where it should not", "With Landlock nothing but the named directories is written to, by any program of the container, with whatever capabilities, file modes and links of the image.",
+		map[string][]string{"test/cli": {"TestScripts"}, inRuntime: {"TestOrderOfEveryPlan"}}},
 	{"escape sequences, in what images, programs and registries say", "Errors, hints, tables and JSON hold nothing that commands a terminal; a cell makes no line of its own.",
 		map[string][]string{"internal/present": {"TestNothingCommandsTheTerminal", "TestClean"}, "internal/cli": {"TestStoryCommandsNoTerminal"}, "pkg/registry": {"TestServerTextIsMadePrintable"}, "test/cli": {"TestScripts"}}},
 	{"indexes in indexes, listed twice each", "Loading, looking for garbage and pushing read each document once, however many ways lead to it.",

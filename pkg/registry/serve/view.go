@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 
@@ -134,7 +135,7 @@ func (r *repository) read(v *view) {
 		todo = append(todo, f.children...)
 	}
 	for _, all := range r.referrers {
-		slices.SortFunc(all, func(a, b v1.Descriptor) int { return cmp.Compare(a.Digest, b.Digest) })
+		sort.Slice(all, func(i, j int) bool { return all[i].Digest < all[j].Digest })
 	}
 }
 
