@@ -66,8 +66,9 @@ func (r *Runtime) signalFirst(st *state, signal unix.Signal) error {
 	if err != nil || signal != unix.SIGKILL || r.Facts.CgroupMode != host.CgroupV1 || len(st.Cgroups) == 0 {
 		return err
 	}
-	if frozen, err := r.group(st).Frozen(); err != nil || !frozen {
-		return nil // it is gone, or was not paused
+	// Not only if it has stopped: who was pausing it may have been killed before it had, and it stops with the signal pending.
+	if _, ok := r.group(st).Freezer(); !ok {
+		return nil
 	}
 	return r.group(st).Thaw()
 }
