@@ -76,7 +76,7 @@ func (w *writer) without(s *plan.Step) error {
 	case linux.SetMempolicy:
 		return errors.New("util-linux has no command for memory policies; numactl, of the package of that name, would do it")
 	case linux.LandlockCreateRuleset, linux.LandlockAddRule, linux.LandlockRestrictSelf:
-		return errors.New("Landlock would confine the script itself; setpriv has --landlock-access, from util-linux 2.40 on")
+		return errors.New("the script itself would be confined; setpriv has --landlock-access, from util-linux 2.40 on")
 	case linux.WriteReg:
 		return errors.New("the listener is a descriptor in another process, and no shell can take it from there")
 	default:
