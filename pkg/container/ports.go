@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 )
@@ -173,8 +172,8 @@ func Ports(c Config, exposedByImage map[string]struct{}) ([]Port, error) {
 		}
 		more = append(more, ports...)
 	}
-	sort.Slice(more, func(i, j int) bool {
-		return cmp.Or(cmp.Compare(more[i].Port, more[j].Port), cmp.Compare(more[i].Protocol, more[j].Protocol)) < 0
+	slices.SortFunc(more, func(a, b Port) int {
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Protocol, b.Protocol))
 	})
 	for _, p := range slices.Compact(more) {
 		said := slices.ContainsFunc(list, func(o Port) bool { return o.Port == p.Port && o.Protocol == p.Protocol })

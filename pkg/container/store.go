@@ -189,8 +189,10 @@ func (s *Store) alive(id string) bool {
 	if err != nil {
 		return errors.Is(err, durable.ErrLocked)
 	}
+	// It may have been whole by the time its maker let go of the lock.
+	_, err = os.Lstat(filepath.Join(dir, recordFile))
 	lock.Release()
-	return false
+	return err == nil
 }
 
 // Commit writes the record, with which the container exists, in state Created.

@@ -195,11 +195,16 @@ func (b *builder) assemble(m *specs.Mount, pointer string) error {
 	const below, nothing = "all of this in one tree: the kernel waits for all processors at each that is taken away", "nothing of the host's is left open"
 	b.Do(below, linux.MoveMount{From: "stack", To: linux.CWD, ToPath: first}).For(pointer)
 	b.Do(nothing, linux.Close{FD: "stack"})
+	const gone = "the container is born without a view of it"
 	if upper != "" {
-		b.Do(below, linux.MoveMount{From: upperFD, To: linux.CWD, ToPath: first}).For(pointer)
+		if first == upper || strings.HasPrefix(first, upper+"/") { // a mount cannot be moved to a place in itself
+			b.Do(gone, linux.Umount{Target: upper, Flags: linux.MntDetach}).For(pointer)
+		} else {
+			b.Do(below, linux.MoveMount{From: upperFD, To: linux.CWD, ToPath: first}).For(pointer)
+		}
 		b.Do(nothing, linux.Close{FD: upperFD})
 	}
-	b.Do("the container is born without a view of it", linux.Umount{Target: lower, Flags: linux.MntDetach}).For(pointer)
+	b.Do(gone, linux.Umount{Target: lower, Flags: linux.MntDetach}).For(pointer)
 	b.Do(nothing, linux.Close{FD: lowerFD})
 	return nil
 }
