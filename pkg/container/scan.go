@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"sort"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -50,7 +51,7 @@ func (s *Store) List() ([]Record, error) {
 			failures = append(failures, err)
 		}
 	}
-	slices.SortFunc(out, func(a, b Record) int { return b.Created.Compare(a.Created) })
+	sort.Slice(out, func(i, j int) bool { return out[i].Created.After(out[j].Created) })
 	return out, errors.Join(failures...)
 }
 

@@ -3,6 +3,7 @@ package resolver
 import (
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -118,7 +119,7 @@ func (v *view) findID(a asker, prefix string) []netip.Addr {
 		id = e.ID
 		found = append(found, addr)
 	}
-	slices.SortFunc(found, netip.Addr.Compare)
+	sort.Slice(found, func(i, j int) bool { return found[i].Less(found[j]) })
 	return found
 }
 
