@@ -164,18 +164,26 @@ func checkAddresses(r *request) error {
 	return errors.Join(err, fmt.Errorf("container %s, interface %s: it has no address any more", r.Container, r.Interface))
 }
 
-// collectAddresses gives back what nobody has that is still there.
-func collectAddresses(r *request) error {
-	store, name, _, err := r.store()
-	if err != nil {
-		return err
-	}
+// checkValid refuses a GC that does not say who is still there: without the list everybody would be gone.
+func (r *request) checkValid() error {
 	var told map[string]json.RawMessage
 	if err := json.Unmarshal(r.Raw, &told); err != nil {
 		return err
 	}
 	if _, ok := told["cni.dev/valid-attachments"]; !ok {
 		return invalid("cni.dev/valid-attachments is missing: who is still there?")
+	}
+	return nil
+}
+
+// collectAddresses gives back what nobody has that is still there.
+func collectAddresses(r *request) error {
+	store, name, _, err := r.store()
+	if err != nil {
+		return err
+	}
+	if err := r.checkValid(); err != nil {
+		return err
 	}
 	n, err := store.Get(name)
 	if errors.Is(err, networks.ErrNotFound) {

@@ -75,6 +75,11 @@ type attachment struct {
 	Interface string `json:"ifname"`
 }
 
+// name tells attachments apart in the names of files: neither part can have a colon in it (CNI specification, "Parameters").
+func (a attachment) name() string { return a.Container + ":" + a.Interface }
+
+func (r *request) attachment() attachment { return attachment{r.Container, r.Interface} }
+
 // plugin is what one name does. A nil function has nothing to do.
 type plugin struct {
 	add                    func(*request) (*types100.Result, error)

@@ -73,7 +73,7 @@ func (r *request) locked(m multusConfig, do func() error) error {
 	if err := os.MkdirAll(m.CNIDir, 0o700); err != nil {
 		return err
 	}
-	path := filepath.Join(m.CNIDir, r.Container+"-"+r.Interface+lockSuffix)
+	path := filepath.Join(m.CNIDir, r.attachment().name()+lockSuffix)
 	ctx, cancel := context.WithTimeout(context.Background(), multusPatience)
 	defer cancel()
 	for {
@@ -289,11 +289,11 @@ func selectedJoin(n cni.Network, s cni.Selection, args [][2]string) (joined, err
 
 // note is the file about a container, and status the one with what came of its networks, in the annotation's words.
 func (r *request) note(m multusConfig) string {
-	return filepath.Join(m.CNIDir, r.Container+"-"+r.Interface+".json")
+	return filepath.Join(m.CNIDir, r.attachment().name()+".json")
 }
 
 func (r *request) statusFile(m multusConfig) string {
-	return filepath.Join(m.CNIDir, r.Container+"-"+r.Interface+".status")
+	return filepath.Join(m.CNIDir, r.attachment().name()+".status")
 }
 
 // caller calls the plugins of networks.
@@ -470,12 +470,8 @@ func collectMultus(r *request) error {
 	if err != nil {
 		return err
 	}
-	var told map[string]json.RawMessage
-	if err := json.Unmarshal(r.Raw, &told); err != nil {
+	if err := r.checkValid(); err != nil {
 		return err
-	}
-	if _, ok := told["cni.dev/valid-attachments"]; !ok {
-		return invalid("cni.dev/valid-attachments is missing: who is still there?")
 	}
 	for _, a := range r.Config.Valid {
 		if utils.ValidateContainerID(a.Container) != nil || utils.ValidateInterfaceName(a.Interface) != nil {
@@ -491,25 +487,16 @@ func collectMultus(r *request) error {
 		names[strings.TrimSuffix(strings.TrimSuffix(filepath.Base(path), ".json"), lockSuffix)] = true
 	}
 	for _, a := range r.Config.Valid {
-		delete(names, a.Container+"-"+a.Interface)
+		delete(names, a.name())
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		gone := *r
-		// An interface's name may have a - in it, but the note begins with it.
-		list, readErr := noted(filepath.Join(m.CNIDir, name+".json"))
-		if readErr != nil {
-			err = errors.Join(err, readErr)
-			continue
-		}
-		cut := strings.LastIndexByte(name, '-')
-		if len(list) > 0 {
-			cut = len(name) - len(list[0].Interface) - 1
-		}
-		if cut < 1 {
+		var whole bool
+		if gone.Container, gone.Interface, whole = strings.Cut(name, ":"); !whole {
 			err = errors.Join(err, fmt.Errorf("%s: it is no note of ours: which container is it about?", filepath.Join(m.CNIDir, name)))
 			continue
 		}
-		gone.Netns, gone.Container, gone.Interface = "", name[:cut], name[cut+1:]
+		gone.Netns = ""
 		if goneErr := gone.locked(m, func() error { return gone.leaveNoted(m) }); goneErr != nil {
 			err = errors.Join(err, fmt.Errorf("container %s: %w", gone.Container, goneErr))
 		}

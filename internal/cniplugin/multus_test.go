@@ -26,3 +26,13 @@ func TestSelectionDoesNotChangeTheCallersArguments(t *testing.T) {
 		}
 	}
 }
+
+// Two attachments have two notes, whatever dashes are in their names: an interface that is deleted takes no other container's
+// networks with it.
+func TestAttachmentsHaveNotesOfTheirOwn(t *testing.T) {
+	one, other := &request{Container: "a-b", Interface: "eth0"}, &request{Container: "a", Interface: "b-eth0"}
+	m := multusConfig{}
+	if one.note(m) == other.note(m) || one.statusFile(m) == other.statusFile(m) {
+		t.Errorf("both have %s", one.note(m))
+	}
+}

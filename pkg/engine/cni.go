@@ -68,12 +68,13 @@ func (e *Engine) cniPlace(id string, bin []string) cni.Place {
 }
 
 // preferBackend has the names of networks mean those of the back end that was asked for. Docker's words for the usual network
-// are the first one's then.
+// are the first one's then, or netavark's own.
 func (e *Engine) preferBackend(c container.Config) (container.Config, error) {
+	prefer := e.preferCNI
 	switch e.options.NetworkBackend {
 	case BackendCNI:
 	case BackendNetavark:
-		return e.preferNetavark(c)
+		prefer = preferNetavark
 	default:
 		return c, nil
 	}
@@ -91,21 +92,29 @@ func (e *Engine) preferBackend(c container.Config) (container.Config, error) {
 	}
 	for i := range c.Networks {
 		p := &c.Networks[i]
-		if _, ok := p.CNINetwork(); ok || container.IsNetworkWord(p.Network) {
+		if container.IsNetworkWord(p.Network) {
 			continue
 		}
-		name := p.Network
-		if isDefaultNetwork(name) {
-			first, err := e.cniDirs().First()
-			if err != nil {
+		if _, said := p.CNINetwork(); !said {
+			if p.Network, err = prefer(p.Network); err != nil {
 				return c, err
 			}
-			name = first.List.Name
 		}
-		p.Network = container.CNIPrefix + name
 		c.Namespaces.Network = c.Networks[0].Network
 	}
 	return c, nil
+}
+
+// preferCNI is what a name means where plugins make networks.
+func (e *Engine) preferCNI(name string) (string, error) {
+	if isDefaultNetwork(name) {
+		first, err := e.cniDirs().First()
+		if err != nil {
+			return "", err
+		}
+		name = first.List.Name
+	}
+	return container.CNIPrefix + name, nil
 }
 
 // attach decides how plugins are to connect a container: with those of its networks that are theirs, and with those that its

@@ -58,29 +58,12 @@ func (e *Engine) forNetavark(n networks.Network) (networks.Network, error) {
 	return n, nil
 }
 
-// preferNetavark has docker's words for the usual network, and none, mean that of netavark.
-func (e *Engine) preferNetavark(c container.Config) (container.Config, error) {
-	facts, err := e.facts()
-	if err != nil {
-		return c, err
+// preferNetavark is what a name means where netavark makes networks: only that of the usual one is another.
+func preferNetavark(name string) (string, error) {
+	if isDefaultNetwork(name) {
+		name = NetavarkNetwork
 	}
-	c.Networks = slices.Clone(c.Networks)
-	word := c.Namespaces.Network
-	if word == "" && len(c.Networks) == 0 && facts.Root() {
-		word = e.options.Network
-	}
-	if word != "" && !container.IsNetworkWord(word) && len(c.Networks) == 0 {
-		c.Networks = []container.Plug{{Network: word}}
-	}
-	for i := range c.Networks {
-		if isDefaultNetwork(c.Networks[i].Network) {
-			c.Networks[i].Network = NetavarkNetwork
-		}
-		if !container.IsNetworkWord(c.Networks[i].Network) {
-			c.Namespaces.Network = c.Networks[0].Network
-		}
-	}
-	return c, nil
+	return name, nil
 }
 
 // checkBackend refuses a network that the back end that was asked for does not make.

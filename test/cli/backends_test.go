@@ -137,20 +137,7 @@ func TestDisturbedNetavark(t *testing.T) {
 		d.clean(quiet)
 	}
 	for _, when := range []string{"setup before", "setup after", "teardown before", "teardown after"} {
-		at(t, plan, when, `kill -9 $PPID`)
-		if _, err := d.command(run...); err == nil {
-			d.command("rm", "-f", "web") // which is killed
-		}
-		if _, err := os.Stat(filepath.Join(plan, "at")); err == nil {
-			t.Fatalf("%s: nobody was killed", when)
-		}
-		if out, err := d.command("rm", "-f", "web"); err != nil && !strings.Contains(out, "no such container") {
-			t.Fatalf("killed at %s: rm -f web: %s", when, out)
-		}
-		d.clean(quiet)
-		if t.Failed() {
-			t.Fatalf("killed at %s", when)
-		}
+		d.killedAt(plan, when, quiet, run)
 	}
 	if err := program.AwaitMonitor(d.root); err != nil {
 		t.Error(err)

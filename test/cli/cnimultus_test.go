@@ -163,7 +163,7 @@ func TestMultusWaitsForPlugins(t *testing.T) {
 				out, err := b.call(verb, "pod", netns, more)
 				after <- fmt.Sprintf("%v %s", err, out)
 			}()
-			lock := filepath.Join(b.leases, "multus", "pods", "pod-eth0.lock")
+			lock := filepath.Join(b.leases, "multus", "pods", "pod:eth0.lock")
 			waitUntil(t, verb+" waits for the lock, or has ended", func() bool { return len(after) > 0 || waitsFor(lock) })
 			b.called("") // nothing meanwhile
 			gate.Close()
@@ -223,16 +223,16 @@ func TestMultusCollects(t *testing.T) {
 	const valid = `"cni.dev/valid-attachments": [{"containerID": "stays", "ifname": "eth0"}],`
 	b.switched("DEL.two", true)
 	b.refuses("container gone: network two, interface net1: DEL: ", "GC", "", "", valid)
-	b.called("three DEL gone x-1\ntwo DEL gone net1\none DEL gone eth0\nthree DEL gone-too x-1\ntwo DEL gone-too net1\none DEL gone-too eth0\n")
+	b.called("three DEL gone-too x-1\ntwo DEL gone-too net1\none DEL gone-too eth0\nthree DEL gone x-1\ntwo DEL gone net1\none DEL gone eth0\n")
 	b.switched("DEL.two", false)
-	if err := os.WriteFile(filepath.Join(b.leases, "multus", "pods", "early-eth0.lock"), nil, 0o600); err != nil { // of who was killed before the note
+	if err := os.WriteFile(filepath.Join(b.leases, "multus", "pods", "early:eth0.lock"), nil, 0o600); err != nil { // of who was killed before the note
 		t.Fatal(err)
 	}
 	b.must("GC", "", "", valid)
-	b.called("three DEL gone x-1\ntwo DEL gone net1\none DEL gone eth0\nthree DEL gone-too x-1\ntwo DEL gone-too net1\none DEL gone-too eth0\n")
+	b.called("three DEL gone-too x-1\ntwo DEL gone-too net1\none DEL gone-too eth0\nthree DEL gone x-1\ntwo DEL gone net1\none DEL gone eth0\n")
 	b.must("GC", "", "", valid)
 	b.called("")
-	if left := strings.Join(b.notes(), " "); !strings.Contains(left, "stays-eth0.json stays-eth0.status") || strings.Contains(left, "gone") || strings.Contains(left, "lock") {
+	if left := strings.Join(b.notes(), " "); !strings.Contains(left, "stays:eth0.json stays:eth0.status") || strings.Contains(left, "gone") || strings.Contains(left, "lock") {
 		t.Errorf("the notes are %s", left)
 	}
 	b.must("CHECK", "stays", netns, "")

@@ -93,34 +93,42 @@ func TestOwnFirewall(t *testing.T) {
 	}
 }
 
-// cnitool, of the interface's own project, calls the plugins in all versions of the specification.
-func TestOwnPluginsByCNITool(t *testing.T) {
-	d := newPluginDesk(t)
-	d.own("bridge", "host-local", "portmap", "firewall")
-	cnitool, err := testkit.Build("github.com/containernetworking/cni/cnitool", runtime.GOARCH)
+// cnitool builds the program of that name, of the interface's own project. tool has it call the plugins of a network for a
+// container, with arguments of capabilities; must is for calls that have to work.
+func (d *pluginDesk) cnitool(network string, container *testkit.NetNS, path string, capabilities func() string) (tool func(verb string) (string, error), must func(verb string) string) {
+	program, err := testkit.Build("github.com/containernetworking/cni/cnitool", runtime.GOARCH)
 	if err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
-	t.Cleanup(func() { os.Remove("/var/lib/cni/results"); os.Remove("/var/lib/cni") }) // if nothing else is there
-	container := testkit.NewNetNS(t)
-	tool := func(verb string) (string, error) {
+	d.t.Cleanup(func() { os.Remove("/var/lib/cni/results"); os.Remove("/var/lib/cni") }) // if nothing else is there
+	tool = func(verb string) (string, error) {
 		var out []byte
 		var err error
 		d.host.Do(func() {
-			cmd := exec.Command(cnitool, verb, "lab", container.Path)
-			cmd.Env = append(os.Environ(), "CNI_PATH="+d.bin, "NETCONFPATH="+d.conf, `CAP_ARGS={"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}`)
+			cmd := exec.Command(program, verb, network, container.Path)
+			cmd.Env = append(os.Environ(), "CNI_PATH="+path, "NETCONFPATH="+d.conf, "CAP_ARGS="+capabilities())
 			out, err = cmd.CombinedOutput()
 		})
 		return string(out), err
 	}
-	must := func(verb string) string {
-		t.Helper()
+	must = func(verb string) string {
+		d.t.Helper()
 		out, err := tool(verb)
 		if err != nil {
-			t.Fatalf("cnitool %s: %v\n%s", verb, err, out)
+			d.t.Fatalf("cnitool %s: %v\n%s", verb, err, out)
 		}
 		return out
 	}
+	return tool, must
+}
+
+// cnitool calls the plugins in all versions of the specification.
+func TestOwnPluginsByCNITool(t *testing.T) {
+	d := newPluginDesk(t)
+	d.own("bridge", "host-local", "portmap", "firewall")
+	container := testkit.NewNetNS(t)
+	const ports = `{"portMappings":[{"hostPort":8080,"containerPort":80,"protocol":"tcp"}]}`
+	tool, must := d.cnitool("lab", container, d.bin, func() string { return ports })
 	d.write("10-lab.conflist", strings.Replace(ownLab, "1.0.0", "0.3.1", 1))
 	if out, err := tool("add"); err == nil || !strings.Contains(out, "before 0.4.0 nobody says") {
 		t.Errorf("version 0.3.1 has ports: %v, %s", err, out)
@@ -314,34 +322,15 @@ func TestMultusByCNITool(t *testing.T) {
 func multusDesk(t *testing.T, own []string) {
 	d := newPluginDesk(t)
 	d.own(own...)
-	cnitool, err := testkit.Build("github.com/containernetworking/cni/cnitool", runtime.GOARCH)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.Remove("/var/lib/cni/results"); os.Remove("/var/lib/cni") }) // if nothing else is there
 	container := testkit.NewNetNS(t)
 	capabilities := map[string]any{}
-	tool := func(verb string) (string, error) {
+	tool, must := d.cnitool("pods", container, d.bin+":"+debianPlugins, func() string {
 		args, err := json.Marshal(capabilities)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var out []byte
-		d.host.Do(func() {
-			cmd := exec.Command(cnitool, verb, "pods", container.Path)
-			cmd.Env = append(os.Environ(), "CNI_PATH="+d.bin+":"+debianPlugins, "NETCONFPATH="+d.conf, "CAP_ARGS="+string(args))
-			out, err = cmd.CombinedOutput()
-		})
-		return string(out), err
-	}
-	must := func(verb string) string {
-		t.Helper()
-		out, err := tool(verb)
-		if err != nil {
-			t.Fatalf("cnitool %s: %v\n%s", verb, err, out)
-		}
-		return out
-	}
+		return string(args)
+	})
 	configure := func(more string) {
 		d.write("10-pods.conf", strings.NewReplacer("VERSION", "1.0.0", "CONF", d.conf, "MORE", more).Replace(multusFirst))
 	}

@@ -12,6 +12,18 @@ import (
 	"github.com/containr/containr/internal/testkit"
 )
 
+// sctpIn is a socket for packets of SCTP in a network namespace, whether the kernel knows the protocol or not.
+func (d *desk) sctpIn(n *testkit.NetNS) (c *net.IPConn) {
+	d.t.Helper()
+	var err error
+	n.Do(func() { c, err = net.ListenIP("ip4:132", &net.IPAddr{IP: net.IPv4zero}) })
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { c.Close() })
+	return c
+}
+
 // sctpPacket is a packet with one chunk, INIT (1) or its answer (2), as RFC 9260 has them.
 func sctpPacket(source, destination uint16, tag uint32, chunk byte) []byte {
 	b := binary.BigEndian.AppendUint16(nil, source)
@@ -36,16 +48,7 @@ func TestPublishedSCTPAndRanges(t *testing.T) {
 		d.reach(d.lan, fmt.Sprintf("192.0.2.1:%d", 8000+i), fmt.Sprintf("port %d\n", 80+i))
 	}
 	d.notReached(d.lan, "192.0.2.1:8003")
-	open := func(n *testkit.NetNS) (c *net.IPConn) {
-		var err error
-		n.Do(func() { c, err = net.ListenIP("ip4:132", &net.IPAddr{IP: net.IPv4zero}) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
-	client, server := open(d.lan), open(d.inside("web"))
+	client, server := d.sctpIn(d.lan), d.sctpIn(d.inside("web"))
 	// arrives waits for a packet at a port, and says who sent it.
 	arrives := func(c *net.IPConn, destination uint16) (from string, port uint16) {
 		c.SetReadDeadline(time.Now().Add(unreachable))

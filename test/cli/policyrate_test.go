@@ -167,16 +167,7 @@ func TestPolicyAndSCTP(t *testing.T) {
 	d := newDesk(t)
 	d.bridgedSeenByIP(false)
 	d.labWithPolicies()
-	open := func(n *testkit.NetNS) (c *net.IPConn) {
-		var err error
-		n.Do(func() { c, err = net.ListenIP("ip4:132", &net.IPAddr{IP: net.IPv4zero}) })
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { c.Close() })
-		return c
-	}
-	hosts := map[string]*net.IPConn{"10.1.0.2": open(d.inside("web")), "10.1.0.3": open(d.inside("client")), "10.1.0.4": open(d.inside("other"))}
+	hosts := map[string]*net.IPConn{"10.1.0.2": d.sctpIn(d.inside("web")), "10.1.0.3": d.sctpIn(d.inside("client")), "10.1.0.4": d.sctpIn(d.inside("other"))}
 	arrives := func(from, to string, source, destination uint16) bool {
 		b := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, source), destination)
 		b = append(b, make([]byte, 8)...) // tag and checksum, of no chunk
