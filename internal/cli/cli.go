@@ -65,6 +65,7 @@ type Program struct {
 	words          []string       // of the command line that are no flags
 	config         []config.Value // of the files, if configRead
 	configRead     bool
+	origins        []config.Value // those that flags which were not given have
 	interrupted    func() os.Signal
 	stopInterrupts func()
 	caught         chan struct{} // closed when interrupts are caught

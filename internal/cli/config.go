@@ -101,14 +101,15 @@ func (p *Program) configure(cmd *cobra.Command, commands []string) error {
 	if err != nil {
 		return err
 	}
-	if err := applyDefaults(values, config.Global, cmd.Root().PersistentFlags(), cmd.Flags()); err != nil {
+	if err := p.applyDefaults(values, config.Global, cmd.Root().PersistentFlags(), cmd.Flags()); err != nil {
 		return err
 	}
-	return applyDefaults(values, sectionOf(cmd), cmd.LocalNonPersistentFlags(), cmd.Flags())
+	return p.applyDefaults(values, sectionOf(cmd), cmd.LocalNonPersistentFlags(), cmd.Flags())
 }
 
-// applyDefaults sets flags to the values of a section. known are those that may be in the section, set those that were read.
-func applyDefaults(values []config.Value, section string, known, set *pflag.FlagSet) error {
+// applyDefaults sets flags to the values of a section, and notes where these are from. known are those that may be in the section,
+// set those that were read.
+func (p *Program) applyDefaults(values []config.Value, section string, known, set *pflag.FlagSet) error {
 	names := defaultable(known)
 	merged := config.Merge(ofSection(values, section), config.Variables(section, names, os.LookupEnv))
 	for _, v := range merged {
@@ -127,8 +128,22 @@ func applyDefaults(values []config.Value, section string, known, set *pflag.Flag
 				return &usageError{text: fmt.Sprintf("%s: %s.%s: %v", v.Origin, section, v.Key, err), err: err}
 			}
 		}
+		p.origins = append(p.origins, v)
 	}
 	return nil
+}
+
+// notGiven says of the flags that a message names which were not given but have a default, and whose: else one looks for them
+// on the command line. It is "" if there is none.
+func (p *Program) notGiven(message string) string {
+	var out []string
+	for _, v := range p.origins {
+		_, rest, named := strings.Cut(message, "--"+v.Key)
+		if text := fmt.Sprintf("--%s is set by %s", v.Key, v.Origin); named && (rest == "" || strings.ContainsAny(rest[:1], " :,;=")) && !slices.Contains(out, text) {
+			out = append(out, text)
+		}
+	}
+	return strings.Join(out, "; ")
 }
 
 // given reports whether a flag was set, by whichever of its names.
@@ -222,13 +237,13 @@ func (p *Program) settings(root *cobra.Command) ([]settingRow, error) {
 	if err != nil {
 		return nil, err
 	}
-	rows, err := settingsOf(config.Global, values, root.PersistentFlags(), true)
+	rows, err := p.settingsOf(config.Global, values, root.PersistentFlags(), true)
 	if err != nil {
 		return nil, err
 	}
 	for _, cmd := range root.Commands() {
 		if section := sectionOf(cmd); section == cmd.Name() {
-			more, err := settingsOf(section, values, cmd.LocalNonPersistentFlags(), section == "run")
+			more, err := p.settingsOf(section, values, cmd.LocalNonPersistentFlags(), section == "run")
 			if err != nil {
 				return nil, err
 			}
@@ -239,7 +254,7 @@ func (p *Program) settings(root *cobra.Command) ([]settingRow, error) {
 }
 
 // settingsOf lists the defaults of one section; those that are built in only if all is set.
-func settingsOf(section string, values []config.Value, set *pflag.FlagSet, all bool) ([]settingRow, error) {
+func (p *Program) settingsOf(section string, values []config.Value, set *pflag.FlagSet, all bool) ([]settingRow, error) {
 	names := defaultable(set)
 	merged := config.Merge(ofSection(values, section), config.Variables(section, names, os.LookupEnv))
 	var rows []settingRow
@@ -254,5 +269,5 @@ func settingsOf(section string, values []config.Value, set *pflag.FlagSet, all b
 			rows = append(rows, row)
 		}
 	}
-	return rows, applyDefaults(values, section, set, set)
+	return rows, p.applyDefaults(values, section, set, set)
 }

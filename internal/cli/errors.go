@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -135,6 +136,9 @@ func (p *Program) reportOf(err error) errorReport {
 	if near := p.nearestName(err); near != "" {
 		r.Hint = "did you mean " + near + "?"
 	}
+	if from := p.notGiven(r.Message); from != "" {
+		r.Hint = strings.TrimSuffix(from+"; "+r.Hint, "; ")
+	}
 	// Errors quote what images, registries and containers have written.
 	r.Message, r.Hint = present.Clean(r.Message), present.CleanLine(r.Hint)
 	return r
@@ -192,10 +196,18 @@ func codeOf(err error) string {
 // same name. The name is one of the words of the command line.
 func (p *Program) nearestName(err error) string {
 	var names []string
+	var nothing *nothingError
 	e, engineErr := p.engine()
 	switch {
 	case engineErr != nil:
 		return ""
+	case errors.As(err, &nothing):
+		if nothing.hint != "" {
+			return "" // that one is meant
+		}
+		names, _ = e.ContainerNames()
+		images, _ := e.ImageNames()
+		names = append(names, images...)
 	case errors.Is(err, container.ErrNotFound):
 		names, _ = e.ContainerNames() // without a list there is nothing to suggest
 	case errors.Is(err, image.ErrNotFound):
@@ -305,6 +317,7 @@ var hints = []struct {
 	{engine.ErrCannotWrite, "`containr cp` puts files into it; `containr start` runs it"},
 	{engine.ErrNoLogs, "make it with --log-driver json-file or local"},
 	{container.ErrAmbiguous, "type more of the id"},
+	{image.ErrAmbiguous, "type more of the id, or a name; `containr rmi -f ID` removes an image with all its names"},
 	{monitor.ErrNoProgram, "`make` builds containr-monitor; it belongs beside containr"},
 	{registry.ErrUnreachable, "check the registry's name and the network"},
 	{registry.ErrUnauthorized, "log in with `containr login`, or check the name: registries do not tell the two apart"},
@@ -343,6 +356,10 @@ func hintFor(err error) string {
 	var usage *usageError
 	if errors.As(err, &usage) && usage.hint != "" {
 		return usage.hint
+	}
+	var nothing *nothingError
+	if errors.As(err, &nothing) {
+		return cmp.Or(nothing.hint, "`containr ps -a` lists containers, `containr images` images")
 	}
 	var form *present.Error
 	if errors.As(err, &form) && form.Hint != "" {
@@ -442,11 +459,12 @@ func namesOf(commands []*cobra.Command) []string {
 
 // unknownCommand is the error for a command of cmd that is none of names.
 func unknownCommand(cmd *cobra.Command, name string, names []string) error {
-	e := &usageError{text: fmt.Sprintf("unknown command %q", strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), "containr")+" "+name))}
+	path := strings.TrimSpace(strings.TrimPrefix(cmd.CommandPath(), "containr") + " " + name)
+	e := &usageError{text: fmt.Sprintf("unknown command %q", path)}
 	e.hint = fmt.Sprintf("`%s --help` lists the commands", cmd.CommandPath())
 	switch near := spelling.Nearest(name, names); {
-	case cmd.Parent() == nil && insteadOf[name] != "": // a word of docker's is no typing error
-		e.hint = insteadOf[name]
+	case insteadOf[path] != "": // a word of docker's is no typing error
+		e.hint = insteadOf[path]
 	case near != "":
 		e.hint = "did you mean " + near + "?"
 	}
@@ -461,13 +479,35 @@ func groupOfCommands(cmd *cobra.Command, args []string) error {
 	return cmd.Help()
 }
 
+const (
+	buildElsewhere = "build the image elsewhere, and take it in with `containr load` or `containr pull`"
+	oneMachine     = "containr runs containers of one machine, with `containr run`; `containr secret` and `containr config` work without a swarm"
+)
+
 // insteadOf says what to do instead of what docker has and containr has not: commands
-// of the first level, and flags of run with their dashes.
+// with those above them, and flags of run with their dashes. docs/compatibility.md says the same of commands.
 var insteadOf = map[string]string{
-	"build":   "build the image elsewhere, and take it in with `containr load` or `containr pull`",
-	"compose": "start each container with `containr run`",
-	"list":    "`containr ps` lists containers, `containr images` images",
-	"ls":      "`containr ps` lists containers, `containr images` images",
+	"build":      buildElsewhere,
+	"builder":    "there is no build cache to keep: " + buildElsewhere,
+	"buildx":     buildElsewhere,
+	"bake":       buildElsewhere,
+	"checkpoint": "containr-runtime has checkpoint and restore, for bundles",
+	"compose":    "start each container with `containr run`",
+	"context":    "there is no daemon to choose; --root chooses where containers and images are kept",
+	"plugin":     "there are no managed plugins: `containr volume create --driver NAME` finds a volume plugin by its socket, --network cni:NAME uses those of CNI",
+	"swarm":      oneMachine,
+	"node":       oneMachine,
+	"service":    oneMachine,
+	"stack":      oneMachine,
+	"trust":      "docker calls it retired; `containr pull` checks signatures by policy.json, see the book's chapter on images",
+
+	"image build":   buildElsewhere,
+	"system events": "it is called `containr events`",
+
+	"list": "`containr ps` lists containers, `containr images` images",
+	"ls":   "`containr ps` lists containers, `containr images` images",
+
+	"volume create: --size": "-o size=SIZE limits what it may take, such as -o size=10g",
 
 	"--link":    "containers of a network find each other by name: `containr network create NAME`, then --network NAME for each",
 	"--runtime": "containr is its own runtime; docker takes containr-runtime as one of its own",
@@ -526,6 +566,8 @@ func unknownFlag(cmd *cobra.Command, command string, unknown *pflag.NotExistErro
 	e.hint = fmt.Sprintf("`%s --help` lists the flags", cmd.CommandPath())
 	near := spelling.Nearest(name, known)
 	switch {
+	case insteadOf[command+dashes+name] != "":
+		e.hint = insteadOf[command+dashes+name]
 	case cmd.Name() == "run" && insteadOf[dashes+name] != "":
 		e.hint = insteadOf[dashes+name]
 	case near != "" && len(name) > 1:

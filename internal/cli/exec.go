@@ -30,7 +30,9 @@ func (p *Program) execCommand() *cobra.Command {
 		GroupID: groupRun,
 		Long: "Run a further program in a container that runs.\n\n" +
 			"The exit status is the program's; 128 and a signal's number if one ended it; 127 if\n" +
-			"the program was not found, 126 if it could not be executed.",
+			"the program was not found, 126 if it could not be executed; 1, as docker has it, if containr could\n" +
+			"start none, because the container does not run or there is no such user: a line that begins with\n" +
+			"`containr: ` then tells it from a 1 of the program's; and 125 if the command line was not understood.",
 		Example:               "  containr exec -it web sh\n  containr exec -u app -e MODE=test web ./check",
 		Args:                  minArgs(2),
 		DisableFlagsInUseLine: true,

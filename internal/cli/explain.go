@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/containr/containr/internal/config"
 	"github.com/containr/containr/internal/errcode"
 	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/internal/tty"
@@ -24,6 +26,7 @@ import (
 // explainFlags are the flags of `explain` itself.
 type explainFlags struct {
 	zoom, as, diff string
+	zoomed         bool // --zoom was given
 }
 
 func (p *Program) explainCommand() *cobra.Command {
@@ -49,6 +52,7 @@ func (p *Program) explainCommand() *cobra.Command {
 			"  containr explain CTR-4001",
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			f.zoomed = cmd.Flags().Changed("zoom") && !slices.ContainsFunc(p.origins, func(v config.Value) bool { return v.Key == "zoom" })
 			err := p.explain(cmd.Context(), f, args)
 			var usage *usageError
 			if err == nil || errors.As(err, &usage) || errors.Is(err, context.Canceled) {
@@ -73,6 +77,8 @@ func (p *Program) explain(ctx context.Context, f explainFlags, args []string) er
 		return p.explainCode(args[0])
 	case len(args) > 0 && args[0] == "pull":
 		return p.explainPull(ctx, f, args[1:])
+	case f.zoomed && f.as != "plan" && f.as != f.zoom:
+		return &usageError{text: fmt.Sprintf("explain: --zoom %s does not go with --as %s", f.zoom, f.as), hint: "--zoom says how close to look at --as plan, which is meant without --as"}
 	case f.diff != "" && form.keep:
 		return usageErrorf("explain: --diff does not go with --as %s", f.as)
 	case f.diff != "":
@@ -231,7 +237,7 @@ func (p *Program) readRun(args []string) (*runFlags, container.Config, error) {
 	}
 	values, err := p.readConfig()
 	if err == nil {
-		err = applyDefaults(values, "run", set, set)
+		err = p.applyDefaults(values, "run", set, set)
 	}
 	if err != nil {
 		return nil, container.Config{}, err
@@ -257,6 +263,11 @@ func (p *Program) explainDiff(ctx context.Context, first string, args []string, 
 	if err != nil {
 		return usageErrorf("explain: --diff %s: %v", first, err)
 	}
+	for _, command := range [][]string{words, second} {
+		if err := checkCompared(command); err != nil {
+			return err
+		}
+	}
 	id := container.NewID()
 	zeros := strings.NewReplacer(id, strings.Repeat("0", len(id)), id[:12], strings.Repeat("0", 12))
 	var texts [2]bytes.Buffer
@@ -275,5 +286,20 @@ func (p *Program) explainDiff(ctx context.Context, first string, args []string, 
 	}
 	return nil
 }
+
+// checkCompared refuses what --diff cannot compare: all but command lines of run, with or without that word.
+func checkCompared(command []string) error {
+	switch {
+	case len(command) == 0:
+		return &usageError{text: "explain: --diff: a command is missing", hint: compareHint}
+	case command[0] == "pull":
+		return &usageError{text: "explain: --diff compares runs: a pull has no plan", hint: compareHint}
+	case strings.HasPrefix(command[0], "run "):
+		return &usageError{text: fmt.Sprintf("explain: --diff: %q is one word, with blanks in it", command[0]), hint: compareHint}
+	}
+	return nil
+}
+
+const compareHint = "containr explain --diff 'run base true' 'run --privileged base true', or without quotes around the second"
 
 func lines(s string) []string { return strings.Split(strings.TrimSuffix(s, "\n"), "\n") }

@@ -108,8 +108,9 @@ func (p *Program) untagCommand() *cobra.Command {
 		Use:     "untag IMAGE [NAME...]",
 		Short:   "Take names away from an image, which stays",
 		GroupID: groupImages,
-		Long:    "Take names away from an image: those that are given, or all. The image stays, also without a name.",
-		Args:    minArgs(1),
+		Long: "Take names away from an image: those that are given; without NAME the one that IMAGE is, or all if it is an id.\n" +
+			"The image stays, also without a name.",
+		Args: minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
 			if err != nil {

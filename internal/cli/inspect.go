@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/image"
 )
 
 // Kinds of things that inspect looks for.
@@ -46,7 +48,7 @@ func (p *Program) newInspectCommand(kind string) (*cobra.Command, *string) {
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if kind != "" && kind != inspectContainer && kind != inspectImage {
-				return &usageError{text: "inspect: --type " + kind + ": use container or image", hint: "there are no volumes, networks, services and plugins to inspect here"}
+				return &usageError{text: "inspect: --type " + kind + ": use container or image", hint: p.otherInspect(kind)}
 			}
 			if size && kind == inspectImage {
 				return usageErrorf("inspect: --size counts what a container has written: it does not go with --type image")
@@ -58,7 +60,7 @@ func (p *Program) newInspectCommand(kind string) (*cobra.Command, *string) {
 			var found []any
 			var failures []error
 			for _, name := range args {
-				thing, err := inspectOne(cmd.Context(), e, name, kind, size)
+				thing, err := p.inspectOne(cmd.Context(), e, name, kind, size)
 				if err != nil {
 					failures = append(failures, err)
 					continue
@@ -76,26 +78,60 @@ func (p *Program) newInspectCommand(kind string) (*cobra.Command, *string) {
 	return cmd, &kind
 }
 
-// inspectOne looks for a container, and then for an image, unless kind says which. If there is neither, the
-// error is about a container.
-func inspectOne(ctx context.Context, e *engine.Engine, name, kind string, size bool) (any, error) {
-	var failure error
+// inspectOne looks for a container, and then for an image, unless kind says which.
+func (p *Program) inspectOne(ctx context.Context, e *engine.Engine, name, kind string, size bool) (any, error) {
+	var absent error
 	if kind != inspectImage {
 		i, err := e.InspectContainer(ctx, engine.InspectContainerRequest{Container: name, Size: size})
 		if err == nil || kind == inspectContainer || !errors.Is(err, container.ErrNotFound) {
 			return i, err
 		}
-		failure = err
+		absent = err
 	}
 	img, err := e.InspectImage(ctx, engine.InspectRequest{Name: name})
 	if err == nil {
 		names, err := e.NamesOfImage(img)
 		return inspect(img, names), err
 	}
-	if failure == nil {
-		failure = err
+	if absent == nil || !errors.Is(err, image.ErrNotFound) && !errors.Is(err, image.ErrReference) {
+		return nil, err
 	}
-	return nil, failure
+	return nil, &nothingError{name, elsewhere(ctx, e, name), absent}
+}
+
+// nothingError says that neither a container nor an image has a name.
+type nothingError struct {
+	name string
+	hint string // who has it, if somebody does
+	err  error  // that no container has
+}
+
+func (e *nothingError) Error() string { return e.name + ": no such container or image" }
+func (e *nothingError) Unwrap() error { return e.err }
+
+// otherInspects are the kinds that have an inspect of their own. Docker's --type knows them too.
+var otherInspects = []string{"volume", "network", "secret", "config"}
+
+// otherInspect says by which command things of a kind are inspected, or "".
+func (p *Program) otherInspect(kind string) string {
+	if slices.Contains(otherInspects, kind) {
+		return "`containr " + kind + " inspect NAME` does that"
+	}
+	return insteadOf[kind]
+}
+
+// elsewhere says by which command something else of this name is inspected, or "".
+func elsewhere(ctx context.Context, e *engine.Engine, name string) string {
+	kind := ""
+	if _, err := e.Volume(ctx, name); err == nil {
+		kind = "volume"
+	} else if _, _, err := e.Network(ctx, name); err == nil {
+		kind = "network"
+	}
+	if kind == "" {
+		return ""
+	}
+	return fmt.Sprintf("there is a %s of that name: `containr %s inspect %s`", kind, kind, name)
 }
 
 func (p *Program) topCommand() *cobra.Command {

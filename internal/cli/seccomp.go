@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
@@ -86,6 +88,9 @@ func checkRecorded(flags *runFlags, c container.Config) error {
 
 func (p *Program) recordSeccomp(ctx context.Context, output string, args []string) (int, error) {
 	flags, config, err := p.readRun(args)
+	if err == nil && config.Image == "run" && config.Rootfs == "" { // else an image of that name is asked for at a registry
+		err = &usageError{text: "seccomp profile record: run is no image: what is recorded is a run anyway", hint: "leave out the word run: containr seccomp profile record [-o FILE] -- " + strings.Join(args[slices.Index(args, "run")+1:], " ")}
+	}
 	if err == nil {
 		err = checkRecorded(flags, config)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -13,6 +14,7 @@ import (
 	"github.com/containr/containr/internal/tty"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/volume"
 )
 
 // pauseFlag is that of commands that pause who runs with what they copy, as commit has it.
@@ -71,7 +73,7 @@ func (p *Program) volumeSnapshotCommand() *cobra.Command {
 
 func (p *Program) volumeRestoreCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "restore VOLUME@NAME", Short: "Make a volume what it was when a snapshot was made", Args: exactArgs(1), DisableFlagsInUseLine: true,
+		Use: "restore VOLUME@NAME", Short: "Make a volume what it was when a snapshot was made", Args: restoreArgs, DisableFlagsInUseLine: true,
 		Long: "Make a volume what it was when a snapshot was made. No container may run with it. What is in the volume is lost; the\n" +
 			"snapshot stays.",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -80,12 +82,25 @@ func (p *Program) volumeRestoreCommand() *cobra.Command {
 				return err
 			}
 			name, err := e.RestoreVolume(cmd.Context(), args[0])
-			if err == nil {
+			switch {
+			case err == nil:
 				_, err = fmt.Fprintln(p.Out, name)
+			case errors.Is(err, volume.ErrNotFound):
+				if _, kept := e.Volume(cmd.Context(), args[0]); kept == nil { // only what it is to be put back into is gone
+					err = &statusError{statusFailed, &usageError{text: err.Error(), hint: fmt.Sprintf("`containr volume clone %s %s` makes it anew", args[0], name), err: err}}
+				}
 			}
 			return err
 		},
 	}
+}
+
+// restoreArgs takes one snapshot, and knows who says it in two words, as `volume snapshot` has it.
+func restoreArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 2 && !strings.Contains(args[0], "@") {
+		return &usageError{text: "volume restore: too many arguments: " + strings.Join(args, " "), hint: fmt.Sprintf("a snapshot is named in one word: `containr volume restore %s@%s`", args[0], args[1])}
+	}
+	return exactArgs(1)(cmd, args)
 }
 
 func (p *Program) volumeExportCommand() *cobra.Command {

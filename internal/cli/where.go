@@ -13,27 +13,29 @@ import (
 func (p *Program) whereCommand() *cobra.Command {
 	var container, format string
 	cmd := &cobra.Command{
-		Use:     "where [FLAGS] PATH...",
+		Use:     "where [FLAGS] PATH...|CONTAINER:PATH...",
 		Short:   "Say where a path of a container lives, and whether it outlives it",
 		GroupID: groupRun,
 		Long: "Say on which layer or mount a path of a container lives, what it is called on the host, and whether it\n" +
 			"is still there after `containr rm`. The container need not run. Paths count from its root; links are\n" +
 			"followed inside it, and named. Of a path where nothing is: where it would be written to.",
 		Example: "  containr where /var/lib/mysql --in db\n" +
+			"  containr where web:/var/log db:/var/lib/mysql\n" +
 			"  containr where /etc/passwd --in web --format '{{.Host}}'",
 		Args:                  minArgs(1),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if container == "" {
-				return &usageError{text: "where: in which container?", hint: "name it by --in CONTAINER"}
+			places, err := placesOf(args, container)
+			if err != nil {
+				return err
 			}
 			e, err := p.engine()
 			if err != nil {
 				return err
 			}
 			var all []*engine.Whereabouts
-			for _, name := range args {
-				w, err := e.Where(cmd.Context(), container, name)
+			for _, x := range places {
+				w, err := e.Where(cmd.Context(), x.container, x.path)
 				if err != nil {
 					return err
 				}
@@ -50,9 +52,33 @@ func (p *Program) whereCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&container, "in", "", "the `CONTAINER`")
+	cmd.Flags().StringVar(&container, "in", "", "the `CONTAINER` of the paths that name none")
 	cmd.Flags().StringVar(&format, "format", "", "print as json, or as a `TEMPLATE` (Go's)")
 	return cmd
+}
+
+// pathIn is a path of a container.
+type pathIn struct{ container, path string }
+
+// placesOf reads PATH, in the container of --in, or CONTAINER:PATH as cp has it.
+func placesOf(args []string, in string) ([]pathIn, error) {
+	var places []pathIn
+	for i, arg := range args {
+		name, path, both := strings.Cut(arg, ":")
+		switch both = both && name != "" && !strings.Contains(name, "/"); {
+		case in != "":
+			places = append(places, pathIn{in, arg})
+		case both:
+			places = append(places, pathIn{name, path})
+		default:
+			e := &usageError{text: "where: in which container?", hint: "say CONTAINER:" + arg + ", or name it by --in CONTAINER"}
+			if i == 0 && !strings.Contains(arg, "/") && len(args) > 1 {
+				e.hint = "if " + arg + " is the container: containr where --in " + arg + " " + strings.Join(args[1:], " ")
+			}
+			return nil, e
+		}
+	}
+	return places, nil
 }
 
 // printWhereabouts prints what is known of a path, one thing in a line.

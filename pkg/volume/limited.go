@@ -106,13 +106,20 @@ func (i Image) make(ctx context.Context, size int64, fill func(dir string) error
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
+	err = errors.Join(f.Truncate(size), f.Close())
+	if errors.Is(err, unix.EFBIG) {
+		return optionErrorf("size: the file system that has the volumes can have no file of %d bytes: choose a smaller size, or another disk with --root", size)
+	}
+	if err != nil {
 		return err
 	}
 	cmd := exec.CommandContext(ctx, program, "-q", "-F", "-m", "0", "-E", "root_owner=0:0", string(i))
 	var said bytes.Buffer
 	cmd.Stdout, cmd.Stderr, cmd.Env = &said, &said, []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}
 	if err := cmd.Run(); err != nil {
+		if full(said.String()) {
+			return fmt.Errorf("make a file system of %d bytes: the disk that has the volumes has no room for its tables: %w", size, unix.ENOSPC)
+		}
 		return fmt.Errorf("make a file system of %d bytes: %s: %w: %s", size, program, err, firstLine(said.Bytes()))
 	}
 	dir, free, err := i.Open(false)
@@ -130,6 +137,11 @@ func (i Image) make(ctx context.Context, size int64, fill func(dir string) error
 		return err
 	}
 	return syncFile(string(i))
+}
+
+// full reports whether what mkfs said means that the disk is full: it names no error of the kernel's for a write that was cut short.
+func full(said string) bool {
+	return strings.Contains(said, "short write") || strings.Contains(said, unix.ENOSPC.Error()) || strings.Contains(said, "No space left on device")
 }
 
 // syncFile flushes a file.
