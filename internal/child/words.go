@@ -74,7 +74,7 @@ func (prog *Program) writeInstruction(w io.Writer, at uint64, in *Instruction, s
 		result = fmt.Sprintf(" -> [%#x]", in.Dst)
 	}
 	call := fmt.Sprintf("%s %d", linux.SyscallName(in.Nr, prog.Arch), in.Nr)
-	fmt.Fprintf(w, "%#08x  %-18s%s%s\n", at, call, strings.Join(words, " "), result)
+	fmt.Fprintf(w, "%#08x  %-17s %s%s\n", at, call, strings.Join(words, " "), result)
 }
 
 // register is the name of the register that argument k, at an address, stands for.
