@@ -143,6 +143,10 @@ func (e *Engine) whenIdle(ctx context.Context, record container.Record) (*durabl
 	if err != nil {
 		return nil, err
 	}
+	rt, err := e.runtime()
+	if err != nil {
+		return nil, err
+	}
 	for {
 		if st, err := e.State(record); err != nil {
 			return nil, err
@@ -157,7 +161,7 @@ func (e *Engine) whenIdle(ctx context.Context, record container.Record) (*durabl
 		if err := e.settle(ctx, record); err != nil {
 			return nil, err
 		}
-		attended, err := containers.TakeOver(record.ID)
+		attended, err := takeIdle(containers, rt, record.ID)
 		if errors.Is(err, durable.ErrLocked) {
 			continue // somebody else was quicker: settle waits for him
 		}
@@ -166,6 +170,23 @@ func (e *Engine) whenIdle(ctx context.Context, record container.Record) (*durabl
 		}
 		return attended, err
 	}
+}
+
+// takeIdle takes the lock of a container that does not run, if nobody attends to it. One that runs and whose lock is free is
+// durable.ErrLocked too: who has just started it has let go of it, and the monitor, which he has asked, takes it in a moment.
+func takeIdle(containers *container.Store, rt *runtime.Runtime, id string) (*durable.Lock, error) {
+	attended, err := containers.TakeOver(id)
+	if err != nil {
+		return nil, err
+	}
+	info, err := rt.State(id)
+	if errors.Is(err, runtime.ErrNotFound) || err == nil && info.Status == specs.StateStopped {
+		return attended, nil
+	}
+	if err == nil {
+		err = fmt.Errorf("container %s runs: %w", id, durable.ErrLocked)
+	}
+	return nil, errors.Join(err, attended.Release())
 }
 
 // programLook is how often awaitProgram looks: the kernel does not tell of an execve.

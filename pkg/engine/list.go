@@ -10,6 +10,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/spelling"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/runtime"
@@ -105,22 +106,27 @@ func (e *Engine) attendToAll(ctx context.Context) ([]found, error) {
 	if err != nil || m.Running() {
 		return all, err
 	}
-	if needed, err := e.needsMonitor(all); !needed || err != nil {
+	id, err := e.needsMonitor(all)
+	if id == "" || err != nil {
 		return all, err
 	}
-	return all, m.Ensure(ctx)
+	// One that was started meanwhile may have found its lock held here. It finds the others by itself.
+	if err := m.Adopt(ctx, id); err != nil && !errors.Is(err, durable.ErrLocked) {
+		return all, err
+	}
+	return all, nil
 }
 
-// needsMonitor reports whether there is a container that nobody attends to and that a
-// monitor would look after.
-func (e *Engine) needsMonitor(all []found) (bool, error) {
+// needsMonitor finds a container that nobody attends to and that a monitor would look
+// after; empty if there is none.
+func (e *Engine) needsMonitor(all []found) (string, error) {
 	containers, err := e.containers()
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	rt, err := e.runtime()
 	if err != nil {
-		return false, err
+		return "", err
 	}
 	for _, f := range all {
 		if f.rests {
@@ -129,17 +135,17 @@ func (e *Engine) needsMonitor(all []found) (bool, error) {
 		id := f.Record.ID
 		st, err := containers.State(id) // it may have been recovered
 		if err == nil && st.Status == container.Restarting {
-			return true, nil
+			return id, nil
 		}
 		if unread, err := e.unread(rt, id); err != nil || !unread {
 			continue
 		}
 		lock, err := containers.TakeOver(id)
 		if err == nil {
-			return true, lock.Release()
+			return id, lock.Release()
 		}
 	}
-	return false, nil
+	return "", nil
 }
 
 // List returns all containers as they are now, the newest first. Those that come and go

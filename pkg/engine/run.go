@@ -263,7 +263,7 @@ func (x *execution) handOver(ctx context.Context, attended *durable.Lock) error 
 	}
 	err = m.Adopt(ctx, x.record.ID)
 	if errors.Is(err, durable.ErrLocked) || errors.Is(err, container.ErrNotFound) {
-		return nil // somebody else attends to it, to stop it for instance
+		return nil // somebody else attends to it, to stop it for instance; the monitor takes it when he lets go
 	}
 	if err != nil {
 		return fmt.Errorf("container %s runs, and its output waits: %w", x.record.Name, err)

@@ -114,7 +114,7 @@ func (c *adopted) look(r container.Record) {
 		return
 	}
 	c.conclude(code)
-	c.m.released(c.id)
+	c.m.release(c.id, c.lock)
 }
 
 // conclude ends what is done for a container that has ended.
@@ -128,7 +128,6 @@ func (c *adopted) conclude(code int) {
 	if err := os.Remove(c.position()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		slog.Error("remove the log's position", "container", c.id, "error", err)
 	}
-	c.lock.Release()
 }
 
 // awaitEnd waits for the exit status. It is the keeper's AwaitExit without a thread that

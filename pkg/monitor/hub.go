@@ -6,8 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"io"
-	"io/fs"
-	"log/slog"
 	"math"
 	"net"
 	"strings"
@@ -15,7 +13,6 @@ import (
 	"time"
 
 	"github.com/containr/containr/internal/durable"
-	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/logs"
 )
 
@@ -209,15 +206,13 @@ func (m *Monitor) answer(conn net.Conn) {
 	verb, id, _ := strings.Cut(request, " ")
 	switch verb {
 	case "adopt":
-		err := m.adopt(id)
+		err := m.adoptWhenLeft(id)
 		m.resume(id)
 		reply(conn, err)
 	case "announce":
 		reply(conn, nil)
 		m.awaitEndOf(conn)
-		if err := m.adopt(id); err != nil && !errors.Is(err, durable.ErrLocked) && !errors.Is(err, container.ErrNotFound) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errLeaving) {
-			slog.Error("adopt", "container", id, "error", err)
-		}
+		m.reportAdopt(id, m.adoptWhenLeft(id))
 		m.resume(id)
 	case "attach":
 		m.attach(conn, id, true)

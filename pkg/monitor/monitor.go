@@ -30,8 +30,8 @@
 //	1 attach ID    the same, and what it writes follows, in frames, see Kind
 //	1 await ID     what it will write once it is started follows
 //
-// So is the answer, with the version of the monitor: "1 ok"; "1 busy", if another process attends to the container; "1 error"
-// and a text; or "1 leaves".
+// So is the answer, with the version of the monitor: "1 ok"; "1 busy", if another process attends to the container,
+// which after "adopt" or "announce" is looked after when that one lets go of it; "1 error" and a text; or "1 leaves".
 //
 // # Upgrades
 //
@@ -45,6 +45,7 @@ package monitor
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -108,6 +109,11 @@ type Monitor struct {
 	idle   *time.Timer
 	listen net.Listener
 
+	// adopting is held while a container's lock is tried and its streams are opened: two who ask for the same one would
+	// find each other's lock. wanted, which changes with it held, are those that are waited for, see adoptLater.
+	adopting sync.Mutex
+	wanted   map[string]bool
+
 	// restarts says when containers are to be started again.
 	restarts map[string]restart
 
@@ -138,7 +144,8 @@ func Run(o Options) error {
 	if err != nil {
 		return err
 	}
-	m := &Monitor{o: o, adopted: map[string]bool{}, hubs: map[string]*hub{}, restarts: map[string]restart{}, busy: 1,
+	m := &Monitor{o: o, adopted: map[string]bool{}, hubs: map[string]*hub{}, restarts: map[string]restart{},
+		wanted: map[string]bool{}, busy: 1,
 		runtime: &runtime.Runtime{Root: filepath.Join(o.Run, "runtime"), Facts: facts}}
 	m.stays, m.stop = context.WithCancel(background)
 	defer m.stop()
@@ -213,9 +220,7 @@ func (m *Monitor) scan() {
 		case st.Status == container.Exited:
 			continue
 		}
-		if err := m.adopt(r.ID); err != nil && !errors.Is(err, durable.ErrLocked) && !errors.Is(err, container.ErrNotFound) {
-			slog.Error("adopt", "container", r.ID, "error", err)
-		}
+		m.reportAdopt(r.ID, m.adopt(r.ID))
 	}
 }
 
@@ -294,38 +299,89 @@ func (m *Monitor) resume(id string) {
 }
 
 // adopt begins to look after a container. It is no error if that is done already, or if
-// there is nothing to look after because the container has no keeper any more; then it
-// is cleaned up. The error wraps durable.ErrLocked if somebody else attends to it.
+// there is nothing to look after because the container has no keeper any more. The error
+// wraps durable.ErrLocked if somebody else attends to it.
 func (m *Monitor) adopt(id string) error {
-	m.mu.Lock()
-	already := m.adopted[id]
-	m.mu.Unlock()
-	if already {
-		return nil
+	m.adopting.Lock()
+	defer m.adopting.Unlock()
+	_, err := m.tryAdopt(id)
+	return err
+}
+
+// adoptWhenLeft is adopt for who has attended to a container himself, and lets go of it. Then who holds its lock may only
+// look: as long as it runs nobody attends to it for good but those who ask here. So the error, which is the same, is no refusal:
+// when the lock is free the container is looked after.
+func (m *Monitor) adoptWhenLeft(id string) error {
+	m.adopting.Lock()
+	defer m.adopting.Unlock()
+	_, err := m.tryAdopt(id)
+	if errors.Is(err, durable.ErrLocked) && !m.wanted[id] {
+		m.wanted[id] = true
+		m.keep()
+		go m.adoptLater(id)
+	}
+	return err
+}
+
+// adoptLater waits until nobody attends to a container, and adopts it. If there is nothing to look after any more, it is
+// cleaned up: who should have done that may have found the lock held here.
+func (m *Monitor) adoptLater(id string) {
+	defer m.done()
+	lock, err := m.containers.Await(m.stays, id)
+	m.adopting.Lock()
+	delete(m.wanted, id) // while the lock is held: who asks from now on is waited for again
+	adopted := false
+	if err == nil {
+		adopted, err = m.take(id, lock)
+	}
+	m.adopting.Unlock()
+	m.reportAdopt(id, err)
+	if err == nil && !adopted {
+		m.cleanup(id)
+	}
+}
+
+// tryAdopt takes the lock of a container that is not adopted yet, if it is free, and the container with it. What is called
+// adopting is held.
+func (m *Monitor) tryAdopt(id string) (adopted bool, err error) {
+	if m.looksAfter(id) {
+		return true, nil
 	}
 	lock, err := m.containers.TakeOver(id)
 	if err != nil {
-		return err
+		return false, err
 	}
+	return m.take(id, lock)
+}
+
+// take begins to look after a container whose lock it is given; if it does not, the lock is free again.
+func (m *Monitor) take(id string, lock *durable.Lock) (adopted bool, err error) {
 	record, c, err := m.open(id)
-	if err != nil {
-		lock.Release()
-		return err
-	}
-	if c == nil {
-		return lock.Release()
+	if err != nil || c == nil {
+		return false, errors.Join(err, lock.Release())
 	}
 	c.lock = lock
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.leaving() {
 		c.close()
-		return errors.Join(lock.Release(), errLeaving)
+		return false, errors.Join(lock.Release(), errLeaving)
 	}
 	m.adopted[id] = true
 	m.busy++
 	m.looks.Go(func() { c.look(record) })
-	return nil
+	return true, nil
+}
+
+// reportAdopt tells of an error of adopting that nobody else is told of, unless it says only that somebody else looks after
+// the container, or that it is gone.
+func (m *Monitor) reportAdopt(id string, err error) {
+	for _, usual := range []error{nil, durable.ErrLocked, container.ErrNotFound, fs.ErrNotExist, errLeaving, context.Canceled} {
+		if errors.Is(err, usual) {
+			return
+		}
+	}
+	slog.Error("adopt", "container", id, "error", err)
 }
 
 // errLeaving means that the monitor takes nothing on any more.
@@ -354,15 +410,16 @@ func (m *Monitor) open(id string) (container.Record, *adopted, error) {
 	return record, c, nil
 }
 
-// released ends the looking after a container that has ended. What is to be done then is done by another process, for
-// which nobody waits who leaves.
-func (m *Monitor) released(id string) {
+// release ends the looking after a container that has ended. Its lock is let go of last: whoever starts it from then on finds
+// that it is not adopted. What is to be done then is done by another process, for which nobody waits who leaves.
+func (m *Monitor) release(id string, lock *durable.Lock) {
 	m.mu.Lock()
 	delete(m.adopted, id)
 	if h := m.hubs[id]; h != nil && h.empty() {
 		delete(m.hubs, id)
 	}
 	m.mu.Unlock()
+	lock.Release()
 	go func() {
 		defer m.done()
 		m.cleanup(id)

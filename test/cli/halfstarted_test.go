@@ -79,7 +79,7 @@ func TestKilledStartLeavesNoKeeper(t *testing.T) {
 	}
 }
 
-// endless returns one of the processes that does not end within ten seconds, 0 if there is none.
+// endless returns one of the processes that does not end within three seconds, 0 if there is none.
 func endless(now, before map[int]bool) int {
 	for pid := range now {
 		if before[pid] {
@@ -89,7 +89,7 @@ func endless(now, before map[int]bool) int {
 		if err != nil {
 			continue
 		}
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 3_000)
 		unix.Close(fd)
 		if n == 0 && err == nil {
 			return pid
