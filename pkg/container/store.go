@@ -192,7 +192,7 @@ func (s *Store) alive(id string) bool {
 	// It may have been whole by the time its maker let go of the lock.
 	_, err = os.Lstat(filepath.Join(dir, recordFile))
 	lock.Release()
-	return err == nil
+	return !errors.Is(err, fs.ErrNotExist) // what cannot be told is not taken for a leftover
 }
 
 // Commit writes the record, with which the container exists, in state Created.

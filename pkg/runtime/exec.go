@@ -128,7 +128,7 @@ func (c *execCompiler) open() error {
 //
 // Where the container shares the host's users, its programs may have CAP_SYS_PTRACE over the new process as soon as they
 // see it. So the runner joins all that it can: what is born has no file of the host's in sight, neither as its root nor
-// through a descriptor. The control groups' namespace is left to the process itself: the kernel lets nobody be born into a
+// through a descriptor, but those that moveItself writes to: they list the container's own groups, and lead nowhere. The control groups' namespace is left to the process itself: the kernel lets nobody be born into a
 // group outside of his own.
 func (c *execCompiler) early() linux.CloneFlags {
 	switch all := c.flags(); {
