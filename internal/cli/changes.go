@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/image-spec/specs-go/v1"
@@ -131,8 +132,10 @@ func (p *Program) updateCommand() *cobra.Command {
 		Use:     "update [FLAGS] CONTAINER...",
 		Short:   "Change limits, published ports or the restart policy of containers",
 		GroupID: groupRun,
-		Long:    "Change limits and published ports of containers: at once where they run, and for their next starts. What is not named stays.",
+		Long: "Change limits and published ports of containers: at once where they run, and for their next starts. What is not named stays.\n" +
+			"-1 lifts a limit: of memory, with that of swap, of CPU time, and of processes.",
 		Example: "  containr update -m 512m --cpus 1.5 web\n" +
+			"  containr update -m -1 --cpus -1 web\n" +
 			"  containr update --restart unless-stopped web db\n" +
 			"  containr update --publish-add 8080:80 --publish-rm 8081:80 web",
 		Args:                  minArgs(1),
@@ -141,7 +144,11 @@ func (p *Program) updateCommand() *cobra.Command {
 	bindUpdate(cmd, &req)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if req.Resources == (container.Resources{}) && req.Restart == nil && len(req.Publish)+len(req.Unpublish) == 0 {
-			return &usageError{text: "update: nothing to change", hint: "`containr update --help` lists what can be"}
+			e := &usageError{text: "update: nothing to change", hint: "`containr update --help` lists what can be"}
+			if slices.ContainsFunc([]string{"memory", "memory-swap", "cpus", "cpu-quota", "pids-limit"}, cmd.Flags().Changed) {
+				e.hint = "0 leaves a limit as it is; -1 lifts that of --memory (swap too), --memory-swap, --cpus, --cpu-quota and --pids-limit"
+			}
+			return e
 		}
 		return p.forEach(cmd.Context(), args, 1, func(e *engine.Engine, ctx context.Context, name string) error {
 			req.Container = name
@@ -155,6 +162,13 @@ func (p *Program) updateCommand() *cobra.Command {
 // bindUpdate makes the flags of update. Their grammars are those of run.
 func bindUpdate(cmd *cobra.Command, req *engine.UpdateRequest) {
 	bindResources(binder{cmd.Flags(), "Limits"}, &req.Resources)
+	for name, f := range map[string]struct {
+		to    *int64
+		parse func(string) (int64, error)
+	}{"memory": {&req.Resources.Memory, container.ParseSize}, "cpus": {&req.Resources.NanoCPUs, container.ParseCPUs}} {
+		flag := cmd.Flags().Lookup(name) // a container that is there may have a limit to be lifted
+		flag.Value, flag.Usage = &flagValue{read: put(f.to, container.ParseLimit(f.parse))}, flag.Usage+"; -1 for no limit"
+	}
 	n := binder{cmd.Flags(), "Network"}
 	n.value("publish-add", "", "lead a port of the host to it, at once: `[[IP:][PORT]:]PORT[/PROTOCOL]`, as -p of run", addAll(&req.Publish, container.ParsePorts))
 	n.value("publish-rm", "", "lead it there no longer: `[[IP:][PORT]:]PORT[/PROTOCOL]`; all that lead to PORT if no port of the host is named", addAll(&req.Unpublish, container.ParsePorts))

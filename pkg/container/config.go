@@ -172,7 +172,7 @@ const (
 
 // Resources are limits. Zero always means "no limit asked for".
 type Resources struct {
-	// Memory is the limit in bytes, at least MinMemory.
+	// Memory is the limit in bytes, at least MinMemory; in a change also Lifted, as NanoCPUs.
 	Memory int64 `json:"memory,omitempty"`
 	// MemorySwap is memory and swap together in bytes; -1 is no limit; 0 is
 	// twice Memory.

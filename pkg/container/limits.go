@@ -26,13 +26,21 @@ func ParseSize(s string) (int64, error) {
 	return n, nil
 }
 
-// ParseMemorySwap is ParseSize, and -1 for no limit.
-func ParseMemorySwap(s string) (int64, error) {
-	if s == "-1" {
-		return -1, nil
+// Lifted stands for no limit, where there may have been one.
+const Lifted = -1
+
+// ParseLimit reads what parse does, and -1 as Lifted.
+func ParseLimit(parse func(string) (int64, error)) func(string) (int64, error) {
+	return func(s string) (int64, error) {
+		if s == "-1" {
+			return Lifted, nil
+		}
+		return parse(s)
 	}
-	return ParseSize(s)
 }
+
+// ParseMemorySwap is ParseSize, and -1 for no limit.
+func ParseMemorySwap(s string) (int64, error) { return ParseLimit(ParseSize)(s) }
 
 // ParseCPUs reads a number of CPUs such as 1.5 and returns billionths. More than
 // nine digits after the point are an error, as in docker: the fraction is exact.

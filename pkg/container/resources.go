@@ -188,7 +188,8 @@ func specRlimits(limits []Ulimit) []specs.POSIXRlimit {
 }
 
 // MergeResources are the limits of a container of which some change: what change leaves zero
-// stays. CPU time is either NanoCPUs or a period with a quota; who sets one gives up the other.
+// stays. CPU time is either NanoCPUs or a period with a quota; who sets one gives up the other. No Memory and no NanoCPUs,
+// -1 in a change, are 0 in what comes of it; without a limit of memory there is none of swap.
 func MergeResources(old, change Resources, m Machine) (Resources, error) {
 	out := old
 	if change.NanoCPUs != 0 {
@@ -206,6 +207,12 @@ func MergeResources(old, change Resources, m Machine) (Resources, error) {
 			*f.to = *f.from
 		}
 	}
+	if change.Memory == Lifted {
+		out.Memory, out.MemorySwap = 0, max(change.MemorySwap, 0)
+	}
+	if change.NanoCPUs == Lifted {
+		out.NanoCPUs = 0
+	}
 	out.BlockIOWeight = cmp.Or(change.BlockIOWeight, old.BlockIOWeight)
 	out.CPUs, out.MemoryNodes = cmp.Or(change.CPUs, old.CPUs), cmp.Or(change.MemoryNodes, old.MemoryNodes)
 	if out.MemorySwap > 0 && change.MemorySwap == 0 && out.MemorySwap < out.Memory {
@@ -217,7 +224,15 @@ func MergeResources(old, change Resources, m Machine) (Resources, error) {
 
 // ResourceChange says a change of limits in the words of the specification. Who can use which devices
 // does not change.
-func ResourceChange(change Resources) *specs.LinuxResources { return specResources(change, nil) }
+func ResourceChange(change Resources) *specs.LinuxResources {
+	if change.Memory == Lifted {
+		change.MemorySwap = Lifted
+	}
+	if change.NanoCPUs == Lifted {
+		change.NanoCPUs, change.CPUPeriod, change.CPUQuota = 0, 0, Lifted
+	}
+	return specResources(change, nil)
+}
 
 // SetResources puts limits into a specification. Who can use which devices stays, and so do the bounds
 // of single ones.
