@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -270,6 +271,8 @@ func readShare(n *networks.Network, key, value string) error {
 // networkRow is a line of network ls, and what a template may name.
 type networkRow struct {
 	ID, Name, Driver, Scope, Labels, CreatedAt, IPv6, Internal string
+	// Backend is who makes it: builtin, cni or netavark.
+	Backend string
 	// Containers and NetIO are there with --traffic.
 	Containers, NetIO string
 	labels            map[string]string
@@ -287,7 +290,8 @@ func (p *Program) networkListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "ls [FLAGS]", Aliases: []string{"list"}, Short: "List networks",
 		Long: "List networks. --traffic counts, of each, the containers in it that run, and what these have received and sent there since they\n" +
-			"were put into it, as NET I/O.",
+			"were put into it, as NET I/O. Where one is made by netavark, a column says who makes each; in templates that is {{.Backend}}:\n" +
+			"builtin, cni or netavark.",
 		Example: "  containr network ls --traffic\n  containr network ls --filter driver=bridge --format '{{.Name}}'",
 		Args:    exactArgs(0), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -329,6 +333,9 @@ func (p *Program) networkListCommand() *cobra.Command {
 				return nil
 			}
 			columns := []present.Column{{Field: "ID", Title: "NETWORK ID"}, {Field: "Name", Title: "NAME"}, {Field: "Driver", Title: "DRIVER"}, {Field: "Scope", Title: "SCOPE"}}
+			if slices.ContainsFunc(rows, func(r networkRow) bool { return r.Backend == engine.BackendNetavark }) { // else the driver tells
+				columns = append(columns, present.Column{Field: "Backend", Title: "BACKEND"})
+			}
 			if traffic {
 				columns = append(columns, present.Column{Field: "Containers", Title: "CONTAINERS"}, present.Column{Field: "NetIO", Title: "NET I/O"})
 				totals, err := e.NetworkTotals(cmd.Context())
@@ -354,7 +361,7 @@ func (p *Program) networkListCommand() *cobra.Command {
 
 func rowOfNetwork(n networks.Network, full bool) networkRow {
 	r := networkRow{ID: present.ID(n.ID, full), Name: n.Name, Driver: n.Driver, Scope: "local", CreatedAt: present.At(n.Created),
-		IPv6: strconv.FormatBool(hasIPv6(n)), Internal: strconv.FormatBool(n.Internal), labels: n.Labels}
+		IPv6: strconv.FormatBool(hasIPv6(n)), Internal: strconv.FormatBool(n.Internal), Backend: cmp.Or(n.Backend, engine.BackendBuiltin), labels: n.Labels}
 	var labels []string
 	for key, value := range n.Labels {
 		labels = append(labels, key+"="+value)

@@ -135,7 +135,7 @@ func namesByID(ctx context.Context, e *engine.Engine) (map[string]string, error)
 }
 
 func rowOfPlugins(n inspectedNetwork, full bool) networkRow {
-	return networkRow{ID: present.ID(n.ID, full), Name: n.Name, Driver: n.Driver, Scope: n.Scope, CreatedAt: n.Created, IPv6: "false", Internal: "false"}
+	return networkRow{ID: present.ID(n.ID, full), Name: n.Name, Driver: n.Driver, Scope: n.Scope, CreatedAt: n.Created, IPv6: "false", Internal: "false", Backend: engine.BackendCNI}
 }
 
 func (p *Program) networkCheckCommand() *cobra.Command {

@@ -72,7 +72,8 @@ var ErrNotGranted = errors.New("you are granted no id for it")
 // notMapped says that an id does not exist in the namespace: by the flag of its map, or, if that is the one that an ordinary
 // user's containers have by themselves, by what makes it longer.
 func notMapped(what string, id uint32, flag string, maps, usual []specs.LinuxIDMapping) error {
-	if len(usual) > 0 && slices.Equal(maps, usual) {
+	alone := len(usual) == 1 && len(maps) == 1 && maps[0].Size == 1 // by --userns keep-id, called otherwise
+	if len(usual) > 0 && slices.Equal(maps, usual) || alone {
 		return fmt.Errorf("%s %d is not in the user namespace, which has %s: %w", what, id, describeMaps(maps), ErrNotGranted)
 	}
 	return fmt.Errorf("%s %d is not in the user namespace: %s covers %s", what, id, flag, describeMaps(maps))

@@ -178,8 +178,24 @@ func (p *Placement) planMaps(spec *specs.Spec, f *host.Facts, joinedUser bool) e
 		return err
 	}
 	p.Map = b.Steps
-	p.Join = append(becomeRoot("exists now"), p.Join...)
+	if !WithoutRoot(uids, gids, f) { // else it stays who it is, with all rights in the namespace that it was born into
+		p.Join = append(becomeRoot("exists now"), p.Join...)
+	}
 	return nil
+}
+
+// WithoutRoot reports whether a user namespace with these maps, an ordinary user's own, has no user 0 or no group 0 that one
+// could become. It is false if the maps are not known, as of a namespace that was joined.
+func WithoutRoot(uids, gids []specs.LinuxIDMapping, f *host.Facts) bool {
+	lacks := func(maps []specs.LinuxIDMapping) bool {
+		for _, m := range maps {
+			if m.ContainerID == 0 {
+				return false
+			}
+		}
+		return len(maps) > 0
+	}
+	return !f.Root() && (lacks(uids) || lacks(gids))
 }
 
 // becomeRoot has the child take the ids 0 of the user namespace that it is in: those that

@@ -233,7 +233,7 @@ func (c *execCompiler) join() error {
 	if rest := flags &^ c.early(); rest != 0 {
 		b.Do("the container's other namespaces are joined at once", linux.Setns{FD: target, Flags: rest})
 	}
-	if flags&linux.CloneNewuser != 0 {
+	if flags&linux.CloneNewuser != 0 && !namespace.WithoutRoot(c.Spec.Linux.UIDMappings, c.Spec.Linux.GIDMappings, c.Facts) {
 		b.Do("group 0 of the container", linux.Setresgid{})
 		b.Do("user 0 of the container", linux.Setresuid{})
 	}

@@ -53,6 +53,12 @@ func TestBackends(t *testing.T) {
 			} else {
 				d.containr("network", "create", "--subnet", "10.77.0.0/24", "--subnet", "fd77::/64", "lab")
 			}
+			if got := d.containr("network", "ls", "--filter", "name=lab", "--format", "{{.Backend}}"); got != c.backend {
+				t.Errorf("network ls says that %q makes it", got)
+			}
+			if got := d.containr("network", "ls", "--filter", "name=lab"); strings.Contains(got, " BACKEND\n") != (c.backend == "netavark") {
+				t.Errorf("network ls prints\n%s", got)
+			}
 			onOneBackend(t, d)
 			if c.backend != "cni" {
 				d.containr("network", "rm", "lab")

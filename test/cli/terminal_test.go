@@ -608,3 +608,17 @@ func TestProgressOfAPull(t *testing.T) {
 	x.expect(host + "/base:latest\r\n")
 	x.ends(0)
 }
+
+// A check that finds nothing says so to a person. Scripts, which rely on silence then, are in testdata.
+func TestCheckSaysOnATerminalThatAllIsWell(t *testing.T) {
+	x := newTerminal(t)
+	x.containr("volume", "create", "kept")
+	x.expect("kept")
+	x.ends(0)
+	x.containr("system", "check")
+	x.expect("No problem was found: images 0, containers 0, volumes 1, and the blobs and layers that they have.")
+	x.ends(0)
+	x.containr("volume", "rm", "kept")
+	x.expect("kept")
+	x.ends(0)
+}
