@@ -2,6 +2,7 @@ package child
 
 import (
 	"encoding/binary"
+	"strings"
 
 	"github.com/containr/containr/internal/filelimit"
 	"github.com/containr/containr/pkg/plan"
@@ -84,6 +85,9 @@ func waiter(pidfd int, arch linux.Arch) *preambleCode {
 func TellsItIsFor(commandLine, whom string) bool {
 	return commandLine == processName+"\x00"+whom+"\x00"
 }
+
+// IsProgram reports whether what /proc/PID/exe leads to is a plan's program: a memfd, see memfd_create(2).
+func IsProgram(exe string) bool { return strings.HasPrefix(exe, "/memfd:"+processName+" ") }
 
 func (c *preambleCode) reserve(n int) int {
 	at := (c.used + 7) &^ 7

@@ -7,12 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/child"
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/container"
@@ -205,7 +205,7 @@ func awaitProgram(ctx context.Context, pid int) error {
 	defer unix.Close(fd)
 	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 	for {
-		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && !strings.HasPrefix(exe, "/memfd:containr-init") || errors.Is(err, fs.ErrPermission) {
+		if exe, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", pid)); err == nil && !child.IsProgram(exe) || errors.Is(err, fs.ErrPermission) {
 			return nil
 		}
 		n, err := unix.Poll(poll, int(programLook.Milliseconds()))

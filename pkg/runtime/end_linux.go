@@ -273,24 +273,45 @@ func endStray(id string) error {
 	if err != nil {
 		return err
 	}
+	until := time.Now().Add(execPatience)
 	for _, e := range entries {
 		pid, notNumber := strconv.Atoi(e.Name())
 		if notNumber != nil {
 			continue
 		}
-		if endErr := endIfStray(pid, id); endErr != nil {
+		if endErr := endIfStray(pid, id, until); endErr != nil {
 			err = errors.Join(err, fmt.Errorf("container %q: end what its maker left, process %d: %w", id, pid, endErr))
 		}
 	}
 	return err
 }
 
-func endIfStray(pid int, id string) error {
-	line := func() string {
-		text, _ := sys.ReadFile("/proc/"+strconv.Itoa(pid)+"/cmdline", maxConfig) // it may have ended
+// execPatience is how long endStray waits in all for processes that are executing the keeper's program.
+const execPatience = time.Second
+
+// commandLine reads that of a process; empty if it has ended. In the midst of an execve a process has let go of the lock of
+// its maker, by which we come here, and shows no command line yet, though already the program: that is looked at again.
+func commandLine(read, program func() string, until time.Time) string {
+	for {
+		line := read()
+		if line != "" || !child.IsProgram(program()) || time.Now().After(until) {
+			return line
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+func endIfStray(pid int, id string, until time.Time) error {
+	dir := "/proc/" + strconv.Itoa(pid)
+	read := func() string {
+		text, _ := sys.ReadFile(dir+"/cmdline", maxConfig) // it may have ended
 		return string(text)
 	}
-	if !child.TellsItIsFor(line(), id) {
+	program := func() string {
+		exe, _ := os.Readlink(dir + "/exe") // as above
+		return exe
+	}
+	if !child.TellsItIsFor(commandLine(read, program, until), id) {
 		return nil
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
@@ -301,7 +322,7 @@ func endIfStray(pid int, id string) error {
 		return fmt.Errorf("pidfd_open: %w", err)
 	}
 	defer unix.Close(fd)
-	if !child.TellsItIsFor(line(), id) { // the number may be another process's by now
+	if !child.TellsItIsFor(read(), id) { // the number may be another process's by now
 		return nil
 	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
