@@ -308,7 +308,7 @@ func (g *globalFlags) bind(root *cobra.Command) {
 	f.Lookup("root-dir").Hidden = true
 	f.BoolVarP(&g.debug, "debug", "D", false, "print what is done, step by step")
 	f.BoolVar(&g.offline, "offline", false, "ask no registry, as with CONTAINR_OFFLINE=1 in the environment")
-	f.StringVar(&g.snapshotter, "snapshotter", host.AutoSnapshotter, "give new containers their root file systems by `NAME`: auto, overlay, btrfs, erofs (overlay; layers unpacked from now on are one file each), fuse-overlayfs (a program stacks the layers), native (copies)")
+	f.StringVar(&g.snapshotter, "snapshotter", host.AutoSnapshotter, "give new containers their root file systems by `NAME`: auto, overlay, btrfs, erofs (overlay; layers unpacked from now on are one file each, those that are there stay directories until rmi and pull unpack them anew), fuse-overlayfs (a program stacks the layers), native (copies)")
 	f.StringVar(&g.snapshotter, "storage-driver", host.AutoSnapshotter, "the same as --snapshotter")
 	f.Lookup("storage-driver").Hidden = true
 	f.StringVar(&g.networkBackend, "network-backend", engine.BackendBuiltin, "have networks made by `NAME`: builtin; cni, by plugins, as --network cni:NAME always does; or netavark, podman's program, which makes those that were created with it")

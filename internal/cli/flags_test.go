@@ -3,6 +3,7 @@ package cli
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -320,6 +321,31 @@ func TestInsteadOf(t *testing.T) {
 }
 
 // TestCommandsIn: only the commands that are named are made, and all if none is, or help is asked for.
+// What the page on compatibility says of commands that containr has not is said on the command line, too, in some words.
+func TestWordsOfDockersAreAnswered(t *testing.T) {
+	list, err := os.ReadFile("gendocs/docker.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, said := new(Program).NewRoot(), 0
+	for line := range strings.Lines(string(list)) {
+		name, isNote := strings.CutPrefix(line, "note ")
+		name, _, _ = strings.Cut(name, ":")
+		found, rest, _ := root.Find(strings.Fields(name))
+		if !isNote || strings.Contains(name, " -") || len(rest) == 0 || name == "docker" {
+			continue // it is about a flag, or containr has the command
+		}
+		var e *usageError
+		if err := unknownCommand(found, rest[0], nil); !errors.As(err, &e) || strings.HasSuffix(e.hint, "lists the commands") {
+			t.Errorf("%s: the hint is %q", name, e.hint)
+		}
+		said++
+	}
+	if said < 8 {
+		t.Errorf("%d commands were looked at", said)
+	}
+}
+
 func TestCommandsIn(t *testing.T) {
 	all := strings.Join(commandNames(), " ")
 	for args, want := range map[string]string{
