@@ -3,6 +3,8 @@ package engine
 import (
 	"context"
 	"errors"
+	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/sys"
+	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/pkg/container"
 )
 
@@ -81,6 +85,45 @@ func stopped(t *testing.T) (*Engine, container.Record, *durable.Lock) {
 	}
 	t.Cleanup(func() { attended.Release() })
 	return e, record, attended
+}
+
+// Who has just started a container has let go of its lock, and the monitor has not taken it yet: who gets the lock then leaves
+// it, or a second start would begin with ending what the first has started.
+func TestLockOfWhatRunsIsNotTaken(t *testing.T) {
+	e, record, attended := stopped(t)
+	if err := attended.Release(); err != nil {
+		t.Fatal(err)
+	}
+	containers, err := e.containers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	rt, err := e.runtime()
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := takeIdle(containers, rt, record.ID)
+	if err != nil {
+		t.Fatalf("it has not run: %v", err)
+	}
+	lock.Release()
+	for pid, runs := range map[int]bool{os.Getpid(): true, math.MaxInt32: false} {
+		start, _ := sys.StartTime(pid) // one of them is no process
+		dir := filepath.Join(rt.Root, record.ID)
+		testkit.WriteFile(t, filepath.Join(dir, "state.json"), fmt.Sprintf(`{"ociVersion":"1.3.0","id":%q,"pid":%d,"startTime":%d}`, record.ID, pid, start), 0o600)
+		lock, err := takeIdle(containers, rt, record.ID)
+		if err == nil {
+			lock.Release()
+		}
+		if runs != errors.Is(err, durable.ErrLocked) || !runs && err != nil {
+			t.Errorf("runs: %v, error %v", runs, err)
+		}
+		if lock, err := containers.TakeOver(record.ID); err != nil {
+			t.Errorf("afterwards the lock is not free: %v", err)
+		} else {
+			lock.Release()
+		}
+	}
 }
 
 // A wait for a lock cannot be taken back, and keeps a thread: there is one, however long it
