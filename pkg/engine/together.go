@@ -16,18 +16,26 @@ type attendedKey struct{}
 // named, each as soon as all before it are known. do and told are given the index; told is not called by two goroutines at a time.
 //
 // What killed processes have left undone is done once, not before each of them; of the container that do asks Get for, it is still
-// done each time. One that is named twice, by whatever of its names, is dealt with by one goroutine, in order.
+// done each time. One that is named twice, by whatever of its names, is dealt with by one goroutine, in order. If one is worked on at
+// a time it is told of before the next is begun: what is started has this process's streams replaced for a moment, and what is
+// written by others then would be the container's.
 func (e *Engine) Each(ctx context.Context, refs []string, width int, do func(ctx context.Context, i int) error, told func(i int, err error)) {
 	if len(refs) > 1 {
 		if _, err := e.attendToAll(ctx); err == nil { // else each tells the error
 			ctx = context.WithValue(ctx, attendedKey{}, true)
 		}
 	}
+	if width == 1 {
+		for i := range refs {
+			told(i, do(ctx, i))
+		}
+		return
+	}
 	outcomes := make([]chan error, len(refs))
 	for i := range outcomes {
 		outcomes[i] = make(chan error, 1)
 	}
-	lanes := e.lanes(refs, width)
+	lanes := e.lanes(refs)
 	next := make(chan []int, len(lanes))
 	for _, lane := range lanes {
 		next <- lane
@@ -49,19 +57,16 @@ func (e *Engine) Each(ctx context.Context, refs []string, width int, do func(ctx
 	workers.Wait()
 }
 
-// lanes are the indices of containers, those of the same container in one lane; of all in one if one is worked on at a time.
-func (e *Engine) lanes(refs []string, width int) [][]int {
+// lanes are the indices of containers, those of the same container in one lane.
+func (e *Engine) lanes(refs []string) [][]int {
 	var lanes [][]int
 	containers, err := e.containers()
 	lane := make(map[string]int)
 	for i, ref := range refs {
-		key := ""
-		if width > 1 {
-			key = "of no container: " + ref
-			if err == nil {
-				if record, err := containers.Get(ref); err == nil {
-					key = record.ID
-				}
+		key := "of no container: " + ref
+		if err == nil {
+			if record, err := containers.Get(ref); err == nil {
+				key = record.ID
 			}
 		}
 		n, ok := lane[key]
