@@ -108,9 +108,10 @@ func (p *Program) untagCommand() *cobra.Command {
 		Use:     "untag IMAGE [NAME...]",
 		Short:   "Take names away from an image, which stays",
 		GroupID: groupImages,
-		Long: "Take names away from an image: those that are given; without NAME the one that IMAGE is, or all if it is an id.\n" +
-			"The image stays, also without a name.",
-		Args: minArgs(1),
+		Long: "Take names away from an image: those that are given, or, as podman does, all that it has: IMAGE says which image, not which\n" +
+			"name. The image stays, also without a name.",
+		Example: "  containr untag app:2 app:1\n  containr untag app:1 app:1",
+		Args:    minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
 			if err != nil {

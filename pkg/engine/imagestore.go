@@ -56,7 +56,7 @@ func (e *Engine) Save(ctx context.Context, r SaveRequest) error {
 type UntagRequest struct {
 	// Image is a reference or an id.
 	Image string
-	// Names are those to go; none are Image itself, and all that it has if that is an id.
+	// Names are those to go; none are all that it has.
 	Names []string
 }
 

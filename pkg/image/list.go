@@ -21,7 +21,7 @@ func (s *Store) Index(name string) (*v1.Index, v1.Descriptor, error) {
 	if err != nil {
 		return nil, v1.Descriptor{}, err
 	}
-	target, _, err := s.targetIn(index.Manifests, name)
+	target, err := s.targetIn(index.Manifests, name)
 	if err != nil {
 		return nil, target, err
 	}

@@ -13,21 +13,18 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
-// Untag takes away names of an image; the image stays, also without any. image is a name or an id as in Resolve; a name in
-// names must be one of its (ErrNotFound). Given no names, the name that image is goes, and all if it is an id. It returns
-// the names that are no more.
+// Untag takes away names of an image; the image stays, also without any. Given no names,
+// all that it has go. image is a name or an id as in Resolve; a name in names must be one
+// of its (ErrNotFound). It returns the names that are no more.
 func (s *Store) Untag(ctx context.Context, image string, names ...string) ([]string, error) {
 	var gone []string
 	err := s.changeNames(ctx, func(entries []v1.Descriptor) ([]v1.Descriptor, error) {
-		target, byID, err := s.targetIn(entries, image)
+		target, err := s.targetIn(entries, image)
 		if err != nil {
 			return nil, err
 		}
 		if gone, err = namesToDrop(entries, target, names); err != nil {
 			return nil, err
-		}
-		if len(names) == 0 && !byID && nameOf(target) != "" {
-			gone = []string{nameOf(target)}
 		}
 		for i, e := range entries {
 			if e.Digest == target.Digest && slices.Contains(gone, nameOf(e)) {
@@ -42,18 +39,18 @@ func (s *Store) Untag(ctx context.Context, image string, names ...string) ([]str
 	return gone, nil
 }
 
-// targetIn finds the target that a name or id means, and says which of the two it was.
-func (s *Store) targetIn(entries []v1.Descriptor, name string) (target v1.Descriptor, byID bool, err error) {
+// targetIn finds the target that a name or id means.
+func (s *Store) targetIn(entries []v1.Descriptor, name string) (v1.Descriptor, error) {
 	found, err := s.findIn(&v1.Index{Manifests: entries}, name)
 	if err != nil {
-		return v1.Descriptor{}, false, err
+		return v1.Descriptor{}, err
 	}
 	if found.byID {
 		if _, err := s.choose(found, name, AnyPlatform); err != nil {
-			return v1.Descriptor{}, true, err
+			return v1.Descriptor{}, err
 		}
 	}
-	return found.found[0], found.byID, nil
+	return found.found[0], nil
 }
 
 // namesToDrop completes the names that a target is to lose; all of its if none are given.
@@ -164,7 +161,7 @@ func (s *Store) RemovePlatform(ctx context.Context, name string, p Platform, use
 }
 
 func (s *Store) doomedPlatform(index *v1.Index, name string, p Platform, used func(*Image) error) (*Image, error) {
-	target, _, err := s.targetIn(index.Manifests, name)
+	target, err := s.targetIn(index.Manifests, name)
 	if err != nil {
 		return nil, err
 	}
