@@ -225,7 +225,7 @@ func (a *app) runtime() (*runtime.Runtime, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &runtime.Runtime{Root: root, Facts: facts, Warn: a.warn}, nil
+	return &runtime.Runtime{Root: root, Facts: facts, Warn: a.warn, KeepFilters: true}, nil
 }
 
 // one returns the single argument that a verb takes.

@@ -56,8 +56,13 @@ func (e *Error) Error() string {
 
 // Decode fills the value that into points to. Strings in it share the memory of text.
 // After an error, which is an *Error, the value may be filled in part.
-func Decode(text string, into any) error {
-	d := decoder{text: text}
+func Decode(text string, into any) error { return DecodeUnless(text, into, nil, nil) }
+
+// DecodeUnless is Decode, but where text for a value of type t turns up it asks known for that text first. If known says
+// yes, the value stays as it is, and nobody looks at whether the text is JSON: known has to have seen it before. Of what
+// is neither an object nor an array, the text that known gets may end anywhere.
+func DecodeUnless(text string, into any, t reflect.Type, known func(text string) bool) error {
+	d := decoder{text: text, aside: t, known: known}
 	if err := d.value(reflect.ValueOf(into).Elem()); err != nil {
 		return err
 	}
@@ -71,6 +76,9 @@ type decoder struct {
 	text  string
 	pos   int
 	depth int
+	// aside and known: see DecodeUnless.
+	aside reflect.Type
+	known func(string) bool
 }
 
 // structs are the types that were looked at, for who reads a thousand texts of one type.
@@ -92,7 +100,7 @@ func (d *decoder) fail(text string) *Error { return &Error{Offset: d.pos, Text: 
 // inside adds an element to the path of an error.
 func inside(err *Error, name string) *Error {
 	if err != nil {
-		err.Pointer = "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name) + err.Pointer
+		err.Pointer = "/" + strings.ReplaceAll(strings.ReplaceAll(name, "~", "~0"), "/", "~1") + err.Pointer
 	}
 	return err
 }
@@ -100,6 +108,12 @@ func inside(err *Error, name string) *Error {
 // value reads a value of any kind.
 func (d *decoder) value(v reflect.Value) *Error {
 	d.space()
+	if d.aside != nil && v.Type() == d.aside {
+		if end := d.end(); d.known(d.text[d.pos:end]) {
+			d.pos = end
+			return nil
+		}
+	}
 	if strings.HasPrefix(d.text[d.pos:], "null") {
 		d.pos += len("null")
 		switch v.Kind() {
@@ -350,6 +364,24 @@ func (d *decoder) count() (n int) {
 		empty = false
 	}
 	return 0
+}
+
+// end finds the end of the object or array that begins here. Of other text it means nothing.
+func (d *decoder) end() int {
+	depth := 0
+	for i := d.pos; i < len(d.text); i++ {
+		switch d.text[i] {
+		case '[', '{':
+			depth++
+		case ']', '}':
+			if depth--; depth <= 0 {
+				return i + 1
+			}
+		case '"':
+			i = d.quoted(i)
+		}
+	}
+	return len(d.text)
 }
 
 // quoted finds the end of the string that begins at i: its last quotation mark, or the

@@ -89,6 +89,36 @@ func compare(t *testing.T, text string, got, want any) {
 	}
 }
 
+// A type can be left out where its text is known. Nobody who says no changes what is read, and nobody who says yes
+// changes what is read of the rest.
+func TestDecodesUnlessKnown(t *testing.T) {
+	for _, text := range texts {
+		got, want := new(example), new(example)
+		err := DecodeUnless(text, got, reflect.TypeFor[*example](), func(string) bool { return false })
+		wantErr := Decode(text, want)
+		if (err == nil) != (wantErr == nil) || err == nil && !reflect.DeepEqual(got, want) {
+			t.Errorf("%q:\n%+v, %v; without a question\n%+v, %v", text, got, err, want, wantErr)
+		}
+	}
+	for text, want := range map[string]string{
+		`{"inner":{"text":"}]\"","words":[{}]},"text":"a"}`: `{"text":"}]\"","words":[{}]}`,
+		`{"inner" : {"map":{"a":"b"}} ,"text":"a"}`:         `{"map":{"a":"b"}}`,
+		`{"inner":{},"text":"a"}`:                           `{}`,
+	} {
+		var asked []string
+		got := new(example)
+		err := DecodeUnless(text, got, reflect.TypeFor[*example](), func(text string) bool { asked = append(asked, text); return true })
+		if err != nil || len(asked) != 1 || asked[0] != want || got.Inner != nil || got.Text != "a" {
+			t.Errorf("%q: %v, asked for %q, read %+v", text, err, asked, got)
+		}
+	}
+	for _, text := range []string{`{"inner":{"text":`, `{"inner":{"text":"a`, `{"inner":[[[`, `{"inner"`, `{"inner":`, `{"inner":}`} {
+		if err := DecodeUnless(text, new(example), reflect.TypeFor[*example](), func(string) bool { return true }); err == nil {
+			t.Errorf("%q was taken", text)
+		}
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	for _, text := range texts {
 		f.Add(text)

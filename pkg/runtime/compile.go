@@ -71,6 +71,8 @@ type Input struct {
 	Systemd bool
 	// Rootless skips control groups, for users who may not make any.
 	Rootless bool
+	// Filter loads the system call filter, if it was compiled before: Spec has no policy then. See filterStore.
+	Filter []plan.Step
 }
 
 // start is the register of the fifo that a created container waits on.

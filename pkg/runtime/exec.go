@@ -40,6 +40,8 @@ type ExecInput struct {
 	// Root is the host directory of the container's root file system, absolute. A
 	// container without a mount namespace needs it.
 	Root string
+	// Filter: see Input.
+	Filter []plan.Step
 }
 
 // target is the register of the pidfd whose namespaces are joined.
@@ -60,7 +62,7 @@ func CompileExec(in ExecInput) (*plan.Plan, error) {
 	}
 	spec := *in.Spec
 	spec.Process, spec.Hooks = inherited(in.Process, in.Spec.Process), nil
-	c := execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, Bundle: in.Bundle, PreserveFDs: in.PreserveFDs}, first: in.Target}, in: in}
+	c := execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, Bundle: in.Bundle, PreserveFDs: in.PreserveFDs, Filter: in.Filter}, first: in.Target}, in: in}
 	c.ns = new(namespace.Placement)
 	if hasNamespace(in.Spec, specs.UserNamespace) {
 		c.ns.NoSetgroups = namespace.NoSetgroups(in.Spec.Linux.GIDMappings, in.Facts)

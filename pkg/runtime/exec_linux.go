@@ -94,9 +94,11 @@ func (r *Runtime) takesProcesses(st *state, ignorePaused bool) error {
 func (r *Runtime) execInput(st *state, req *ExecRequest) (ExecInput, error) {
 	in := ExecInput{ID: req.ID, Target: st.PID, TargetStart: st.Start, Facts: r.Facts, PreserveFDs: req.PreserveFDs, Bundle: st.Bundle, Root: st.Rootfs, Tasks: st.Tasks}
 	var err error
-	if in.Spec, _, err = loadSpec(st.Config); err != nil {
+	kept := filterStore{root: r.filters()}
+	if in.Spec, _, err = kept.load(st.Config); err != nil {
 		return in, err
 	}
+	in.Filter = kept.steps
 	if in.Process, err = req.process(in.Spec.Process); err != nil {
 		return in, err
 	}

@@ -203,7 +203,7 @@ func compileHook(in hookInput) (*plan.Plan, error) {
 	process.Terminal, process.OOMScoreAdj, process.ExecCPUAffinity = false, nil, nil
 	spec.Process, spec.Hooks = &process, nil
 	in.Spec = &spec
-	c := hookCompiler{execCompiler: execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, Bundle: in.Bundle}, first: in.Target}, in: in.ExecInput}, hook: in.Hook}
+	c := hookCompiler{execCompiler: execCompiler{compiler: compiler{Input: Input{ID: in.ID, Spec: &spec, Facts: in.Facts, Bundle: in.Bundle, Filter: in.Filter}, first: in.Target}, in: in.ExecInput}, hook: in.Hook}
 	c.ns = new(namespace.Placement)
 	c.in.Process = &process
 	chapters := []func() error{c.open, c.runner, c.moveItself, c.join, c.attachExec, c.asHost, c.execute, c.runnerDone}

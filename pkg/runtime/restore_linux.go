@@ -50,7 +50,7 @@ func (r *Runtime) Restore(req *RestoreRequest) (*Started, error) {
 	if err := ValidateID(req.ID); err != nil {
 		return nil, err
 	}
-	b, err := loadBundle(&req.CreateRequest)
+	b, err := loadBundle(&req.CreateRequest, "")
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func withTimeNamespace(b *bundle, pid int) (*bundle, error) {
 
 // PlanRestore returns the plan that Restore would execute, without changing anything.
 func (r *Runtime) PlanRestore(req *RestoreRequest) (*plan.Plan, error) {
-	b, err := loadBundle(&req.CreateRequest)
+	b, err := loadBundle(&req.CreateRequest, "")
 	if err != nil {
 		return nil, err
 	}

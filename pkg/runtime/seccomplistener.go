@@ -33,6 +33,9 @@ const listener plan.Reg = "listener"
 // filter plans the loading of the system call filter; listens says that it has a
 // listener.
 func (c *compiler) filter() (steps []plan.Step, listens bool, err error) {
+	if len(c.Filter) > 0 {
+		return c.Filter, false, nil
+	}
 	policy := c.Spec.Linux.Seccomp
 	if err := checkListener(policy, c.Facts); err != nil {
 		return nil, false, err

@@ -69,17 +69,20 @@ type bundle struct {
 	spec *specs.Spec
 	// text is spec as JSON if it was read from the bundle's config.json.
 	text []byte
+	// filters has the filter for system calls if it was compiled before, and is not in spec.
+	filters filterStore
 }
 
-// loadBundle reads the configuration that a request names or brings.
-func loadBundle(req *CreateRequest) (*bundle, error) {
+// loadBundle reads the configuration that a request names or brings. A policy for system calls is left out if its filter
+// is among those that are kept below root, if that is not empty.
+func loadBundle(req *CreateRequest, root string) (*bundle, error) {
 	dir, err := filepath.Abs(req.Bundle)
 	if err != nil {
 		return nil, err
 	}
-	b := &bundle{dir: dir, spec: req.Spec}
+	b := &bundle{dir: dir, spec: req.Spec, filters: filterStore{root: root}}
 	if b.spec == nil {
-		b.spec, b.text, err = loadSpec(filepath.Join(dir, configFile))
+		b.spec, b.text, err = b.filters.load(filepath.Join(dir, configFile))
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("%w: %w", ErrNoBundle, err)
@@ -87,13 +90,16 @@ func loadBundle(req *CreateRequest) (*bundle, error) {
 	return b, err
 }
 
-func loadSpec(path string) (*specs.Spec, []byte, error) {
+func loadSpec(path string) (*specs.Spec, []byte, error) { return new(filterStore).load(path) }
+
+// load reads a configuration.
+func (f *filterStore) load(path string) (*specs.Spec, []byte, error) {
 	text, err := sys.ReadFile(path, maxConfig)
 	if err != nil {
 		return nil, nil, err
 	}
 	spec := new(specs.Spec)
-	if err := quickjson.Decode(string(text), spec); err != nil {
+	if err := f.decode(string(text), spec); err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", path, err)
 	}
 	return spec, text, nil

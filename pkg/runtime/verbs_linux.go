@@ -35,6 +35,8 @@ type Runtime struct {
 	Actions Actions
 	// MapLayers: see rootfs.Input.
 	MapLayers func(rootfs.Input) (rootfs.Layers, error)
+	// KeepFilters keeps compiled filters for system calls in Root, see filterStore.
+	KeepFilters bool
 }
 
 // Names of the files in a container's directory.
@@ -151,7 +153,7 @@ func ProbeLinks(spec *specs.Spec) (map[string]host.Link, error) {
 // Input returns what Compile needs for a request; it looks at the host, and changes
 // nothing.
 func (r *Runtime) Input(req *CreateRequest) (Input, error) {
-	b, err := loadBundle(req)
+	b, err := loadBundle(req, "")
 	if err != nil {
 		return Input{}, err
 	}
@@ -342,7 +344,7 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 	}
 	s, err := Start(p, StartOptions{For: whom, Journal: filepath.Join(dir, journalFile), Console: req.Console, Held: req.Held, Stdio: req.Stdio,
 		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn, Actions: r.Actions, Replace: req.Replace,
-		Inside: &ExecInput{ID: req.ID, Spec: in.Spec, Facts: r.Facts, Cgroups: cgroupPaths(p), Bundle: b.dir},
+		Inside: &ExecInput{ID: req.ID, Spec: in.Spec, Facts: r.Facts, Cgroups: cgroupPaths(p), Bundle: b.dir, Filter: in.Filter},
 		Born: func(s *Started) error {
 			st = newState(req, b, &in, p, s)
 			return writeState(dir, st, b)
@@ -359,6 +361,9 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 		relay.Close()
 		return nil, errors.Join(err, os.RemoveAll(dir))
 	}
+	if err := b.filters.keep(p); err != nil && r.Warn != nil {
+		r.Warn(err)
+	}
 	s.Relay = relay
 	s.id, s.loose, s.held = req.ID, st.loose(), req.Held != nil
 	return s, nil
@@ -369,7 +374,7 @@ func (r *Runtime) prepare(req *CreateRequest) (*bundle, Input, *plan.Plan, error
 	if err := ValidateID(req.ID); err != nil {
 		return nil, Input{}, nil, err
 	}
-	b, err := loadBundle(req)
+	b, err := loadBundle(req, r.filters())
 	if err != nil {
 		return nil, Input{}, nil, err
 	}
@@ -383,8 +388,17 @@ func (r *Runtime) prepare(req *CreateRequest) (*bundle, Input, *plan.Plan, error
 	if err := checkPreserved(req.PreserveFDs); err != nil {
 		return nil, in, nil, err
 	}
+	in.Filter = b.filters.steps
 	p, err := Compile(in)
 	return b, in, p, err
+}
+
+// filters is where compiled filters are kept, if they are.
+func (r *Runtime) filters() string {
+	if r.KeepFilters {
+		return r.Root
+	}
+	return ""
 }
 
 // promise makes what others will look for: the notify socket, of a container that does

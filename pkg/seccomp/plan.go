@@ -24,12 +24,16 @@ func Plan(policy *specs.LinuxSeccomp, goarch string) ([]plan.Step, error) {
 		return nil, err
 	}
 	filter := prog.AppendTo(make([]byte, 0, prog.Size()))
-	b := plan.Build(plan.Child, plan.SeccompChapter)
 	why := "system calls that the program has no business with are refused"
 	if len(prog.Unknown) > 0 {
 		why += "; the policy names others that no architecture has: " + strings.Join(prog.Unknown, ", ")
 	}
-	b.Do(why, linux.Seccomp{
-		Flags: linux.SeccompFlags(prog.Flags), Filter: string(filter)}).For("/linux/seccomp")
-	return b.Steps, nil
+	return PlanCompiled(why, linux.Seccomp{Flags: linux.SeccompFlags(prog.Flags), Filter: string(filter)}), nil
+}
+
+// PlanCompiled returns the step of a filter that Plan has compiled before, with the same reason.
+func PlanCompiled(why string, load linux.Seccomp) []plan.Step {
+	b := plan.Build(plan.Child, plan.SeccompChapter)
+	b.Do(why, load).For("/linux/seccomp")
+	return b.Steps
 }
