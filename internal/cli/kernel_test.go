@@ -21,10 +21,10 @@ import (
 	"github.com/containr/containr/internal/testkit/probe"
 )
 
-// TestMain has containers that name no network have none: tests run beside each other in the host's network namespace.
+// TestMain has containers that name no network have none: tests run beside each other in one network namespace.
 func TestMain(m *testing.M) {
 	os.Setenv("CONTAINR_RUN_NETWORK", "none") // it does not fail
-	os.Exit(m.Run())
+	testkit.Main(m)
 }
 
 // place is a private state root and a root file system for containers.

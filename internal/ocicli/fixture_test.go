@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 		os.Unsetenv(asRuntime)
 		os.Exit(Main(os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 	}
-	os.Exit(m.Run())
+	testkit.Main(m)
 }
 
 // site is a bundle and a state root.

@@ -63,7 +63,12 @@ func goBuild(pkg, goarch string, command ...string) (string, error) {
 	defer lock.Close()
 	cmd := exec.Command("go", append(command, "-trimpath", "-o", out, pkg)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+goarch, "GOFLAGS=")
-	if text, err := cmd.CombinedOutput(); err != nil {
+	var text []byte
+	err = OutsideNetwork(func() (err error) { // it may fetch modules
+		text, err = cmd.CombinedOutput()
+		return err
+	})
+	if err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", cmd, err, text)
 	}
 	if _, err := os.Stat(out); err != nil {

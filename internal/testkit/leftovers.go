@@ -36,9 +36,9 @@ const settleTime = 3 * time.Second
 //   - network links and their addresses (new and lost),
 //   - file descriptors of the test process (new).
 //
-// Call it first, so that its check comes after all other clean-up. To keep tests of other processes from being taken
-// for leftovers, it holds a lock of the machine until the test ends: tests with Leftovers run one at a time, also
-// across packages. The test and its subtests may call it again. It gives background work of the kernel three seconds to end.
+// Call it first, so that its check comes after all other clean-up. In a world (see World) that is the whole machine for the test.
+// Elsewhere, to keep tests of other processes from being taken for leftovers, it holds a lock of the machine until the test ends:
+// tests with Leftovers then run one at a time, also across packages. The test and its subtests may call it again. It gives background work of the kernel three seconds to end.
 func Leftovers(t testing.TB, dirs ...string) {
 	t.Helper()
 	lockMachine(t)
@@ -74,6 +74,9 @@ const markVar = "CONTAINR_TEST_MARK"
 // keeps it until the binary ends.
 const HeldVar = "CONTAINR_TEST_MACHINE_HELD"
 
+// WorldVar is set in a world and in the environment of everything in it, to the inode of its PID namespace.
+const WorldVar = "CONTAINR_TEST_WORLD"
+
 // machine is the lock that Leftovers holds, and the test that holds it in this process.
 var machine struct {
 	sync.Mutex
@@ -85,7 +88,7 @@ func lockMachine(t testing.TB) {
 	machine.Lock()
 	inside := machine.holder != "" && strings.HasPrefix(t.Name()+"/", machine.holder+"/")
 	machine.Unlock()
-	if inside || os.Getenv(HeldVar) != "" {
+	if inside || os.Getenv(HeldVar) != "" || InWorld() {
 		return
 	}
 	f, err := LockMachine()
@@ -167,11 +170,15 @@ func snapshot(dirs []string, mark string) (state, error) {
 	return s, s.addProcesses(mark)
 }
 
-// addDirs lists the directories below a cgroup mount. One that vanishes meanwhile is none.
+// addDirs lists the directories below a cgroup mount, without the worlds that other test processes have. One that vanishes meanwhile
+// is none.
 func addDirs(set map[string]bool, root string) {
 	filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return nil
+		}
+		if d.IsDir() && strings.HasPrefix(d.Name(), worldPrefix) && !InWorld() {
+			return filepath.SkipDir
 		}
 		if d.IsDir() && path != root {
 			set["cgroup "+path] = true

@@ -31,7 +31,7 @@ import (
 	"github.com/containr/containr/pkg/snapshot"
 )
 
-func TestMain(m *testing.M) { program.Main(m) }
+func TestMain(m *testing.M) { program.Main(m, testkit.OuterNetwork) }
 
 // machine is containr with a state root of its own.
 type machine struct {

@@ -7,6 +7,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/containr/containr/internal/testkit"
 )
 
 // keyring is where Debian and its derivatives keep the keys that its archive is signed with.
@@ -119,7 +121,7 @@ func mirror() (string, error) {
 func output(cmd *exec.Cmd) (string, error) {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
+	if err := testkit.OutsideNetwork(cmd.Run); err != nil { // it may fetch
 		return "", fmt.Errorf("%s: %w: %s", strings.Join(cmd.Args, " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil

@@ -38,8 +38,11 @@ const RootVar = "ROOT"
 // NetworkVar names the variable of the configuration with the network of containers that name none.
 const NetworkVar = "CONTAINR_RUN_NETWORK"
 
-// Main runs the tests, or containr. It does not return.
-func Main(m *testing.M) {
+// Main runs the tests in a world of their own (see testkit.World), or containr. It does not return.
+func Main(m *testing.M, options ...testkit.WorldOption) {
+	if filepath.Base(os.Args[0]) != "containr" {
+		testkit.World(options...)
+	}
 	testscript.Main(m, map[string]func(){"containr": containr})
 }
 
