@@ -8,7 +8,7 @@
 // static, is built apart and put beside it.
 //
 // The environment variable ROOT stands for --root, so that a test says once where everything is kept. And the default network is
-// none: tests run beside each other in the host's network namespace. Who sets CONTAINR_RUN_NETWORK, be it to nothing, in a
+// none: tests run beside each other in one network namespace. Who sets CONTAINR_RUN_NETWORK, be it to nothing, in a
 // namespace of his own, has what users have.
 package program
 
