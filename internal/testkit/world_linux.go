@@ -66,8 +66,8 @@ func Main(m *testing.M, options ...WorldOption) {
 // who is not root, and on a machine that does not allow it, which it says. Tests then wait for the lock of the machine, see Leftovers.
 func World(options ...WorldOption) {
 	if os.Getenv(roleVar) != "" {
-		runtime.LockOSThread() // the cgroup namespace is the thread's
-		os.Exit(worldInit(slices.Contains(options, OuterNetwork)))
+		runtime.LockOSThread()                                          // the cgroup namespace is the thread's
+		syscall.Exit(worldInit(slices.Contains(options, OuterNetwork))) // past the exit hooks of a binary that counts coverage: only tests have some to tell
 	}
 	lists := func(arg string) bool { return strings.HasPrefix(strings.TrimLeft(arg, "-"), "test.list") }
 	if os.Geteuid() != 0 || os.Getenv(GuestVar) != "" || InWorld() || slices.ContainsFunc(os.Args, lists) {
@@ -81,7 +81,7 @@ func World(options ...WorldOption) {
 		fmt.Fprintf(os.Stderr, "the tests' own world: %v\n", err)
 		status = max(status, 1)
 	}
-	syscall.Exit(status) // past the exit hooks of a binary that counts coverage: this process has none to tell
+	syscall.Exit(status)
 }
 
 // errNoWorld is the error where there cannot be one.
@@ -229,13 +229,49 @@ func enterWorld(groups []string, keepNet bool) error {
 		}
 		unix.Close(3 + i)
 	}
-	if err := mountHierarchies(); err != nil {
+	if !keepNet {
+		if err := mountSys(); err != nil {
+			return err
+		}
+		if err := loopbackUp(); err != nil {
+			return err
+		}
+	}
+	return mountHierarchies()
+}
+
+// mountSys has /sys show this network namespace, with all that is mounted below as it was.
+func mountSys() error {
+	mounts, err := procfs.Mountinfo(0)
+	if err != nil {
 		return err
 	}
-	if keepNet {
-		return nil
+	sys, ok := mounts.At("/sys")
+	if !ok {
+		return errors.New("nothing is mounted on /sys")
 	}
-	return loopbackUp()
+	fresh := outerDir + "/sys"
+	if err := os.Mkdir(fresh, 0o755); err != nil {
+		return err
+	}
+	if err := unix.Mount("sysfs", fresh, "sysfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, ""); err != nil {
+		return fmt.Errorf("mounting %s: %w", fresh, err)
+	}
+	for _, m := range mounts {
+		if m.Parent != sys.ID {
+			continue
+		}
+		if err := unix.Mount(m.Point, fresh+strings.TrimPrefix(m.Point, "/sys"), "", unix.MS_BIND|unix.MS_REC, ""); err != nil {
+			return fmt.Errorf("mounting %s again: %w", m.Point, err)
+		}
+	}
+	if err := unix.Unmount("/sys", unix.MNT_DETACH); err != nil {
+		return fmt.Errorf("unmounting /sys: %w", err)
+	}
+	if err := unix.Mount(fresh, "/sys", "", unix.MS_MOVE, ""); err != nil {
+		return fmt.Errorf("moving %s to /sys: %w", fresh, err)
+	}
+	return os.Remove(fresh)
 }
 
 // mountHierarchies mounts each hierarchy in its place again, as this cgroup namespace has it.

@@ -46,6 +46,9 @@ var parts = map[string]func(*testing.T){
 		if err != nil || len(links) != 1 || links[0].Name != "lo" || links[0].Flags&net.FlagUp == 0 {
 			t.Errorf("links %+v, %v; want lo, up", links, err)
 		}
+		if devices, err := os.ReadDir("/sys/class/net"); err != nil || len(devices) != 1 {
+			t.Errorf("in /sys/class/net: %v, %v; want lo alone", devices, err)
+		}
 		run, err := os.ReadDir("/run")
 		if err != nil || len(run) != 2 {
 			t.Errorf("in /run: %v, %v", run, err)
