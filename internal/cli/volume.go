@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/volume"
+	"github.com/containr/containr/pkg/volume/plugin"
 )
 
 func (p *Program) volumeCommand() *cobra.Command {
@@ -109,7 +111,10 @@ func (p *Program) volumeListCommand() *cobra.Command {
 	var format string
 	var quiet, size bool
 	cmd := &cobra.Command{
-		Use: "ls [FLAGS]", Aliases: []string{"list"}, Short: "List volumes", Args: exactArgs(0), DisableFlagsInUseLine: true,
+		Use: "ls [FLAGS]", Aliases: []string{"list"}, Short: "List volumes",
+		Long: "List volumes, those that plugins keep included, also where containr has not created them. `{{.Scope}}` is global if a plugin serves\n" +
+			"more machines than this one. A plugin that does not answer within seconds is named in a warning, and the list goes on without.",
+		Args: exactArgs(0), DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			f, err := present.ParseFilters(filters, volumeFilters...)
 			if err != nil {
@@ -127,8 +132,13 @@ func (p *Program) volumeListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			list, untold := e.AskPlugins(cmd.Context(), list)
+			p.tellUntold(untold, "its other volumes are not listed")
 			rows := []volumeRow{}
 			for _, v := range list {
+				if v.Elsewhere && given { // who uses it is not known here
+					continue
+				}
 				if f.Exactly("driver", v.Driver) && f.Labels("label", v.Labels) &&
 					f.Any("name", func(s string) bool { return strings.Contains(v.Name, s) }) &&
 					(!given || dangling == (len(v.Containers) == 0)) {
@@ -156,8 +166,18 @@ func (p *Program) volumeListCommand() *cobra.Command {
 	return cmd
 }
 
+// tellUntold warns of plugins that did not answer.
+func (p *Program) tellUntold(untold []error, meaning string) {
+	for _, err := range untold {
+		fmt.Fprintf(p.Err, "containr: warning: %v: %s\n", err, meaning)
+	}
+}
+
 func rowOfVolume(v engine.UsedVolume) volumeRow {
-	r := volumeRow{Name: v.Name, Driver: v.Driver, Scope: "local", Mountpoint: v.Path, Links: "N/A", Size: "N/A", Limit: "N/A", CreatedAt: present.At(v.Created), labels: v.Labels}
+	r := volumeRow{Name: v.Name, Driver: v.Driver, Scope: cmp.Or(v.Scope, plugin.ScopeLocal), Mountpoint: v.Path, Links: "N/A", Size: "N/A", Limit: "N/A", CreatedAt: "N/A", labels: v.Labels}
+	if !v.Created.IsZero() {
+		r.CreatedAt = present.At(v.Created)
+	}
 	if v.Bytes >= 0 {
 		r.Links, r.Size = strconv.Itoa(len(v.Containers)), present.Size(v.Bytes)
 	}
@@ -185,6 +205,8 @@ type inspectedVolume struct {
 	// Containers are the names of those that have it, and SnapshotOf the volume that it is a state of.
 	Containers []string
 	SnapshotOf string `json:",omitempty"`
+	// Status is what the volume's plugin says besides.
+	Status map[string]any `json:",omitempty"`
 	// Limit is how many bytes one with a size can hold, and Used how many are.
 	Limit int64 `json:",omitempty"`
 	Used  int64 `json:",omitempty"`
@@ -209,8 +231,11 @@ func (p *Program) volumeInspectCommand() *cobra.Command {
 					failures = append(failures, err)
 					continue
 				}
+				if err := e.AskPlugin(cmd.Context(), &v); err != nil {
+					p.tellUntold([]error{err}, "what it says of volume "+name+" is missing")
+				}
 				i := inspectedVolume{CreatedAt: v.Created.Format(time.RFC3339), Driver: v.Driver, Labels: v.Labels, Mountpoint: v.Path, Name: v.Name,
-					Options: v.Options, Scope: "local", Containers: v.Containers, SnapshotOf: v.Of,
+					Options: v.Options, Scope: cmp.Or(v.Scope, plugin.ScopeLocal), Containers: v.Containers, SnapshotOf: v.Of, Status: v.Status,
 					Limit: v.Limit.Bytes, Used: v.Limit.Used}
 				if i.Containers == nil {
 					i.Containers = []string{}

@@ -35,7 +35,7 @@ func healthy() *Machine {
 		Namespaces:     []string{"cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts"},
 		FileSystems:    []string{"sysfs", "tmpfs", "proc", "devpts", "mqueue", "overlay"},
 		Parts:          map[Part]Presence{Bridge: Present, Veth: Present, NFTables: Present, Tun: Present},
-		SeccompActions: []string{"kill_process", "errno", "user_notif", "allow"}, SecurityModules: []string{"capability", "landlock", "apparmor"},
+		SeccompActions: []string{"kill_process", "errno", "user_notif", "allow"}, SecurityModules: []string{"capability", "landlock", "apparmor"}, Landlock: 6,
 		Pressure: true, MaxUserNamespaces: 63000, SwapCounted: true, Systemd: true,
 		Settings: map[string]string{
 			"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1", "net.ipv6.conf.lo.disable_ipv6": "0",
@@ -113,6 +113,7 @@ var machines = map[string]func() *Machine{
 		m := healthy()
 		m.Facts.Capabilities = 0xa80425fb
 		m.Facts.AppArmor, m.Systemd, m.SecurityModules = false, false, nil
+		m.Landlock, m.NoLandlock = 0, "this kernel has no Landlock"
 		m.Facts.CgroupMode, m.Facts.Hierarchies, m.SwapCounted = host.NoCgroup, nil, false
 		m.Storage.FileSystem, m.Storage.Free, m.Storage.FreeInodes = "overlay", 1e6, 10
 		m.MaxUserNamespaces, m.Tunnel, m.BaseImage, m.Init, m.Monitor = 0, false, false, "", ""

@@ -31,6 +31,9 @@ type Machine struct {
 	InputDrops []InputDrop
 	// SeccompActions and SecurityModules are the kernel's own lists.
 	SeccompActions, SecurityModules []string
+	// Landlock is the version of its interface, 0 if there is none, and NoLandlock why containers cannot be confined with it.
+	Landlock   int
+	NoLandlock string
 	// NoDefaultProfile says why containers that name no AppArmor profile run without one; empty if they have one.
 	NoDefaultProfile string
 	// Pressure says that /proc/pressure is there.

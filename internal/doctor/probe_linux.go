@@ -93,6 +93,8 @@ func (m *Machine) probeKernel() {
 	}
 	m.probeFirewall()
 	m.SeccompActions = strings.Fields(read("/proc/sys/kernel/seccomp/actions_avail"))
+	m.Landlock, _ = host.LandlockABI() // why not, the next says
+	m.NoLandlock = host.WhyNoLandlock()
 	m.NoDefaultProfile = apparmor.Usable(m.Facts.AppArmor, m.Facts.MayLoadProfiles())
 	if text := read("/sys/kernel/security/lsm"); text != "" {
 		m.SecurityModules = strings.Split(strings.TrimSpace(text), ",")

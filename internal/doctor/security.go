@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containr/containr/internal/apparmor"
@@ -56,11 +58,19 @@ func seLinux(m *Machine) (State, string, string) {
 }
 
 func landlock(m *Machine) (State, string, string) {
-	if slices.Contains(m.SecurityModules, "landlock") {
-		return OK, "programs can restrict themselves", ""
+	switch {
+	case m.NoLandlock == "" && m.Landlock > 0:
+		return OK, "version " + strconv.Itoa(m.Landlock) + ": --security-opt landlock=DIR, and programs can restrict themselves", ""
+	case m.Landlock > 0:
+		return Limited, "version " + strconv.Itoa(m.Landlock) + ": programs can restrict themselves; --security-opt landlock=DIR is refused", "boot a kernel of version 6.2 or newer"
+	}
+	const without = ": --security-opt landlock=DIR is refused, and programs cannot restrict themselves"
+	why := cmp.Or(m.NoLandlock, "this kernel has no Landlock")
+	if slices.Contains(m.SecurityModules, "landlock") { // a filter of system calls may be in the way
+		return Limited, why + without, "run containr outside of this container"
 	}
 	modules := append([]string{"landlock"}, m.SecurityModules...)
-	return Limited, "programs in containers cannot restrict themselves with it", "add lsm=" + strings.Join(modules, ",") + " to the kernel's command line, and boot (CONFIG_SECURITY_LANDLOCK)"
+	return Limited, why + without, "add lsm=" + strings.Join(modules, ",") + " to the kernel's command line, and boot (CONFIG_SECURITY_LANDLOCK)"
 }
 
 func raiseLimits(m *Machine) (State, string, string) {

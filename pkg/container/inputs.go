@@ -77,6 +77,8 @@ type Machine struct {
 	AppArmorDefault string
 	// SELinux is true if the kernel enforces an SELinux policy.
 	SELinux bool
+	// NoLandlock says why the kernel confines nobody with Landlock; empty if it does.
+	NoLandlock string
 	// Rootless is true if we are not root, so that a container needs a user
 	// namespace. UIDMap and GIDMap are the maps it gets unless told.
 	Rootless       bool

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -133,6 +134,9 @@ func validateLabelOption(value string) error {
 	return fmt.Errorf("use label=disable or label=user:, role:, type: or level: and a value")
 }
 
+// ErrNoLandlock means that the kernel cannot confine a container with Landlock.
+var ErrNoLandlock = errors.New("no Landlock for containers here")
+
 // validateSecurity refuses a confinement that was asked for and that the host
 // cannot give: silently running without it would be the worst answer.
 func validateSecurity(s Security, m Machine) error {
@@ -143,6 +147,9 @@ func validateSecurity(s Security, m Machine) error {
 		if l != LabelDisable && !m.SELinux {
 			return fmt.Errorf("--security-opt label=%s: this host does not enforce SELinux", l)
 		}
+	}
+	if len(s.Landlock) > 0 && m.NoLandlock != "" {
+		return fmt.Errorf("--security-opt landlock=%s: %s: %w", strings.Join(s.Landlock, ":"), m.NoLandlock, ErrNoLandlock)
 	}
 	return nil
 }

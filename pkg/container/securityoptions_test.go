@@ -1,6 +1,7 @@
 package container
 
 import (
+	"errors"
 	"reflect"
 	"slices"
 	"strings"
@@ -37,5 +38,21 @@ func TestSecurityOptionsAreRefusedInWords(t *testing.T) {
 		if err := new(Security).Set(option); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %q", option, err, want)
 		}
+	}
+}
+
+// TestLandlockIsAskedBefore: what the kernel cannot do is refused with its reason, before anything is made; who does not want it is
+// not troubled.
+func TestLandlockIsAskedBefore(t *testing.T) {
+	without := Machine{NoLandlock: "this kernel has no Landlock"}
+	err := validateSecurity(Security{Landlock: []string{"/srv", "/tmp"}}, without)
+	if !errors.Is(err, ErrNoLandlock) || !strings.Contains(err.Error(), "--security-opt landlock=/srv:/tmp: this kernel has no Landlock: ") {
+		t.Errorf("error %v", err)
+	}
+	if err := validateSecurity(Security{}, without); err != nil {
+		t.Errorf("not asked for: %v", err)
+	}
+	if err := validateSecurity(Security{Landlock: []string{"/srv"}}, Machine{}); err != nil {
+		t.Errorf("where there is one: %v", err)
 	}
 }

@@ -107,6 +107,9 @@ func validateUserNetwork(c Config) error {
 		if p.Protocol != "tcp" && p.Protocol != "udp" {
 			return fmt.Errorf("--network %s: -p %d/%s: it carries tcp and udp", u.Backend, p.Port, p.Protocol)
 		}
+		if u.Backend == usermode.Slirp && strings.Contains(p.HostIP, ":") {
+			return fmt.Errorf("--network %s: -p [%s]:%d:%d: it leads no ports of IPv6 to containers: use builtin or pasta", u.Backend, p.HostIP, p.HostPort, p.Port)
+		}
 	}
 	return nil
 }

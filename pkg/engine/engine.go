@@ -318,6 +318,7 @@ func (e *Engine) machine() (container.Machine, error) {
 	if apparmor.Usable(facts.AppArmor, facts.MayLoadProfiles()) == "" {
 		m.AppArmorDefault = apparmor.Profile
 	}
+	m.NoLandlock = host.WhyNoLandlock()
 	if m.NoCgroups && userManager(facts) {
 		m.NoCgroups = false
 	}

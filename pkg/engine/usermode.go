@@ -52,7 +52,7 @@ func canMakeTaps() error {
 // userNetworkSteps plans the network of a container whose packets are carried by a program.
 func (e *Engine) userNetworkSteps(id string, n container.Namespaces, u container.UserNetwork, published []container.Port) ([]plan.Step, error) {
 	in := usermode.Input{Backend: u.Backend, Program: e.NetworkProgram(), Lock: filepath.Join(e.run, "usernet", id), PID: namespace.PID,
-		Net: u.Net, IPv6: hostHasIPv6(), HostLoopback: u.HostLoopback, MTU: u.MTU, UserNS: n.User != container.HostNamespace}
+		Net: u.Net, IPv6: hostHasIPv6(), HostLoopback: u.HostLoopback, MTU: u.MTU, UserNS: n.User != container.HostNamespace, Root: os.Geteuid() == 0}
 	if in.Program == "" {
 		return nil, fmt.Errorf("--network %s: %w", u.Backend, ErrNoNetworkProgram)
 	}

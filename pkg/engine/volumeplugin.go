@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sort"
 	"strings"
 	"sync"
 	"time"
@@ -292,4 +293,64 @@ func placePlugin(store *volume.Store, p *prepared, m *container.Mount, v volume.
 	}
 	p.contents[m.Target] = content
 	return nil
+}
+
+// AskPlugins adds to a list of volumes what plugins say: their scope, where they have them, and those that they alone know. It
+// waits no longer than othersPatience. untold are the plugins that did not answer: what is known of their volumes here stays in the list.
+func (e *Engine) AskPlugins(ctx context.Context, list []UsedVolume) (all []UsedVolume, untold []error) {
+	ctx, cancel := context.WithTimeout(ctx, othersPatience)
+	defer cancel()
+	holdings, untold := plugin.All(ctx)
+	type key struct{ driver, name string }
+	at := map[key]int{}
+	for i, v := range list {
+		at[key{v.Driver, v.Name}] = i
+	}
+	for _, h := range holdings {
+		for i := range list {
+			if list[i].Driver == h.Plugin {
+				list[i].Scope = h.Scope
+			}
+		}
+		for _, k := range h.Volumes {
+			if i, known := at[key{h.Plugin, k.Name}]; known {
+				list[i].tell(k)
+				continue
+			}
+			u := UsedVolume{Volume: volume.Volume{Name: k.Name, Driver: h.Plugin}, Scope: h.Scope, Bytes: -1, Elsewhere: true}
+			u.tell(k)
+			list = append(list, u)
+		}
+	}
+	sort.SliceStable(list, func(i, j int) bool { return list[i].Name < list[j].Name })
+	return list, untold
+}
+
+// AskPlugin is AskPlugins for one volume that is known here.
+func (e *Engine) AskPlugin(ctx context.Context, u *UsedVolume) error {
+	if !u.OfPlugin() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, othersPatience)
+	defer cancel()
+	p, err := plugin.Open(ctx, u.Driver)
+	if err != nil {
+		return err
+	}
+	if u.Scope, err = p.Scope(ctx); err != nil {
+		return err
+	}
+	k, err := p.Get(ctx, u.Name)
+	if err == nil {
+		u.tell(k)
+	}
+	return err
+}
+
+// tell notes what a plugin says of its volume.
+func (u *UsedVolume) tell(k plugin.Kept) {
+	u.Path, u.Status = k.Mountpoint, k.Status
+	if at, err := time.Parse(time.RFC3339, k.CreatedAt); err == nil && u.Created.IsZero() {
+		u.Created = at
+	}
 }

@@ -548,6 +548,11 @@ type UsedVolume struct {
 	Containers []string
 	// Bytes is what it takes on disk, -1 if it was not measured.
 	Bytes int64
+	// Scope is plugin.ScopeLocal or plugin.ScopeGlobal; empty if nobody was asked. Status is what its plugin says besides.
+	Scope  string
+	Status map[string]any
+	// Elsewhere says that the plugin alone knows of it: none was created here by this name.
+	Elsewhere bool
 	// Limit is what a volume with a size may hold, and does; zero for others, and in lists where nothing was measured.
 	Limit volume.Limit
 }

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -195,5 +196,23 @@ func TestProbeStorage(t *testing.T) {
 	}
 	if !hasFileSystem("proc") || hasFileSystem("nosuchfs") {
 		t.Error("the kernel has proc, and no nosuchfs")
+	}
+}
+
+// TestLandlockIsWhatTheKernelSays: the version of its interface and the kernel's list of security modules agree.
+func TestLandlockIsWhatTheKernelSays(t *testing.T) {
+	abi, err := LandlockABI()
+	if err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EOPNOTSUPP) {
+		t.Fatalf("landlock_create_ruleset: %v", err)
+	}
+	modules, readErr := os.ReadFile("/sys/kernel/security/lsm")
+	if readErr != nil {
+		t.Skipf("the kernel does not list its security modules: %v", readErr)
+	}
+	if listed := slices.Contains(strings.Split(strings.TrimSpace(string(modules)), ","), "landlock"); listed != (err == nil) {
+		t.Errorf("version %d, %v; the modules are %s", abi, err, modules)
+	}
+	if usable := WhyNoLandlock() == ""; usable != (abi >= 3) {
+		t.Errorf("version %d: %q", abi, WhyNoLandlock())
 	}
 }

@@ -31,6 +31,8 @@ type aboveOptions struct {
 	fifo string
 	// socket is where it takes orders for ports.
 	socket string
+	// stdin is a file that the helper has as its standard input, if not empty.
+	stdin  string
 	ports  []usermode.Port
 	helper []string
 }
@@ -46,6 +48,7 @@ func above(args []string, ready *os.File) error {
 	flags := flag.NewFlagSet("above", flag.ContinueOnError)
 	flags.StringVar(&o.fifo, "fifo", "", "where the helper says that it is ready")
 	flags.StringVar(&o.socket, "socket", "", "where it is asked for ports")
+	flags.StringVar(&o.stdin, "stdin", "", "what the helper has as its standard input")
 	flags.Var((*ports)(&o.ports), "publish", "ADDRESS:PORT:CONTAINERPORT/PROTOCOL")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -112,6 +115,14 @@ func startHelper(o aboveOptions) (*process, error) {
 	defer gone.Close()
 	h.lives = lives
 	h.cmd.ExtraFiles, h.cmd.Stdout, h.cmd.Stderr = []*os.File{theirs, gone}, os.Stderr, os.Stderr // files: nobody waits for who inherits them
+	if o.stdin != "" {
+		in, err := os.Open(o.stdin)
+		if err != nil {
+			return nil, err
+		}
+		defer in.Close()
+		h.cmd.Stdin = in
+	}
 	h.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, PidFD: &h.pidfd}
 	if err := h.cmd.Start(); err != nil {
 		return nil, err

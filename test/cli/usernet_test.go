@@ -351,6 +351,7 @@ func TestUserNetworkHasLimits(t *testing.T) {
 	}{
 		{"port 80/tcp of the host: ports below 1024 are the administrator's", []string{"-p", "80:80", "--network", "builtin"}},
 		{"it carries tcp and udp", []string{"-p", "8080:80/sctp", "--network", "builtin"}},
+		{"-p [::1]:8080:80: it leads no ports of IPv6 to containers", []string{"-p", "[::1]:8080:80", "--network", "slirp4netns"}},
 		{"unknown option", []string{"--network", "builtin:nonsense"}},
 		{"mtu", []string{"--network", "builtin:mtu=10"}},
 		{"127.0.0.0/24 is every machine's loopback device", []string{"--network", "builtin:subnet=127.0.0.0/24"}},

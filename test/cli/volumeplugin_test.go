@@ -17,7 +17,7 @@ import (
 
 // keeper NAME DIRECTORY serves a volume plugin at NAME.sock in the directory, until the script ends. Its volumes are directories
 // below it, its count of who has mounted them are files NAME.ID, and NAME.log tells what it was asked for. What it answers about
-// volumes with some names it may not. While there is a file NAME.hangs it answers nothing, and notes each question in NAME.unanswered.
+// volumes with some names it may not. It says of itself that it is global, and lists besides the names that are in NAME.lists. While there is a file NAME.hangs it answers nothing, and notes each question in NAME.unanswered.
 func serveVolumes(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: keeper NAME DIRECTORY")
@@ -78,6 +78,11 @@ func (k *volumeKeeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	case "Get":
 		_, err = os.Stat(place)
+		answer["Volume"] = map[string]any{"Name": asked.Name, "Mountpoint": place, "Status": map[string]any{"shelf": 3}}
+	case "List":
+		answer["Volumes"], err = k.list()
+	case "Capabilities":
+		answer["Capabilities"] = map[string]any{"Scope": "global"}
 	case "Mount":
 		err = os.WriteFile(counted, nil, 0o600)
 		answer["Mountpoint"] = k.mountPoint(asked.Name, place)
@@ -98,6 +103,19 @@ func (k *volumeKeeper) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer["Err"] = err.Error()
 	}
 	json.NewEncoder(w).Encode(answer)
+}
+
+// list is what List answers: all that it keeps, and the lines of NAME.lists as names.
+func (k *volumeKeeper) list() (all []map[string]any, err error) {
+	kept, err := filepath.Glob(filepath.Join(k.dir, "volume-*"))
+	for _, place := range kept {
+		all = append(all, map[string]any{"Name": strings.TrimPrefix(filepath.Base(place), "volume-"), "Mountpoint": place})
+	}
+	text, _ := os.ReadFile(strings.TrimSuffix(k.log, ".log") + ".lists") // most scripts have none
+	for _, name := range strings.Fields(string(text)) {
+		all = append(all, map[string]any{"Name": name, "CreatedAt": "2026-11-02T03:04:05Z"})
+	}
+	return all, err
 }
 
 // hang answers nothing until who asked has gone.

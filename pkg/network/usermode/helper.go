@@ -30,6 +30,9 @@ func helper(in Input) []plan.Step {
 		args = append(append(args, "--", in.Helper), slirpArgs(in)...)
 	} else {
 		args = append(args, "--fifo", in.Lock+ReadySuffix)
+		if in.rights() {
+			args = append(args, "--stdin", netNS)
+		}
 		args = append(append(args, "--", in.Helper), pastaArgs(in)...)
 	}
 	b := plan.Build(plan.Host, plan.NetworkChapter)
@@ -90,13 +93,24 @@ func pastaArgs(in Input) []string {
 			args = append(args, protocol.flag, "none")
 		}
 	}
+	if in.Root {
+		args = append(args, "--runas", "0:0") // otherwise it becomes nobody, who may not enter the container's network
+	}
 	if in.UserNS {
 		args = append(args, "--userns", userNS)
 	} else {
 		args = append(args, "--netns-only")
 	}
+	if in.rights() {
+		return append(args, "--netns", "/proc/self/fd/0")
+	}
 	return append(args, "--netns", netNS)
 }
+
+// rights reports whether the container's process has privileges on the host. Pasta gives up those to look at such a process
+// before it opens the namespace, ptrace(2), so it is given the namespace as its standard input, the one descriptor below 3 that no
+// version of it uses or closes.
+func (in Input) rights() bool { return in.Root && !in.UserNS }
 
 func pastaPort(p Port) string {
 	text := strconv.Itoa(int(p.Host)) + ":" + strconv.Itoa(int(p.Container))

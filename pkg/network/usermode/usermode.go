@@ -71,7 +71,9 @@ type Input struct {
 	MTU          int
 	// UserNS says that the container has a user namespace of its own.
 	UserNS bool
-	Ports  []Port
+	// Root says that who starts the program is root.
+	Root  bool
+	Ports []Port
 	// Control, if not empty, is a socket where the program is asked for further ports; see Carry. What comes through
 	// ports then goes to addresses that Entrance names.
 	Control string

@@ -81,7 +81,7 @@ func Open(ctx context.Context, name string) (*Plugin, error) {
 		return nil, err
 	}
 	if !slices.Contains(can.Implements, "VolumeDriver") {
-		return nil, fmt.Errorf("plugin %s: it keeps no volumes, but is a %q: %w", name, can.Implements, ErrNotFound)
+		return nil, fmt.Errorf("plugin %s: %w, but is a %q: %w", name, errOtherKind, can.Implements, ErrNotFound)
 	}
 	return p, nil
 }
