@@ -12,9 +12,9 @@
 // empty unified hierarchy of a hybrid layout of control groups is unmounted, because
 // crun refuses such a layout. The host's mounts stay as they are.
 //
-// There are eight sections, each in its file: runtimes.go compares containr-runtime with
+// There are ten sections, each in its file: runtimes.go compares containr-runtime with
 // runc and crun, account.go says what of that is the kernel's, engines.go containr with docker and containerd, images.go the pulling
-// and unpacking of an image, network.go what networks cost and traffic.go what goes through them, large.go pulls of large images, store.go a store of many, life.go many containers that live for a while, and programs.go start-up times and sizes. A peer that is
+// and unpacking of an image, network.go what networks cost and traffic.go what goes through them, rootless.go what ordinary users have, large.go pulls of large images, store.go a store of many, life.go many containers that live for a while, and programs.go start-up times and sizes. A peer that is
 // not installed is left out and named as such.
 package main
 
@@ -61,6 +61,7 @@ var sections = []section{
 	{"account", (*bench).account},
 	{"engines", (*bench).engines},
 	{"network", (*bench).network},
+	{"rootless", (*bench).rootless},
 	{"images", (*bench).images},
 	{"pulls", (*bench).pullsOfLarge},
 	{"store", (*bench).store},
@@ -78,7 +79,7 @@ func main() {
 func run() error {
 	b := &bench{}
 	doc := flag.String("doc", "", "write the tables into `FILE`, between its markers, in the place of those of the same sections, instead of printing them")
-	only := flag.String("only", "", "measure these `SECTIONS` only, with commas between: runtimes, account, engines, network, images, pulls, store, life or programs")
+	only := flag.String("only", "", "measure these `SECTIONS` only, with commas between: runtimes, account, engines, network, rootless, images, pulls, store, life or programs")
 	flag.StringVar(&b.bin, "bin", "bin", "`DIR` with containr and containr-runtime")
 	flag.StringVar(&b.crun, "crun", os.Getenv("CONTAINR_BENCH_CRUN"), "a further crun to compare with")
 	flag.StringVar(&b.runc, "runc", os.Getenv("CONTAINR_BENCH_RUNC"), "a further runc to compare with")

@@ -13,17 +13,37 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// network measures what networks cost: to start, to connect, to publish; and what goes through them. All of it is in a
-// network namespace of the benchmark's own: this thread is there, and so is every process that it starts.
+// network measures what networks cost: to start, to connect, to publish; and what goes through them.
 func (b *bench) network() (tables []table, err error) {
+	err = b.inOwnNetwork(func() (err error) {
+		n, err := b.newNetwork()
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, n.remove()) }()
+		for _, part := range []func() (table, error){n.runs, n.connections, n.traffic, n.ports, n.crowd} {
+			t, err := part()
+			if err != nil {
+				return err
+			}
+			tables = append(tables, t)
+		}
+		return nil
+	})
+	return tables, err
+}
+
+// inOwnNetwork does something in a network namespace of the benchmark's own: this thread is there, and so is every process
+// that it starts.
+func (b *bench) inOwnNetwork(do func() error) (err error) {
 	runtime.LockOSThread()
 	outside, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, fmt.Errorf("own network namespace: %w", err)
+		return fmt.Errorf("own network namespace: %w", err)
 	}
 	defer unix.Close(outside)
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-		return nil, fmt.Errorf("network namespace: %w", err)
+		return fmt.Errorf("network namespace: %w", err)
 	}
 	defer func() {
 		if back := unix.Setns(outside, unix.CLONE_NEWNET); back != nil {
@@ -33,21 +53,9 @@ func (b *bench) network() (tables []table, err error) {
 		runtime.UnlockOSThread()
 	}()
 	if err := say("ip", "link", "set", "lo", "up"); err != nil {
-		return nil, err
+		return err
 	}
-	n, err := b.newNetwork()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, n.remove()) }()
-	for _, part := range []func() (table, error){n.runs, n.connections, n.traffic, n.ports, n.crowd} {
-		t, err := part()
-		if err != nil {
-			return tables, err
-		}
-		tables = append(tables, t)
-	}
-	return tables, nil
+	return do()
 }
 
 // networked is containr, and docker if there is one, in the benchmark's network namespace.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -135,6 +136,9 @@ type command struct {
 	env  []string
 	// status is the exit status that it must have.
 	status int
+	// user is whose process it is, in the directory dir; nil for ours, in ours.
+	user *syscall.Credential
+	dir  string
 }
 
 // cmd makes a command with our own environment.
@@ -155,7 +159,7 @@ func (c command) measure() (sample, error) {
 	}
 	defer log.Close()
 	defer os.Remove(log.Name())
-	attr := &syscall.ProcAttr{Env: c.env, Files: []uintptr{null.Fd(), null.Fd(), log.Fd()}}
+	attr := &syscall.ProcAttr{Env: c.env, Files: []uintptr{null.Fd(), null.Fd(), log.Fd()}, Dir: c.dir, Sys: &syscall.SysProcAttr{Credential: c.user}}
 
 	begin := time.Now()
 	pid, err := syscall.ForkExec(c.argv[0], c.argv, attr)
@@ -178,6 +182,17 @@ func (c command) measure() (sample, error) {
 		return s, fmt.Errorf("%s: exit status %d, want %d: %s", strings.Join(c.argv, " "), status, c.status, said)
 	}
 	return s, nil
+}
+
+// output runs the command and returns what it prints, without the end of the line.
+func (c command) output() (string, error) {
+	run := exec.Command(c.argv[0], c.argv[1:]...)
+	run.Env, run.Dir, run.SysProcAttr = c.env, c.dir, &syscall.SysProcAttr{Credential: c.user}
+	out, err := run.Output()
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", strings.Join(c.argv, " "), err)
+	}
+	return strings.TrimSpace(string(out)), nil
 }
 
 // all runs commands one after another and adds up what they took.

@@ -118,21 +118,13 @@ func bareCable() (pids [2]int, end func(), err error) {
 		}
 	}
 	for i := range pids {
-		h := exec.Command("unshare", "--net", "sh", "-c", "echo; exec sleep 1000")
-		out, err := h.StdoutPipe()
-		if err == nil {
-			err = h.Start()
-		}
+		h, err := holdNetwork()
 		if err != nil {
 			end()
 			return pids, nil, err
 		}
 		holders = append(holders, h)
 		pids[i] = h.Process.Pid
-		if _, err := io.ReadFull(out, make([]byte, 1)); err != nil { // it is in its namespace
-			end()
-			return pids, nil, err
-		}
 	}
 	near, far := strconv.Itoa(pids[0]), strconv.Itoa(pids[1])
 	list := [][]string{{"ip", "link", "add", "cable0", "netns", near, "type", "veth", "peer", "name", "cable1", "netns", far}}
@@ -148,6 +140,22 @@ func bareCable() (pids [2]int, end func(), err error) {
 	return pids, end, nil
 }
 
+// holdNetwork starts a process in a network namespace of its own.
+func holdNetwork() (*exec.Cmd, error) {
+	h := exec.Command("unshare", "--net", "sh", "-c", "echo; exec sleep 1000")
+	out, err := h.StdoutPipe()
+	if err == nil {
+		err = h.Start()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.ReadFull(out, make([]byte, 1)); err != nil { // it is in its namespace
+		return nil, errors.Join(err, h.Process.Kill(), ignoreExit(h.Wait()))
+	}
+	return h, nil
+}
+
 // measure takes one figure of each kind.
 func (p *path) measure() error {
 	through, err := p.flow(flood)
@@ -161,8 +169,7 @@ func (p *path) measure() error {
 
 // flow connects the two ends and returns how much of what a second has seen.
 func (p *path) flow(what func(near, far net.Conn) (float64, error)) (float64, error) {
-	var l net.Listener
-	err := sys.InNetworkOf(p.to, func() (err error) { l, err = net.Listen("tcp4", p.listen); return err })
+	l, err := p.accept()
 	if err != nil {
 		return 0, err
 	}
@@ -172,13 +179,7 @@ func (p *path) flow(what func(near, far net.Conn) (float64, error)) (float64, er
 		c, _ := l.Accept() // nil says that it failed
 		accepted <- c
 	}()
-	var near net.Conn
-	dial := func() (err error) { near, err = net.DialTimeout("tcp4", p.address, 10*time.Second); return err }
-	if p.from == 0 {
-		err = dial()
-	} else {
-		err = sys.InNetworkOf(p.from, dial)
-	}
+	near, err := p.dial()
 	if err != nil {
 		return 0, err
 	}
@@ -189,6 +190,23 @@ func (p *path) flow(what func(near, far net.Conn) (float64, error)) (float64, er
 	}
 	defer far.Close()
 	return what(near, far)
+}
+
+// accept listens at the far end.
+func (p *path) accept() (l net.Listener, err error) {
+	err = sys.InNetworkOf(p.to, func() (err error) { l, err = net.Listen("tcp4", p.listen); return err })
+	return l, err
+}
+
+// dial connects from the near end.
+func (p *path) dial() (near net.Conn, err error) {
+	dial := func() (err error) { near, err = net.DialTimeout("tcp4", p.address, 10*time.Second); return err }
+	if p.from == 0 {
+		err = dial()
+	} else {
+		err = sys.InNetworkOf(p.from, dial)
+	}
+	return near, err
 }
 
 // flood sends as much as goes, and returns the bytes that have arrived in a second.
