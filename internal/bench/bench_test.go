@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -312,5 +313,41 @@ func TestMadeLayersAreTheSame(t *testing.T) {
 	}
 	if digests[0] != digests[2] || digests[1] != digests[3] || digests[0] == digests[1] {
 		t.Errorf("%q", digests)
+	}
+}
+
+// What of others ours is, is said beside each of them, as the median of the rounds' quotients.
+func TestUserTables(t *testing.T) {
+	series := func(values ...float64) []float64 { return values }
+	way := func(through ...float64) *path { return &path{through: through, requests: through} }
+	list := []*carried{
+		{network: "builtin", out: way(2, 20, 200), in: way(1, 1, 1), downloads: series(1, 1, 1), calls: series(5, 5, 5), idle: 10, busy: 20},
+		{network: "other", out: way(1, 40, 100), in: way(1, 1, 1), downloads: series(4, 4, 4), calls: series(5, 5, 5)},
+	}
+	tables := userTables(list, way(4, 40, 400))
+	if got, want := tables[0].rows[1], []string{"`--network other`", "3", "40.00", "2.00", "4.00", "0.25", "40.00", "2.00"}; !slices.Equal(got, want) {
+		t.Errorf("row %q, want %q", got, want)
+	}
+	if text := tables[0].text; !strings.Contains(text, "ours is 0.50 and 0.50 of that") {
+		t.Errorf("the host itself: %q", text)
+	}
+	if got := tables[2].rows[0]; got[1] != "10" || got[2] != "20" {
+		t.Errorf("memory: %q", got)
+	}
+}
+
+// A command of another user runs as him, in his directory, with his environment.
+func TestCommandOfAUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: only root can be somebody else")
+	}
+	c := command{argv: []string{"/bin/sh", "-c", "echo $(id -u) $PWD $WHO"}, env: []string{"PATH=/bin:/usr/bin", "WHO=me"},
+		user: &syscall.Credential{Uid: 1234, Gid: 1234, Groups: []uint32{}}, dir: "/usr"}
+	if out, err := c.output(); err != nil || out != "1234 /usr me" {
+		t.Errorf("%q, %v", out, err)
+	}
+	c.argv[2] = `test "$(id -u) $PWD $WHO" = "1234 /usr me"`
+	if _, err := c.measure(); err != nil {
+		t.Error(err)
 	}
 }

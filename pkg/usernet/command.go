@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -33,6 +34,11 @@ const nobody = 65534
 
 // memoryGoal is what the garbage collector aims at, in bytes: what one packet used, the next may.
 const memoryGoal = 64 << 20
+
+// processorsEach is of how many processors of the machine one is used. A packet goes through several goroutines, and with a second
+// processor each of them wakes a thread: that costs a request twice the processor time, and gains nothing while both ends and
+// the kernel want processors, too. Many connections of a large machine are worth more of them.
+const processorsEach = 8
 
 // Run is the program: it returns when the container has ended.
 func Run(args []string) error {
@@ -131,6 +137,10 @@ func serve(args []string, ready *os.File) error {
 	}
 	o.Hub = *control != ""
 	debug.SetMemoryLimit(memoryGoal)
+	runtime.GOMAXPROCS(max(1, runtime.NumCPU()/processorsEach))
+	if err := unix.SetNonblock(tapFD, true); err != nil {
+		return err
+	}
 	o.Tap = os.NewFile(tapFD, "tap")
 	seen := map[string]bool{}
 	o.Warn = func(err error) {

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"os"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/buffer"
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/header"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
+
+	"github.com/containr/containr/internal/sys"
 )
 
 // ourMAC is the address of everybody but the container: there is only one machine at the other
@@ -36,8 +39,7 @@ const maxFrame = virtioSize + header.EthernetMinimumSize + 65535
 
 // link is the stack's device: frames are read from the tap and written there.
 type link struct {
-	tap *os.File
-	raw int
+	tap syscall.RawConn
 	mtu uint32
 	// intercept takes packets that the stack shall not see.
 	intercept func(protocol tcpip.NetworkProtocolNumber, frame []byte) bool
@@ -47,8 +49,12 @@ type link struct {
 	done       sync.WaitGroup
 }
 
-func newLink(tap *os.File, mtu uint32, intercept func(tcpip.NetworkProtocolNumber, []byte) bool) *link {
-	return &link{tap: tap, raw: int(tap.Fd()), mtu: mtu, intercept: intercept}
+func newLink(tap *os.File, mtu uint32, intercept func(tcpip.NetworkProtocolNumber, []byte) bool) (*link, error) {
+	raw, err := tap.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	return &link{tap: raw, mtu: mtu, intercept: intercept}, nil
 }
 
 // read passes frames to the stack until the device is gone.
@@ -56,11 +62,16 @@ func (l *link) read() {
 	defer l.done.Done()
 	scratch := make([]byte, maxFrame)
 	for {
-		size, err := unix.Read(l.raw, scratch)
-		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
+		var size int
+		var err error
+		failed := l.tap.Read(func(fd uintptr) bool {
+			size, err = sys.ReadNow(int(fd), scratch)
+			return !errors.Is(err, unix.EAGAIN)
+		})
+		if errors.Is(err, unix.EINTR) {
 			continue
 		}
-		if err != nil {
+		if err != nil || failed != nil {
 			return
 		}
 		if size > virtioSize+header.EthernetMinimumSize {
@@ -102,12 +113,16 @@ func (l *link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 }
 
 func (l *link) write(parts [][]byte) error {
-	for {
-		_, err := unix.Writev(l.raw, parts)
-		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
-			return err
+	var err error
+	failed := l.tap.Write(func(fd uintptr) bool {
+		for {
+			_, err = sys.WriteNow(int(fd), parts...)
+			if !errors.Is(err, unix.EINTR) {
+				return !errors.Is(err, unix.EAGAIN)
+			}
 		}
-	}
+	})
+	return errors.Join(err, failed)
 }
 
 // virtioHeader says what is left to do with a packet.

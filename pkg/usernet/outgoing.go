@@ -104,21 +104,28 @@ type stream interface {
 // join passes bytes on in both directions, and the end of each, until both have ended or one
 // has failed: then the other one fails too. When it returns nothing of the connection takes
 // memory any more.
-func join(in *inside, outside *net.TCPConn, s *seat) {
+func join(in *inside, conn *net.TCPConn, s *seat) {
 	in.fit(s)
+	out, err := newOutside(conn)
+	if err != nil { // it is closed
+		in.ep.Abort()
+		conn.Close()
+		in.finish()
+		return
+	}
 	failed := make(chan error, 2)
-	go func() { failed <- pass(in, outside, s) }()
-	go func() { failed <- pass(outside, in, s) }()
-	err := <-failed
+	go func() { failed <- pass(in, out, s) }()
+	go func() { failed <- pass(out, in, s) }()
+	err = <-failed
 	other := err == nil
 	if other {
 		err = <-failed
 	}
 	if err != nil { // a connection that was cut off is not to look as if it had ended
-		_ = outside.SetLinger(0) // it may be closed
+		_ = out.SetLinger(0) // it may be closed
 		in.ep.Abort()
 	}
-	outside.Close()
+	out.Close()
 	in.finish()
 	if !other {
 		<-failed

@@ -22,6 +22,10 @@
 // each may hold is bounded: 256 MB in all, in the worst case. One more is refused with a reset
 // (seat.go).
 //
+// Nothing here waits inside a system call: the tap and the sockets are read and written when the kernel says that they are ready, by calls that
+// Go's scheduler does not hear of (sys.ReadNow). So a packet passes from goroutine to goroutine on one thread, and nobody is woken for
+// it. See processorsEach.
+//
 // Where the container may not go is decided in one place, reach.go: the host's loopback
 // addresses, in any of their disguises, are closed unless asked for.
 //
@@ -117,7 +121,9 @@ func New(ctx context.Context, o Options) (*Network, error) {
 			return nil, err
 		}
 	}
-	n.link = newLink(o.Tap, uint32(o.MTU), n.intercept)
+	if n.link, err = newLink(o.Tap, uint32(o.MTU), n.intercept); err != nil {
+		return nil, err
+	}
 	n.pings.init(n)
 	if err := n.configure(); err != nil {
 		return nil, err
