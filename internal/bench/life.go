@@ -56,7 +56,7 @@ func (b *bench) life() (tables []table, err error) {
 	t := table{title: "Life of containers", rule: numbers, head: []string{""},
 		text: fmt.Sprintf("%d containers run at the same time, each with a health check every 10 seconds; memory and processor time are those of the "+
 			"programs that look after them, without the containers' own processes. One writes %d lines of 100 bytes to its log, as fast as it can. "+
-			"podman is not measured (see above), nor is nerdctl, which Debian has no package of.", n, b.rounds(logLines))}
+			"podman has a section of its own; nerdctl is not measured (see above).", n, b.rounds(logLines))}
 	for i, p := range peers {
 		t.head = append(t.head, p.name)
 		rows, err := b.live(p, n)

@@ -12,9 +12,10 @@
 // empty unified hierarchy of a hybrid layout of control groups is unmounted, because
 // crun refuses such a layout. The host's mounts stay as they are.
 //
-// There are ten sections, each in its file: runtimes.go compares containr-runtime with
+// There are eleven sections, each in its file: runtimes.go compares containr-runtime with
 // runc and crun, account.go says what of that is the kernel's, engines.go containr with docker and containerd, images.go the pulling
-// and unpacking of an image, network.go what networks cost and traffic.go what goes through them, rootless.go what ordinary users have, large.go pulls of large images, store.go a store of many, life.go many containers that live for a while, and programs.go start-up times and sizes. A peer that is
+// and unpacking of an image, network.go what networks cost and traffic.go what goes through them, rootless.go what ordinary users have, large.go pulls of large images, store.go a store of many, life.go many containers that live for a while,
+// podman.go containr and podman in a virtual machine, and programs.go start-up times and sizes. A peer that is
 // not installed is left out and named as such.
 package main
 
@@ -66,6 +67,7 @@ var sections = []section{
 	{"pulls", (*bench).pullsOfLarge},
 	{"store", (*bench).store},
 	{"life", (*bench).life},
+	{"podman", (*bench).podman},
 	{"programs", (*bench).programs},
 }
 
@@ -79,15 +81,20 @@ func main() {
 func run() error {
 	b := &bench{}
 	doc := flag.String("doc", "", "write the tables into `FILE`, between its markers, in the place of those of the same sections, instead of printing them")
-	only := flag.String("only", "", "measure these `SECTIONS` only, with commas between: runtimes, account, engines, network, rootless, images, pulls, store, life or programs")
+	only := flag.String("only", "", "measure these `SECTIONS` only, with commas between: runtimes, account, engines, network, rootless, images, pulls, store, life, podman or programs")
 	flag.StringVar(&b.bin, "bin", "bin", "`DIR` with containr and containr-runtime")
 	flag.StringVar(&b.crun, "crun", os.Getenv("CONTAINR_BENCH_CRUN"), "a further crun to compare with")
 	flag.StringVar(&b.runc, "runc", os.Getenv("CONTAINR_BENCH_RUNC"), "a further runc to compare with")
 	flag.StringVar(&b.debian, "debian", "", "root file system of Debian, a tar `FILE`")
 	flag.IntVar(&b.divisor, "divisor", 1, "divide the number of rounds by `N`, to try it out")
+	inside := flag.Bool("guest", false, "measure containr and podman here, which is a virtual machine, and print that as JSON")
 	flag.Parse()
 	if os.Geteuid() != 0 {
 		return errors.New("containers of root are measured: run it as root")
+	}
+	if *inside {
+		b.ctx = context.Background() // the machine ends with its starter
+		return b.inGuest()
 	}
 	if os.Getenv(privateVariable) == "" {
 		return enterPrivate()
