@@ -151,6 +151,9 @@ func knowUser() error {
 		}
 		list = append(list, err)
 	}
+	for _, program := range []string{"/usr/bin/newuidmap", "/usr/bin/newgidmap"} { // what packages are unpacked to has lost it
+		list = append(list, os.Chown(program, 0, 0), os.Chmod(program, 0o755|os.ModeSetuid))
+	}
 	return errors.Join(list...)
 }
 
