@@ -40,7 +40,8 @@ const procFD = "100"
 // the mounts that show them, and the terminal, in whose place the program's own descriptors stay. Steps
 // about the talk between host and child go silently. A namespace to join is opened by
 // the program itself; the maps of a user namespace are written by it unless that
-// takes newuidmap(1), which is ErrAlone, as is a root file system that another program serves. No descriptor but the standard three
+// takes newuidmap(1), which is ErrAlone, as are a root file system that another program serves
+// and processes that are shared, whose /proc the host has opened. No descriptor but the standard three
 // reaches the user's program.
 func Standalone(p *plan.Plan) (alone *plan.Plan, omitted []plan.Step, err error) {
 	a := &aloneness{from: p.Steps, gone: map[plan.Reg]bool{Sync: true}, made: map[string]bool{}}
@@ -95,7 +96,10 @@ type aloneness struct {
 func (a *aloneness) host() error {
 	for i := range a.from {
 		s := &a.from[i]
-		if c, ok := s.Call.(linux.Clone); ok && s.Actor != plan.Child {
+		if c, ok := s.Call.(linux.Clone); ok {
+			if s.Actor == plan.Child {
+				return fmt.Errorf("%w: it shares the processes of another one", ErrAlone)
+			}
 			if a.clone != nil {
 				return fmt.Errorf("%w: it is cloned twice (%s)", ErrAlone, c.Name())
 			}

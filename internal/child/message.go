@@ -24,6 +24,9 @@ const (
 	messagePIDSize = 8
 	// The program tells a number, its lowest bytes.
 	NumberSize = 5
+	// The program tells the process id of a sibling that it has made, which goes on in its
+	// place when the host has answered: its lowest bytes.
+	InsideSize = 6
 	// A step has failed: the first 24 bytes of the status block.
 	messageFailed     = 2
 	messageFailedSize = 24
@@ -43,6 +46,8 @@ const (
 	Born
 	// Number: the program tells a number, which is in Number.
 	Number
+	// Inside: the program goes on as another process; PID is its number.
+	Inside
 	// Failed: Step failed with Errno, and the program has ended.
 	Failed
 	// Closed: the socket is closed. After Ready it means that the user's
@@ -79,6 +84,8 @@ func (p *Program) decode(b []byte) (Event, error) {
 		return Event{Kind: Born, PID: int(binary.LittleEndian.Uint32(b))}, nil
 	case NumberSize:
 		return Event{Kind: Number, Number: int(binary.LittleEndian.Uint32(b))}, nil
+	case InsideSize:
+		return Event{Kind: Inside, PID: int(binary.LittleEndian.Uint32(b))}, nil
 	case messageFailedSize:
 		pc, errno := binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[16:])
 		return Event{Kind: Failed, Step: p.StepOf(pc), Errno: plan.Errno(errno)}, nil

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/internal/timerslack"
 )
 
@@ -40,8 +41,7 @@ func (c *Client) Drain(terminal *os.File) error {
 // keepOthersOut has what a careless parent left open to us, whose end somebody may wait for,
 // not be passed on to what we start.
 func keepOthersOut() error {
-	err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
-	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
+	if err := sys.CloseOnExec(); err != nil {
 		return fmt.Errorf("monitor: close_range: %w", err)
 	}
 	return nil

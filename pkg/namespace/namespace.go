@@ -9,9 +9,16 @@
 // child, which has a single thread as setns wants it.
 //
 // A process cannot change its own process id namespace, nor the user namespace
-// that new namespaces will belong to, except for its children. When one of these
-// two is joined, a runner joins it first and then clones the container; Placement
+// that new namespaces will belong to, except for its children. When the second
+// is joined, a runner joins it first and then clones the container; Placement
 // says so in Before.
+//
+// Who is born among the processes of another container is seen by them at once, and those
+// with CAP_SYS_PTRACE reach what it reaches. So when process ids are joined the child only
+// prepares the container; when nothing of the host is in its sight any more it has a sibling,
+// born there, which goes on in its place. Placement says so in Processes. This cannot be if
+// the users are new, who have no right to join it: then a runner joins it first, too. But who owns that namespace is none of them
+// either, and lets them have no procfs of it.
 //
 // Ids in a new user namespace mean nothing until somebody outside writes the map.
 // These are host steps right after the clone; until then the child waits, and after
@@ -45,6 +52,10 @@ type Placement struct {
 	Map []plan.Step
 	// Join are the child's first steps.
 	Join []plan.Step
+	// Processes is the register of a namespace of processes that the container's is to be
+	// born into, by whoever has prepared it and is not in there; empty if there is none, or
+	// if it is born there at once.
+	Processes plan.Reg
 	// NoSetgroups is set where the kernel will refuse setgroups(2), because an
 	// ordinary user wrote the group map.
 	NoSetgroups bool
@@ -137,12 +148,15 @@ func (p *Placement) join(flag linux.CloneFlags, what, path, pointer string, afte
 	b := plan.Build(plan.Host, plan.NamespaceChapter)
 	b.Do("the "+what+" to share", linux.OpenHost{Path: path, Flags: linux.OCloexec}).As(reg).For(pointer)
 	p.Open = append(p.Open, b.Steps...)
-	actor := plan.Child
-	if flag == linux.CloneNewpid || flag == linux.CloneNewuser || afterUser {
+	actor, why := plan.Child, "share the "+what+" of "+path
+	switch {
+	case flag == linux.CloneNewpid && p.New&linux.CloneNewuser == 0:
+		p.Processes, why = reg, "who will be born late shares the "+what+" of "+path+": this process does not, and is not seen there"
+	case flag == linux.CloneNewpid, flag == linux.CloneNewuser, afterUser:
 		actor = plan.Keeper
 	}
 	b = plan.Build(actor, plan.NamespaceChapter)
-	b.Do("share the "+what+" of "+path, linux.Setns{FD: linux.FD(reg), Flags: flag}).For(pointer)
+	b.Do(why, linux.Setns{FD: linux.FD(reg), Flags: flag}).For(pointer)
 	if actor == plan.Keeper {
 		p.Before = append(p.Before, b.Steps...)
 	} else {

@@ -196,7 +196,9 @@ func (b *Builder) Do(why string, call Call) *Step {
 	return &b.Steps[len(b.Steps)-1]
 }
 
-// Add appends finished steps of another builder.
+// Add appends finished steps of another builder. It is a call, too, as the modifiers below.
+//
+//go:noinline
 func (b *Builder) Add(steps []Step) { b.Steps = append(b.Steps, steps...) }
 
 // The three that most steps have are calls, not copies of their bodies in some 400 places:

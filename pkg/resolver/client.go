@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/internal/timerslack"
 )
 
@@ -166,7 +167,7 @@ func (c *Client) execute() error {
 		}
 	}
 	// What a careless parent has left open to us is not the resolver's.
-	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
+	if err := sys.CloseOnExec(); err != nil {
 		return fmt.Errorf("close_range: %w", err)
 	}
 	cmd := exec.Command(c.Program, "resolver", c.Run)

@@ -88,6 +88,9 @@ type Input struct {
 	// MapLayers is the function of that name for programs that have layers of images: the
 	// owners of an overlay's files can then be mapped. Nil leaves it out of a program.
 	MapLayers func(Input) (Layers, error)
+	// Contexts says that there is a context for each procfs, opened by Contexts: the child
+	// is not among the processes that it is to show.
+	Contexts bool
 	// Joined, for Terminal, says that the process joins a container that has its
 	// /dev/console already.
 	Joined bool
@@ -313,7 +316,11 @@ func (b *builder) newFilesystem(fstype, source string, o *options, reg plan.Reg,
 			why += ": " + k.why
 		}
 	}
-	b.Do(why, linux.Fsopen{Type: fstype}).As("fs").For(pointer)
+	if fstype == procfs && b.in.Contexts {
+		b.Do(why, linux.DupFD{FD: linux.FD(contextOf(pointer))}).As("fs").For(pointer)
+	} else {
+		b.Do(why, linux.Fsopen{Type: fstype}).As("fs").For(pointer)
+	}
 	if source != "" {
 		b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigSetString, Key: "source", Value: source}).For(pointer)
 	}
@@ -322,6 +329,25 @@ func (b *builder) newFilesystem(fstype, source string, o *options, reg plan.Reg,
 	b.Do(why, linux.Fsconfig{FS: "fs", Command: linux.FsconfigCreate}).For(pointer)
 	b.Do(why, linux.Fsmount{FS: "fs", Attrs: o.attrs() &^ b.late()}).As(reg).For(pointer)
 	b.labelMade(fstype, reg)
+}
+
+const procfs = "proc"
+
+// contextOf is the register of a procfs's context, see Input.Contexts.
+func contextOf(pointer string) plan.Reg {
+	return plan.Reg("context" + strings.TrimPrefix(pointer, "/mounts/"))
+}
+
+// Contexts are the host's steps that open a context for each procfs, see Input.Contexts.
+func Contexts(mounts []specs.Mount) []plan.Step {
+	b := plan.Build(plan.Host, plan.RootfsChapter)
+	for i := range mounts {
+		if pointer := "/mounts/" + strconv.Itoa(i); mounts[i].Type == procfs {
+			b.Do("a new proc is opened by one of the processes that it shows: this one lives for that, and has nothing of the host's in sight",
+				linux.Fsopen{Type: procfs}).As(contextOf(pointer)).For(pointer)
+		}
+	}
+	return b.Steps
 }
 
 // filesystems says what the usual kinds are for.

@@ -41,7 +41,9 @@ func Terminal(in Input) []plan.Step {
 	for fd := range 3 {
 		b.Do("standard input, output and error are the terminal", linux.Dup3{Old: "tty", New: linux.FD(strconv.Itoa(fd))}).For(pointer)
 	}
-	b.Do("and it is the session's", linux.Ioctl{FD: "0", Request: linux.Tiocsctty}).For(pointer)
+	if !in.Contexts { // else it is another process's, which goes on in this one's place
+		b.Do("and it is the session's", linux.Ioctl{FD: "0", Request: linux.Tiocsctty}).For(pointer)
+	}
 	if uid := in.Spec.Process.User.UID; uid != 0 {
 		b.Do("the user owns the terminal", linux.Fchownat{Dir: "tty", UID: uid, GID: ^uint32(0)}).Try().For(pointer)
 	}

@@ -75,6 +75,9 @@ type Input struct {
 	Filter []plan.Step
 }
 
+// bornNumber is the register of what a keeper learns the number by of a process that is born late.
+const bornNumber plan.Reg = "number"
+
 // start is the register of the fifo that a created container waits on.
 const start plan.Reg = "start"
 
@@ -150,6 +153,9 @@ func (c *compiler) compile() (*plan.Plan, error) {
 	return &plan.Plan{Steps: c.steps}, nil
 }
 
+// add is a call, not a copy of its body in every chapter: see plan.Builder.
+//
+//go:noinline
 func (c *compiler) add(steps []plan.Step) { c.steps = append(c.steps, steps...) }
 
 func hasNamespace(s *specs.Spec, kind specs.LinuxNamespaceType) bool {
@@ -202,6 +208,9 @@ func (c *compiler) namespaces() error {
 	}
 	c.add(b.Steps)
 	c.add(ns.Open)
+	if c.late() {
+		c.add(rootfs.Contexts(c.Spec.Mounts))
+	}
 	return nil
 }
 
@@ -234,6 +243,7 @@ func (c *compiler) birth() error {
 	}
 	b.Add(c.layers.Keeper)
 	b.Add(c.ns.Before)
+	b.Add(c.written(bornBefore[:], plan.Keeper))
 	b.In(plan.NamespaceChapter).Do("the container's first process is born, in its own namespaces", call).As(namespace.PID).For("/linux/namespaces")
 	b.In(plan.KeeperChapter).Do("the host learns its process id", linux.WriteReg{FD: linux.FD(child.Sync), Value: namespace.PID})
 	b.Do("the rest of the talk is between host and container", linux.Close{FD: linux.FD(child.Sync)})
@@ -302,7 +312,7 @@ func (c *compiler) network() error {
 
 func (c *compiler) rootInput() rootfs.Input {
 	in := rootfs.Input{Spec: c.Spec, Facts: c.Facts, Root: c.Root, RootMount: c.RootMount, Sources: c.Sources, NoPivot: c.NoPivot, MapLayers: c.MapLayers}
-	in.UserNS = hasNamespace(c.Spec, specs.UserNamespace)
+	in.UserNS, in.Contexts = hasNamespace(c.Spec, specs.UserNamespace), c.late()
 	for _, p := range c.cg.Paths {
 		in.Cgroups = append(in.Cgroups, cgroupMount(c.Facts, p))
 	}
@@ -370,6 +380,10 @@ func (c *compiler) enter() error {
 		keep++
 	}
 	b := plan.Build(plan.Child, plan.RootfsChapter)
+	if c.late() && c.ExitFile != "" {
+		b.Do("but for what the keeper learns a number by", linux.Dup3{Old: linux.FD(bornNumber), New: linux.FDNumber(keep)}).As(bornNumber)
+		keep++
+	}
 	b.Do("nothing of the host stays open: really closed, before any path is walked", linux.CloseRange{First: keep})
 	makeWorkdir(b, c.Spec.Process.Cwd)
 	if c.ns.New&linux.CloneNewpid == 0 {
@@ -458,6 +472,7 @@ func (c *compiler) cgroupNamespace() {
 var inheritedSignals = [...]int{1, 2, 18, 20, 21, 22, 32, 33}
 
 func (c *compiler) privileges() error {
+	c.add(c.written(bornLate[:], plan.Child))
 	b := plan.Build(plan.Child, plan.ProgramChapter)
 	umask := uint32(0o22)
 	if u := c.Spec.Process.User.Umask; u != nil {
@@ -515,6 +530,7 @@ func (c *compiler) watch() error {
 	b := plan.Build(plan.Keeper, plan.KeeperChapter)
 	switch {
 	case c.ExitFile != "":
+		b.Add(c.written(bornAfter[:], plan.Keeper))
 		wait := linux.Wait4{Status: "status"} // also for threads that it makes us trace, without whose end its own is not told
 		if c.ns.New&linux.CloneNewpid == 0 {
 			wait.PID = namespace.PID // which can make us parent of others here, clone(2), CLONE_PARENT

@@ -38,7 +38,11 @@ func failAt(p *plan.Plan, i int) *plan.Plan {
 // Whatever step fails, the error names it and nothing is left: no process, mount,
 // control group, file or descriptor.
 func TestEveryStepMayFail(t *testing.T) {
+	testkit.RequireRoot(t)
+	other, _ := hunter(t, "/nowhere", nil)
 	for name, in := range map[string]Input{
+		"shared":           {Spec: sharing(other)},
+		"shared, keeper":   {Spec: sharing(other), ExitFile: filepath.Join(t.TempDir(), "exit")},
 		"plain":            {Spec: exampleSpec("/probe")},
 		"keeper":           {Spec: exampleSpec("/probe"), ExitFile: filepath.Join(t.TempDir(), "exit")},
 		"user":             {Spec: userSpec()},
@@ -143,7 +147,7 @@ func failStep(t *testing.T, p *plan.Plan, i int) {
 		t.Fatal(err)
 	}
 	defer null.Close()
-	s, err := Start(failAt(p, i), StartOptions{Stdio: [3]*os.File{null, null, null}, Inside: inside(t, p)})
+	s, err := Start(failAt(p, i), StartOptions{open: (*execution).fsopen, Stdio: [3]*os.File{null, null, null}, Inside: inside(t, p)})
 	if err == nil {
 		reap(s.PID)
 		if s.Parent != 0 {

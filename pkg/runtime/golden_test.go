@@ -223,7 +223,11 @@ func TestOrderOfEveryPlan(t *testing.T) {
 		if name == "shared" { // its root cannot be pivoted
 			orders = append(orders, [][2]string{{"clone3", "chroot"}, {"move_mount", "chroot"}, {"chroot", "close_range"}}...)
 		} else {
-			orders = append(orders, [][2]string{{"clone3", "pivot_root"}, {"move_mount", "pivot_root"}, {"pivot_root", "umount2"}, {"umount2", "close_range"}}...)
+			birth := [2]string{"clone3", "pivot_root"}
+			if name == "join" { // others see who is born, who has nothing of the host's by then
+				birth = [2]string{"close_range", "clone3"}
+			}
+			orders = append(orders, [][2]string{birth, {"move_mount", "pivot_root"}, {"pivot_root", "umount2"}, {"umount2", "close_range"}}...)
 		}
 		for _, order := range orders {
 			before, ok1 := last[order[0]]

@@ -64,6 +64,8 @@ func (e *execution) host(call plan.Call) (int, error) {
 		return 0, attachDeviceFilter(c)
 	case linux.UserNamespace:
 		return e.keep(mapOnly(c))
+	case linux.Fsopen:
+		return e.keep(e.o.open(e))
 	case linux.Openat:
 		return e.keep(unix.Openat(e.dir(c.Dir), c.Path, int(c.Flags.ForArch(goarch)), c.Mode))
 	case linux.Openat2:

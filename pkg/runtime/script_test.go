@@ -19,7 +19,7 @@ import (
 var beyondScripts = map[string]string{
 	"hooks": "privileges", "hooks-create": "privileges", "time": "whole seconds", "scheduled": "numactl", "labels": "security label",
 	"mapped": "util-linux 2.39", "layers": "util-linux 2.39", "images-user": "util-linux 2.39", "listener": "no shell can take it", "links": "ip(8)", "shared": "the host's mounts",
-	"secrets": "written down nowhere", "landlock": "--landlock-access",
+	"secrets": "written down nowhere", "landlock": "--landlock-access", "join": "among them",
 }
 
 // No step is forgotten: the reason of each stands in the script, over a command or

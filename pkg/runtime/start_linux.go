@@ -51,6 +51,8 @@ type StartOptions struct {
 	// Warn and Actions: see Runtime.
 	Warn    func(error)
 	Actions Actions
+	// open is execution.fsopen, which programs that make no containers are linked without.
+	open func(*execution) (int, error)
 	// Before, if set, is called before every step; an error stops the execution
 	// and undoes it.
 	Before func(index int, step *plan.Step) error
@@ -118,6 +120,10 @@ type execution struct {
 	undos   []plan.Call
 	// headFailed is the outcome of the host step that Then and Else steps depend on.
 	headFailed bool
+	// late says that the process that goes on in the child's place is not born yet, and tell
+	// is o.Born, if it has been called.
+	late bool
+	tell func(*Started) error
 	// early is what the container said before its keeper told its process id.
 	early []child.Event
 }
@@ -171,6 +177,14 @@ func (e *execution) run() error {
 			i++
 		}
 	}
+	for e.late {
+		switch ev, err := e.next(); {
+		case err != nil:
+			return err
+		case ev.Kind == child.Closed:
+			return KilledError{}
+		}
+	}
 	if err := e.bear(); err != nil {
 		return err
 	}
@@ -193,8 +207,25 @@ func (e *execution) bear() error {
 	if born == nil {
 		return nil
 	}
-	e.o.Born = nil
+	e.o.Born, e.tell = nil, born
 	return born(e.started())
+}
+
+// goesOn notes that another process is the container's first one from here on, see
+// compiler.bornLate. Whoever was told of the one before is told again, and then the process goes on.
+func (e *execution) goesOn(pid int) error {
+	before := e.pid
+	e.setPID(pid)
+	e.late = false
+	if before != e.proc.PID {
+		reap(before) // unless its parent is the keeper
+	}
+	if e.tell != nil {
+		if err := e.tell(e.started()); err != nil {
+			return err
+		}
+	}
+	return e.proc.Continue()
 }
 
 // wasThere tells of an inverse that what it would remove is there before the plan has
@@ -241,6 +272,9 @@ func (e *execution) launch(i int) error {
 	})
 	if err != nil {
 		return err
+	}
+	for k := range e.plan.Steps {
+		e.late = e.late || e.plan.Steps[k].Actor == plan.Child && isClone(e.plan.Steps[k].Call)
 	}
 	var clone *linux.Clone
 	if prog.Clone >= 0 {
@@ -342,6 +376,7 @@ func (e *execution) baton() error {
 			return nil
 		case ev.Kind == child.Number:
 			e.regs[listener] = ev.Number
+		case ev.Kind == child.Inside:
 		default:
 			return KilledError{}
 		}
@@ -365,15 +400,18 @@ func (e *execution) cause(err error) error {
 	}
 }
 
-// next returns the child's next event that is not a pause; pauses are answered. A
-// failure of the child is returned as a StepError.
-func (e *execution) next() (child.Event, error) {
+// next returns the child's next event that is not a pause; pauses are answered, and so is a
+// process that goes on in its place. A failure of the child is returned as a StepError.
+func (e *execution) next() (ev child.Event, err error) {
 	if len(e.early) > 0 {
-		ev := e.early[0]
-		e.early = e.early[1:]
-		return ev, nil
+		ev, e.early = e.early[0], e.early[1:]
+	} else {
+		ev, err = e.receive()
 	}
-	return e.receive()
+	if err == nil && ev.Kind == child.Inside {
+		err = e.goesOn(ev.PID)
+	}
+	return ev, err
 }
 
 // receive is next without what came early.

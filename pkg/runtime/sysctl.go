@@ -40,7 +40,7 @@ func (c *compiler) kernel() error {
 // ownProc opens the procfs that is written to. A user namespace cannot have a new one
 // for processes that it does not own; there it is the host's, which lies at /proc yet.
 func (c *compiler) ownProc(b *plan.Builder) {
-	if hasNamespace(c.Spec, specs.UserNamespace) && !hasNamespace(c.Spec, specs.PIDNamespace) {
+	if hasNamespace(c.Spec, specs.UserNamespace) && (c.late() || !hasNamespace(c.Spec, specs.PIDNamespace)) {
 		hostProc(b)
 		return
 	}

@@ -343,7 +343,7 @@ func (r *Runtime) Create(req *CreateRequest) (*Started, error) {
 		whom = req.ID
 	}
 	s, err := Start(p, StartOptions{For: whom, Journal: filepath.Join(dir, journalFile), Console: req.Console, Held: req.Held, Stdio: req.Stdio,
-		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, Warn: r.Warn, Actions: r.Actions, Replace: req.Replace,
+		PreserveFDs: req.PreserveFDs, Trace: req.Trace, Before: req.Before, open: (*execution).fsopen, Warn: r.Warn, Actions: r.Actions, Replace: req.Replace,
 		Inside: &ExecInput{ID: req.ID, Spec: in.Spec, Facts: r.Facts, Cgroups: cgroupPaths(p), Bundle: b.dir, Filter: in.Filter},
 		Born: func(s *Started) error {
 			st = newState(req, b, &in, p, s)

@@ -129,6 +129,8 @@ var attacks = []attack{
 		map[string][]string{"internal/ocicli": {"TestPreservedDescriptorsAreTheCallers"}}},
 	{"CAP_SYS_PTRACE and a process that joins", "A process that `exec` brings into a container is born without the host's files in sight, by its root or a descriptor: no program with CAP_SYS_PTRACE gets hold of them through it.",
 		map[string][]string{inRuntime: {"TestExecIsBornWithoutTheHostsFiles"}}},
+	{"CAP_SYS_PTRACE and a container that joins", "The first process of a container that shares the processes of another one, and the one that opens its `/proc`, are born there without the host's files in sight: a program that looks through everybody's root, working directory and descriptors as fast as it can finds none in a hundred starts.",
+		map[string][]string{inRuntime: {"TestSharedProcessesSeeNoFilesOfTheHost"}}},
 	{"hooks and limits", "A hook in the container's namespaces is in its control groups.",
 		map[string][]string{inRuntime: {"TestHooksAreInTheContainersGroups"}}},
 	{"`exec` without a mount namespace", "A further process is confined to the container's root where no mount namespace is joined that would do it.",

@@ -74,6 +74,9 @@ var verbs = []struct {
 	{"count", "append {N, PID, Cwd, Env, Memory} to the file `PATH` every ten milliseconds, with N one more each time, until killed or told USR1", func(path string) (action, error) {
 		return func(*prober) error { return count(path) }, nil
 	}},
+	{"hunt", "print {Hunted} when `PATH` is first reached through another process, by its root or a descriptor, or by one that it has opened to /probe, until killed", func(path string) (action, error) {
+		return func(p *prober) error { return p.hunt(path) }, nil
+	}},
 	{"lock", "lock the file `PATH` with flock(2), and keep the lock", func(path string) (action, error) {
 		return func(*prober) error { return lock(path) }, nil
 	}},
@@ -202,6 +205,7 @@ type Event struct {
 	Bomb    int      `json:",omitempty"` // how many lines of processes go on forking
 	Waiting []string `json:",omitempty"` // the handlers for these signals are in place
 	Signal  string   `json:",omitempty"` // the signal that came: "SIGTERM"
+	Hunted  string   `json:",omitempty"` // how -hunt reached a file
 }
 
 // Spin is the outcome of -spin. CPU less than Wall means that the process was throttled or had to share.

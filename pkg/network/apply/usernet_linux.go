@@ -79,7 +79,7 @@ func execute(program string, args []string, log *os.File, files []*os.File) erro
 	defer ready.Close()
 	defer theirs.Close()
 	// What a careless parent has left open to us is not the program's.
-	if err := unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOSYS) {
+	if err := sys.CloseOnExec(); err != nil {
 		return fmt.Errorf("close_range: %w", err)
 	}
 	cmd := exec.Command(program, args...)

@@ -257,14 +257,25 @@ func (c WriteReg) AppendArgs(dst []plan.Arg) []plan.Arg {
 	return append(dst, c.FD.arg(), plan.Address(c.Value), plan.Number(size))
 }
 
+// ReadReg is read(2) of 8 bytes to the register Value.
+type ReadReg WriteReg
+
+func (ReadReg) Name() string { return "read" }
+
+func (c ReadReg) AppendArgs(dst []plan.Arg) []plan.Arg { return WriteReg(c).AppendArgs(dst) }
+
 // Eventfd is eventfd2(2): a counter at 0, on which a read waits until somebody has
-// written a number to it.
-type Eventfd struct{}
+// written a number to it, or with Nonblock fails with EAGAIN.
+type Eventfd struct{ Nonblock bool }
 
 func (Eventfd) Name() string { return "eventfd2" }
 
-func (Eventfd) AppendArgs(dst []plan.Arg) []plan.Arg {
-	return append(dst, plan.Number(0), plan.Flags(uint64(OCloexec), &eventfdNames))
+func (c Eventfd) AppendArgs(dst []plan.Arg) []plan.Arg {
+	flags := OCloexec
+	if c.Nonblock {
+		flags |= ONonblock
+	}
+	return append(dst, plan.Number(0), plan.Flags(uint64(flags), &eventfdNames))
 }
 
 // Chdir is chdir(2).

@@ -54,7 +54,9 @@ func (Chroot) Name() string { return "chroot" }
 
 func (c Chroot) AppendArgs(dst []plan.Arg) []plan.Arg { return append(dst, plan.String(c.Path)) }
 
-// Fsopen is fsopen(2), Linux 5.2: a new file system's configuration context.
+// Fsopen is fsopen(2), Linux 5.2: a new file system's configuration context. As a step of the host's it is made by a
+// process that is born among those that the container shares: a procfs shows those of who opens it. That process has no
+// file in sight.
 type Fsopen struct{ Type string }
 
 func (Fsopen) Name() string { return "fsopen" }

@@ -389,7 +389,7 @@ var (
 	fsmountFlagNames   = plan.Names{List: []plan.Name{{Value: 1, Name: "FSMOUNT_CLOEXEC"}}}
 	fspickFlagNames    = plan.Names{List: []plan.Name{{Value: 0x1, Name: "FSPICK_CLOEXEC"}, {Value: 0x8, Name: "FSPICK_EMPTY_PATH"}}}
 	moveMountFlagNames = plan.Names{List: []plan.Name{{Value: 0x4, Name: "MOVE_MOUNT_F_EMPTY_PATH"}, {Value: 0x40, Name: "MOVE_MOUNT_T_EMPTY_PATH"}}}
-	eventfdNames       = plan.Names{List: []plan.Name{{Value: 0x80000, Name: "EFD_CLOEXEC"}}}
+	eventfdNames       = plan.Names{List: []plan.Name{{Value: 0x80000, Name: "EFD_CLOEXEC"}, {Value: 0x800, Name: "EFD_NONBLOCK"}}}
 	closeRangeNames    = plan.Names{List: []plan.Name{{Value: 4, Name: "CLOSE_RANGE_CLOEXEC"}}}
 	lastFDName         = plan.Names{List: []plan.Name{{Value: 0xffffffff, Name: "~0U"}}}
 	fcntlNames         = plan.Names{List: []plan.Name{{Value: 2, Name: "F_SETFD"}, {Value: 1030, Name: "F_DUPFD_CLOEXEC"}}}

@@ -44,6 +44,8 @@ func Zero(kind string) plan.Call {
 		return Write{}
 	case "WriteReg":
 		return WriteReg{}
+	case "ReadReg":
+		return ReadReg{}
 	case "Eventfd":
 		return Eventfd{}
 	case "Chdir":

@@ -225,6 +225,8 @@ func beyond(c plan.Call) error {
 	switch c.(type) {
 	case linux.RunHook:
 		return errors.New("a hook is to find a container that has its mounts and still its privileges; the script's has given them up before it changes its root")
+	case linux.Fsopen:
+		return errors.New("a /proc of the processes that are shared is opened by one among them, which no shell can be without the host's files")
 	case linux.UserNamespace:
 		return errors.New("mount(8) maps the owners of files since util-linux 2.39 only")
 	case linux.ServeFuse:
