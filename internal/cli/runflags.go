@@ -274,6 +274,7 @@ func (r *runFlags) files() {
 	b.value("tmpfs", "", "mount an empty file system in memory: `DIR[:OPTIONS]`", add(&c.Mounts, container.ParseTmpfs))
 	b.bool(&c.ReadOnly, "read-only", "", "make the root file system read-only")
 	b.string(&c.Rootfs, "rootfs", "", "use the directory `DIR` as root file system, without an image")
+	b.value("storage-opt", "", "bound what the container's own layer takes: `size=BYTES`, as root with the snapshotters overlay and erofs", put(&c.StorageSize, container.ParseStorageOption))
 	b.value("shm-size", "", "the `SIZE` of /dev/shm (64m)", put(&c.ShmSize, container.ParseSize))
 	b.value("device", "", "show the device `HOST[:CONTAINER][:rwm]`, or one by its name, VENDOR/CLASS=NAME", r.readDevice)
 	b.value("gpus", "", "show graphics processors: `WHICH` is all, a number, or device=NAME,...", add(&c.GPUs, container.ParseGPUs))

@@ -91,6 +91,8 @@ type Config struct {
 	Secrets []Secret `json:"secrets,omitempty"`
 	// Configs are files of configuration that it gets, as they are when it is made.
 	Configs []Secret `json:"configs,omitempty"`
+	// StorageSize bounds what the container's own layer takes, in bytes; 0 does not.
+	StorageSize int64 `json:"storageSize,omitempty"`
 	// ShmSize is the size of /dev/shm in bytes.
 	ShmSize int64 `json:"shmSize,omitempty"`
 	// Devices are host devices to show in the container.

@@ -148,3 +148,27 @@ func ParseCPUList(s string) ([]int, error) {
 	slices.Sort(out)
 	return slices.Compact(out), nil
 }
+
+// MinStorageSize is the least size of a container's own layer, in bytes: a file system of less has no room for its journal.
+const MinStorageSize = 8 << 20
+
+// ParseStorageOption reads KEY=VALUE of --storage-opt, where size is the one key: how much the container's own layer may take.
+func ParseStorageOption(s string) (int64, error) {
+	key, value, _ := strings.Cut(s, "=")
+	if key != "size" {
+		return 0, fmt.Errorf("storage option %q: use size=BYTES, such as size=1g", s)
+	}
+	n, err := ParseSize(value)
+	if err == nil && n < MinStorageSize {
+		err = fmt.Errorf("size %q: at least %dm", value, MinStorageSize>>20)
+	}
+	return n, err
+}
+
+// StorageOptions are those of ParseStorageOption, nil if there are none.
+func (c Config) StorageOptions() map[string]string {
+	if c.StorageSize == 0 {
+		return nil
+	}
+	return map[string]string{"size": strconv.FormatInt(c.StorageSize, 10)}
+}

@@ -148,6 +148,9 @@ func validateMounts(c Config) error {
 			return fmt.Errorf("--init cannot be used with a mount on %s", m.Target)
 		}
 	}
+	if c.StorageSize > 0 && c.Rootfs != "" {
+		return errors.New("--storage-opt size: a container of --rootfs has no layer of its own")
+	}
 	if c.ShmSize < 0 {
 		return fmt.Errorf("--shm-size %d: use a positive number", c.ShmSize)
 	}

@@ -29,9 +29,11 @@ type layers struct {
 	snapshots *snapshot.Store
 	chain     snapshot.ChainID
 	upper     string
+	// close ends the reach of upper.
+	close func() error
 }
 
-// layersOf finds the layers of a container.
+// layersOf finds the layers of a container. The caller closes them.
 func (e *Engine) layersOf(ctx context.Context, ref string) (*layers, error) {
 	record, err := e.Get(ctx, ref)
 	if err != nil {
@@ -48,7 +50,11 @@ func (e *Engine) layersOf(ctx context.Context, ref string) (*layers, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &layers{record, snapshots.With(snapshot.Driver(record.Snapshotter)), snapshot.ChainID(record.Chain), filepath.Join(home.layer(record.ID), "upper")}, nil
+	upper, closeUpper, err := openUpper(home, record)
+	if err != nil {
+		return nil, err
+	}
+	return &layers{record, snapshots.With(snapshot.Driver(record.Snapshotter)), snapshot.ChainID(record.Chain), upper, closeUpper}, nil
 }
 
 // Diff lists what a container has changed of its image's tree. Files and directories that were made for
@@ -58,6 +64,7 @@ func (e *Engine) Diff(ctx context.Context, ref string) ([]snapshot.Change, error
 	if err != nil {
 		return nil, err
 	}
+	defer l.close()
 	all, err := l.snapshots.Changes(ctx, l.chain, l.upper, l.isMountPoint)
 	if err != nil {
 		return nil, fmt.Errorf("container %s: %w", l.record.Name, err)
@@ -86,6 +93,7 @@ func (e *Engine) Export(ctx context.Context, r ExportRequest) error {
 	if err != nil {
 		return err
 	}
+	defer l.close()
 	if err := l.snapshots.Export(ctx, r.Out, l.chain, l.upper, snapshot.ArchiveOptions{}); err != nil {
 		return fmt.Errorf("container %s: %w", l.record.Name, err)
 	}
@@ -112,6 +120,7 @@ func (e *Engine) Commit(ctx context.Context, r CommitRequest) (*image.Image, err
 	if err != nil {
 		return nil, err
 	}
+	defer l.close()
 	images, err := e.images()
 	if err != nil {
 		return nil, err

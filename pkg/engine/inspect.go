@@ -212,10 +212,12 @@ type InspectedHostConfig struct {
 	Privileged      bool
 	ReadonlyRootfs  bool
 	SecurityOpt     []string
-	Ulimits         []InspectedUlimit
-	VolumesFrom     []string
-	UTSMode         string
-	UsernsMode      string
+	// StorageOpt has the size of the container's own layer, if it was given one.
+	StorageOpt  map[string]string `json:",omitempty"`
+	Ulimits     []InspectedUlimit
+	VolumesFrom []string
+	UTSMode     string
+	UsernsMode  string
 	// IDMappings are, of a container with users of its own, which they are on the host, as podman tells it.
 	IDMappings *InspectedIDMappings `json:",omitempty"`
 	ShmSize    int64
@@ -444,7 +446,7 @@ func inspectedBindings(ports []container.Port) map[string][]InspectedPort {
 func inspectedHost(c container.Config) InspectedHostConfig {
 	h := InspectedHostConfig{NetworkMode: c.Namespaces.Network, AutoRemove: c.AutoRemove, CapAdd: c.CapAdd, CapDrop: c.CapDrop,
 		CgroupnsMode: c.Namespaces.Cgroup, DNS: c.DNS.Servers, GroupAdd: c.GroupAdd, IpcMode: c.Namespaces.IPC, PidMode: c.Namespaces.PID,
-		Privileged: c.Privileged, ReadonlyRootfs: c.ReadOnly, UTSMode: c.Namespaces.UTS, UsernsMode: c.Namespaces.User, ShmSize: c.ShmSize,
+		Privileged: c.Privileged, ReadonlyRootfs: c.ReadOnly, UTSMode: c.Namespaces.UTS, UsernsMode: c.Namespaces.User, ShmSize: c.ShmSize, StorageOpt: c.StorageOptions(),
 		Sysctls: c.Sysctls, Annotations: maps.Clone(c.Annotations), Init: c.Init, CgroupParent: c.CgroupParent}
 	if len(c.UIDMap) > 0 {
 		h.IDMappings = &InspectedIDMappings{container.FormatIDMaps(c.UIDMap), container.FormatIDMaps(c.GIDMap)}
@@ -523,8 +525,13 @@ func (e *Engine) LayerSize(r container.Record) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
+	upper, closeUpper, err := openUpper(home, r)
+	if err != nil {
+		return 0, err
+	}
+	defer closeUpper()
 	var size int64
-	err = filepath.WalkDir(filepath.Join(home.layer(r.ID), "upper"), func(_ string, d os.DirEntry, err error) error {
+	err = filepath.WalkDir(upper, func(_ string, d os.DirEntry, err error) error {
 		if err != nil {
 			if os.IsNotExist(err) {
 				return nil // it comes and goes while we look

@@ -288,7 +288,12 @@ func (e *Engine) rootFS(ctx context.Context, p *prepared) (container.Root, error
 			return container.Root{}, err
 		}
 	}
-	mounts, err := snapshots.Prepare(ctx, p.chain, filepath.Join(layer, "upper"), filepath.Join(layer, "work"))
+	var mounts []snapshot.Mount
+	if p.config.StorageSize > 0 {
+		mounts, err = prepareLimited(ctx, p, snapshots, layer)
+	} else {
+		mounts, err = snapshots.Prepare(ctx, p.chain, filepath.Join(layer, upperDir), filepath.Join(layer, workDir))
+	}
 	if err != nil {
 		return container.Root{}, err
 	}

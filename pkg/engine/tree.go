@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	goruntime "runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/rootfs"
+	"github.com/containr/containr/pkg/volume"
 )
 
 // tree is the root file system of a container, seen from outside. Names in it are resolved by
@@ -124,6 +126,29 @@ func mountAlone(mounts []specs.Mount, dir string) (*safepath.Root, error) {
 	return safepath.OpenRoot(dir)
 }
 
+// mountSpace mounts the image that a container's own layer is in.
+func mountSpace(option string) error {
+	image, dir, _ := strings.Cut(option, ":")
+	device, err := volume.Image(image).Attach(context.Background())
+	if err != nil {
+		return err
+	}
+	defer device.Close() // from then on the mount keeps it
+	fsType, words := volume.Image(image).Mount()
+	flags := uintptr(0)
+	words = slices.DeleteFunc(words, func(w string) bool {
+		if w != "nodev" {
+			return false
+		}
+		flags |= unix.MS_NODEV
+		return true
+	})
+	if err := unix.Mount(device.Name(), dir, fsType, flags, strings.Join(words, ",")); err != nil {
+		return fmt.Errorf("mount %s by %s: %w", image, device.Name(), err)
+	}
+	return nil
+}
+
 // mountRoot makes one mount of a root file system.
 func mountRoot(m specs.Mount, dir string) error {
 	var flags uintptr
@@ -132,6 +157,12 @@ func mountRoot(m specs.Mount, dir string) error {
 		if image, ok := strings.CutPrefix(o, rootfs.ImageOption); ok {
 			file, at, _ := strings.Cut(image, ":")
 			if err := mountImage(file, at); err != nil {
+				return err
+			}
+			continue
+		}
+		if space, ok := strings.CutPrefix(o, rootfs.SpaceOption); ok {
+			if err := mountSpace(space); err != nil {
 				return err
 			}
 			continue

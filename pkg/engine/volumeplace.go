@@ -138,6 +138,13 @@ func (e *Engine) attachVolumes(ctx context.Context, spec *specs.Spec, c containe
 			free()
 		}
 	}()
+	spec, layer, err := attachLayer(ctx, spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	if layer != nil {
+		devices = append(devices, layer)
+	}
 	for _, name := range volumesOf(c) {
 		store, err := e.volumes()
 		if err != nil {
@@ -167,6 +174,9 @@ func (e *Engine) attachVolumes(ctx context.Context, spec *specs.Spec, c containe
 // volumesLast refuses volumes that are where a plan says only while a command of ours starts the container: the loop device
 // of one with a limit is another file's later, and a plugin is told that it need not keep its own mounted.
 func (e *Engine) volumesLast(c container.Config) error {
+	if c.StorageSize > 0 {
+		return errors.New("--storage-opt size: the layer's device is another file's once this command has ended: leave out --keep")
+	}
 	for _, name := range volumesOf(c) {
 		store, err := e.volumes()
 		if err != nil {

@@ -125,11 +125,11 @@ func (e *Engine) newSeeker(ctx context.Context, record container.Record) (*seeke
 	}
 	st, err := e.State(record)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.close())
 	}
 	if st.PID != 0 {
 		if s.running, err = e.treeOfRunning(record, st.PID); err != nil {
-			return nil, err
+			return nil, errors.Join(err, s.close())
 		}
 	}
 	for i := range record.Spec.Mounts {
@@ -150,10 +150,14 @@ func (e *Engine) newSeeker(ctx context.Context, record container.Record) (*seeke
 }
 
 func (s *seeker) close() error {
-	if s.running == nil {
-		return nil
+	var err error
+	if s.layers != nil {
+		err = s.layers.close()
 	}
-	return s.running.close()
+	if s.running != nil {
+		err = errors.Join(err, s.running.close())
+	}
+	return err
 }
 
 // addOthers adds the mounts that the container has besides.
@@ -264,6 +268,9 @@ func (s *seeker) onRoot(ctx context.Context, w *Whereabouts) error {
 		return err
 	}
 	w.Exists, w.Host, w.Kind = at.Mode != 0, at.Path, OnLayer
+	if at.Upper && s.record.Config.StorageSize > 0 {
+		w.Host = "" // in a file system that only the container sees
+	}
 	if at.Chain != "" {
 		if err := s.nameLayer(w, at.Chain); err != nil {
 			return err

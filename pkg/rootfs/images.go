@@ -16,6 +16,13 @@ import (
 // place goes with the host's tree, and the image with the overlay.
 const ImageOption = "containr.image="
 
+// SpaceOption begins an option of an overlay like ImageOption, DEVICE:DIR: the directory DIR is empty, and what belongs there is the
+// file system on the block device DEVICE, which has the upper directory and bounds it.
+const SpaceOption = "containr.space="
+
+// spaceSystem is the file system of a space, and spaceData its options: blocks of removed files are given back.
+const spaceSystem, spaceData = "ext4", "discard"
+
 // erofs is how the kernel calls the file system of images. File-backed mounts came with Linux 6.12.
 const erofs = "erofs"
 
@@ -29,8 +36,13 @@ func imageOption(option string) (file, dir string) {
 
 // mountImages plans the mounts of the images that an overlay has.
 func (b *builder) mountImages(o *options, pointer string) error {
-	if len(o.images) > 0 && b.in.UserNS {
+	if (len(o.images) > 0 || o.space != "") && b.in.UserNS {
 		return errImagesNeedRoot
+	}
+	if o.space != "" {
+		device, dir := imageOption(o.space)
+		b.Do("the file system that bounds what the container writes, mounted where nobody else sees it",
+			linux.Mount{Source: device, Target: dir, Type: spaceSystem, Flags: linux.MsNodev, Data: spaceData}).For(pointer)
 	}
 	for _, i := range o.images {
 		file, dir := imageOption(i)

@@ -20,6 +20,8 @@ type options struct {
 	subpath string
 	// images are those of an overlay's layers, see ImageOption.
 	images []string
+	// space is where an overlay's upper directory is, see SpaceOption.
+	space string
 	// secrets are files of a mount of SecretsType.
 	secrets [][]string
 	// set and clear are attributes of the mount; recSet and recClear those of all
@@ -66,6 +68,10 @@ func parseOptions(list []string) (*options, error) {
 		}
 		if rest, ok := strings.CutPrefix(name, ImageOption); ok {
 			o.images = append(o.images, rest)
+			continue
+		}
+		if rest, ok := strings.CutPrefix(name, SpaceOption); ok {
+			o.space = rest
 			continue
 		}
 		if rest, ok := strings.CutPrefix(name, SecretOption); ok {

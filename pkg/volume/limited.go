@@ -95,9 +95,12 @@ func mkfs() (string, error) {
 	return "", optionErrorf("size: a limit is a file system in a file, and the program %s is not installed: `apt-get install e2fsprogs`", name)
 }
 
-// make makes the file, with a file system of so many bytes and what fill puts into it; then nothing has it open. The blocks of
+// CheckImages says why this machine makes no images for root, nil if it does.
+func CheckImages() error { return checkImages(true) }
+
+// Make makes the file, with a file system of so many bytes and what fill puts into it; then nothing has it open. The blocks of
 // the file are those that were written: it takes on disk what it holds.
-func (i Image) make(ctx context.Context, size int64, fill func(dir string) error) error {
+func (i Image) Make(ctx context.Context, size int64, fill func(dir string) error) error {
 	program, err := mkfs()
 	if err != nil {
 		return err
@@ -370,7 +373,7 @@ func (s *Store) Measure(v Volume) (Limit, error) {
 func (s *Store) exchangeImage(ctx context.Context, name string, size int64, fill func(dir string) error) error {
 	staging, err := s.fillDir(name)
 	if err == nil {
-		err = Image(staging).make(ctx, size, fill)
+		err = Image(staging).Make(ctx, size, fill)
 	}
 	if err == nil {
 		err = os.Rename(staging, string(s.Image(name)))

@@ -307,7 +307,7 @@ func (s *Store) build(ctx context.Context, staging string, v Volume, fill func(d
 	case err != nil:
 		return err
 	case place.Limited():
-		err = s.Image(staging).make(ctx, place.Size, fill)
+		err = s.Image(staging).Make(ctx, place.Size, fill)
 	case fill != nil:
 		err = fill(data)
 	}
