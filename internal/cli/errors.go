@@ -260,6 +260,7 @@ var hints = []struct {
 	{engine.ErrNoNetworkProgram, "make install, or copy containr-usernet beside containr"},
 	{engine.ErrLowPort, "publish a higher port, -p 8080:80; or let everybody listen there: sudo sysctl net.ipv4.ip_unprivileged_port_start=80"},
 	{engine.ErrNoBackend, "--network builtin needs no other program"},
+	{engine.ErrLayerSize, "a volume with a size bounds a directory: `containr volume create -o size=1g data`, `containr run -v data:/data`; so does --tmpfs /DIR:size=1g"},
 	{container.ErrNoLandlock, "`containr doctor` says what is missing; --read-only and volumes keep a container from writing elsewhere, too"},
 	{container.ErrNoNetwork, "`containr doctor` says what mends it; a user needs /dev/net/tun: sudo modprobe tun; sudo chmod 666 /dev/net/tun"},
 	{container.ErrNotGranted, "sudo usermod --add-subuids 100000-165535 --add-subgids 100000-165535 $USER grants you more; newuidmap and newgidmap, of the package uidmap, use them: `containr doctor` says what is missing"},

@@ -55,6 +55,7 @@ func TestRunFlags(t *testing.T) {
 		"run --config app --config other,target=/etc/x,mode=0400,uid=5,gid=6 base",
 		"run --secret password --secret token,target=/srv/token,mode=0400,uid=5,gid=6 --secret key,type=env,target=KEY base",
 		"run -v ./data:/data:ro -v /a:/b:rshared --mount type=tmpfs,dst=/t,tmpfs-size=1m --tmpfs /run:exec --shm-size 1g --read-only base",
+		"run --storage-opt size=1g base",
 		"run --device vendor.com/fpga=a --device vendor.com/fpga=b --cdi-spec-dir /specs --gpus 2 --gpus driver=amd base",
 		"run --device /dev/fuse:rw --device-cgroup-rule 'c 13:* rw' --privileged base",
 		"run --cap-add net_admin --cap-drop ALL --security-opt no-new-privileges --security-opt seccomp=profile.json base",
