@@ -93,7 +93,7 @@ func (p *Program) printContainers(e *engine.Engine, list []engine.Container, f *
 		}
 		return nil
 	}
-	var rows []containerRow
+	rows := make([]containerRow, 0, len(list))
 	for _, c := range list {
 		row := psRow(c, f.full, time.Now())
 		if f.size || strings.Contains(f.format, ".Size") {
@@ -112,7 +112,7 @@ func (p *Program) printContainers(e *engine.Engine, list []engine.Container, f *
 	return present.Rows(p.text(), l, rows)
 }
 
-// choose leaves those that the flags ask for.
+// choose leaves those that the flags ask for, in the memory of list: a thousand containers are two megabytes.
 func (f *psFlags) choose(list []engine.Container) ([]engine.Container, error) {
 	filters, err := present.ParseFilters(f.filters, psFilters...)
 	if err != nil {
@@ -127,17 +127,18 @@ func (f *psFlags) choose(list []engine.Container) ([]engine.Container, error) {
 		last = 1
 	}
 	all := f.all || last >= 0 || filters.Has("status") || filters.Has("exited")
-	var out []engine.Container
-	for _, c := range list {
+	out := list[:0]
+	for i := range list {
+		c := &list[i]
 		if (all || c.State.PID != 0 || c.State.Status == container.Restarting) && match(c) && (last < 0 || len(out) < last) {
-			out = append(out, c)
+			out = append(out, *c)
 		}
 	}
 	return out, nil
 }
 
 // psMatcher returns what tells whether a container meets the filters.
-func psMatcher(f present.Filters, list []engine.Container) (func(engine.Container) bool, error) {
+func psMatcher(f present.Filters, list []engine.Container) (func(*engine.Container) bool, error) {
 	for _, s := range f["status"] {
 		if !slices.Contains(statuses, s) {
 			return nil, &present.Error{Text: fmt.Sprintf("--filter status=%s: there is no such status", s), Hint: "statuses are " + strings.Join(statuses, ", ")}
@@ -156,7 +157,7 @@ func psMatcher(f present.Filters, list []engine.Container) (func(engine.Containe
 	if err != nil {
 		return nil, err
 	}
-	return func(c engine.Container) bool {
+	return func(c *engine.Container) bool {
 		return f.Any("id", func(v string) bool { return strings.HasPrefix(c.ID, v) }) &&
 			f.Any("name", func(v string) bool { return strings.Contains("/"+c.Name, v) }) &&
 			f.Labels("label", c.Config.Labels) &&
@@ -164,16 +165,16 @@ func psMatcher(f present.Filters, list []engine.Container) (func(engine.Containe
 			f.Any("exited", func(v string) bool {
 				return c.State.Status == container.Exited && v == strconv.Itoa(c.State.ExitCode)
 			}) &&
-			f.Any("ancestor", func(v string) bool { return isAncestor(c, v) }) &&
+			f.Any("ancestor", func(v string) bool { return isAncestor(*c, v) }) &&
 			f.Any("volume", func(v string) bool {
 				return slices.ContainsFunc(c.Config.Mounts, func(m container.Mount) bool { return m.Source == v || m.Target == v })
 			}) &&
-			f.Any("network", func(v string) bool { return inNetwork(c, v) }) &&
+			f.Any("network", func(v string) bool { return inNetwork(*c, v) }) &&
 			f.Exactly("health", health(c.State)) &&
 			f.Any("publish", func(v string) bool {
 				return hasPort(c.Published, v, func(p container.Port) uint16 { return p.HostPort })
 			}) &&
-			f.Any("expose", func(v string) bool { return exposes(c, v) }) &&
+			f.Any("expose", func(v string) bool { return exposes(*c, v) }) &&
 			(before.IsZero() || c.Created.Before(before)) && c.Created.After(since)
 	}, nil
 }

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/internal/sys"
 )
 
@@ -137,8 +138,8 @@ func (d scanned) read(buf []byte) (*Found, error) {
 	if err := d.readJSON(recordFile, &f.Record, buf); err != nil {
 		return f, err
 	}
-	if err := checkVersion(filepath.Join(d.path, d.id, recordFile), &f.Record); err != nil {
-		return f, err
+	if f.Record.Version > recordVersion { // the path is put together for the error alone
+		return f, checkVersion(filepath.Join(d.path, d.id, recordFile), &f.Record)
 	}
 	return f, d.readJSON(stateFile, &f.State, buf)
 }
@@ -148,5 +149,8 @@ func (d scanned) readJSON(name string, v any, buf []byte) error {
 	if err != nil {
 		return err
 	}
-	return decodeJSON(filepath.Join(d.path, d.id, name), data, v)
+	if err := quickjson.Decode(string(data), v); err != nil {
+		return fmt.Errorf("%s: %w", filepath.Join(d.path, d.id, name), err)
+	}
+	return nil
 }
