@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -37,7 +38,7 @@ func (e *engine) command(args ...string) command {
 	return cmd(append([]string{e.path, "--root", e.root}, args...)...)
 }
 
-// engines compares `containr run` with its own runtime, and with docker.
+// engines compares `containr run` with its own runtime, and with other engines.
 func (b *bench) engines() (tables []table, err error) {
 	e, err := b.newEngine("engine")
 	if err != nil {
@@ -62,46 +63,95 @@ func (b *bench) engines() (tables []table, err error) {
 		return nil, err
 	}
 	tables = append(tables, raceTable("Engine and runtime", "What image, layer, record and configuration cost beside the container itself.", c))
-	c[0].samples = nil
-	t, err := b.againstDocker(c[0], warm)
-	if err != nil || t == nil {
-		return tables, err
-	}
-	return append(tables, *t), nil
+	more, err := b.againstPeers(e, warm)
+	return append(tables, more...), err
 }
 
-// againstDocker races with docker; without docker there is no table.
-func (b *bench) againstDocker(ours *contestant, warm *warmer) (t *table, err error) {
-	if !b.found("dockerd", "docker") {
+// againstPeers races with docker and with nerdctl; without either there is no table.
+func (b *bench) againstPeers(e *engine, warm *warmer) (tables []table, err error) {
+	peers := []liver{{name: "containr", command: e.command}}
+	if b.found("dockerd", "docker") {
+		d, startErr := b.startDocker()
+		if startErr != nil {
+			return nil, startErr
+		}
+		defer func() { err = errors.Join(err, d.stop()) }()
+		if err := b.importBase(d.docker("import", "-", "base")); err != nil {
+			return nil, err
+		}
+		peers = append(peers, liver{name: "docker", command: func(args ...string) command { return cmd(d.docker(args...)...) }})
+	}
+	switch {
+	case b.nerdctl == "":
+		b.lacks("nerdctl")
+	case b.found("containerd", "ctr"):
+		d, startErr := b.startContainerd()
+		if startErr != nil {
+			return nil, startErr
+		}
+		defer func() { err = errors.Join(err, d.stop()) }()
+		client := b.nerdctlOf(d)
+		if err := b.importBase(client("import", "-", "base")); err != nil {
+			return nil, err
+		}
+		peers = append(peers, liver{name: "nerdctl", command: func(args ...string) command { return cmd(client(args...)...) }})
+	}
+	if len(peers) == 1 {
 		return nil, nil
 	}
-	d, err := b.startDocker()
-	if err != nil {
-		return nil, err
+	const held = "held"
+	for _, p := range peers {
+		if _, err := p.command("run", "-d", "--name", held, "--network", "none", "base", "sleep", "100000").measure(); err != nil {
+			return nil, err
+		}
+		defer func() {
+			_, removeErr := p.command("rm", "-f", held).measure()
+			err = errors.Join(err, removeErr)
+		}()
 	}
-	defer func() { err = errors.Join(err, d.stop()) }()
-	if err := b.importBase(d); err != nil {
-		return nil, err
+	for _, what := range []struct {
+		title string
+		args  []string
+	}{
+		{"Engine and peers: run", []string{"run", "--rm", "--network", "none", "base", "true"}},
+		{"Engine and peers: exec", []string{"exec", held, "true"}},
+	} {
+		var c []*contestant
+		for _, p := range peers {
+			turn := p.command(what.args...)
+			c = append(c, &contestant{name: "`" + p.name + " " + strings.Join(what.args, " ") + "`", turn: func(int) (sample, error) { return turn.measure() }})
+		}
+		if err := race(b.ctx, options{rounds: b.rounds(40), warmUp: 2, before: warm.warm}, c); err != nil {
+			return tables, err
+		}
+		tables = append(tables, raceTable(what.title, "The same image in all. The CPU time is that of the client; that of dockerd and containerd comes on top.", c))
 	}
-	run := cmd(d.docker("run", "--rm", "--network", "none", "base", "true")...)
-	c := []*contestant{ours, {name: "`docker run --rm --network none base true`", turn: func(int) (sample, error) { return run.measure() }}}
-	err = race(b.ctx, options{rounds: b.rounds(40), warmUp: 2, before: warm.warm}, c)
-	table := raceTable("Engine and docker", "The same image in both. The CPU time is that of the client; dockerd's and containerd's come on top.", c)
-	return &table, err
+	return tables, nil
 }
 
-// importBase gives docker the root file system of the built-in image.
-func (b *bench) importBase(d *daemon) error {
+// nerdctlOf returns command lines of nerdctl for a containerd.
+func (b *bench) nerdctlOf(d *daemon) func(args ...string) []string {
+	return func(args ...string) []string {
+		line := []string{b.nerdctl, "--address", d.socket, "--namespace", "bench", "--data-root", filepath.Join(b.dir, "nerdctl"), "--cgroup-manager", "cgroupfs",
+			"--cni-netconfpath", filepath.Join(b.dir, "cni")}
+		if args[0] == "run" {
+			args = append([]string{"run", "--cgroup-parent", group}, args[1:]...)
+		}
+		return append(line, args...)
+	}
+}
+
+// importBase gives the root file system of the built-in image to a command that imports it.
+func (b *bench) importBase(argv []string) error {
 	layer, err := b.baseLayer()
 	if err != nil {
 		return err
 	}
 	defer layer.Close()
-	argv := d.docker("import", "-", "base")
 	load := exec.Command(argv[0], argv[1:]...)
 	load.Stdin = layer
 	if said, err := load.CombinedOutput(); err != nil {
-		return fmt.Errorf("docker import: %w: %s", err, said)
+		return fmt.Errorf("%q: %w: %s", argv, err, said)
 	}
 	return nil
 }

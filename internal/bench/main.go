@@ -44,6 +44,8 @@ type bench struct {
 	crun string
 	// runc is a runc besides the one in PATH; empty for none.
 	runc string
+	// nerdctl is its path, or empty.
+	nerdctl string
 	// debian is an archive with the root file system of Debian.
 	debian string
 	// divisor makes the numbers of rounds smaller, to try the benchmark out.
@@ -85,6 +87,7 @@ func run() error {
 	flag.StringVar(&b.bin, "bin", "bin", "`DIR` with containr and containr-runtime")
 	flag.StringVar(&b.crun, "crun", os.Getenv("CONTAINR_BENCH_CRUN"), "a further crun to compare with")
 	flag.StringVar(&b.runc, "runc", os.Getenv("CONTAINR_BENCH_RUNC"), "a further runc to compare with")
+	flag.StringVar(&b.nerdctl, "nerdctl", os.Getenv("CONTAINR_BENCH_NERDCTL"), "a nerdctl to compare with")
 	flag.StringVar(&b.debian, "debian", "", "root file system of Debian, a tar `FILE`")
 	flag.IntVar(&b.divisor, "divisor", 1, "divide the number of rounds by `N`, to try it out")
 	inside := flag.Bool("guest", false, "measure containr and podman here, which is a virtual machine, and print that as JSON")

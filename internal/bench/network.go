@@ -82,7 +82,7 @@ func (b *bench) newNetwork() (n *networked, err error) {
 	if err != nil {
 		return n, errors.Join(err, n.e.remove())
 	}
-	if err := b.importBase(n.docker); err != nil {
+	if err := b.importBase(n.docker.docker("import", "-", "base")); err != nil {
 		return n, errors.Join(err, n.remove())
 	}
 	return n, nil
