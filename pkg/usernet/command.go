@@ -160,7 +160,7 @@ func serve(args []string, ready *os.File) error {
 		if err != nil {
 			return err
 		}
-		go n.obey(ctx, l)
+		go n.obey(l)
 	}
 	if err := becomeNobody(); err != nil {
 		return err

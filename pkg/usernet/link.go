@@ -40,13 +40,16 @@ const maxFrame = virtioSize + header.EthernetMinimumSize + 65535
 // link is the stack's device: frames are read from the tap and written there.
 type link struct {
 	tap syscall.RawConn
+	fd  int // the same
 	mtu uint32
 	// intercept takes packets that the stack shall not see.
 	intercept func(protocol tcpip.NetworkProtocolNumber, frame []byte) bool
 
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
-	done       sync.WaitGroup
+
+	// failed says that nothing can be read any more. It is the reader's.
+	failed bool
 }
 
 func newLink(tap *os.File, mtu uint32, intercept func(tcpip.NetworkProtocolNumber, []byte) bool) (*link, error) {
@@ -54,29 +57,25 @@ func newLink(tap *os.File, mtu uint32, intercept func(tcpip.NetworkProtocolNumbe
 	if err != nil {
 		return nil, err
 	}
-	return &link{tap: raw, mtu: mtu, intercept: intercept}, nil
+	l := &link{tap: raw, mtu: mtu, intercept: intercept}
+	return l, raw.Control(func(fd uintptr) { l.fd = int(fd) })
 }
 
-// read passes frames to the stack until the device is gone.
-func (l *link) read() {
-	defer l.done.Done()
-	scratch := make([]byte, maxFrame)
+// readOne passes a frame to the stack, if there is one. That there will be none is noted.
+func (l *link) readOne(scratch []byte) bool {
 	for {
-		var size int
-		var err error
-		failed := l.tap.Read(func(fd uintptr) bool {
-			size, err = sys.ReadNow(int(fd), scratch)
-			return !errors.Is(err, unix.EAGAIN)
-		})
-		if errors.Is(err, unix.EINTR) {
+		size, err := sys.ReadNow(l.fd, scratch)
+		switch {
+		case errors.Is(err, unix.EINTR):
 			continue
-		}
-		if err != nil || failed != nil {
-			return
+		case err != nil:
+			l.failed = !errors.Is(err, unix.EAGAIN)
+			return false
 		}
 		if size > virtioSize+header.EthernetMinimumSize {
 			l.deliver(scratch[virtioSize:size])
 		}
+		return true
 	}
 }
 
@@ -148,16 +147,11 @@ func virtioHeader(p *stack.PacketBuffer) (h [virtioSize]byte) {
 	return h
 }
 
-// Attach begins to read, or ends it.
+// Attach says whom frames go to.
 func (l *link) Attach(d stack.NetworkDispatcher) {
 	l.mu.Lock()
-	first := l.dispatcher == nil && d != nil
 	l.dispatcher = d
 	l.mu.Unlock()
-	if first {
-		l.done.Add(1)
-		go l.read()
-	}
 }
 
 // IsAttached reports whether frames have somewhere to go.
@@ -193,8 +187,8 @@ func (l *link) GSOMaxSize() uint32 { return maxSegment }
 // SupportedGSO: the kernel at the other end cuts.
 func (l *link) SupportedGSO() stack.SupportedGSO { return stack.HostGSOSupported }
 
-// Wait waits for the reader.
-func (l *link) Wait() { l.done.Wait() }
+// Wait has nobody to wait for: the loop ends with the process.
+func (l *link) Wait() {}
 
 // ARPHardwareType is Ethernet's.
 func (l *link) ARPHardwareType() header.ARPHardwareType { return header.ARPHardwareEther }

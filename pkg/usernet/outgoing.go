@@ -3,18 +3,21 @@ package usernet
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
 	"gvisor.dev/gvisor/pkg/tcpip/stack"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
 	"gvisor.dev/gvisor/pkg/tcpip/transport/udp"
 	"gvisor.dev/gvisor/pkg/waiter"
+
+	"github.com/containr/containr/internal/sys"
 )
 
 // Bounds of what a container can have us do at the same time.
@@ -24,8 +27,6 @@ const (
 	maxOpening = maxTCP
 	// maxUDP is how many pairs of ends of UDP there are.
 	maxUDP = 4096
-	// dialPatience is how long the host tries to connect: somewhat less than the kernel's.
-	dialPatience = 120 * time.Second
 	// udpPatience is how long a pair of ends stays after its last packet, RFC 4787.
 	udpPatience = 120 * time.Second
 	// namesPatience is how long one stays that asked for a name.
@@ -53,29 +54,90 @@ func (n *Network) connect(ctx context.Context, r *tcp.ForwarderRequest) {
 		r.Complete(true)
 		return
 	}
-	defer n.seats.free(s)
-	dialing, cancel := context.WithTimeout(ctx, dialPatience)
-	defer cancel()
-	var outside net.Conn
-	var err error
-	if isNames {
-		outside, err = n.dialNames(dialing, "tcp")
-	} else {
-		outside, err = new(net.Dialer).DialContext(dialing, "tcp", to.String())
-	}
+	c := &stream{network: n, seat: s, stage: waiting}
+	err := n.dial(ctx, c, to, isNames)
 	if err != nil {
+		n.seats.free(s)
 		n.complain(err)
 		r.Complete(true)
 		return
 	}
-	var queue waiter.Queue
-	ep, failed := r.CreateEndpoint(&queue)
+	ep, failed := r.CreateEndpoint(&c.queue)
 	r.Complete(false)
 	if failed != nil { // the container has thought better of it
-		outside.Close()
+		n.loop.forget(c)
+		sys.CloseNow(c.fd)
+		n.seats.free(s)
 		return
 	}
-	join(newInside(&queue, ep), outside.(*net.TCPConn), s)
+	c.own(ep)
+	c.handed.Store(true)
+	n.loop.ready(c)
+}
+
+// dial has the host connect, and the loop told of the socket. If it fails nothing is left.
+func (n *Network) dial(ctx context.Context, c *stream, to netip.AddrPort, isNames bool) (err error) {
+	if isNames {
+		if c.fd, err = n.dialNamesNow(ctx); err != nil {
+			return err
+		}
+	} else if c.fd, err = sys.DialNow(peerOf(to)); err != nil && !errors.Is(err, syscall.EINPROGRESS) {
+		return err
+	}
+	if err == nil {
+		err = n.loop.watch(c, c.fd)
+	} else {
+		c.stage, c.done = dialing, make(chan error, 1)
+		if err = n.loop.watch(c, c.fd); err == nil {
+			err = <-c.done
+		}
+	}
+	if err == nil {
+		err = keepAlive(c.fd)
+	}
+	if err != nil {
+		n.loop.forget(c)
+		sys.CloseNow(c.fd)
+	}
+	return err
+}
+
+// dialNamesNow connects with a name server, by a socket that Go does not have.
+func (n *Network) dialNamesNow(ctx context.Context) (fd int, err error) {
+	conn, err := n.dialNames(ctx, "tcp")
+	if err != nil {
+		return -1, err
+	}
+	defer conn.Close()
+	raw, err := conn.(*net.TCPConn).SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	failed := raw.Control(func(of uintptr) { fd, err = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, 0) })
+	return fd, errors.Join(err, failed)
+}
+
+func peerOf(a netip.AddrPort) *sys.Peer {
+	p := &sys.Peer{Six: a.Addr().Is6(), Port: a.Port()}
+	copy(p.Address[:], a.Addr().AsSlice())
+	return p
+}
+
+// Of a connection on which nothing comes: after how many seconds, and then how often and how many times, the other end is asked whether it is there.
+const (
+	keepIdle  = 15
+	keepTimes = 9
+)
+
+// keepAlive has a socket, and those that it accepts, send at once what is written, and find out that the other end is gone.
+func keepAlive(fd int) error {
+	for _, o := range [...][3]int{{unix.IPPROTO_TCP, unix.TCP_NODELAY, 1}, {unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1}, {unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, keepIdle},
+		{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, keepIdle}, {unix.IPPROTO_TCP, unix.TCP_KEEPCNT, keepTimes}} {
+		if err := sys.SetNow(fd, o[0], o[1], o[2]); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
 }
 
 // destination is where the first packet of id is to go.
@@ -93,54 +155,6 @@ func (n *Network) complain(err error) {
 	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) || errors.Is(err, syscall.ENOBUFS) || errors.Is(err, syscall.ENOMEM) || errors.Is(err, syscall.EADDRNOTAVAIL) {
 		n.o.Warn(err)
 	}
-}
-
-// stream is either side of a connection.
-type stream interface {
-	io.ReadWriteCloser
-	CloseWrite() error
-}
-
-// join passes bytes on in both directions, and the end of each, until both have ended or one
-// has failed: then the other one fails too. When it returns nothing of the connection takes
-// memory any more.
-func join(in *inside, conn *net.TCPConn, s *seat) {
-	in.fit(s)
-	out, err := newOutside(conn)
-	if err != nil { // it is closed
-		in.ep.Abort()
-		conn.Close()
-		in.finish()
-		return
-	}
-	failed := make(chan error, 2)
-	go func() { failed <- pass(in, out, s) }()
-	go func() { failed <- pass(out, in, s) }()
-	err = <-failed
-	other := err == nil
-	if other {
-		err = <-failed
-	}
-	if err != nil { // a connection that was cut off is not to look as if it had ended
-		_ = out.SetLinger(0) // it may be closed
-		in.ep.Abort()
-	}
-	out.Close()
-	in.finish()
-	if !other {
-		<-failed
-	}
-}
-
-func pass(to, from stream, s *seat) error {
-	chunk := s.chunks.Get().(*[]byte)
-	defer s.chunks.Put(chunk)
-	// Neither side's shortcuts: they would copy through less at a time.
-	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, *chunk)
-	if err != nil {
-		return err
-	}
-	return to.CloseWrite()
 }
 
 // converse begins to pass on packets of UDP between two ends. False has the stack say that there

@@ -2,7 +2,6 @@ package usernet
 
 import (
 	"bufio"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,9 +15,8 @@ import (
 
 	"gvisor.dev/gvisor/pkg/tcpip"
 	"gvisor.dev/gvisor/pkg/tcpip/adapters/gonet"
-	"gvisor.dev/gvisor/pkg/tcpip/transport/tcp"
-	"gvisor.dev/gvisor/pkg/waiter"
 
+	"github.com/containr/containr/internal/sys"
 	"github.com/containr/containr/pkg/network/usermode"
 )
 
@@ -95,19 +93,35 @@ type published struct {
 	// owner is who asked for it, empty for who started the program.
 	owner   string
 	sockets []listener
+	doors   []*acceptor
 }
 
 // publish serves a port.
-func (n *Network) publish(ctx context.Context, p usermode.Port, served published) {
+func (n *Network) publish(p usermode.Port, served published) error {
+	for _, l := range served.sockets {
+		if l.streams == nil {
+			go n.receive(l)
+			continue
+		}
+		a, err := n.serve(l)
+		if err != nil {
+			served.close(n)
+			return fmt.Errorf("publish %s: %w", p, err)
+		}
+		served.doors = append(served.doors, a)
+	}
 	n.mu.Lock()
 	n.open[p] = served
 	n.mu.Unlock()
-	for _, l := range served.sockets {
-		if l.streams != nil {
-			go n.accept(ctx, l)
-		} else {
-			go n.receive(l)
-		}
+	return nil
+}
+
+func (p published) close(n *Network) {
+	for _, a := range p.doors {
+		n.loop.forget(a)
+	}
+	for _, l := range p.sockets {
+		l.close()
 	}
 }
 
@@ -122,9 +136,7 @@ func (n *Network) withdraw(p usermode.Port, owner string) {
 	if served.owner != owner {
 		return
 	}
-	for _, l := range served.sockets {
-		l.close()
-	}
+	served.close(n)
 }
 
 // requestPatience is how long who asks for a port may take to say which.
@@ -132,7 +144,7 @@ const requestPatience = 5 * time.Second
 
 // obey listens at further ports, and ceases to, as it is asked: "publish PORT OWNER" and "withdraw PORT OWNER", a connection for each.
 // The answer is ok, errno and the kernel's number of an error, or another one in words.
-func (n *Network) obey(ctx context.Context, l net.Listener) {
+func (n *Network) obey(l net.Listener) {
 	for {
 		c, err := l.Accept()
 		if errors.Is(err, net.ErrClosed) {
@@ -148,13 +160,13 @@ func (n *Network) obey(ctx context.Context, l net.Listener) {
 			_ = c.SetDeadline(time.Now().Add(requestPatience)) // a socket of this machine
 			line, err := bufio.NewReaderSize(c, 512).ReadString('\n')
 			if err == nil {
-				_, _ = io.WriteString(c, n.request(ctx, strings.TrimSpace(line))+"\n") // nobody may listen any more
+				_, _ = io.WriteString(c, n.request(strings.TrimSpace(line))+"\n") // nobody may listen any more
 			}
 		}()
 	}
 }
 
-func (n *Network) request(ctx context.Context, line string) string {
+func (n *Network) request(line string) string {
 	words := strings.Fields(line)
 	if len(words) != 3 {
 		return "three words are expected"
@@ -174,7 +186,7 @@ func (n *Network) request(ctx context.Context, line string) string {
 		}
 		var list []listener
 		if list, err = bind(p); err == nil {
-			n.publish(ctx, p, published{owner, list})
+			err = n.publish(p, published{owner: owner, sockets: list})
 		}
 	default:
 		err = fmt.Errorf("unknown word %q", verb)
@@ -192,48 +204,83 @@ func (n *Network) request(ctx context.Context, line string) string {
 // acceptPause is how long it is waited when the host cannot give a connection.
 const acceptPause = 50 * time.Millisecond
 
-func (n *Network) accept(ctx context.Context, l listener) {
-	for {
-		c, err := l.streams.AcceptTCP()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			n.complain(err)
-			time.Sleep(acceptPause) // a descriptor may come free
-			continue
-		}
-		s, ok := n.seats.take()
-		if !ok {
-			refuse(c)
-			continue
-		}
-		go n.admit(ctx, l.port, c, s)
-	}
+// acceptor takes clients of a port.
+type acceptor struct {
+	place
+	network *Network
+	port    usermode.Port
+	socket  syscall.RawConn
 }
 
-// admit connects a client with the container.
-func (n *Network) admit(ctx context.Context, p usermode.Port, outside *net.TCPConn, s *seat) {
-	defer n.seats.free(s)
-	client, err := netip.ParseAddrPort(outside.RemoteAddr().String())
-	if err == nil {
-		var in *inside
-		if in, err = n.enter(ctx, client, p); err == nil {
-			join(in, outside, s)
+// serve begins to take clients.
+func (n *Network) serve(l listener) (a *acceptor, err error) {
+	raw, err := l.streams.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	a = &acceptor{network: n, port: l.port, socket: raw}
+	failed := raw.Control(func(fd uintptr) {
+		if err = keepAlive(int(fd)); err == nil {
+			err = n.loop.watch(a, int(fd))
+		}
+	})
+	return a, errors.Join(err, failed)
+}
+
+func (a *acceptor) happened(uint32) bool { return true }
+
+// work takes some clients.
+func (a *acceptor) work() {
+	for range turns {
+		var fd int
+		var from sys.Peer
+		var err error
+		if a.socket.Control(func(of uintptr) { fd, from, err = sys.AcceptNow(int(of)) }) != nil {
+			return // it was closed
+		}
+		switch {
+		case err == nil:
+			a.network.admit(a.port, fd, from)
+		case errors.Is(err, syscall.EAGAIN):
+			return
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM):
+			a.network.complain(err)
+			time.AfterFunc(acceptPause, func() { a.network.loop.ready(a) }) // a descriptor may come free
 			return
 		}
 	}
-	refuse(outside)
+	a.network.loop.ready(a)
 }
 
-// refuse has the client see that the container did not take it.
-func refuse(outside *net.TCPConn) {
-	_ = outside.SetLinger(0) // it may be closed
-	outside.Close()
+// admit connects a client with the container. A client of version 6 comes to a container that listens with version 4 only all
+// the same, but not by its own name.
+func (n *Network) admit(p usermode.Port, fd int, from sys.Peer) {
+	seat, ok := n.seats.take()
+	if !ok {
+		sys.ResetNow(fd)
+		return
+	}
+	s := &stream{network: n, seat: seat, fd: fd, stage: entering}
+	if err := n.loop.watch(s, fd); err != nil {
+		n.complain(err)
+		sys.ResetNow(fd)
+		n.seats.free(seat)
+		return
+	}
+	client := netip.AddrPortFrom(netip.AddrFrom16(from.Address), from.Port)
+	if !from.Six {
+		client = netip.AddrPortFrom(netip.AddrFrom4([4]byte(from.Address[:4])), from.Port)
+	}
+	six := client.Addr().Unmap().Is6() && n.o.IPv6
+	s.attempts = append(s.attempts, n.ends(client, p, six))
+	if six && !(n.o.Hub && p.HostIP.IsValid()) { // what stands for an address of version 6 has no other
+		s.attempts = append(s.attempts, n.ends(client, p, false))
+	}
+	s.enter()
 }
 
 // ends are both ends of what a client says to the container.
-func (n *Network) ends(client netip.AddrPort, port usermode.Port, six bool) (from, to tcpip.FullAddress) {
+func (n *Network) ends(client netip.AddrPort, port usermode.Port, six bool) ends {
 	container, gateway := n.o.Net.Container(), n.o.Net.Gateway()
 	if six {
 		container, gateway = n.o.Net.Container6(), n.o.Net.Gateway6()
@@ -241,73 +288,14 @@ func (n *Network) ends(client netip.AddrPort, port usermode.Port, six bool) (fro
 	if n.o.Hub {
 		container = n.o.Net.Entrance(port.HostIP, six)
 	}
-	to = tcpip.FullAddress{NIC: nic, Addr: fromAddr(container), Port: port.Container}
+	to := tcpip.FullAddress{NIC: nic, Addr: fromAddr(container), Port: port.Container}
 	a := client.Addr().Unmap().WithZone("")
-	from = tcpip.FullAddress{NIC: nic, Addr: fromAddr(a), Port: client.Port()}
+	from := tcpip.FullAddress{NIC: nic, Addr: fromAddr(a), Port: client.Port()}
 	// The host itself calls from addresses that mean something else inside, or nothing.
 	if a.Is6() != six || a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() && a.Is6() || n.reach.inside(a) {
 		from = tcpip.FullAddress{NIC: nic, Addr: fromAddr(gateway)}
 	}
-	return from, to
-}
-
-// enter connects to a port of the container, from the client's address. A client of version 6
-// comes to a container that listens with version 4 only all the same, but not by its own name.
-func (n *Network) enter(ctx context.Context, client netip.AddrPort, port usermode.Port) (*inside, error) {
-	six := client.Addr().Unmap().Is6() && n.o.IPv6
-	from, to := n.ends(client, port, six)
-	in, err := n.dialInside(ctx, from, to)
-	if err != nil && from.Port != 0 && errors.Is(err, errPortInUse) {
-		from.Port = 0
-		in, err = n.dialInside(ctx, from, to)
-	}
-	if err != nil && six && !(n.o.Hub && port.HostIP.IsValid()) { // what stands for an address of version 6 has no other
-		from, to = n.ends(client, port, false)
-		in, err = n.dialInside(ctx, from, to)
-	}
-	return in, err
-}
-
-// errPortInUse means that the same client has a connection from this port to the same port of the container, through
-// another one of the host's.
-var errPortInUse = errors.New("port in use")
-
-func (n *Network) dialInside(ctx context.Context, from, to tcpip.FullAddress) (in *inside, err error) {
-	ctx, cancel := context.WithTimeout(ctx, insidePatience)
-	defer cancel()
-	var queue waiter.Queue
-	ep, failed := n.stack.NewEndpoint(tcp.ProtocolNumber, protocolOf(toAddr(to.Addr)), &queue)
-	if failed != nil {
-		return in, stackError("endpoint", failed)
-	}
-	defer func() {
-		if err != nil {
-			ep.Abort()
-		}
-	}()
-	entry, ready := waiter.NewChannelEntry(waiter.WritableEvents)
-	queue.EventRegister(&entry)
-	defer queue.EventUnregister(&entry)
-	ep.SocketOptions().SetReuseAddress(true)
-	if failed := ep.Bind(from); failed != nil {
-		return in, fmt.Errorf("%s: %w", failed, errPortInUse)
-	}
-	failed = ep.Connect(to)
-	if _, started := failed.(*tcpip.ErrConnectStarted); started {
-		select {
-		case <-ctx.Done():
-			return in, ctx.Err()
-		case <-ready:
-			failed = ep.LastError()
-		}
-	}
-	if failed != nil {
-		if _, used := failed.(*tcpip.ErrPortInUse); used {
-			return in, errPortInUse
-		}
-		return in, stackError("connect", failed)
-	}
-	return newInside(&queue, ep), nil
+	return ends{from, to}
 }
 
 // receive passes packets of UDP on to the container, each client's from its own address.
@@ -352,7 +340,8 @@ func (n *Network) welcome(c *clients, l listener, client netip.AddrPort) *gonet.
 		return nil
 	}
 	six := client.Addr().Unmap().Is6() && n.o.IPv6
-	from, to := n.ends(client, l.port, six)
+	e := n.ends(client, l.port, six)
+	from, to := e.from, e.to
 	in, err := gonet.DialUDP(n.stack, &from, &to, protocolOf(toAddr(to.Addr)))
 	if err != nil {
 		from.Port = 0

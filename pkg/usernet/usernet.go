@@ -80,6 +80,7 @@ type Network struct {
 	o     Options
 	stack *stack.Stack
 	link  *link
+	loop  *loop
 	reach *reach
 	seats *seats
 	pings pings
@@ -124,14 +125,24 @@ func New(ctx context.Context, o Options) (*Network, error) {
 	if n.link, err = newLink(o.Tap, uint32(o.MTU), n.intercept); err != nil {
 		return nil, err
 	}
+	if n.loop, err = newLoop(n.link); err != nil {
+		return nil, err
+	}
 	n.pings.init(n)
 	if err := n.configure(); err != nil {
 		return nil, err
 	}
 	n.forward(ctx)
 	for i, p := range o.Ports {
-		n.publish(ctx, p, published{sockets: listeners[i]})
+		if err := n.publish(p, published{sockets: listeners[i]}); err != nil {
+			return nil, err
+		}
 	}
+	go func() {
+		if err := n.loop.run(); err != nil {
+			o.Warn(err)
+		}
+	}()
 	return n, nil
 }
 

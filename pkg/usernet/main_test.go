@@ -1,0 +1,9 @@
+package usernet
+
+import (
+	"testing"
+
+	"github.com/containr/containr/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
