@@ -138,10 +138,10 @@ func serve(args []string, ready *os.File) error {
 	o.Hub = *control != ""
 	debug.SetMemoryLimit(memoryGoal)
 	runtime.GOMAXPROCS(max(1, runtime.NumCPU()/processorsEach))
+	o.Tap = os.NewFile(tapFD, "tap") // before it ceases to wait: the loop watches it, Go need not
 	if err := unix.SetNonblock(tapFD, true); err != nil {
 		return err
 	}
-	o.Tap = os.NewFile(tapFD, "tap")
 	seen := map[string]bool{}
 	o.Warn = func(err error) {
 		if text := err.Error(); !seen[text] && len(seen) < 100 {

@@ -1,11 +1,13 @@
 package usernet
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"os"
 	"sync"
-	"syscall"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -39,7 +41,7 @@ const maxFrame = virtioSize + header.EthernetMinimumSize + 65535
 
 // link is the stack's device: frames are read from the tap and written there.
 type link struct {
-	tap syscall.RawConn
+	tap *os.File
 	fd  int // the same
 	mtu uint32
 	// intercept takes packets that the stack shall not see.
@@ -47,6 +49,13 @@ type link struct {
 
 	mu         sync.RWMutex
 	dispatcher stack.NetworkDispatcher
+
+	// patient says that the packets that the stack writes are about little that has come.
+	patient atomic.Bool
+	waiting sync.Mutex
+	// withheld is an acknowledgement that waits, and fresh that it does since the clock has struck last, if that is timed.
+	withheld     *stack.PacketBuffer
+	fresh, timed bool
 
 	// failed says that nothing can be read any more. It is the reader's.
 	failed bool
@@ -57,12 +66,12 @@ func newLink(tap *os.File, mtu uint32, intercept func(tcpip.NetworkProtocolNumbe
 	if err != nil {
 		return nil, err
 	}
-	l := &link{tap: raw, mtu: mtu, intercept: intercept}
+	l := &link{tap: tap, mtu: mtu, intercept: intercept}
 	return l, raw.Control(func(fd uintptr) { l.fd = int(fd) })
 }
 
-// readOne passes a frame to the stack, if there is one. That there will be none is noted.
-func (l *link) readOne(scratch []byte) bool {
+// readOne passes a frame to the stack, if there is one, and returns its length. That there will be none is noted.
+func (l *link) readOne(scratch []byte) int {
 	for {
 		size, err := sys.ReadNow(l.fd, scratch)
 		switch {
@@ -70,12 +79,12 @@ func (l *link) readOne(scratch []byte) bool {
 			continue
 		case err != nil:
 			l.failed = !errors.Is(err, unix.EAGAIN)
-			return false
+			return 0
 		}
 		if size > virtioSize+header.EthernetMinimumSize {
 			l.deliver(scratch[virtioSize:size])
 		}
-		return true
+		return size
 	}
 }
 
@@ -101,27 +110,86 @@ func (l *link) deliver(frame []byte) {
 // WritePackets writes frames until the device takes no more.
 func (l *link) WritePackets(list stack.PacketBufferList) (int, tcpip.Error) {
 	for i, packet := range list.AsSlice() {
-		head := virtioHeader(packet)
-		parts := append(make([][]byte, 0, 8), head[:])
-		parts = append(parts, packet.AsSlices()...)
-		if err := l.write(parts); err != nil {
+		if l.withhold(packet) {
+			continue
+		}
+		if err := l.writePacket(packet); err != nil {
 			return i, &tcpip.ErrAborted{}
 		}
 	}
 	return list.Len(), nil
 }
 
+func (l *link) writePacket(packet *stack.PacketBuffer) error {
+	head := virtioHeader(packet)
+	parts := append(make([][]byte, 0, 8), head[:])
+	return l.write(append(parts, packet.AsSlices()...))
+}
+
+// write writes a frame. One that the device has no room for is lost, as frames may be.
 func (l *link) write(parts [][]byte) error {
-	var err error
-	failed := l.tap.Write(func(fd uintptr) bool {
-		for {
-			_, err = sys.WriteNow(int(fd), parts...)
-			if !errors.Is(err, unix.EINTR) {
-				return !errors.Is(err, unix.EAGAIN)
-			}
+	for {
+		_, err := sys.WriteNow(l.fd, parts...)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return nil
+		case !errors.Is(err, unix.EINTR):
+			return err
 		}
-	})
-	return errors.Join(err, failed)
+	}
+}
+
+// patience is how long an acknowledgement waits, or up to twice as long. Kernels have 40 ms, RFC 9293 has half a second.
+const patience = time.Millisecond
+
+// withhold keeps an acknowledgement of little data back, since what it acknowledges is often answered: then the answer says it, and one packet is
+// enough. The stack itself does not wait. A second one of the same connection goes at once, so that nobody who sends much waits.
+func (l *link) withhold(p *stack.PacketBuffer) bool {
+	h := header.TCP(p.TransportHeader().Slice())
+	if p.TransportProtocolNumber != header.TCPProtocolNumber || len(h) < header.TCPMinimumSize {
+		return false
+	}
+	l.waiting.Lock()
+	defer l.waiting.Unlock()
+	before := l.withheld
+	if before != nil && before.Hash == p.Hash && bytes.Equal(h[:4], before.TransportHeader().Slice()[:4]) { // the ports: it says more than the one before
+		before.DecRef()
+		l.withheld = nil
+		return false
+	}
+	if !l.patient.Load() || h.Flags() != header.TCPFlagAck || p.Data().Size() > 0 {
+		return false
+	}
+	if before != nil {
+		_ = l.writePacket(before) // packets may be lost
+		before.DecRef()
+	}
+	l.withheld = p.IncRef()
+	l.fresh = true
+	if !l.timed {
+		l.timed = true
+		time.AfterFunc(patience, l.release)
+	}
+	return true
+}
+
+// release writes what was withheld for long enough.
+func (l *link) release() {
+	l.waiting.Lock()
+	defer l.waiting.Unlock()
+	p := l.withheld
+	switch {
+	case p == nil:
+		l.timed = false
+		return
+	case !l.fresh:
+		l.withheld, l.timed = nil, false
+		_ = l.writePacket(p) // packets may be lost
+		p.DecRef()
+		return
+	}
+	l.fresh = false
+	time.AfterFunc(patience, l.release)
 }
 
 // virtioHeader says what is left to do with a packet.

@@ -122,6 +122,9 @@ func (l *loop) run() error {
 	var failed error
 	// What happens while this works is told once more when it has returned false, so it need not look twice.
 	err = raw.Read(func(uintptr) bool {
+		l.mu.Lock()
+		l.asleep = false
+		l.mu.Unlock()
 		for look := true; ; {
 			tap := false
 			if look {
@@ -179,26 +182,31 @@ func (l *loop) tell(list []unix.EpollEvent) (tap bool) {
 // framesAtOnce is how many frames of the tap are read before others have their turn.
 const framesAtOnce = 32
 
+// smallFrame is the length in bytes of frames, all together, whose acknowledgement can wait.
+const smallFrame = 1024
+
 // more passes some frames to the stack, and lets it look at them. It reports whether there may be others.
 func (l *loop) more(frame []byte) bool {
-	some := false
-	for range framesAtOnce {
-		if !l.link.readOne(frame) {
-			if some {
-				runtime.Gosched()
-			}
-			return false
+	n, size := 0, 0
+	more := true
+	for ; n < framesAtOnce; n++ {
+		last := l.link.readOne(frame)
+		if more = last > 0; !more {
+			break
 		}
-		some = true
+		size += last
 	}
-	runtime.Gosched()
-	return true
+	if n > 0 {
+		l.link.patient.Store(size < smallFrame)
+		runtime.Gosched()
+		l.link.patient.Store(false)
+	}
+	return more
 }
 
 // drain has those work who have said that they are ready.
 func (l *loop) drain() {
 	l.mu.Lock()
-	l.asleep = false
 	list := l.list
 	l.list = nil
 	for _, w := range list {
