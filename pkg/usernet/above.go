@@ -1,8 +1,6 @@
 package usernet
 
 import (
-	"bufio"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -189,43 +187,31 @@ func (h *process) end() {
 	h.lives.Close()
 }
 
-// askFor has slirp4netns lead a port of the host to the container.
+// askFor has slirp4netns lead a port of the host to the container. What is asked is numbers, addresses and the names of protocols, which JSON has as
+// they are.
 func askFor(socket string, p usermode.Port) error {
-	type arguments struct {
-		Proto     string `json:"proto"`
-		HostAddr  string `json:"host_addr"`
-		HostPort  uint16 `json:"host_port"`
-		GuestPort uint16 `json:"guest_port"`
-	}
 	host := "0.0.0.0"
 	if p.HostIP.IsValid() {
 		host = p.HostIP.String()
 	}
-	request := struct {
-		Execute   string    `json:"execute"`
-		Arguments arguments `json:"arguments"`
-	}{"add_hostfwd", arguments{p.Protocol, host, p.Host, p.Container}}
 	c, err := net.Dial("unix", socket)
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	if err := json.NewEncoder(c).Encode(request); err != nil {
+	if _, err := fmt.Fprintf(c, `{"execute":"add_hostfwd","arguments":{"proto":"%s","host_addr":"%s","host_port":%d,"guest_port":%d}}`,
+		p.Protocol, host, p.Host, p.Container); err != nil {
 		return err
 	}
 	if err := c.(*net.UnixConn).CloseWrite(); err != nil {
 		return err
 	}
-	var answer struct {
-		Error *struct {
-			Desc string `json:"desc"`
-		} `json:"error"`
-	}
-	if err := json.NewDecoder(bufio.NewReader(io.LimitReader(c, 1<<16))).Decode(&answer); err != nil {
+	answer, err := io.ReadAll(io.LimitReader(c, 1<<16))
+	if err != nil {
 		return fmt.Errorf("publish %s: %w", p, err)
 	}
-	if answer.Error != nil {
-		return fmt.Errorf("publish %s: %s", p, answer.Error.Desc)
+	if !strings.Contains(string(answer), `"return"`) || strings.Contains(string(answer), `"error"`) {
+		return fmt.Errorf("publish %s: slirp4netns: %s", p, strings.TrimSpace(string(answer)))
 	}
 	return nil
 }

@@ -35,9 +35,9 @@ const nobody = 65534
 // memoryGoal is what the garbage collector aims at, in bytes: what one packet used, the next may.
 const memoryGoal = 64 << 20
 
-// processorsEach is of how many processors of the machine one is used. A packet goes through several goroutines, and with a second
+// processorsEach is of how many processors of the machine one is used. A packet goes through two goroutines, and with a second
 // processor each of them wakes a thread: that costs a request twice the processor time, and gains nothing while both ends and
-// the kernel want processors, too. Many connections of a large machine are worth more of them.
+// the kernel want processors, too. With many connections of a large machine the stack's own work is worth more of them.
 const processorsEach = 8
 
 // Run is the program: it returns when the container has ended.

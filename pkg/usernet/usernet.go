@@ -8,7 +8,7 @@
 // packets for any address. What the container begins, and where it goes:
 //
 //	TCP          the host connects first; only then is the container's SYN answered. So
-//	             refused stays refused. Two copiers pass bytes on, and each end of input (outgoing.go)
+//	             refused stays refused (outgoing.go). Then bytes are passed on, and each end of input (stream.go)
 //	UDP          a socket of the host for each pair of ends, until nothing came for a while
 //	ping         a ping socket of the host, icmp(7), for each number and address (ping.go)
 //	names        what is for port 53 of the address .3 goes to the host's name servers (names.go)
@@ -22,9 +22,13 @@
 // each may hold is bounded: 256 MB in all, in the worst case. One more is refused with a reset
 // (seat.go).
 //
-// Nothing here waits inside a system call: the tap and the sockets are read and written when the kernel says that they are ready, by calls that
-// Go's scheduler does not hear of (sys.ReadNow). So a packet passes from goroutine to goroutine on one thread, and nobody is woken for
-// it. See processorsEach.
+// Nothing here waits inside a system call, and one goroutine, the loop, reads the tap and reads and writes all sockets of the host that are of TCP: when
+// the kernel says that they are ready, or the stack that an endpoint is, and by calls that Go's scheduler does not hear of (sys.ReadNow). A
+// connection has no goroutine and no buffer of its own. The stack's goroutines, which take what the tap has brought in, run in between,
+// on the same thread. They tell of their endpoints by events, with an endpoint's lock held: then no endpoint can be read or
+// written, so an event only puts the connection into the loop's list (loop.go). See processorsEach.
+//
+// What acknowledges little data waits for the answer, which says it as well (link.withhold).
 //
 // Where the container may not go is decided in one place, reach.go: the host's loopback
 // addresses, in any of their disguises, are closed unless asked for.
