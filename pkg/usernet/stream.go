@@ -239,34 +239,30 @@ var errStack = errors.New("connection with the container failed")
 
 // passOut has the host take what has come from the container.
 func (s *stream) passOut() error {
-	if s.noInput || !s.writable {
-		return nil
-	}
-	to := writer{fd: s.fd}
-	_, failed := s.ep.Read(&to, tcpip.ReadOptions{})
-	if to.err != nil {
-		if errors.Is(to.err, unix.EAGAIN) {
+	for !s.noInput && s.writable {
+		to := writer{fd: s.fd}
+		_, failed := s.ep.Read(&to, tcpip.ReadOptions{})
+		switch {
+		case errors.Is(to.err, unix.EAGAIN):
 			s.writable = false
+		case to.err != nil:
+			return to.err
+		}
+		switch failed.(type) {
+		case nil, *tcpip.ErrBadBuffer: // once more: the end may have come as well; or nothing was taken, and it is not writable
+		case *tcpip.ErrWouldBlock:
 			return nil
-		}
-		return to.err
-	}
-	switch failed.(type) {
-	case nil:
-		// All was read. If an end has come with it, the next look says so.
-		if s.ep.Readiness(waiter.ReadableEvents)&waiter.ReadableEvents != 0 {
-			return s.passOut()
-		}
-		return nil
-	case *tcpip.ErrWouldBlock:
-		return nil
-	case *tcpip.ErrClosedForReceive:
-		if tcp.EndpointState(s.ep.State()) != tcp.StateError {
+		case *tcpip.ErrClosedForReceive:
+			if tcp.EndpointState(s.ep.State()) == tcp.StateError {
+				return errStack
+			}
 			s.noInput = true
 			return sys.EndNow(s.fd)
+		default:
+			return errStack
 		}
 	}
-	return errStack
+	return nil
 }
 
 // writer writes to a socket of the host, straight from the stack's pieces.
