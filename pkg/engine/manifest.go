@@ -135,6 +135,10 @@ func (e *Engine) entriesMeant(images *image.Store, list *v1.Index, name string) 
 	if d, err := image.ParseDigest(name); err == nil && listed(d) {
 		return []digest.Digest{d}, nil
 	}
+	// A list that another tool made may list an index.
+	if _, target, err := images.Index(name); err == nil && listed(target.Digest) {
+		return []digest.Digest{target.Digest}, nil
+	}
 	entries, err := images.Entries(name, image.AnyPlatform)
 	if err != nil {
 		return nil, err

@@ -142,10 +142,7 @@ func (c *checker) name(e v1.Descriptor) (bool, error) {
 	case err != nil:
 		return false, err
 	}
-	unfinished, err := c.unfinished(e)
-	if err != nil {
-		return false, err
-	}
+	unfinished := c.store.unfinished(e)
 	for _, i := range images {
 		if unfinished[i.ManifestDigest] {
 			continue // garbage, and named as such
@@ -161,14 +158,6 @@ func (c *checker) name(e v1.Descriptor) (bool, error) {
 		}
 	}
 	return false, nil
-}
-
-func (c *checker) unfinished(target v1.Descriptor) (map[digest.Digest]bool, error) {
-	data, err := c.store.ReadBlob(target, MaxManifestSize)
-	if err != nil {
-		return nil, err
-	}
-	return c.store.unfinished(target, data), nil
 }
 
 // garbage looks for what nothing leads to: what a killed process left.

@@ -368,34 +368,54 @@ func nest(depth int) (*testimage.Image, []testimage.Blob) {
 }
 
 // Indexes that list each other twice have a number of ways through them that doubles with each: they are read once. This
-// would otherwise last for ever, and so would all that looks for garbage afterwards.
+// would otherwise last for ever, and so would all that looks for garbage afterwards. Those that lie too deep are refused.
 func TestIndexesInIndexesAreReadOnce(t *testing.T) {
 	const deep = 60
 	img, indexes := nest(deep)
-	top := indexes[deep-1]
-	files := testimage.Layout("nested:1", top, img)
-	for _, b := range indexes {
-		files["blobs/sha256/"+b.Digest.Encoded()] = b.Data
+	layoutOf := func(depth int) map[string][]byte {
+		files := testimage.Layout("nested:1", indexes[depth-1], img)
+		for _, b := range indexes[:depth] {
+			files["blobs/sha256/"+b.Digest.Encoded()] = b.Data
+		}
+		return files
 	}
-	for name, load := range map[string]func(*Store) ([]Listed, error){
-		"directory": func(s *Store) ([]Listed, error) { return s.LoadPath(t.Context(), writeTree(t, files), LoadOptions{}) },
-		"archive": func(s *Store) ([]Listed, error) {
+	for name, load := range map[string]func(*Store, map[string][]byte) ([]Listed, error){
+		"directory": func(s *Store, files map[string][]byte) ([]Listed, error) {
+			return s.LoadPath(t.Context(), writeTree(t, files), LoadOptions{})
+		},
+		"archive": func(s *Store, files map[string][]byte) ([]Listed, error) {
 			return s.Load(t.Context(), bytes.NewReader(tarOf(files)), LoadOptions{})
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newStore(t)
-			if _, err := load(s); err != nil {
-				t.Logf("refused: %v", err)
-				expectBlobs(t, s)
-				return
+			if _, err := load(s, layoutOf(deep)); !errors.Is(err, ErrLimit) {
+				t.Errorf("%d levels: %v", deep, err)
+			}
+			expectBlobs(t, s)
+			if _, err := load(s, layoutOf(MaxNesting)); err != nil {
+				t.Fatal(err)
 			}
 			if removed := gc(t, s); len(removed.Deleted) != 0 {
 				t.Errorf("what the indexes lead to is garbage: %v", removed.Deleted)
 			}
-			if live, err := s.Reach(top.Descriptor); err != nil || len(live) < deep+1 {
-				t.Errorf("%d blobs are reached, error %v", len(live), err)
-			}
 		})
+	}
+	s := newStore(t)
+	lease, err := s.Lease(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, lease, append(append(img.Blobs(), img.Manifest), indexes...)...)
+	top := indexes[deep-1].Descriptor
+	if err := s.Tag(t.Context(), "nested:1", top); err != nil {
+		t.Fatal(err)
+	}
+	lease.Close()
+	if removed := gc(t, s); len(removed.Deleted) != 0 {
+		t.Errorf("what the indexes lead to is garbage: %v", removed.Deleted)
+	}
+	if live, err := s.Reach(top); err != nil || len(live) < deep+1 {
+		t.Errorf("%d blobs are reached, error %v", len(live), err)
 	}
 }

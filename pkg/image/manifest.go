@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -17,6 +16,8 @@ const (
 	MaxConfigSize   = 8 << 20  // bytes of an image configuration
 	MaxJSONDepth    = 32       // nested objects and arrays; real documents have 6
 	MaxIndexEntries = 1024     // manifests in an index
+	MaxNesting      = 16       // indexes that lie in each other, the outermost included
+	MaxIndexes      = 64       // indexes that are read for one image, the outermost included
 	MaxLayers       = 500      // layers of an image (OVL_MAX_STACK of Linux's overlayfs)
 	MaxStoreIndex   = 64 << 20 // bytes of a store's index.json
 )
@@ -269,51 +270,4 @@ func checkJSON(data []byte, what string, size int) error {
 		return fmt.Errorf("%s is not a JSON object: %w", what, ErrInvalid)
 	}
 	return nil
-}
-
-// Select returns the entry of an index that serves the platform want best. name
-// is for the error, a *[PlatformError] if there is none. An entry without a
-// platform serves if it is the only one; its configuration will tell.
-func Select(index *v1.Index, name string, want Platform) (v1.Descriptor, error) {
-	candidates := rankEntries(index, want)
-	if len(candidates) == 0 {
-		return v1.Descriptor{}, &PlatformError{Name: name, Want: want.orDefault(), Have: indexPlatforms(index)}
-	}
-	return candidates[0], nil
-}
-
-// rankEntries returns the entries of an index that serve a platform, the best
-// first, and in the order of the index where they are equal.
-func rankEntries(index *v1.Index, want Platform) []v1.Descriptor {
-	want = want.orDefault()
-	rank := func(d v1.Descriptor) int {
-		switch {
-		case !IsManifest(d.MediaType):
-			return 0
-		case d.Platform != nil:
-			return want.rank(fromSpec(*d.Platform))
-		case len(index.Manifests) == 1:
-			return 1
-		}
-		return 0
-	}
-	var serving []v1.Descriptor
-	for _, d := range index.Manifests {
-		if rank(d) > 0 {
-			serving = append(serving, d)
-		}
-	}
-	slices.SortStableFunc(serving, func(a, b v1.Descriptor) int { return rank(b) - rank(a) })
-	return serving
-}
-
-// indexPlatforms lists the platforms of an index, without attestations.
-func indexPlatforms(index *v1.Index) []Platform {
-	var have []Platform
-	for _, d := range index.Manifests {
-		if d.Platform != nil && d.Platform.OS != "unknown" {
-			have = append(have, fromSpec(*d.Platform))
-		}
-	}
-	return have
 }

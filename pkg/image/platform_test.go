@@ -1,10 +1,12 @@
 package image
 
 import (
+	"fmt"
 	"runtime"
 	"slices"
 	"testing"
 
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -38,7 +40,7 @@ func TestSelectPrefersBestVariant(t *testing.T) {
 	index := func(platforms ...string) *v1.Index {
 		i := &v1.Index{}
 		for n, s := range platforms {
-			d := v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Size: int64(n)}
+			d := v1.Descriptor{MediaType: v1.MediaTypeImageManifest, Size: int64(n), Digest: digest.FromString(fmt.Sprint(n))}
 			if s != "" {
 				p, err := ParsePlatform(s)
 				if err != nil {
@@ -50,6 +52,13 @@ func TestSelectPrefersBestVariant(t *testing.T) {
 			i.Manifests = append(i.Manifests, d)
 		}
 		return i
+	}
+	serving := func(i *v1.Index, want Platform) []v1.Descriptor {
+		found, err := rank(v1.Descriptor{}, i, want, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found.serving
 	}
 	for _, c := range []struct {
 		want  string
@@ -72,17 +81,17 @@ func TestSelectPrefersBestVariant(t *testing.T) {
 			t.Fatal(err)
 		}
 		var got []int64
-		for _, d := range rankEntries(index(c.have...), want) {
+		for _, d := range serving(index(c.have...), want) {
 			got = append(got, d.Size)
 		}
 		if !slices.Equal(got, c.order) {
 			t.Errorf("%s of %q: got %v, want %v", c.want, c.have, got, c.order)
 		}
 	}
-	if got := len(rankEntries(index("unknown/unknown", "linux/s390x", Default().String()), AnyPlatform)); got != 2 {
+	if got := len(serving(index("unknown/unknown", "linux/s390x", Default().String()), AnyPlatform)); got != 2 {
 		t.Errorf("any platform: %d candidates", got)
 	}
-	first := rankEntries(index("linux/s390x", Default().String()), AnyPlatform)[0]
+	first := serving(index("linux/s390x", Default().String()), AnyPlatform)[0]
 	if first.Size != 1 {
 		t.Error("any platform: this machine's is not first")
 	}

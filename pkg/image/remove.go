@@ -176,15 +176,33 @@ func (s *Store) live(index *v1.Index) (map[digest.Digest]bool, error) {
 }
 
 // mark adds descriptors and what they lead to. What is absent, or damaged so
-// that it leads nowhere, has no children. Each document is read once, however many
-// list it: of indexes that list the next one twice, forty make a million million ways.
-func (s *Store) mark(live map[digest.Digest]bool, todo ...v1.Descriptor) error {
+// that it leads nowhere, has no children. Each manifest is read once, however many
+// list it, and each index once for each target: of indexes that list the next one
+// twice, forty make a million million ways.
+func (s *Store) mark(live map[digest.Digest]bool, targets ...v1.Descriptor) error {
 	read := map[digest.Digest]bool{}
-	for todo = slices.Clone(todo); len(todo) > 0; {
+	for _, target := range targets {
+		if err := s.markTree(live, read, target); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// markTree is mark for one target. read holds the manifests, and the targets, whose children are marked. What is
+// unfinished is so for this target alone, therefore indexes in it are not among them.
+func (s *Store) markTree(live, read map[digest.Digest]bool, target v1.Descriptor) error {
+	live[target.Digest] = true
+	if read[target.Digest] {
+		return nil
+	}
+	unfinished := s.unfinished(target)
+	here := map[digest.Digest]bool{}
+	for todo := []v1.Descriptor{target}; len(todo) > 0; {
 		d := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
 		live[d.Digest] = true
-		if read[d.Digest] || !IsIndex(d.MediaType) && !IsManifest(d.MediaType) {
+		if here[d.Digest] || IsManifest(d.MediaType) && read[d.Digest] || !IsIndex(d.MediaType) && !IsManifest(d.MediaType) {
 			continue
 		}
 		data, err := s.ReadBlob(d, MaxManifestSize)
@@ -194,8 +212,8 @@ func (s *Store) mark(live map[digest.Digest]bool, todo ...v1.Descriptor) error {
 		if err != nil {
 			return err
 		}
-		read[d.Digest] = true
-		unfinished := s.unfinished(d, data)
+		here[d.Digest] = true
+		read[d.Digest] = read[d.Digest] || IsManifest(d.MediaType) || d.Digest == target.Digest
 		for _, c := range children(data) {
 			if !unfinished[c.Digest] {
 				todo = append(todo, c)
@@ -205,27 +223,31 @@ func (s *Store) mark(live map[digest.Digest]bool, todo ...v1.Descriptor) error {
 	return nil
 }
 
-// unfinished returns the manifests in an index of which something is absent that they list, while another one is whole.
-// That is what a pull or a load leaves that is cut off, if the index has a name already because of another platform: with
-// the manifest the platform would seem to be here. If none is whole, what is here is all that is known of the image, and
-// stays.
-func (s *Store) unfinished(d v1.Descriptor, data []byte) map[digest.Digest]bool {
-	if !IsIndex(d.MediaType) {
-		return nil
-	}
+// unfinished returns the manifests in an index, and in indexes in it, of which something is absent that they list, while
+// another one is whole. That is what a pull or a load leaves that is cut off, if the index has a name already because of
+// another platform: with the manifest the platform would seem to be here. If none is whole, what is here is all that is
+// known of the image, and stays.
+func (s *Store) unfinished(target v1.Descriptor) map[digest.Digest]bool {
 	unfinished, whole := map[digest.Digest]bool{}, false
-	for _, m := range children(data) {
-		if !IsManifest(m.MediaType) {
+	read := map[digest.Digest]bool{}
+	for todo := []v1.Descriptor{target}; len(todo) > 0; {
+		d := todo[len(todo)-1]
+		todo = todo[:len(todo)-1]
+		if read[d.Digest] || !IsIndex(d.MediaType) && (!IsManifest(d.MediaType) || d.Digest == target.Digest) {
 			continue
 		}
-		data, err := s.ReadBlob(m, MaxManifestSize)
+		data, err := s.ReadBlob(d, MaxManifestSize)
 		if err != nil {
 			continue // it is absent, and what leads to it leads nowhere
 		}
-		if s.hasAll(children(data)) {
+		read[d.Digest] = true
+		switch {
+		case IsIndex(d.MediaType):
+			todo = append(todo, children(data)...)
+		case s.hasAll(children(data)):
 			whole = true
-		} else {
-			unfinished[m.Digest] = true
+		default:
+			unfinished[d.Digest] = true
 		}
 	}
 	if !whole {

@@ -43,7 +43,8 @@ func (i *Image) Size() int64 {
 
 // Resolve finds an image by name, or by id: "sha256:" and 64 digits, the digits
 // alone, or any unambiguous beginning of them. Names win over ids. Of an image
-// for several platforms the one that serves want best is returned. Errors wrap
+// for several platforms the one that serves want best is returned, also if it is
+// listed by an index in its index: [Select] says which that is. Errors wrap
 // ErrNotFound, ErrAmbiguous, ErrPlatform, ErrCorrupt, ErrInvalid or ErrReference.
 func (s *Store) Resolve(name string, want Platform) (*Image, error) {
 	entries, err := s.find(name)
@@ -185,13 +186,16 @@ func (s *Store) readImage(name string, target v1.Descriptor, want Platform) (*Im
 	if t.index == nil {
 		return s.decodeImage(name, target, target, t.data, t.mediaType, want)
 	}
-	candidates := rankEntries(t.index, want)
-	if len(candidates) == 0 {
-		return nil, &PlatformError{Name: name, Want: want, Have: indexPlatforms(t.index)}
+	found, err := rank(target, t.index, want, s.openIndex(want))
+	if err != nil {
+		return nil, err
 	}
-	// A store may hold some platforms of an index only. The second best is good
+	if len(found.serving) == 0 {
+		return nil, &PlatformError{Name: name, Want: want, Have: found.platforms}
+	}
+	// A store may hold some platforms of an image only. The second best is good
 	// where any will do, but not instead of one that is better and absent.
-	for _, d := range candidates {
+	for _, d := range found.serving {
 		if want != AnyPlatform || s.Has(d) {
 			return s.readManifest(name, target, d, want)
 		}
@@ -254,7 +258,8 @@ func (s *Store) decodeImage(name string, target, d v1.Descriptor, data []byte, m
 		Config: *config, ConfigDigest: manifest.Config.Digest,
 		Layers: pairLayers(manifest, config),
 	}
-	// What an index says about a platform was believed when it was chosen.
+	// What the entry of an index, or of an index around that, says about its platform was believed when the entry was
+	// chosen. Where neither says anything, the configuration decides.
 	if d.Platform == nil && want.rank(image.Platform()) == 0 {
 		return nil, &PlatformError{Name: cmp.Or(name, target.Digest.String()), Want: want, Have: []Platform{image.Platform()}}
 	}
@@ -284,8 +289,12 @@ func (s *Store) present(name string, target v1.Descriptor) ([]*Image, error) {
 		}
 		return []*Image{image}, nil
 	}
+	found, err := rank(target, t.index, AnyPlatform, s.openIndex(AnyPlatform))
+	if err != nil {
+		return nil, err
+	}
 	var images []*Image
-	for _, d := range rankEntries(t.index, AnyPlatform) {
+	for _, d := range found.serving {
 		image, err := s.readManifest(name, target, d, AnyPlatform)
 		if errors.Is(err, ErrNotFound) {
 			continue

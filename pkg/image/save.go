@@ -114,7 +114,11 @@ func (p *saver) add(lease *Lease, name string, target v1.Descriptor) error {
 	if err != nil {
 		return err
 	}
-	blobs := []digest.Digest{target.Digest}
+	inner, err := p.store.indexesIn(target, cmp.Or(p.options.Platform, AnyPlatform))
+	if err != nil {
+		return err
+	}
+	blobs := append(inner, target.Digest)
 	for _, i := range images {
 		blobs = append(blobs, i.ManifestDigest, i.ConfigDigest)
 		for _, l := range i.Layers {

@@ -129,7 +129,7 @@ func (p *puller) pull(ctx context.Context) (*image.Image, error) {
 		if err := p.fetchAll(ctx, target); err != nil {
 			return nil, err
 		}
-		if !p.serves(target) { // none of it is unpacked
+		if !p.serves(ctx, target) { // none of it is unpacked
 			platform = image.AnyPlatform
 			p.request.Platform, p.request.Layer = platform, nil
 		}
@@ -195,14 +195,22 @@ func (p *puller) chooseManifest(ctx context.Context, target document) (document,
 	if err != nil {
 		return document{}, fmt.Errorf("registry %s: %w", p.source.name(), err)
 	}
-	d, err := image.Select(index, p.request.Ref.Familiar(), p.request.Platform)
+	d, err := image.Select(target.Descriptor, index, p.request.Ref.Familiar(), p.request.Platform, p.openIndex(ctx))
 	if err != nil {
 		return document{}, err
 	}
 	return p.fetchEntry(ctx, d)
 }
 
-// fetchEntry fetches a manifest that an index lists, unless the store has it.
+// openIndex is how indexes in an index are read: fetched, unless the store has them.
+func (p *puller) openIndex(ctx context.Context) image.OpenIndex {
+	return image.OpenedBy(func(d v1.Descriptor) ([]byte, error) {
+		inner, err := p.fetchEntry(ctx, d)
+		return inner.data, err
+	})
+}
+
+// fetchEntry fetches a manifest or index that an index lists, unless the store has it.
 func (p *puller) fetchEntry(ctx context.Context, d v1.Descriptor) (document, error) {
 	if d.Size > image.MaxManifestSize {
 		return document{}, fmt.Errorf("registry %s: manifest of %d bytes, more than %d: %w", p.source.name(), d.Size, image.MaxManifestSize, image.ErrLimit)
@@ -211,7 +219,10 @@ func (p *puller) fetchEntry(ctx context.Context, d v1.Descriptor) (document, err
 		return p.keep(ctx, document{Descriptor: d, data: data})
 	}
 	why := "A manifest that the index lists: the configuration and the layers of one image."
-	if d.Platform != nil {
+	switch {
+	case image.IsIndex(d.MediaType):
+		why = "An index that the index lists: it may have the image for this platform, or a better one."
+	case d.Platform != nil:
 		why = fmt.Sprintf("The manifest of the image for %s, as the index lists it.", platformOf(d))
 	}
 	manifest, err := p.source.manifest(because(ctx, why), d.Digest.String(), d)

@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/opencontainers/go-digest"
@@ -15,28 +16,35 @@ import (
 // maxAllBlobs bounds the blobs of all images of an index together.
 const maxAllBlobs = 20_000
 
-// serves reports whether an index has an image for the platform that is asked for.
-func (p *puller) serves(target document) bool {
+// serves reports whether an index, or one in it, has an image for the platform that is asked for. All of its indexes
+// are in the store.
+func (p *puller) serves(ctx context.Context, target document) bool {
 	index, err := image.DecodeIndex(target.data, target.MediaType)
 	if err != nil {
 		return false
 	}
-	_, err = image.Select(index, "", p.request.Platform)
+	_, err = image.Select(target.Descriptor, index, "", p.request.Platform, p.openIndex(ctx))
 	return err == nil
 }
 
-// fetchAll fetches every manifest of an index with its blobs, whatever they are, but the
-// layers of the image for the platform that is asked for: those are unpacked on the way,
-// later.
+// fetchAll fetches every manifest of an index, and of the indexes in it, with its blobs, whatever they are, but the
+// layers of the image for the platform that is asked for: those are unpacked on the way, later.
 func (p *puller) fetchAll(ctx context.Context, target document) error {
 	index, err := image.DecodeIndex(target.data, target.MediaType)
 	if err != nil {
 		return fmt.Errorf("registry %s: %w", p.source.name(), err)
 	}
-	chosen, _ := image.Select(index, "", p.request.Platform) // none is no fault
+	entries, err := image.Members(target.Descriptor, index, p.openIndex(ctx))
+	if err != nil {
+		return err
+	}
+	chosen, err := image.Select(target.Descriptor, index, "", p.request.Platform, p.openIndex(ctx))
+	if err != nil && !errors.Is(err, image.ErrPlatform) { // none is no fault
+		return err
+	}
 	var blobs []v1.Descriptor
 	seen := map[digest.Digest]bool{}
-	for _, entry := range index.Manifests {
+	for _, entry := range entries {
 		if !image.IsManifest(entry.MediaType) {
 			return fmt.Errorf("registry %s: index lists a %q: %w", p.source.name(), printable(entry.MediaType), image.ErrInvalid)
 		}

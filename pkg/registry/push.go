@@ -108,13 +108,10 @@ type node struct {
 // which an index may lack some and still be of use.
 //
 // Each document is read once, however many list it, and is the same node then. Indexes may
-// lie in each other maxNesting deep.
+// lie in each other image.MaxNesting deep.
 func readNode(s *image.Store, d v1.Descriptor) (n *node, missing []v1.Descriptor, err error) {
 	return (&nodeReader{s, map[digest.Digest]readResult{}}).read(d, 0)
 }
-
-// maxNesting is how deep indexes may lie in each other. Real ones do not.
-const maxNesting = 16
 
 // nodeReader remembers what it has read.
 type nodeReader struct {
@@ -128,8 +125,8 @@ type readResult struct {
 }
 
 func (r *nodeReader) read(d v1.Descriptor, depth int) (*node, []v1.Descriptor, error) {
-	if depth > maxNesting {
-		return nil, nil, fmt.Errorf("index %s: more than %d lie in each other: %w", d.Digest, maxNesting, image.ErrLimit)
+	if depth > image.MaxNesting {
+		return nil, nil, fmt.Errorf("index %s: more than %d lie in each other: %w", d.Digest, image.MaxNesting, image.ErrLimit)
 	}
 	if known, ok := r.known[d.Digest]; ok && (known.node == nil || known.node.MediaType == d.MediaType && known.node.Size == d.Size) {
 		return known.node, known.missing, nil
@@ -161,7 +158,10 @@ func (r *nodeReader) readOnce(d v1.Descriptor, depth int) (n *node, missing []v1
 			if err != nil {
 				return nil, nil, err
 			}
-			if len(lacks) > 0 {
+			switch {
+			case child != nil && image.IsIndex(entry.MediaType):
+				missing = append(missing, lacks...)
+			case len(lacks) > 0:
 				missing = append(missing, entry)
 			}
 			n.children = append(n.children, child)
@@ -190,6 +190,23 @@ func (r *nodeReader) readOnce(d v1.Descriptor, depth int) (n *node, missing []v1
 		}
 	}
 	return n, missing, nil
+}
+
+// find looks for the manifest with a digest in a tree; nil if it has none.
+func (n *node) find(d digest.Digest, visited map[*node]bool) *node {
+	if n == nil || visited[n] {
+		return nil
+	}
+	visited[n] = true
+	if n.Digest == d {
+		return n
+	}
+	for _, c := range n.children {
+		if found := c.find(d, visited); found != nil {
+			return found
+		}
+	}
+	return nil
 }
 
 // allBlobs lists the blobs of a tree, each once.
@@ -241,12 +258,8 @@ func chooseTree(r *PushRequest) (tree *node, omitted []image.Platform, err error
 		return nil, nil, fmt.Errorf("image %s %w: there is no %s", r.Source, ErrIncomplete, describe(missing))
 	}
 	d := v1.Descriptor{MediaType: img.Manifest.MediaType, Digest: img.ManifestDigest}
-	if whole != nil {
-		for _, c := range whole.children {
-			if c != nil && c.Digest == img.ManifestDigest {
-				d = c.Descriptor
-			}
-		}
+	if c := whole.find(img.ManifestDigest, map[*node]bool{}); c != nil {
+		d = c.Descriptor
 	}
 	if img.Target.Digest == img.ManifestDigest {
 		d = img.Target

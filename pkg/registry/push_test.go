@@ -419,7 +419,7 @@ func TestIndexesInIndexesArePushedOnce(t *testing.T) {
 	}
 	defer lease.Close()
 	r := d.push(t)
-	for depth := 1; depth <= maxNesting+1; depth++ {
+	for depth := 1; depth <= image.MaxNesting+1; depth++ {
 		index := v1.Index{MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{own, below, below}}
 		index.SchemaVersion = 2
 		data, err := json.Marshal(index)
@@ -431,13 +431,13 @@ func TestIndexesInIndexesArePushedOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		below = b.Descriptor
-		if depth < maxNesting {
+		if depth < image.MaxNesting {
 			continue
 		}
 		if err := d.store.Tag(t.Context(), r.Source, below); err != nil {
 			t.Fatal(err)
 		}
-		if depth > maxNesting {
+		if depth > image.MaxNesting {
 			if _, err := Push(t.Context(), r); !errors.Is(err, image.ErrLimit) {
 				t.Errorf("%d deep: %v", depth, err)
 			}

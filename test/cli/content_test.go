@@ -100,6 +100,8 @@ func requested(ts *testscript.TestScript, neg bool, args []string) {
 //	app:1         one small layer, which is no runnable image
 //	arm:latest    an image for linux/arm64 alone
 //	lied:1        an image whose configuration tells another digest of its layer
+//	nested:1      an index of an image for linux/riscv64, and of an index with the built-in one's index in it
+//	nested:deep   1,000 indexes, each in the next
 func newRegistry(t *testing.T) *fakeregistry.Registry {
 	return newRegistryWith(t, fakeregistry.Options{})
 }
@@ -119,7 +121,32 @@ func newRegistryWith(t *testing.T, o fakeregistry.Options) *fakeregistry.Registr
 	r.Push("app", "1", testimage.Build(testimage.Options{}))
 	r.PushIndex("arm", "latest", testimage.Build(testimage.Options{Platform: v1.Platform{OS: "linux", Architecture: "arm64"}}))
 	r.Push("lied", "1", liar())
+	pushNested(r, base)
 	return r
+}
+
+// pushNested adds indexes in indexes.
+func pushNested(r *fakeregistry.Registry, base content) {
+	put := func(tag string, entries ...v1.Descriptor) v1.Descriptor {
+		index := v1.Index{MediaType: v1.MediaTypeImageIndex, Manifests: entries}
+		index.SchemaVersion = 2
+		data, err := json.Marshal(index)
+		if err != nil {
+			panic(err)
+		}
+		b := testimage.NewBlob(v1.MediaTypeImageIndex, data)
+		r.PushManifest("nested", tag, b)
+		return b.Descriptor
+	}
+	for _, m := range base.blobs {
+		r.PushManifest("nested", m.Digest.Encoded(), m)
+	}
+	riscv := testimage.Build(testimage.Options{Platform: v1.Platform{OS: "linux", Architecture: "riscv64"}})
+	r.Push("nested", "riscv", riscv)
+	put("1", riscv.Manifest.Descriptor, put("inner", base.index.Descriptor))
+	for d, depth := base.index.Descriptor, 0; depth < 1000; depth++ {
+		d = put("deep", d)
+	}
 }
 
 // liar is an image whose layer is what the manifest says, but not what the configuration says.
