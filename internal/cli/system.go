@@ -298,6 +298,10 @@ func (p *Program) systemCheckCommand() *cobra.Command {
 		Short: "Check all that is on disk, and repair it",
 		Long: "Read every blob and compare it with its digest, follow names to images, images and containers to their\n" +
 			"layers, and look for what crashes have left. The status is 1 if there is a problem that was not repaired.\n" +
+			"Of unpacked layers: whether they are complete and what they build on is there. The content of files in layers that\n" +
+			"are directories is not compared with anything; of a layer that is one file (--snapshotter erofs) the superblock, the\n" +
+			"size, directories, metadata and what small files and the ends of others hold are, but not the whole blocks of files.\n" +
+			"Who doubts these removes the image and pulls or loads it again: what is unpacked comes from blobs that are compared.\n" +
 			"Other commands go on meanwhile. If all is well it is said on a terminal what was looked at, and elsewhere nothing.",
 		Args:                  exactArgs(0),
 		DisableFlagsInUseLine: true,

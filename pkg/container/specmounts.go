@@ -121,7 +121,7 @@ func fileMounts(c Config, in Inputs) []specs.Mount {
 func specMount(m Mount, in Inputs) specs.Mount {
 	switch m.Type {
 	case MountVolume, MountImage:
-		return contentMount(m, in)
+		return ContentMount(m, in.Contents[m.Target])
 	case MountTmpfs:
 		return specs.Mount{Destination: m.Target, Type: "tmpfs", Source: "tmpfs", Options: tmpfsOptions(m)}
 	}
@@ -142,10 +142,9 @@ func specMount(m Mount, in Inputs) specs.Mount {
 	return specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: options}
 }
 
-// contentMount says where a volume or an image is. Only what is below its top is shown
+// ContentMount says where a volume or an image is. Only what is below its top is shown
 // of one with a subpath, which the runtime looks for inside it.
-func contentMount(m Mount, in Inputs) specs.Mount {
-	content := in.Contents[m.Target]
+func ContentMount(m Mount, content Content) specs.Mount {
 	options := slices.Concat(content.Options, m.Options)
 	if m.ReadOnly {
 		options = append(options, "ro")

@@ -112,6 +112,16 @@ func (e *Engine) checkContainers(ctx context.Context, repair bool) ([]Problem, e
 			}
 			all = append(all, p)
 		}
+		for _, m := range r.Config.Mounts {
+			if m.Chain == "" || anyHas(stores, snapshot.ChainID(m.Chain)) {
+				continue
+			}
+			p, err := e.lostImage(ctx, r, m, repair)
+			if err != nil {
+				return all, err
+			}
+			all = append(all, p)
+		}
 	}
 	orphans, err := e.orphanLayers()
 	for _, dir := range orphans {
@@ -146,6 +156,25 @@ func (e *Engine) lostLayers(ctx context.Context, r container.Record, repair bool
 	case err != nil:
 		return p, err
 	}
+	return e.unpackLost(ctx, r, p, repair), nil
+}
+
+// lostImage is lostLayers for an image that a container sees on a mount.
+func (e *Engine) lostImage(ctx context.Context, r container.Record, m container.Mount, repair bool) (Problem, error) {
+	p := Problem{Where: "container " + r.Name, Text: "the layers of the image that it sees on " + m.Target + " are gone"}
+	img, err := e.imageOfChain(m.Chain)
+	if err != nil {
+		return p, err
+	}
+	if img == nil {
+		p.Text += ", and so is the image; pull or load " + m.Source + " as it was, or remove the container"
+		return p, nil
+	}
+	return e.unpackLost(ctx, r, p, repair), nil
+}
+
+// unpackLost repairs what lostLayers and lostImage find.
+func (e *Engine) unpackLost(ctx context.Context, r container.Record, p Problem, repair bool) Problem {
 	if p.Remedy = "unpack them from its image"; repair {
 		if err := e.ensureLayers(ctx, r); err != nil {
 			p.Text += ": " + err.Error()
@@ -153,7 +182,7 @@ func (e *Engine) lostLayers(ctx context.Context, r container.Record, repair bool
 			p.Repaired = true
 		}
 	}
-	return p, nil
+	return p
 }
 
 func anyHas(stores []*snapshot.Store, chain snapshot.ChainID) bool {

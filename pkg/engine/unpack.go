@@ -104,11 +104,14 @@ func unpackStored(ctx context.Context, snapshots *snapshot.Store, images *image.
 }
 
 // ensureLayers unpacks the layers of a container that was made before once more if the machine was restarted before they were
-// on the disk for sure. It is done before the container runs: later another command would do it, and take them away from
+// on the disk for sure, or they were damaged and therefore removed; and so those of the images that it sees. It is done before the container runs: later another command would do it, and take them away from
 // under the program. Without its image a container has to do with what is there. The specification is told what kinds of
 // layers there are now.
 func (e *Engine) ensureLayers(ctx context.Context, record container.Record) error {
 	if err := e.unpackAgain(ctx, record); err != nil {
+		return err
+	}
+	if err := e.ensureImages(ctx, record); err != nil {
 		return err
 	}
 	if record.Spec != nil {

@@ -16,8 +16,6 @@ import (
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/events"
-	"github.com/containr/containr/pkg/image"
-	"github.com/containr/containr/pkg/snapshot"
 	"github.com/containr/containr/pkg/volume"
 )
 
@@ -168,90 +166,6 @@ func (e *Engine) idleVolume(name string) (bool, error) {
 		}
 	}
 	return err == nil, err
-}
-
-// provideImage finds an image that is to be seen in a container.
-func (e *Engine) provideImage(ctx context.Context, p *prepared, m *container.Mount, o prepareOptions) error {
-	img, err := e.findImage(ctx, container.Config{Image: m.Source, Platform: p.config.Platform, Pull: p.config.Pull}, o.progress)
-	if err != nil {
-		return err
-	}
-	images, err := e.images()
-	if err != nil {
-		return err
-	}
-	chain := chainOf(img)
-	var mount specs.Mount
-	if p.home.mapped {
-		mount, err = e.mappedImage(ctx, p, images, img)
-	} else {
-		mount, err = e.shownImage(ctx, p, images, img)
-		if err == nil && p.home.idmapped && mount.Type == snapshot.ErofsType { // only layers of an overlay are mapped, and binds
-			mount, err = e.mappedImage(ctx, p, images, img)
-		}
-	}
-	if err != nil {
-		return err
-	}
-	if m.Subpath != "" && mount.Type != "bind" {
-		return errors.New("image-subpath: only of an image that has one layer, which is a directory (not --snapshotter erofs)")
-	}
-	m.Chain = string(chain)
-	if p.home.idmapped && !slices.Contains(mount.Options, "idmap") {
-		mount.Options = append(mount.Options, "idmap")
-	}
-	options := slices.DeleteFunc(mount.Options, func(o string) bool { return o == "ro" }) // the mount is
-	p.contents[m.Target] = container.Content{Type: mount.Type, Source: mount.Source, Options: append(options, "rprivate")}
-	return nil
-}
-
-// shownImage is the mount of an image's tree.
-func (e *Engine) shownImage(ctx context.Context, p *prepared, images *image.Store, img *image.Image) (specs.Mount, error) {
-	snapshots, err := p.home.presented(e)
-	if err != nil {
-		return specs.Mount{}, err
-	}
-	chain := chainOf(img)
-	if !snapshots.Has(chain) {
-		if _, err := unpackStored(ctx, snapshots, images, img); err != nil {
-			return specs.Mount{}, err
-		}
-	}
-	mounts, err := snapshots.View(ctx, chain)
-	if err != nil {
-		return specs.Mount{}, err
-	}
-	return specMount(mounts[0]), nil
-}
-
-// mappedImage is the mount of an image's tree for a container whose users are others on the host: that of all containers,
-// with its owners mapped by the kernel.
-func (e *Engine) mappedImage(ctx context.Context, p *prepared, images *image.Store, img *image.Image) (specs.Mount, error) {
-	facts, err := e.facts()
-	if err != nil {
-		return specs.Mount{}, err
-	}
-	on, err := e.storage(e.root)
-	if err != nil {
-		return specs.Mount{}, err
-	}
-	if problem, mend := facts.NoIDMap(on.FileSystem); problem != "" {
-		return specs.Mount{}, fmt.Errorf("show image %s to a container with --uidmap: %s: %s", img.Name, problem, mend)
-	}
-	snapshots, err := e.snapshots()
-	if err != nil {
-		return specs.Mount{}, err
-	}
-	chain, err := unpackStored(ctx, snapshots, images, img)
-	if err != nil {
-		return specs.Mount{}, err
-	}
-	m, err := snapshots.MappedView(ctx, chain, p.home.uids, p.home.gids)
-	mount := specMount(m)
-	if m.UIDMap != nil { // the maps are the container's own
-		mount.Options = append(mount.Options, "idmap")
-	}
-	return mount, err
 }
 
 // giveVolumes gives all that is in volumes with the option U to the user whom the program runs as.

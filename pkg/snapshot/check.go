@@ -26,7 +26,7 @@ type Problem struct {
 // Check looks for snapshots that are not whole, that lack what they build on or that
 // keep does not want, and for what killed processes have left. With repair all of it is
 // removed. Files in snapshots are not compared with their layers, of which nothing but
-// the archive is known; of an image, all but the data of files is.
+// the archive is known; of an image, all but those blocks that hold nothing but data of files.
 func (s *Store) Check(ctx context.Context, keep func(ChainID) bool, repair bool) ([]Problem, error) {
 	problems, err := s.check(ctx, keep)
 	if err == nil && repair && len(problems) > 0 {
