@@ -381,7 +381,9 @@ func (c *compiler) enter() error {
 	}
 	b := plan.Build(plan.Child, plan.RootfsChapter)
 	if c.late() && c.ExitFile != "" {
-		b.Do("but for what the keeper learns a number by", linux.Dup3{Old: linux.FD(bornNumber), New: linux.FDNumber(keep)}).As(bornNumber)
+		const why = "but for what the keeper learns a number by" // dup3 refuses to copy to the same number: so it is another one first
+		b.Do(why, linux.DupFD{FD: linux.FD(bornNumber), Least: keep + 1}).As(bornNumber)
+		b.Do(why, linux.Dup3{Old: linux.FD(bornNumber), New: linux.FDNumber(keep)}).As(bornNumber)
 		keep++
 	}
 	b.Do("nothing of the host stays open: really closed, before any path is walked", linux.CloseRange{First: keep})

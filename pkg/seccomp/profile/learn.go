@@ -72,8 +72,15 @@ var needed = []string{
 	"setuid", "setuid32", "sigreturn", "write",
 }
 
+// sooner are calls, and what a program that makes them makes sooner or later, but not in each run: an epoll is waited for
+// when there is nothing else to do, and threads are waited for, woken, and in Go interrupted, when the machine is busy.
+var sooner = []struct{ made, later []string }{
+	{[]string{"epoll_create", "epoll_create1"}, []string{"epoll_ctl", "epoll_pwait", "epoll_pwait2", "epoll_wait"}},
+	{[]string{"clone", "clone3"}, []string{"clock_nanosleep", "gettid", "madvise", "munmap", "nanosleep", "tgkill"}},
+}
+
 // Learned returns what is left of p, a policy that refuses what it does not name, if of the calls
-// that it allows only those stay that were seen, and those that a container cannot begin without.
+// that it allows only those stay that were seen, those that come with them sooner or later, and those that a container cannot begin without.
 // The same calls give the same policy, in whichever order they were seen. native is the kernel's ABI;
 // of its others those stay from which there were calls.
 func Learned(p *specs.LinuxSeccomp, native seccomp.Arch, seen []Seen) *specs.LinuxSeccomp {
@@ -84,11 +91,22 @@ func Learned(p *specs.LinuxSeccomp, native seccomp.Arch, seen []Seen) *specs.Lin
 			l.Architectures = append(l.Architectures, a)
 		}
 	}
-	called := func(name string) bool {
-		return slices.Contains(needed, name) || slices.ContainsFunc(seen, func(s Seen) bool {
+	made := func(name string) bool {
+		return slices.ContainsFunc(seen, func(s Seen) bool {
 			number, ok := s.Arch.Number(name)
 			return ok && number == s.Number
 		})
+	}
+	called := func(name string) bool {
+		if slices.Contains(needed, name) || made(name) {
+			return true
+		}
+		for _, s := range sooner {
+			if slices.Contains(s.later, name) && slices.ContainsFunc(s.made, made) {
+				return true
+			}
+		}
+		return false
 	}
 	for _, rule := range p.Syscalls {
 		rule.Names = slices.Clone(rule.Names)

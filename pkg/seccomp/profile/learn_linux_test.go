@@ -111,6 +111,27 @@ func TestLearned(t *testing.T) {
 
 var childCall = regexp.MustCompile(`^\s+(?:then )?(?:\w+ = )?(\w+)\(`)
 
+// What comes with a call sooner or later is allowed although it was not seen, and without that call it is not.
+func TestLearnedAllowsWhatComesSooner(t *testing.T) {
+	a := seccomp.AMD64
+	base := profile.Default(profile.Target{Arch: a})
+	for made, later := range map[string][]string{"epoll_create1": {"epoll_pwait", "epoll_ctl"}, "clone": {"tgkill", "nanosleep"}} {
+		with, without := compile(t, profile.Learned(base, a, seen(t, a, "mkdir", made)), a), compile(t, profile.Learned(base, a, seen(t, a, "mkdir")), a)
+		for _, name := range later {
+			number, ok := a.Number(name)
+			if !ok {
+				t.Fatal(name)
+			}
+			if got := verdict(t, with, a, number); got != allowed {
+				t.Errorf("%s after %s: %s", name, made, got)
+			}
+			if got := verdict(t, without, a, number); got == allowed {
+				t.Errorf("%s is allowed without %s", name, made)
+			}
+		}
+	}
+}
+
 // Whatever containr's own plans call once the filter holds, a profile allows that was learned from a
 // program that called nothing.
 func TestLearnedAllowsWhatContainrCallsUnderIt(t *testing.T) {
