@@ -33,10 +33,10 @@ func TestCRIU(t *testing.T) {
 	})
 }
 
-// TestCRIUWithSystemd runs one of them where systemd makes the control groups.
+// TestCRIUWithSystemd runs those where systemd makes the control groups, and AppArmor confines.
 func TestCRIUWithSystemd(t *testing.T) {
 	guest.Run(t, guest.Options{
-		Kernel: "debian-6.1", Userland: guest.Systemd, Package: "github.com/containr/containr/internal/ocicli", Run: "^TestCRIUUnit$",
+		Kernel: "debian-6.1", Userland: guest.Systemd, Package: "github.com/containr/containr/internal/ocicli", Run: "^TestCRIU(Unit|AppArmor)$",
 		Timeout: 15 * time.Minute,
 	})
 }

@@ -1,11 +1,15 @@
 package ocicli
 
 import (
+	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containr/containr/internal/testkit"
 )
@@ -56,5 +60,72 @@ func TestLabelsOfRestoreReachCRIU(t *testing.T) {
 		if _, err := os.Stat(told); !os.IsNotExist(err) {
 			t.Errorf("--lsm-profile %s: criu has been asked, error %v", profile, err)
 		}
+	}
+}
+
+// A container with an AppArmor profile comes back under it, or under the one that restore is told, and what that denies is
+// denied to the program that goes on. TestCRIUWithSystemd runs it where AppArmor is.
+func TestCRIUAppArmor(t *testing.T) {
+	parser, err := exec.LookPath("apparmor_parser")
+	if enabled, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled"); err != nil || string(enabled) != "Y\n" {
+		t.Skipf("AppArmor is not active, or its parser not there: %v", err)
+	}
+	const first, second = "containr-frozen", "containr-other"
+	for _, name := range []string{first, second} {
+		tell := func(order string) {
+			cmd := exec.Command(parser, order, "--skip-cache")
+			cmd.Stdin = strings.NewReader("profile " + name + " flags=(attach_disconnected,mediate_deleted) {\n" +
+				"file,\ncapability,\nnetwork,\nmount,\nsignal,\nptrace,\nunix,\ndeny /data/" + name + " w,\n}\n")
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, out)
+			}
+		}
+		tell("--replace")
+		t.Cleanup(func() { tell("--remove") })
+	}
+	for want, flags := range map[string][]string{first: nil, second: {"--lsm-profile", "apparmor:" + second}} {
+		t.Run(want, func(t *testing.T) {
+			c := newCounting(t, func(spec *specs.Spec) {
+				spec.Process.ApparmorProfile = first
+				spec.Process.Args = append(spec.Process.Args, "-try", "create:/data/"+first, "-try", "create:/data/"+second, "-report")
+			})
+			read, write, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer read.Close()
+			cmd := c.command("run", "--detach", "c")
+			cmd.Stdout = write
+			if err := cmd.Run(); err != nil {
+				t.Fatal(err)
+			}
+			write.Close()
+			t.Cleanup(func() { c.run("delete", "--force", "c") })
+			c.more(0)
+			c.must("checkpoint", "--image-path", c.image, "c")
+			n := len(c.counted())
+			defer c.quoteLog("restore.log")
+			var out bytes.Buffer
+			cmd = c.command(slices.Concat([]string{"restore", "--image-path", c.image}, flags, []string{"c"})...)
+			cmd.Stdout, cmd.Stderr = &out, &out
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			c.back(n)
+			c.must("kill", "c", "USR1")
+			_ = cmd.Wait() // the report says it
+			r := testkit.Report(t, out.Bytes())
+			if r.Label != want+" (enforce)" {
+				t.Errorf("label %q, want %s", r.Label, want)
+			}
+			for _, try := range r.Tries {
+				if denied := try.Attempt == "create:/data/"+want; denied != (try.Errno == "EACCES") || denied == try.OK {
+					t.Errorf("under %s: %+v", want, try)
+				}
+			}
+			if len(r.Tries) != 2 {
+				t.Errorf("%+v: want two tries", r.Tries)
+			}
+		})
 	}
 }

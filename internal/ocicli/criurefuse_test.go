@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,10 +59,26 @@ func TestCRIUCannotFreeze(t *testing.T) {
 func TestCRIURefusesConfigurations(t *testing.T) {
 	for words, change := range map[string]func(*specs.Spec){
 		"terminal": func(spec *specs.Spec) { spec.Process.Terminal = true },
-		"user namespace": func(spec *specs.Spec) {
-			spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
-			ids := []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
-			spec.Linux.UIDMappings, spec.Linux.GIDMappings = ids, ids
+		"cannot enter the network namespace": func(spec *specs.Spec) {
+			withUser(spec)
+			for i := range spec.Linux.Namespaces {
+				if spec.Linux.Namespaces[i].Type == specs.NetworkNamespace {
+					spec.Linux.Namespaces[i].Path = "/proc/self/ns/net"
+				}
+			}
+		},
+		"it is not the host's": func(spec *specs.Spec) {
+			withUser(spec)
+			spec.Linux.Namespaces = slices.DeleteFunc(spec.Linux.Namespaces, func(ns specs.LinuxNamespace) bool { return ns.Type == specs.NetworkNamespace })
+			spec.Mounts = slices.DeleteFunc(spec.Mounts, func(m specs.Mount) bool { return m.Type == "sysfs" || m.Type == "cgroup" })
+		},
+		"no hooks": func(spec *specs.Spec) {
+			withUser(spec)
+			spec.Hooks = &specs.Hooks{CreateRuntime: []specs.Hook{{Path: "/bin/true"}}}
+		},
+		"the ids 0 and 65534": func(spec *specs.Spec) {
+			withUser(spec)
+			spec.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: userBase, Size: 65534}}
 		},
 		"owners are mapped": func(spec *specs.Spec) {
 			spec.Mounts[len(spec.Mounts)-1].Options = append(spec.Mounts[len(spec.Mounts)-1].Options, "idmap")
@@ -85,6 +102,12 @@ func TestCRIURefusesConfigurations(t *testing.T) {
 			t.Errorf("%s: left: %s", words, list)
 		}
 	}
+}
+
+func withUser(spec *specs.Spec) {
+	spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+	ids := []specs.LinuxIDMapping{{HostID: userBase, Size: 65536}}
+	spec.Linux.UIDMappings, spec.Linux.GIDMappings = ids, ids
 }
 
 // frozen makes a checkpoint.

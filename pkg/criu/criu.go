@@ -13,6 +13,7 @@
 //   - namespaces that outlive the container, or that are made anew for it: the network
 //     namespace is never in a checkpoint, since its devices are the host's
 //     (namespaces.go);
+//   - the host's devices that are bound where a user namespace cannot make nodes;
 //   - the standard descriptors, which lead out of the container (descriptors.go);
 //   - the control groups, which are made anew with the limits of the configuration.
 //
@@ -49,6 +50,9 @@ type Options struct {
 	AutoDedup bool
 	// LazyPages leaves memory behind, to be fetched when it is used.
 	LazyPages bool
+	// EmptyNetwork has criu make a network namespace with nothing but the loopback
+	// interface, down, in the place of the container's.
+	EmptyNetwork bool
 	// CgroupsMode is one of CgroupsModes, empty for the first.
 	CgroupsMode string
 	// Config is a file with further options, which those on the command line override.
@@ -124,18 +128,21 @@ type words []string
 
 func (w *words) add(list ...string) { *w = append(*w, list...) }
 
+//go:noinline
 func (w *words) flag(set bool, name string) {
 	if set {
 		w.add(name)
 	}
 }
 
+//go:noinline
 func (w *words) option(name, value string) {
 	if value != "" {
 		w.add(name, value)
 	}
 }
 
+//go:noinline
 func (w *words) options(name string, values []string) {
 	for _, v := range values {
 		w.add(name, v)
@@ -156,6 +163,7 @@ func (w *words) common(o *Options, log string) {
 		mode = CgroupsModes[0]
 	}
 	w.add("--manage-cgroups=" + mode)
+	w.flag(o.EmptyNetwork, "--empty-ns=net")
 }
 
 // Args is the command line, beginning with the name of the program.

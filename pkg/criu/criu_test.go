@@ -74,6 +74,42 @@ func TestMounts(t *testing.T) {
 	}
 }
 
+// With a user namespace the devices are binds of the host's, each named once, and the network is criu's to make.
+func TestUserNamespace(t *testing.T) {
+	ids := []specs.LinuxIDMapping{{ContainerID: 1, HostID: 5000, Size: 70000}, {HostID: 900, Size: 1}}
+	spec := &specs.Spec{Linux: &specs.Linux{UIDMappings: ids, GIDMappings: ids, MaskedPaths: []string{"/proc/keys"},
+		Namespaces: []specs.LinuxNamespace{{Type: specs.UserNamespace}, {Type: specs.MountNamespace}, {Type: specs.NetworkNamespace}},
+		Devices:    []specs.LinuxDevice{{Path: "/dev/zero", Type: "c"}, {Path: "/dev/fuse", Type: "c"}, {Path: "/dev/pipe", Type: "p"}}}}
+	if err := CheckNamespaces(spec); err != nil {
+		t.Fatal(err)
+	}
+	if got := ExternalNamespaces(spec); len(got) > 0 {
+		t.Errorf("external: %v", got)
+	}
+	if id, ok := Mapped(ids, 10); id != 5009 || !ok {
+		t.Errorf("10 is %d, %v", id, ok)
+	}
+	if id, ok := Mapped(ids, 70001); ok {
+		t.Errorf("70001 is %d", id)
+	}
+	table := []Mount{{ID: 1, Point: "/dev/null"}, {ID: 2, Point: "/dev/zero"}, {ID: 3, Point: "/dev/fuse"}, {ID: 4, Point: "/dev/pipe"}, {ID: 5, Point: "/proc/keys", Root: "/null"}}
+	dump, err := DumpMounts(spec, table, map[string]int{"/proc/keys": 5})
+	want := []string{"mnt[/dev/null]:/dev/null", "mnt[/dev/zero]:/dev/zero", "mnt[/dev/fuse]:/dev/fuse", "mnt[/proc/keys]:/dev/null"}
+	if err != nil || !slices.Equal(dump, want) {
+		t.Errorf("dump %q, want %q, error %v", dump, want, err)
+	}
+	back, err := RestoreMounts(spec, nil)
+	want = []string{"mnt[/dev/null]:/dev/null", "mnt[/dev/zero]:/dev/zero", "mnt[/dev/full]:/dev/full", "mnt[/dev/random]:/dev/random",
+		"mnt[/dev/urandom]:/dev/urandom", "mnt[/dev/tty]:/dev/tty", "mnt[/dev/zero]:/dev/zero", "mnt[/dev/fuse]:/dev/fuse"}
+	if err != nil || !slices.Equal(back, want) {
+		t.Errorf("restore %q, want %q, error %v", back, want, err)
+	}
+	args := (&Dump{Options: Options{EmptyNetwork: true}}).Args()
+	if !slices.Contains(args, "--empty-ns=net") {
+		t.Errorf("%q", args)
+	}
+}
+
 // A name cannot say more than a name.
 func TestBracketsAreRefused(t *testing.T) {
 	spec := boundSpec()
@@ -116,7 +152,8 @@ func TestNamespaces(t *testing.T) {
 	}
 	for words, list := range map[string][]specs.LinuxNamespace{
 		"without a mount namespace": {{Type: specs.PIDNamespace}},
-		"user namespace":            {{Type: specs.MountNamespace}, {Type: specs.UserNamespace}},
+		"the ids 0 and 65534":       {{Type: specs.MountNamespace}, {Type: specs.UserNamespace}},
+		"the user namespace /u":     {{Type: specs.MountNamespace}, {Type: specs.UserNamespace, Path: "/u"}},
 		"cannot enter the mount":    {{Type: specs.MountNamespace, Path: "/m"}},
 		"cannot enter the cgroup":   {{Type: specs.MountNamespace}, {Type: specs.CgroupNamespace, Path: "/c"}},
 	} {

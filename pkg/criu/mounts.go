@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -21,6 +22,24 @@ type Mount struct {
 
 // null is the name of all masked files: each has /dev/null in its place.
 const null = "/dev/null"
+
+// defaultDevices are in every container.
+var defaultDevices = []string{null, "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty"}
+
+// devices are those of the host that are bound in a container with a user namespace, which
+// cannot make nodes: the ones that every container has, and those of its configuration.
+func devices(spec *specs.Spec) []string {
+	if !InUserNamespace(spec) {
+		return nil
+	}
+	list := slices.Clone(defaultDevices)
+	for i := range spec.Linux.Devices {
+		if d := &spec.Linux.Devices[i]; d.Type != "p" && checkName(d.Path) == nil {
+			list = append(list, d.Path)
+		}
+	}
+	return list
+}
 
 // IsBind reports whether a mount of the configuration shows a path of the host.
 func IsBind(m *specs.Mount) bool {
@@ -79,6 +98,12 @@ func DumpMounts(spec *specs.Spec, table []Mount, on map[string]int) ([]string, e
 			}
 		}
 	}
+	bound := devices(spec)
+	for k := range table {
+		if p := table[k].Point; slices.Contains(bound, p) && !own[table[k].ID] {
+			list = append(list, dumpMount(p, p))
+		}
+	}
 	for _, p := range spec.Linux.MaskedPaths {
 		if m := byID[on[path.Clean(p)]]; m != nil && path.Base(m.Root) == "null" {
 			list = append(list, dumpMount(m.Point, null))
@@ -87,6 +112,7 @@ func DumpMounts(spec *specs.Spec, table []Mount, on map[string]int) ([]string, e
 	return list, nil
 }
 
+//go:noinline
 func dumpMount(point, name string) string { return "mnt[" + point + "]:" + name }
 
 // RestoreMounts gives what DumpMounts has named. Sources of binds in spec are absolute;
@@ -109,12 +135,17 @@ func RestoreMounts(spec *specs.Spec, points []string) ([]string, error) {
 			}
 		}
 	}
-	if len(spec.Linux.MaskedPaths) > 0 {
+	bound := devices(spec)
+	for _, p := range bound {
+		list = append(list, restoreMount(p, p))
+	}
+	if len(spec.Linux.MaskedPaths) > 0 && len(bound) == 0 {
 		list = append(list, restoreMount(null, null))
 	}
 	return list, nil
 }
 
+//go:noinline
 func restoreMount(name, source string) string { return "mnt[" + name + "]:" + source }
 
 // checkName refuses a name that would end too early where criu reads it.

@@ -183,6 +183,9 @@ func (c *restoreCompiler) outside() error {
 	}
 	// All others are criu's to make and to enter.
 	c.ns = &namespace.Placement{New: ns.New & linux.CloneNewnet}
+	if c.in.Restore.EmptyNetwork {
+		c.ns.New = 0
+	}
 	b := plan.Build(plan.Host, plan.CRIUChapter)
 	openOutput(b, c.in.Output)
 	for i, ns := range criu.ExternalNamespaces(c.Spec) {

@@ -50,7 +50,7 @@ func (r *Runtime) Checkpoint(req *CheckpointRequest) error {
 	if err != nil {
 		return err
 	}
-	if err := prepareDirs(&in.Dump.Options); err != nil {
+	if err := prepareDirs(&in.Dump.Options, 0); err != nil {
 		return err
 	}
 	if err := writeDescriptors(in.Dump.ImageDir, in.Descriptors); err != nil {

@@ -30,6 +30,7 @@ func complete(o *criu.Options, spec *specs.Spec) error {
 	if o.Config, ok = spec.Annotations[criuConfig]; !ok && host.Kind(defaultConfig) == host.File {
 		o.Config = defaultConfig
 	}
+	o.EmptyNetwork = criu.InUserNamespace(spec)
 	if o.WorkDir == "" {
 		o.WorkDir = o.ImageDir
 	}
@@ -41,14 +42,14 @@ func complete(o *criu.Options, spec *specs.Spec) error {
 }
 
 // prepareDirs makes the directories that are not there, checks them, and removes what
-// an earlier criu has left.
-func prepareDirs(o *criu.Options) error {
+// an earlier criu has left. group: see checkImages.
+func prepareDirs(o *criu.Options, group int) error {
 	for _, dir := range []string{o.ImageDir, o.WorkDir} {
 		if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	if err := checkImageDir(o.ImageDir); err != nil {
+	if err := checkImageDir(o.ImageDir, group); err != nil {
 		return err
 	}
 	if err := checkDir(o.WorkDir); err != nil {
@@ -87,10 +88,10 @@ const maxParents = 1000
 
 // checkImageDir checks the directory of a checkpoint, and those that it adds to, which
 // lie beside it.
-func checkImageDir(dir string) error {
+func checkImageDir(dir string, group int) error {
 	beside := filepath.Dir(dir)
 	for range maxParents {
-		parent, err := checkImages(dir)
+		parent, err := checkImages(dir, group)
 		if err != nil || parent == "" {
 			return err
 		}
@@ -102,8 +103,9 @@ func checkImageDir(dir string) error {
 }
 
 // checkImages refuses a directory with anything but plain files. It returns where the
-// link to the parent leads, if there is one.
-func checkImages(dir string) (parent string, err error) {
+// link to the parent leads, if there is one. A group, unless it is the host's root, is let
+// read them: criu does so from within a user namespace, whose root is in that group.
+func checkImages(dir string, group int) (parent string, err error) {
 	if err := checkDir(dir); err != nil {
 		return "", err
 	}
@@ -120,9 +122,59 @@ func checkImages(dir string) (parent string, err error) {
 			}
 		case e.Type() == fs.ModeSymlink, e.Type()&(fs.ModeDevice|fs.ModeNamedPipe|fs.ModeSocket) != 0:
 			return "", fmt.Errorf("%s: not a plain file: CRIU would read or write what it leads to", path)
+		case group > 0 && e.Type().IsRegular():
+			if err := share(path, 0o640, group); err != nil {
+				return "", err
+			}
 		}
 	}
-	return parent, nil
+	if group > 0 {
+		err = share(dir, 0o750, group)
+	}
+	return parent, err
+}
+
+func share(path string, mode fs.FileMode, group int) error {
+	if err := unix.Lchown(path, -1, group); err != nil {
+		return &os.PathError{Op: "lchown", Path: path, Err: err}
+	}
+	return os.Chmod(path, mode)
+}
+
+// userNamespaceBack checks that criu has made the user namespace of the configuration, not
+// another one that the checkpoint tells of, and brings its loopback interface up.
+func userNamespaceBack(l *specs.Linux, pid int) error {
+	proc := "/proc/" + strconv.Itoa(pid)
+	if err := checkMap(proc+"/uid_map", l.UIDMappings); err != nil {
+		return err
+	}
+	if err := checkMap(proc+"/gid_map", l.GIDMappings); err != nil {
+		return err
+	}
+	r, err := sys.OpenRouteOf(pid)
+	if err != nil {
+		return err
+	}
+	const loopback = 1 // in every network namespace
+	err = r.Up(loopback)
+	r.Close()
+	return err
+}
+
+// checkMap checks that a file of user_namespaces(7) has the lines of want, and no others.
+func checkMap(path string, want []specs.LinuxIDMapping) error {
+	text, err := sys.ReadFile(path, maxConfig)
+	if err != nil {
+		return err
+	}
+	lines := ""
+	for _, m := range want {
+		lines += fmt.Sprintf("%10d %10d %10d\n", m.ContainerID, m.HostID, m.Size) // as the kernel writes it
+	}
+	if string(text) != lines {
+		return fmt.Errorf("%w: a container with other ids, %q", errNoCheckpoint, text)
+	}
+	return nil
 }
 
 // waitCRIU waits for criu's end, for the time of limit if it is not zero, and kills it

@@ -58,7 +58,11 @@ func (r *Runtime) Restore(req *RestoreRequest) (*Started, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := prepareDirs(&in.Restore.Options); err != nil {
+	group := uint32(0)
+	if in.Restore.EmptyNetwork {
+		group, _ = criu.Mapped(in.Spec.Linux.GIDMappings, 0)
+	}
+	if err := prepareDirs(&in.Restore.Options, int(group)); err != nil {
 		return nil, err
 	}
 	dir, l, err := r.makeDir(&req.CreateRequest, "")
@@ -100,6 +104,11 @@ func (r *Runtime) restored(req *RestoreRequest, b *bundle, in *RestoreInput, p *
 	}
 	if s.PID, err = strconv.Atoi(strings.TrimSpace(string(text))); err != nil {
 		return fmt.Errorf("criu says that the process id is %q: %w", text, err)
+	}
+	if in.Restore.EmptyNetwork {
+		if err := userNamespaceBack(in.Spec.Linux, s.PID); err != nil {
+			return err
+		}
 	}
 	own, err := withTimeNamespace(b, s.PID)
 	if err != nil {
@@ -168,7 +177,7 @@ func (r *Runtime) planRestore(req *RestoreRequest, b *bundle) (*plan.Plan, *Rest
 	if err := complete(&in.Restore.Options, in.Spec); err != nil {
 		return nil, nil, err
 	}
-	if err := checkImageDir(in.Restore.ImageDir); err != nil {
+	if err := checkImageDir(in.Restore.ImageDir, 0); err != nil {
 		return nil, nil, err
 	}
 	for _, name := range criu.ImageFiles {
