@@ -52,6 +52,9 @@ func main() {
 		if len(os.Args) > 3 {
 			o.File = os.Args[3]
 		}
+		if len(os.Args) > 4 {
+			o.Carrier = os.Args[4]
+		}
 		if err := resolver.Run(o); err != nil {
 			slog.Error("resolver", "error", err)
 			os.Exit(1)

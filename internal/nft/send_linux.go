@@ -79,11 +79,25 @@ func roomFor(fd, bytes, messages int) error {
 		if size <= usual {
 			continue
 		}
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, size); err != nil {
+		if err := makeRoom(fd, option, size); err != nil {
 			return fmt.Errorf("nftables: a buffer of %d bytes: %w", size, err)
 		}
 	}
 	return nil
+}
+
+// makeRoom makes a buffer larger than the administrator's bound (net.core.wmem_max, rmem_max), which takes rights over the host; or else,
+// in the namespaces of an ordinary user, up to that: twice of it counts (socket(7)), and a batch that is larger fails with EMSGSIZE.
+func makeRoom(fd, option, size int) error {
+	err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, option, size)
+	if err != unix.EPERM {
+		return err
+	}
+	usual := unix.SO_SNDBUF
+	if option == unix.SO_RCVBUFFORCE {
+		usual = unix.SO_RCVBUF
+	}
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, usual, size)
 }
 
 // Exists reports whether there is the table.

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -69,6 +70,10 @@ type hubRequest struct {
 	Regs map[plan.Reg]int `json:"regs,omitempty"`
 	// Undo says that they are inverses.
 	Undo bool `json:"undo,omitempty"`
+	// Rules asks for, or changes, the rules of policies.
+	Rules *rulesRequest `json:"rules,omitempty"`
+	// Passing says that who asks does not need the hub to stay.
+	Passing bool `json:"passing,omitempty"`
 	// Names has those that are written by now be answered, and at the addresses in Look.
 	Names bool         `json:"names,omitempty"`
 	Look  []netip.Addr `json:"look,omitempty"`
@@ -80,6 +85,8 @@ type hubReply struct {
 	// Carried says that somebody carries the hub's packets.
 	Carried bool       `json:"carried"`
 	Result  int        `json:"result"`
+	// Rules is what there is, if it was asked for.
+	Rules *rulesReply `json:"rules,omitempty"`
 	Errno   unix.Errno `json:"errno,omitempty"`
 	Error   string     `json:"error,omitempty"`
 }
@@ -124,7 +131,9 @@ func (h *hub) ask(e *Engine, r hubRequest, start bool) (hubReply, error) {
 			}
 		}
 		answer, err := h.exchange(r)
-		if err == nil {
+		if err == nil && r.Rules != nil && answer.Rules == nil { // an earlier containr's, which does not know what that is
+			err = errors.Join(fmt.Errorf("process %d says nothing of rules", answer.PID), endProcess(answer.PID))
+		} else if err == nil {
 			return answer, nil
 		}
 		last = err
@@ -505,7 +514,7 @@ func (e *Engine) connectInHub(req *runtime.CreateRequest, c container.Config, en
 	if err != nil {
 		return err
 	}
-	req.Network = append(append(entrances(allPorts(published, planned)), inHub(steps)...), e.carried(req.ID, published)...)
+	req.Network = slices.Concat(req.Network, entrances(allPorts(published, planned)), inHub(steps), e.carried(req.ID, published))
 	if c.Namespaces.User == container.Private {
 		hub := namespace.Hub{User: "/proc/" + pid + "/ns/user", Network: "/proc/" + pid + "/ns/net", UIDs: machine.UIDMap, GIDs: machine.GIDMap}
 		req.Place = hub.Plan

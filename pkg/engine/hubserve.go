@@ -53,7 +53,6 @@ func HoldNetworks(ctx context.Context, run, monitor string, socket *os.File) err
 		}
 		s.count(1)
 		go func() {
-			defer s.count(-1)
 			defer c.Close()
 			s.serve(c)
 		}()
@@ -107,13 +106,28 @@ func (s *hubServer) endIfIdle() {
 // serve answers one connection.
 func (s *hubServer) serve(c net.Conn) {
 	in, out := json.NewDecoder(c), json.NewEncoder(c)
+	passing := false // who is, is not waited for
+	defer func() {
+		if !passing {
+			s.count(-1)
+		}
+	}()
 	for {
 		var r hubRequest
 		if err := in.Decode(&r); err != nil {
 			return
 		}
-		result, err := s.do(r)
-		answer := hubReply{PID: os.Getpid(), Carried: s.carried(), Result: result}
+		if r.Passing != passing {
+			passing = r.Passing
+			s.count(map[bool]int{true: -1, false: 1}[passing])
+		}
+		answer := hubReply{PID: os.Getpid(), Carried: s.carried()}
+		var err error
+		if r.Rules != nil {
+			answer.Rules, err = r.Rules.do()
+		} else {
+			answer.Result, err = s.do(r)
+		}
 		if err != nil {
 			answer.Error = err.Error()
 			errors.As(err, &answer.Errno)
@@ -139,7 +153,7 @@ func (s *hubServer) do(r hubRequest) (result int, err error) {
 		if err != nil {
 			return 0, err
 		}
-		client := resolver.Client{Run: s.run, Program: s.monitor, File: file}
+		client := resolver.Client{Run: s.run, Program: s.monitor, File: file, Carrier: filepath.Join(s.run, hubControl)}
 		return 0, client.Look(context.Background(), r.Look)
 	}
 	if r.Plan == nil {

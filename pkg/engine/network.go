@@ -418,11 +418,11 @@ func (e *Engine) connect(req *runtime.CreateRequest, name string, c container.Co
 	if err != nil {
 		return err
 	}
-	if hub && len(endpoints) > 0 {
-		return e.connectInHub(req, c, endpoints, published, live)
-	}
 	if req.Network, err = e.policySteps(req.ID, name, c, endpoints); err != nil {
 		return err
+	}
+	if hub && len(endpoints) > 0 {
+		return e.connectInHub(req, c, endpoints, published, live)
 	}
 	steps, err := e.networkSteps(endpoints, published)
 	req.Network = append(req.Network, steps...)

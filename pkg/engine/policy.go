@@ -28,9 +28,6 @@ import (
 // ErrPolicyThere means that a policy would be for somebody whose packets do not pass a switch of containr's.
 var ErrPolicyThere = errors.New("policies hold in networks of the driver bridge")
 
-// ErrPolicyNeedsRoot means that a policy would be for a network of an ordinary user.
-var ErrPolicyNeedsRoot = errors.New("policies need root")
-
 // policyTable is the table of the rules of policies, one for each state root.
 func (e *Engine) policyTable() nft.Table {
 	sum := sha256.Sum256([]byte(e.root))
@@ -48,6 +45,10 @@ func (e *Engine) policyInput(own policy.Container) (policy.Input, []container.Re
 	if err != nil {
 		return in, nil, err
 	}
+	hub, err := e.usesHub()
+	if err != nil {
+		return in, nil, err
+	}
 	for _, n := range list {
 		if n.Driver != networks.DriverBridge {
 			continue
@@ -55,6 +56,9 @@ func (e *Engine) policyInput(own policy.Container) (policy.Input, []container.Re
 		planned := policy.Network{ID: n.ID, Name: n.Name, Resolver: n.Resolver()}
 		for _, s := range n.Subnets {
 			planned.Gateways = append(planned.Gateways, s.Gateway)
+		}
+		if hub {
+			planned.Gateways = append(planned.Gateways, hubNet().Gateway(), hubNet().Gateway6()) // who comes from the host's own loopback addresses
 		}
 		if planned.Policies, err = store.Policies(n); err != nil {
 			return in, nil, err
@@ -148,8 +152,10 @@ func (e *Engine) applyPolicies(ctx context.Context) error {
 		return err
 	}
 	defer lock.Release()
-	table := e.policyTable()
-	there, err := nft.Exists(table)
+	rules, err := e.policyRules(false)
+	if errors.Is(err, errNoHub) {
+		return nil // there is no network to hold in, and whoever comes into one brings its rules
+	}
 	if err != nil {
 		return policyTrouble(err)
 	}
@@ -157,23 +163,18 @@ func (e *Engine) applyPolicies(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if there {
-		if err := e.tellRefused(table, in, records); err != nil {
+	if rules.there {
+		if err := rules.tellRefused(in, records); err != nil {
 			return err
 		}
 	}
 	if !in.Governed() {
-		if !there {
+		if !rules.there {
 			return nil
 		}
-		return errors.Join(policyTrouble(nft.Transact(table.Delete().Bytes)), e.openNames(ctx, in))
+		return errors.Join(policyTrouble(rules.transact(in.Table.Delete().Bytes)), e.openNames(ctx, in))
 	}
-	rules := policy.Compile(in, "")
-	contents, err := table.Contents()
-	if err != nil {
-		return policyTrouble(err)
-	}
-	if err := nft.Transact(rules.Replace(contents)...); err != nil {
+	if err := rules.transact(policy.Compile(in, "").Replace(rules.Contents)...); err != nil {
 		return policyTrouble(err)
 	}
 	return e.openNames(ctx, in)
@@ -191,8 +192,8 @@ func (e *Engine) renewPolicies(ctx context.Context, endpoints []container.Endpoi
 	if len(endpoints) == 0 {
 		return nil
 	}
-	there, err := nft.Exists(e.policyTable())
-	if err != nil || !there {
+	rules, err := e.policyRules(false)
+	if err != nil || !rules.there {
 		return nil // what the kernel does not have needs no change
 	}
 	return e.applyPolicies(ctx)
@@ -217,9 +218,6 @@ func (e *Engine) enforce(ctx context.Context, record container.Record) error {
 func (e *Engine) checkPolicies(c container.Config, endpoints []container.Endpoint) error {
 	if len(c.Policies) == 0 {
 		return nil
-	}
-	if err := e.refusePolicyInHub(c.Policies[0]); err != nil {
-		return err
 	}
 	store, err := e.networks()
 	if err != nil {
@@ -247,14 +245,6 @@ func (e *Engine) checkPolicies(c container.Config, endpoints []container.Endpoin
 	return nil
 }
 
-// refusePolicyInHub refuses policies of an ordinary user: their rules are made by whoever gives the command, and not in the hub.
-func (e *Engine) refusePolicyInHub(p policy.Policy) error {
-	if hub, err := e.usesHub(); err != nil || !hub {
-		return err
-	}
-	return fmt.Errorf("policy %s: %w", p.Name, ErrPolicyNeedsRoot)
-}
-
 func policyFits(n networks.Network, p policy.Policy) error {
 	if n.Backend != "" {
 		return fmt.Errorf("policy %s, network %s, which %s makes: %w", p.Name, n.Name, n.Backend, ErrPolicyThere)
@@ -270,7 +260,7 @@ func policyFits(n networks.Network, p policy.Policy) error {
 
 // PutPolicy gives a network a policy, in place of one of the same name, which holds at once.
 func (e *Engine) PutPolicy(ctx context.Context, network string, p policy.Policy) (networks.Network, error) {
-	if err := errors.Join(e.refuseOther(network, "given a policy"), e.refusePolicyInHub(p)); err != nil {
+	if err := e.refuseOther(network, "given a policy"); err != nil {
 		return networks.Network{}, err
 	}
 	store, err := e.networks()
@@ -335,17 +325,11 @@ func (e *Engine) finishPolicies(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	exists, err := nft.Exists(in.Table)
-	if err != nil || !exists && !in.Governed() {
-		return nil // an ordinary user has none, and may not ask
+	rules, err := e.policyRules(false)
+	if err != nil || !rules.there && !in.Governed() {
+		return nil // where nobody may ask there are none
 	}
-	var there nft.Contents
-	if exists {
-		if there, err = in.Table.Contents(); err != nil {
-			return policyTrouble(err)
-		}
-	}
-	if in.Governed() && policy.Compile(in, "").Are(there) {
+	if in.Governed() && policy.Compile(in, "").Are(rules.Contents) {
 		return nil
 	}
 	return e.applyPolicies(ctx)
@@ -377,7 +361,11 @@ func (e *Engine) Policies(ctx context.Context, refs ...string) ([]PolicyView, er
 	if err != nil {
 		return nil, err
 	}
-	there, _ := in.Table.Contents() // without a packet filter nothing is counted
+	rules, err := e.policyRules(true)
+	if err != nil {
+		rules = &policyRules{} // without a packet filter nothing is counted
+	}
+	there := rules.Contents
 	var views []PolicyView
 	for _, n := range chosen {
 		list, err := store.Policies(n)
@@ -432,9 +420,8 @@ func viewOf(n networks.Network, p policy.Policy, own string, in policy.Input, th
 
 // TellRefused writes down what policies have refused since that was done last. The kernel keeps it until then.
 func (e *Engine) TellRefused(ctx context.Context) error {
-	table := e.policyTable()
-	if there, err := nft.Exists(table); err != nil || !there {
-		return nil // an ordinary user has none, and may not ask
+	if rules, err := e.policyRules(true); err != nil || !rules.there {
+		return nil // where nobody may ask there are none
 	}
 	lock, err := e.lockPolicies(ctx)
 	if err != nil {
@@ -445,28 +432,28 @@ func (e *Engine) TellRefused(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return e.tellRefused(table, in, records)
+	rules, err := e.policyRules(true)
+	if err != nil || !rules.there {
+		return nil // they have just gone
+	}
+	return rules.tellRefused(in, records)
 }
 
 // maxRefused is how many events one look at what was refused makes, at most; the rest is counted in the last of them.
 const maxRefused = 200
 
 // tellRefused is TellRefused, with the lock held.
-func (e *Engine) tellRefused(table nft.Table, in policy.Input, records []container.Record) error {
-	there, err := table.Contents()
-	if err != nil {
-		return policyTrouble(err)
-	}
+func (r *policyRules) tellRefused(in policy.Input, records []container.Record) error {
 	told := 0
 	for _, c := range in.Containers {
 		i := slices.IndexFunc(records, func(r container.Record) bool { return r.ID == c.ID })
 		for _, plug := range c.Plugs {
 			for _, d := range policy.Directions {
-				if i < 0 || there.Counters[policy.RefusedCounter(d, plug.Link)].Packets == 0 {
+				if i < 0 || r.Counters[policy.RefusedCounter(d, plug.Link)].Packets == 0 {
 					continue
 				}
 				for _, six := range []bool{false, true} {
-					n, err := e.tellNotes(policy.Notes(table, d, six, plug.Link), d, records[i], maxRefused-told)
+					n, err := r.tellNotes(policy.Notes(r.table, d, six, plug.Link), d, records[i], maxRefused-told)
 					if err != nil {
 						return policyTrouble(err)
 					}
@@ -479,21 +466,21 @@ func (e *Engine) tellRefused(table nft.Table, in policy.Input, records []contain
 }
 
 // tellNotes writes down what one set notes, and takes it out of the set.
-func (e *Engine) tellNotes(s nft.Set, direction string, record container.Record, most int) (int, error) {
+func (r *policyRules) tellNotes(s nft.Set, direction string, record container.Record, most int) (int, error) {
 	if most <= 0 {
 		return 0, nil
 	}
-	elements, err := s.Elements()
+	elements, err := r.elements(s)
 	if err != nil || len(elements) == 0 {
 		return 0, err
 	}
 	elements = elements[:min(len(elements), most)]
 	var gone []string
 	for _, note := range elements {
-		e.write(record.Event(events.Refused, append([]string{"direction", direction, "packets", strconv.FormatUint(note.Packets, 10)}, noteAttributes(note.Key)...)...))
+		r.engine.write(record.Event(events.Refused, append([]string{"direction", direction, "packets", strconv.FormatUint(note.Packets, 10)}, noteAttributes(note.Key)...)...))
 		gone = append(gone, s.DeleteKey(note.Key).Bytes)
 	}
-	err = nft.Transact(gone...)
+	err = r.transact(gone...)
 	if errors.Is(err, unix.ENOENT) {
 		err = nil // it was too old just now
 	}

@@ -32,8 +32,8 @@ type Client struct {
 	Run string
 	// Program is the program that is executed with the words resolver and Run.
 	Program string
-	// File: see Options.
-	File string
+	// File and Carrier: see Options. Carrier is given only with File.
+	File, Carrier string
 }
 
 // Running reports whether there is a resolver.
@@ -172,7 +172,7 @@ func (c *Client) execute() error {
 	}
 	cmd := exec.Command(c.Program, "resolver", c.Run)
 	if c.File != "" {
-		cmd.Args = append(cmd.Args, c.File)
+		cmd.Args = append(cmd.Args, c.File, c.Carrier)
 	}
 	cmd.Stderr, cmd.ExtraFiles, cmd.Dir = log, []*os.File{theirs}, "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}

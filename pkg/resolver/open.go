@@ -3,7 +3,10 @@ package resolver
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -11,6 +14,7 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/nft"
 	"github.com/containr/containr/internal/sys"
 )
@@ -97,6 +101,28 @@ var elsewhere = func(a netip.Addr) (bool, error) {
 	}
 	defer r.Close()
 	return r.Unicast(a.AsSlice())
+}
+
+// elsewhereFor is elsewhere where all routes lead to who carries the packets: he is asked, too, by a line that is answered with ok if it is.
+func elsewhereFor(socket string) func(netip.Addr) (bool, error) {
+	here := elsewhere
+	return func(a netip.Addr) (bool, error) {
+		if is, err := here(a); err != nil || !is {
+			return false, err
+		}
+		dir, err := os.Open(filepath.Dir(socket))
+		if err != nil {
+			return false, err
+		}
+		defer dir.Close()
+		c, err := net.Dial("unix", durable.SocketAddress(dir, filepath.Base(socket)))
+		if err != nil {
+			return false, err
+		}
+		defer c.Close()
+		answer, err := exchange(c, "elsewhere "+a.String()+" names")
+		return answer == answerOK, err
+	}
 }
 
 // opens reports whether a pattern of Open is for a name.

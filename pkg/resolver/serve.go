@@ -39,6 +39,9 @@ type Options struct {
 	Run string
 	// File names the servers for what is no container's name; empty is the host's /etc/resolv.conf.
 	File string
+	// Carrier, if not empty, is the socket of who carries the packets of an ordinary user's networks, on the host: only he knows which
+	// addresses are the host's.
+	Carrier string
 	// Ready, if set, is told "ready" and closed when requests are answered.
 	Ready *os.File
 }
@@ -88,6 +91,9 @@ func Run(o Options) error {
 	defer lock.Release()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	if o.Carrier != "" {
+		elsewhere = elsewhereFor(o.Carrier)
+	}
 	s := newServer(ctx, o.Run, cmp.Or(o.File, "/etc/resolv.conf"))
 	if err := s.watch(); err != nil {
 		return err

@@ -143,7 +143,8 @@ func (n *Network) withdraw(p usermode.Port, owner string) {
 const requestPatience = 5 * time.Second
 
 // obey listens at further ports, and ceases to, as it is asked: "publish PORT OWNER" and "withdraw PORT OWNER", a connection for each.
-// The answer is ok, errno and the kernel's number of an error, or another one in words.
+// The answer is ok, errno and the kernel's number of an error, or another one in words. "elsewhere ADDRESS OWNER" is answered with ok if
+// the address is that of another machine, and not the host's own.
 func (n *Network) obey(l net.Listener) {
 	for {
 		c, err := l.Accept()
@@ -172,6 +173,9 @@ func (n *Network) request(line string) string {
 		return "three words are expected"
 	}
 	verb, owner := words[0], words[2]
+	if verb == "elsewhere" {
+		return n.reach.elsewhere(words[1])
+	}
 	p, err := parsePort(words[1])
 	switch {
 	case err != nil:

@@ -111,6 +111,27 @@ func (r *reach) target(a netip.Addr) (to netip.Addr, ok bool) {
 	return a, !r.isOwn(a)
 }
 
+// elsewhere says ok if an address is another machine's, by the host's routes, and one that the container may send to.
+func (r *reach) elsewhere(address string) string {
+	a, err := netip.ParseAddr(address)
+	if err != nil {
+		return err.Error()
+	}
+	if a, ok := r.target(a); !ok || a.IsLoopback() {
+		return "it is not"
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	is, err := r.routes.Unicast(a.AsSlice())
+	switch {
+	case err != nil:
+		return err.Error()
+	case !is:
+		return "it is not"
+	}
+	return "ok"
+}
+
 // inside tells of an address that is in the container's own network: nobody but we is there.
 func (r *reach) inside(a netip.Addr) bool { return r.net.IPv4.Contains(a) || r.net.IPv6.Contains(a) }
 

@@ -32,6 +32,8 @@ type desk struct {
 	root        string
 	environment []string
 	visits      []*testkit.NetNS // to containers' namespaces
+	// user is who gives the commands, if it is not root; see newPerson.
+	user *person
 }
 
 func newDesk(t *testing.T) *desk {
@@ -50,7 +52,11 @@ func (d *desk) finish(before string) {
 	for _, n := range d.visits {
 		n.Leave()
 	}
-	if err := program.AwaitMonitor(d.root); err != nil {
+	if d.user != nil {
+		if err := d.user.quiet(); err != nil {
+			d.t.Error(err)
+		}
+	} else if err := program.AwaitMonitor(d.root); err != nil {
 		d.t.Error(err)
 	}
 	for _, path := range program.LeftIn(d.root) {
@@ -63,6 +69,9 @@ func (d *desk) finish(before string) {
 
 // command runs containr on the host.
 func (d *desk) command(args ...string) (out string, err error) {
+	if d.user != nil {
+		return d.user.command(args...)
+	}
 	d.host.Do(func() {
 		cmd := exec.Command("containr", args...)
 		cmd.Env = d.environment

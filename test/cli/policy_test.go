@@ -136,6 +136,9 @@ func (d *desk) flows(when string, list map[string]bool) {
 	for words, want := range list {
 		f := strings.Fields(words)
 		from := map[string]*testkit.NetNS{"host": d.host, "lan": d.lan}[f[0]]
+		if f[0] == "host" && d.user != nil {
+			continue // no route of the host's leads to containers of an ordinary user
+		}
 		if from == nil {
 			from = d.inside(f[0])
 		}
@@ -165,7 +168,18 @@ func (d *desk) flows(when string, list map[string]bool) {
 // policyTables are the tables of policies, beside the one of all bridges.
 func (d *desk) policyTables() string {
 	d.t.Helper()
-	return d.host.Run("sh", "-c", "nft list tables bridge | grep containr- || :")
+	return d.rulesPlace().Run("sh", "-c", "nft list tables bridge | grep containr- || :")
+}
+
+// rulesPlace is where the rules for containers are: the host, or the hub of an ordinary user.
+func (d *desk) rulesPlace() *testkit.NetNS {
+	d.t.Helper()
+	if d.user == nil {
+		return d.host
+	}
+	hub := testkit.NetNSOf(d.t, d.user.hub())
+	d.visits = append(d.visits, hub)
+	return hub
 }
 
 // during runs a part of a test, which lets go of the containers' network namespaces at its end: a cable stays as long as they do.
@@ -180,8 +194,17 @@ func (d *desk) during(name string, f func()) {
 
 // policy writes a file of a policy.
 func (d *desk) policy(name, text string) string {
-	path := filepath.Join(d.t.TempDir(), name+".toml")
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+	dir, mode := d.t.TempDir(), os.FileMode(0o600)
+	if d.user != nil {
+		var err error
+		if dir, err = os.MkdirTemp(d.user.dir, "policy"); err == nil { // the one of the test is closed to him
+			err = os.Chmod(dir, 0o755)
+		}
+		must(d.t, err)
+		mode = 0o644
+	}
+	path := filepath.Join(dir, name+".toml")
+	if err := os.WriteFile(path, []byte(text), mode); err != nil {
 		d.t.Fatal(err)
 	}
 	return path
@@ -222,10 +245,18 @@ func merged(list ...map[string]bool) map[string]bool {
 
 // What a policy names gets through, of TCP, UDP, ICMP and both versions of IP; what it does not is refused, and gets through again without it.
 func TestPolicyOfANetwork(t *testing.T) {
-	d := newDesk(t)
+	newDesk(t).policyOfANetwork()
+}
+
+func TestPolicyOfAUsersNetwork(t *testing.T) {
+	newPerson(t).policyOfANetwork()
+}
+
+func (d *desk) policyOfANetwork() {
 	d.bridgedSeenByIP(false)
 	before := d.host.State()
 	d.during("traffic", func() {
+		t := d.t
 		d.labWithPolicies()
 		free := merged(allFlows("client", true), allFlows("other", true), allFlows("host", true))
 		d.flows("without a policy", free)
@@ -265,7 +296,14 @@ func (d *desk) bridgedSeenByIP(yes bool) {
 
 // A container's own policy holds from its first moment, live and after a reload, whoever starts and stops; it goes with the container.
 func TestPolicyOfAContainer(t *testing.T) {
-	d := newDesk(t)
+	newDesk(t).policyOfAContainer()
+}
+
+func TestPolicyOfAUsersContainer(t *testing.T) {
+	newPerson(t).policyOfAContainer()
+}
+
+func (d *desk) policyOfAContainer() {
 	d.bridgedSeenByIP(true)
 	before := d.host.State()
 	d.during("traffic", func() {
@@ -284,12 +322,12 @@ func TestPolicyOfAContainer(t *testing.T) {
 			"lan tcp 192.0.2.1:8080": true, "host tcp 10.1.0.9:80": false, "client tcp 10.1.0.9:80": false, "client tcp 10.1.0.2:81": true}
 		d.flows("by flags", want)
 		if got := d.containr("network", "policy", "ls", "--format", "{{.Network}} {{.Containers}} {{.Ingress}} {{.Egress}} {{if .Passed}}passed{{end}} {{if .Refused}}refused{{end}}", "lab"); !strings.Contains(got, "lab caged 1 rule 3 rules passed refused") {
-			t.Errorf("policy ls says nothing of the flags: %q", got)
+			d.t.Errorf("policy ls says nothing of the flags: %q", got)
 		}
 		if got := d.containr("network", "policy", "show", "lab"); !strings.Contains(got, "for container caged alone, in all its networks: caged\n") || !strings.Contains(got, "egress 3: ") {
-			t.Errorf("policy show says nothing of the flags: %q", got)
+			d.t.Errorf("policy show says nothing of the flags: %q", got)
 		}
-		d.host.Run("nft", "flush", "ruleset")
+		d.rulesPlace().Run("nft", "flush", "ruleset")
 		d.flows("when somebody has thrown it away", map[string]bool{"caged tcp 10.1.0.2:81": true})
 		d.containr("network", "reload", "--all")
 		d.flows("after a reload", want)
@@ -308,7 +346,7 @@ func TestPolicyOfAContainer(t *testing.T) {
 	})
 	d.containr("rm", "-f", "caged")
 	if now := d.policyTables(); now != "" {
-		t.Errorf("the container is gone, its rules are not: %s", now)
+		d.t.Errorf("the container is gone, its rules are not: %s", now)
 	}
 	d.containr("rm", "-f", "web", "late", "other", "others")
 	d.containr("network", "rm", "lab")
@@ -317,7 +355,15 @@ func TestPolicyOfAContainer(t *testing.T) {
 
 // A policy holds for connections that exist, in both directions.
 func TestPolicyAndConnectionsThatExist(t *testing.T) {
-	d := newDesk(t)
+	newDesk(t).policyAndConnectionsThatExist()
+}
+
+func TestPolicyOfAUserAndConnectionsThatExist(t *testing.T) {
+	newPerson(t).policyAndConnectionsThatExist()
+}
+
+func (d *desk) policyAndConnectionsThatExist() {
+	t := d.t
 	d.labWithPolicies()
 	var c net.Conn
 	var err error
@@ -357,7 +403,15 @@ func TestPolicyAndConnectionsThatExist(t *testing.T) {
 
 // Whatever address a container makes up, it is who it is.
 func TestPolicyAndMadeUpAddresses(t *testing.T) {
-	d := newDesk(t)
+	newDesk(t).policyAndMadeUpAddresses()
+}
+
+func TestPolicyOfAUserAndMadeUpAddresses(t *testing.T) {
+	newPerson(t).policyAndMadeUpAddresses()
+}
+
+func (d *desk) policyAndMadeUpAddresses() {
+	t := d.t
 	d.labWithPolicies()
 	web, other := d.inside("web"), d.inside("other")
 	var c net.PacketConn

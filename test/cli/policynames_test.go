@@ -68,7 +68,15 @@ func (d *desk) ask(n *testkit.NetNS, name string, want ...string) {
 // A name that a policy lets a container reach leads to its addresses, for the one who has asked, at the ports that it says, as long as the
 // answer is good; what it finds out otherwise stays closed, and whoever owns the name cannot open what is not his.
 func TestPolicyByNames(t *testing.T) {
-	d := newDesk(t)
+	newDesk(t).policyByNames()
+}
+
+// So it is for an ordinary user: his resolver is in the hub, where no route tells which addresses are the host's.
+func TestPolicyOfAUserByNames(t *testing.T) {
+	newPerson(t).policyByNames()
+}
+
+func (d *desk) policyByNames() {
 	d.bridgedSeenByIP(false)
 	before := d.host.State()
 	d.during("traffic", func() {

@@ -90,7 +90,15 @@ func (d *desk) told(n *testkit.NetNS, from, to string, text []byte) {
 // A rate bounds what begins: as many flows as it says, at whichever of the rule's ports and from whichever of its peers, and what has begun
 // goes on; the rest is refused, and counted. Neither another container nor a policy that is given again makes it begin anew.
 func TestPolicyRateOfFlows(t *testing.T) {
-	d := newDesk(t)
+	newDesk(t).policyRateOfFlows()
+}
+
+func TestPolicyRateOfFlowsOfAUser(t *testing.T) {
+	newPerson(t).policyRateOfFlows()
+}
+
+func (d *desk) policyRateOfFlows() {
+	t := d.t
 	d.bridgedSeenByIP(false)
 	d.labWithPolicies()
 	web, client, other := d.inside("web"), d.inside("client"), d.inside("other")
@@ -136,7 +144,15 @@ func TestPolicyRateOfFlows(t *testing.T) {
 // A rate of bytes bounds what is sent, also in one flow: no more arrives than it lets through in the time that it took, and the rest is
 // counted as refused.
 func TestPolicyRateOfBytes(t *testing.T) {
-	d := newDesk(t)
+	newDesk(t).policyRateOfBytes()
+}
+
+func TestPolicyRateOfBytesOfAUser(t *testing.T) {
+	newPerson(t).policyRateOfBytes()
+}
+
+func (d *desk) policyRateOfBytes() {
+	t := d.t
 	d.bridgedSeenByIP(false)
 	d.labWithPolicies()
 	const rate, size, packets = 64 << 10, 900, 400

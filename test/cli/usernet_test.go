@@ -53,6 +53,7 @@ func newPerson(t *testing.T) *person {
 	d := newDesk(t)
 	requireTap(t)
 	p := &person{desk: d, dir: t.TempDir()}
+	d.user = p
 	for dir := p.dir; strings.HasPrefix(dir, os.TempDir()) && dir != os.TempDir(); dir = filepath.Dir(dir) {
 		must(t, os.Chmod(dir, 0o755))
 	}
