@@ -333,6 +333,7 @@ var hints = []struct {
 	{image.ErrPlatform, "choose another one with --platform"},
 	{image.ErrInUse, "`containr rmi -f` removes the image's name all the same"},
 	{image.ErrOnlyPlatform, "`containr rmi` without --platform removes the whole image"},
+	{container.ErrNoBridge, "create a network, by `containr network create NAME`, and choose it with --network NAME"},
 	{trust.ErrPolicy, "the message names the file of the policy; the book's chapter on images says what is in it"},
 	{trust.ErrPolicyFile, "see containers-policy.json(5); a word that is unknown is refused, as it may be a condition"},
 	{image.ErrNotArtifact, "`containr artifact ls` lists artifacts; images have `containr pull`, `images` and `rmi`"},

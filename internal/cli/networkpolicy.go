@@ -35,7 +35,7 @@ func (p *Program) networkPolicyCommand() *cobra.Command {
 			"  [[egress]]\n" +
 			"  to = [\"cidr=2001:db8::/32\", \"name=db\", \"dns=*.example.org\"]\n" +
 			"  ports = [\"443\"]\n\n" +
-			"egress = [] in place of [[egress]] lets nothing out.",
+			"egress = [] in place of [[egress]] lets nothing out. Networks of ordinary users have policies, too.",
 		Args: cobra.ArbitraryArgs, RunE: groupOfCommands,
 	}
 	cmd.AddCommand(p.policyApplyCommand(), p.policyListCommand(), p.policyShowCommand(), p.policyRemoveCommand())

@@ -217,11 +217,14 @@ func refusePlugs(plugs []Plug) error {
 	return fmt.Errorf("--network %s: an ordinary user's containers can be in networks of his own (containr network create), or builtin, none or host", first.Network)
 }
 
+// ErrNoBridge means that a policy is for a container whose packets pass no bridge of containr's.
+var ErrNoBridge = errors.New("a policy is for what passes a bridge of containr's")
+
 // validateNetwork refuses networks and ports that do not go together.
 func validateNetwork(c Config, m Machine) error {
 	word := c.Namespaces.Network
 	if len(c.Policies) > 0 && len(c.Networks) == 0 {
-		return fmt.Errorf("policy %s cannot be used with --network %s: a policy is for what passes a bridge of containr's", c.Policies[0].Name, word)
+		return fmt.Errorf("policy %s cannot be used with --network %s: %w", c.Policies[0].Name, word, ErrNoBridge)
 	}
 	owner, path, joins := c.Namespaces.Joined()
 	switch {

@@ -83,12 +83,12 @@ type hubRequest struct {
 type hubReply struct {
 	PID int `json:"pid"`
 	// Carried says that somebody carries the hub's packets.
-	Carried bool       `json:"carried"`
-	Result  int        `json:"result"`
+	Carried bool `json:"carried"`
+	Result  int  `json:"result"`
 	// Rules is what there is, if it was asked for.
 	Rules *rulesReply `json:"rules,omitempty"`
-	Errno   unix.Errno `json:"errno,omitempty"`
-	Error   string     `json:"error,omitempty"`
+	Errno unix.Errno  `json:"errno,omitempty"`
+	Error string      `json:"error,omitempty"`
 }
 
 func (r hubReply) err() error {

@@ -174,7 +174,7 @@ func (e *Engine) applyPolicies(ctx context.Context) error {
 		}
 		return errors.Join(policyTrouble(rules.transact(in.Table.Delete().Bytes)), e.openNames(ctx, in))
 	}
-	if err := rules.transact(policy.Compile(in, "").Replace(rules.Contents)...); err != nil {
+	if err := rules.replace(policy.Compile(in, "")); err != nil {
 		return policyTrouble(err)
 	}
 	return e.openNames(ctx, in)

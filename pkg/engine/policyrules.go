@@ -2,6 +2,7 @@ package engine
 
 import (
 	"github.com/containr/containr/internal/nft"
+	"github.com/containr/containr/pkg/network/policy"
 )
 
 // policyRules is the table of the rules of policies, with what it had when that was asked: in the network namespace of who gives the
@@ -42,6 +43,23 @@ func (r *policyRules) transact(messages ...string) error {
 	}
 	_, err := r.ask(request)
 	return err
+}
+
+// mostAtOnce is how much one transaction in a hub has, in bytes: no more than every kernel takes from somebody without rights over the host.
+const mostAtOnce = 128 << 10
+
+// replace makes the table exactly what new rules say.
+func (r *policyRules) replace(by *policy.Rules) error {
+	parts := [][]string{by.Replace(r.Contents)}
+	if r.hub {
+		parts = by.Parts(r.Contents, mostAtOnce)
+	}
+	for _, part := range parts {
+		if err := r.transact(part...); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // elements lists what a set has.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -171,7 +172,8 @@ func TestNetworksOfUsersAreRefused(t *testing.T) {
 		{"no such network", []string{"run", "--rm", "--network", "nowhere", "base", "true"}},
 		{"they do not go together", []string{"run", "--rm", "--network", "builtin", "--network", "nowhere", "base", "true"}},
 		{"an ordinary user cannot choose", []string{"run", "--rm", "--network", "bridge", "--ip", "10.1.0.2", "base", "true"}},
-		{"policies need root", []string{"run", "--rm", "--network", "net", "--egress", "deny", "base", "true"}},
+		{"hint: create a network", []string{"run", "--rm", "--egress", "deny", "base", "true"}},
+		{"hint: create a network", []string{"run", "--rm", "--network", "builtin", "--egress", "deny", "base", "true"}},
 	} {
 		if out, err := p.command(c.args...); err == nil || !strings.Contains(out, c.want) {
 			t.Errorf("%v: %v, %q; want %q", c.args, err, out, c.want)
@@ -226,6 +228,57 @@ func TestNetworksOfUsersOutliveWhoHoldsThem(t *testing.T) {
 	p.await(func() bool { return len(p.processes(filepath.Join(p.dir, "run/containr"))) == 0 })
 	p.containr("run", "--rm", "--network", "net", "base", "true")
 	p.containr("network", "rm", "net")
+}
+
+// TestPoliciesOfUsersOutliveWhoHoldsThem: rules are the kernel's. Whoever is killed, they hold, for more containers than one transaction
+// has room for; what was refused is counted and told; who follows events does not keep the hub, with which the rules go.
+func TestPoliciesOfUsersOutliveWhoHoldsThem(t *testing.T) {
+	p := newPerson(t)
+	d := p.desk
+	d.during("traffic", func() {
+		p.labWithPolicies()
+		for _, name := range []string{"more1", "more2", "more3"} {
+			p.containr("run", "-d", "--name", name, "--network", "lab", "base", "sleep", "1000")
+		}
+		p.containr("network", "policy", "apply", "lab", d.policy("all", "[[ingress]]\nfrom = [\"name=client\"]\nports = [\"80\"]\n"))
+		p.containr("run", "-d", "--name", "open", "--network", "lab", "--ip", "10.1.0.30", "-p", "127.0.0.1:8081:80", "--ingress", "host,port=80", "base", "sleep", "1000")
+		d.echoing(p.inside("open"), 80)
+		if !echoed(p.host, "tcp", "127.0.0.1:8081", networkPatience) {
+			d.t.Error("the host is let in, and does not come")
+		}
+		if text := p.containr("network", "policy", "show", "lab"); !strings.Contains(text, "ingress 1: host,port=80/tcp: ") {
+			d.t.Errorf("policy show: %q", text)
+		}
+		want := map[string]bool{"client tcp 10.1.0.2:80": true, "other tcp 10.1.0.2:80": false, "client tcp 10.1.0.2:81": false, "other tcp 10.1.0.30:80": false}
+		d.flows("before", want)
+		if out := p.containr("events", "--until", "0s", "--filter", "event=refused", "--filter", "container=web", "--format", "{{json .}}"); !strings.Contains(out, "10.1.0.4") || !strings.Contains(out, "ingress") {
+			d.t.Errorf("what was refused is told as %q", out)
+		}
+		for _, pid := range append(p.processes("resolver "+filepath.Join(p.dir, "run/containr")), p.hubCarrier(), p.hub()) {
+			must(d.t, unix.Kill(pid, unix.SIGKILL))
+		}
+		d.flows("who holds the networks was killed", want)
+		p.containr("run", "--rm", "--network", "lab", "base", "true")
+		d.flows("somebody else holds them", want)
+		if ingress, _ := d.refusedTo("web"); ingress == 0 {
+			d.t.Error("what was refused is not counted")
+		}
+	})
+	var follower *exec.Cmd
+	p.host.Do(func() {
+		follower = p.prepare("containr", "events", "--filter", "event=refused")
+		must(t, follower.Start())
+	})
+	defer func() {
+		must(t, follower.Process.Kill())
+		_ = follower.Wait() // killed
+	}()
+	for _, n := range p.visits {
+		n.Leave()
+	}
+	p.containr("rm", "-f", "web", "client", "other", "more1", "more2", "more3", "open")
+	p.await(func() bool { return len(p.processes("network hold "+filepath.Join(p.dir, "run/containr"))) == 0 })
+	p.containr("network", "rm", "lab")
 }
 
 // TestNetworksOfUsersAreTheirOwn: two users have networks of the same name and addresses. Neither sees the other's, and a

@@ -58,7 +58,9 @@ type Rules struct {
 	// made come before rules, which come before elements. flushed are the sets whose elements are all in elements.
 	made, rules, elements []Step
 	flushed               []nft.Set
-	id                    uint32
+	// chainOf is the chain that each of rules is for.
+	chainOf []string
+	id      uint32
 }
 
 // Governed reports whether a policy is for somebody at all.
@@ -223,7 +225,7 @@ func (r *Rules) element(why string, m nft.Message) { r.elements = append(r.eleme
 
 //go:noinline
 func (r *Rules) rule(chain, why string, words ...nft.Word) {
-	r.rules = append(r.rules, Step{why, r.Table.Rule(chain, words...)})
+	r.rules, r.chainOf = append(r.rules, Step{why, r.Table.Rule(chain, words...)}), append(r.chainOf, chain)
 }
 
 // make plans a set. If it is whole, all its elements are in this plan.
@@ -645,43 +647,6 @@ func (r *Rules) Are(there nft.Contents) bool {
 	}
 	return !slices.ContainsFunc(there.Chains, func(name string) bool { return !r.Chains[name] }) &&
 		!slices.ContainsFunc(there.Sets, func(name string) bool { return !r.Sets[name] })
-}
-
-// Replace are the messages that make the table exactly what Compile says, if there is what there is. Counters go on, and so do flows.
-func (r *Rules) Replace(there nft.Contents) []string {
-	var list []string
-	add := func(m nft.Message) { list = append(list, m.Bytes) }
-	for _, s := range r.made {
-		add(s.Message)
-	}
-	add(r.Table.Flush())
-	for _, s := range r.flushed {
-		add(s.Flush())
-	}
-	for _, s := range append(slices.Clone(r.rules), r.elements...) {
-		add(s.Message)
-	}
-	for _, name := range there.Chains {
-		if !r.Chains[name] {
-			add(r.Table.DeleteChain(name))
-		}
-	}
-	for _, name := range there.Sets {
-		if !r.Sets[name] {
-			add(nft.Set{Table: r.Table, Name: name}.DeleteSet())
-		}
-	}
-	for name := range there.Counters {
-		if !r.Counters[name] {
-			add(r.Table.DeleteCounter(name))
-		}
-	}
-	for _, name := range there.Limits {
-		if !r.Limits[name] {
-			add(r.Table.DeleteLimit(name))
-		}
-	}
-	return list
 }
 
 func sorted(m map[string]bool) []string {

@@ -125,6 +125,60 @@ func TestRulesAreWhatTheirTextsSay(t *testing.T) {
 	}
 }
 
+// Made in several transactions the rules are the same, whatever was there before; and what is not finished is seen.
+func TestRulesInParts(t *testing.T) {
+	testkit.RequireNft(t)
+	const most = 8 << 10
+	input := inputOf(t)
+	less := input
+	less.Containers = input.Containers[1:]
+	whole, parted := testkit.NewNetNS(t), testkit.NewNetNS(t)
+	list := func(n *testkit.NetNS) string { return n.Run("nft", "-s", "list", "ruleset") }
+	contents := func(n *testkit.NetNS) (there nft.Contents) {
+		t.Helper()
+		if err := in(n, func() (err error) { there, err = input.Table.Contents(); return err }); err != nil {
+			t.Fatal(err)
+		}
+		return there
+	}
+	for when, rules := range map[string][]*policy.Rules{"made": {policy.Compile(input, "")}, "with less": {policy.Compile(input, ""), policy.Compile(less, "")}, "with more again": {policy.Compile(less, ""), policy.Compile(input, "")}} {
+		for _, r := range rules {
+			there := contents(whole)
+			if err := in(whole, func() error { return nft.Transact(r.Replace(there)...) }); err != nil {
+				t.Fatal(when, err)
+			}
+			parts := r.Parts(contents(parted), most)
+			if len(parts) < 3 {
+				t.Fatalf("%s: %d parts", when, len(parts))
+			}
+			for i, p := range parts {
+				if err := in(parted, func() error { return nft.Transact(p...) }); err != nil {
+					t.Fatalf("%s: part %d: %v", when, i, err)
+				}
+				if is := r.Are(contents(parted)); is != (i == len(parts)-1) {
+					t.Errorf("%s: part %d of %d: the table is what it was to be: %v", when, i, len(parts), is)
+				}
+			}
+		}
+		if got, want := sortedLines(list(parted)), sortedLines(list(whole)); got != want {
+			t.Errorf("%s: in parts there is\n%s\nand at once\n%s", when, got, want)
+		}
+		for _, n := range []*testkit.NetNS{whole, parted} {
+			n.Run("nft", "flush", "ruleset")
+		}
+	}
+	if parts := policy.Compile(input, "").Parts(nft.Contents{}, 1<<20); len(parts) != 1 {
+		t.Errorf("what one transaction has room for are %d", len(parts))
+	}
+}
+
+// sortedLines is a text by whose lines two lists are compared, as chains and sets are listed in the order in which they were made.
+func sortedLines(s string) string {
+	lines := strings.Split(s, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
 func TestPlanIsPure(t *testing.T) {
 	if a, b := policy.Compile(inputOf(t), "1").Steps(), policy.Compile(inputOf(t), "1").Steps(); !reflect.DeepEqual(a, b) {
 		t.Error("the same input gives other rules")
