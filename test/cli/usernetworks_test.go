@@ -172,8 +172,8 @@ func TestNetworksOfUsersAreRefused(t *testing.T) {
 		{"no such network", []string{"run", "--rm", "--network", "nowhere", "base", "true"}},
 		{"they do not go together", []string{"run", "--rm", "--network", "builtin", "--network", "nowhere", "base", "true"}},
 		{"an ordinary user cannot choose", []string{"run", "--rm", "--network", "bridge", "--ip", "10.1.0.2", "base", "true"}},
-		{"hint: create a network", []string{"run", "--rm", "--egress", "deny", "base", "true"}},
-		{"hint: create a network", []string{"run", "--rm", "--network", "builtin", "--egress", "deny", "base", "true"}},
+		{"create a network, by", []string{"run", "--rm", "--egress", "deny", "base", "true"}},
+		{"create a network, by", []string{"run", "--rm", "--network", "builtin", "--egress", "deny", "base", "true"}},
 	} {
 		if out, err := p.command(c.args...); err == nil || !strings.Contains(out, c.want) {
 			t.Errorf("%v: %v, %q; want %q", c.args, err, out, c.want)
@@ -251,7 +251,7 @@ func TestPoliciesOfUsersOutliveWhoHoldsThem(t *testing.T) {
 		}
 		want := map[string]bool{"client tcp 10.1.0.2:80": true, "other tcp 10.1.0.2:80": false, "client tcp 10.1.0.2:81": false, "other tcp 10.1.0.30:80": false}
 		d.flows("before", want)
-		if out := p.containr("events", "--until", "0s", "--filter", "event=refused", "--filter", "container=web", "--format", "{{json .}}"); !strings.Contains(out, "10.1.0.4") || !strings.Contains(out, "ingress") {
+		if out := p.containr("events", "--since", "1h", "--until", "0s", "--filter", "event=refused", "--filter", "container=web", "--format", "{{json .}}"); !strings.Contains(out, "10.1.0.4") || !strings.Contains(out, "ingress") {
 			d.t.Errorf("what was refused is told as %q", out)
 		}
 		for _, pid := range append(p.processes("resolver "+filepath.Join(p.dir, "run/containr")), p.hubCarrier(), p.hub()) {
