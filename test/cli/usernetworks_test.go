@@ -251,6 +251,7 @@ func TestPoliciesOfUsersOutliveWhoHoldsThem(t *testing.T) {
 		}
 		want := map[string]bool{"client tcp 10.1.0.2:80": true, "other tcp 10.1.0.2:80": false, "client tcp 10.1.0.2:81": false, "other tcp 10.1.0.30:80": false}
 		d.flows("before", want)
+		p.containr("network", "policy", "ls") // which writes down what was refused by now, and so before the time that events are asked for
 		if out := p.containr("events", "--since", "1h", "--until", "0s", "--filter", "event=refused", "--filter", "container=web", "--format", "{{json .}}"); !strings.Contains(out, "10.1.0.4") || !strings.Contains(out, "ingress") {
 			d.t.Errorf("what was refused is told as %q", out)
 		}
