@@ -32,14 +32,17 @@ func (o *ordinary) traffic() (tables []table, err error) {
 	bare := &path{name: "the host itself", to: o.neighbour, listen: ":5201", address: otherAddress + ":5201"}
 	var list []*carried
 	for i, name := range o.carriers() {
-		c, err := o.start(name, 6301+i)
-		if err != nil {
-			return nil, err
-		}
-		defer func() {
-			_, failed := o.command("rm", "-f", name).measure()
-			err = errors.Join(err, failed)
+		var c *carried
+		var startErr error
+		defer func() { // also of one that was made and cannot be used
+			if _, failed := o.command("rm", "-f", name).measure(); startErr == nil {
+				err = errors.Join(err, failed)
+			}
 		}()
+		c, startErr = o.start(name, 6301+i)
+		if startErr != nil {
+			return nil, startErr
+		}
 		list = append(list, c)
 	}
 	for round := range o.rounds(12) {

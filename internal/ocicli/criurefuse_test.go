@@ -130,8 +130,14 @@ func (c *counting) notRestored(words string, flags ...string) {
 	if got := len(c.counted()); got != n {
 		c.t.Errorf("it has gone on, from %d to %d", n, got)
 	}
-	if entries, err := os.ReadDir(c.root); err == nil && len(entries) > 0 {
-		c.t.Errorf("left in the state root: %v", entries)
+	entries, err := os.ReadDir(c.root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.t.Error(err)
+	}
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), "filter@") { // compiled when it was created, see TestKeptFilterBites
+			c.t.Errorf("left in the state root: %v", e)
+		}
 	}
 }
 

@@ -62,8 +62,9 @@ func Main(m *testing.M, options ...WorldOption) {
 }
 
 // World does in the process that was started all that there is to do, and ends it with the status of the tests; in the process of the
-// tests it returns. It returns also where there is to be no world: in a world, in a guest, which runs one test binary at a time, for
-// who is not root, and on a machine that does not allow it, which it says. Tests then wait for the lock of the machine, see Leftovers.
+// tests it returns. It returns also where there is to be no world: in a world; in a guest, which runs one test binary at a time; for
+// who is not root; where tests are only listed; and on a machine that does not allow it, which it says. There, tests of root wait for
+// the lock of the machine, see Leftovers.
 func World(options ...WorldOption) {
 	if os.Getenv(roleVar) != "" {
 		runtime.LockOSThread()                                          // the cgroup namespace is the thread's
@@ -99,8 +100,9 @@ func worldOutside(keepNet bool) (status int, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("%w: %w", errNoWorld, err)
 	}
-	passSignals(init)
+	stop := passSignals(init)
 	status, err = await(init)
+	stop()
 	if status == noWorld && err == nil {
 		err = errNoWorld
 	}
@@ -133,8 +135,8 @@ func startInit(groups worldGroups, keepNet bool) (pid int, err error) {
 // passed are the signals that go test, or who runs a test by hand, ends it with.
 var passed = []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGQUIT, unix.SIGHUP}
 
-// passSignals gives the process what this one gets, from now on.
-func passSignals(pid int) {
+// passSignals gives the process what this one gets, until stop is called.
+func passSignals(pid int) (stop func()) {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, passed...)
 	go func() {
@@ -142,6 +144,10 @@ func passSignals(pid int) {
 			_ = unix.Kill(pid, s.(syscall.Signal)) // it may have ended
 		}
 	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+	}
 }
 
 // await waits for the process, and reaps whoever else ends meanwhile.
@@ -181,7 +187,7 @@ func worldInit(keepNet bool) int {
 		fmt.Fprintf(os.Stderr, "starting the tests: %v\n", err)
 		return noWorld
 	}
-	passSignals(tests)
+	defer passSignals(tests)()
 	status, err := await(tests)
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "%v\n", err)

@@ -11,8 +11,8 @@
 //   - mounts that show a path of the host: binds, and /dev/null over masked files. Their
 //     name is the destination in the configuration (mounts.go);
 //   - namespaces that outlive the container, or that are made anew for it: the network
-//     namespace is never in a checkpoint, since its devices are the host's
-//     (namespaces.go);
+//     namespace is never in a checkpoint, since its devices are the host's, and it is
+//     empty in a user namespace (namespaces.go);
 //   - the host's devices that are bound where a user namespace cannot make nodes;
 //   - the standard descriptors, which lead out of the container (descriptors.go);
 //   - the control groups, which are made anew with the limits of the configuration.

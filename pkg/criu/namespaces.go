@@ -9,8 +9,9 @@ import (
 )
 
 // The network namespace is never in a checkpoint: its devices come from the host, with
-// addresses that somebody hands out. A process id namespace is not if it is another
-// container's. Both are external to criu, under the names that runc gives them.
+// addresses that somebody hands out. It is external to criu, or, in a user namespace, made
+// by criu, empty (InUserNamespace). A process id namespace is external if it is another
+// container's. External ones have the names that runc gives them.
 const (
 	externalNetwork = "extRootNetNS"
 	externalPID     = "extRootPidNS"

@@ -187,13 +187,24 @@ func policyTrouble(err error) error {
 	return fmt.Errorf("rules of policies, in the family bridge of nf_tables: %w", err)
 }
 
+// hubTrouble returns what kept the rules in a user's hub from being asked for. Where there is no hub, or nobody may ask, there are none.
+func (e *Engine) hubTrouble(err error) error {
+	if hub, usesErr := e.usesHub(); !hub || usesErr != nil || errors.Is(err, errNoHub) {
+		return usesErr
+	}
+	return policyTrouble(err)
+}
+
 // renewPolicies is applyPolicies if there are any, or have been.
 func (e *Engine) renewPolicies(ctx context.Context, endpoints []container.Endpoint) error {
 	if len(endpoints) == 0 {
 		return nil
 	}
 	rules, err := e.policyRules(false)
-	if err != nil || !rules.there {
+	if err != nil {
+		return e.hubTrouble(err)
+	}
+	if !rules.there {
 		return nil // what the kernel does not have needs no change
 	}
 	return e.applyPolicies(ctx)
@@ -326,8 +337,11 @@ func (e *Engine) finishPolicies(ctx context.Context) error {
 		return err
 	}
 	rules, err := e.policyRules(false)
-	if err != nil || !rules.there && !in.Governed() {
-		return nil // where nobody may ask there are none
+	if err != nil {
+		return e.hubTrouble(err)
+	}
+	if !rules.there && !in.Governed() {
+		return nil
 	}
 	if in.Governed() && policy.Compile(in, "").Are(rules.Contents) {
 		return nil

@@ -45,7 +45,8 @@ func (r *policyRules) transact(messages ...string) error {
 	return err
 }
 
-// mostAtOnce is how much one transaction in a hub has, in bytes: no more than every kernel takes from somebody without rights over the host.
+// mostAtOnce is how much one transaction in a hub has, in bytes: kernels take it from somebody without rights over the host, unless the
+// administrator has lowered net.core.wmem_max (212,992, of which twice counts). The last part of a replacement may be larger, see Parts.
 const mostAtOnce = 128 << 10
 
 // replace makes the table exactly what new rules say.

@@ -54,7 +54,8 @@ func Select(target v1.Descriptor, index *v1.Index, name string, want Platform, o
 	return found.serving[0], nil
 }
 
-// Members returns all that an index and the indexes in it list but indexes, each once. Errors are those of Select.
+// Members returns everything that is listed by an index or by indexes in it, except the indexes themselves, each entry once. Errors are
+// those of Select.
 func Members(target v1.Descriptor, index *v1.Index, open OpenIndex) ([]v1.Descriptor, error) {
 	var all []v1.Descriptor
 	seen := map[digest.Digest]bool{}

@@ -16,9 +16,10 @@
 // Who is born among the processes of another container is seen by them at once, and those
 // with CAP_SYS_PTRACE reach what it reaches. So when process ids are joined the child only
 // prepares the container; when nothing of the host is in its sight any more it has a sibling,
-// born there, which goes on in its place. Placement says so in Processes. This cannot be if
-// the users are new, who have no right to join it: then a runner joins it first, too. But who owns that namespace is none of them
-// either, and lets them have no procfs of it.
+// born there, which goes on in its place. Placement says so in Processes. A container with
+// new users cannot do so: its processes have no rights over the namespace that they would
+// have to enter. There a runner joins it before the birth. Nor can such a container mount a
+// procfs of that namespace, which belongs to other users.
 //
 // Ids in a new user namespace mean nothing until somebody outside writes the map.
 // These are host steps right after the clone; until then the child waits, and after

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/containr/containr/internal/child"
 	"github.com/containr/containr/internal/testkit"
 )
 
@@ -97,6 +99,46 @@ func TestSharedProcessesSeeNoFilesOfTheHost(t *testing.T) {
 			if strings.Contains(text, way) {
 				t.Errorf("keeper %v: a program reached the host's file through a process with which it shares the namespace: by its %s", keeper, way)
 			}
+		}
+	}
+}
+
+// A container's root with the usual capabilities has no power over whoever opens a procfs for another one: it would have a process with
+// the host's users and without a filter.
+func TestWhoOpensAProcfsIsNobodysPrey(t *testing.T) {
+	testkit.RequireRoot(t)
+	testkit.Leftovers(t)
+	pid, said := hunter(t, "/nowhere", func(spec *specs.Spec) {
+		usual := []string{"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID", "CAP_KILL", "CAP_MKNOD", "CAP_SYS_CHROOT"}
+		spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: usual, Effective: usual, Permitted: usual}
+	})
+	for range 50 {
+		p := compileInput(t, Input{ID: "test", Spec: sharing(pid, "-sleep", "2ms"), Root: testkit.Rootfs(t)})
+		s, err := Start(p, StartOptions{open: (*execution).fsopen})
+		if err != nil {
+			t.Fatal(err, Hint(err))
+		}
+		reap(s.PID)
+		reap(s.Parent)
+		if err := (Actions{}).undoAll(p.Undo()); err != nil {
+			t.Error(err)
+		}
+	}
+	text := said()
+	if !strings.Contains(text, "root /probe") {
+		t.Errorf("it has not seen a single process: %q", text)
+	}
+	if strings.Contains(text, "another root") {
+		t.Error("it could look into a process with another root")
+	}
+}
+
+// Nobody's word is taken for who the container's first process is: it is said once, and it is a child of ours or the keeper's.
+func TestWhoGoesOnIsAChild(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		e := &execution{late: late, pid: 42, proc: &child.Process{PID: 42}}
+		if err := e.goesOn(1); !errors.As(err, new(KilledError)) || e.pid != 42 {
+			t.Errorf("late %v: %v, and now it is process %d", late, err, e.pid)
 		}
 	}
 }

@@ -11,11 +11,13 @@ import (
 )
 
 // fsopen opens a procfs that shows the processes of a namespace, which only one of them can. The programs there see that
-// process, and one that has CAP_SYS_PTRACE may do with it as it likes. So it is born with an empty root and a single
-// descriptor, the socket that it answers by, and with no capability but over a namespace of users that has nobody in
-// it, which is all that fsopen(2) asks for. Where there are no such namespaces, it has CAP_SYS_ADMIN.
+// process. It is not dumpable, as root there owns the namespace of users that it makes and could do with it as it likes
+// (cap_capable): so that takes CAP_SYS_PTRACE over the host's users. And who has that finds a process with the ids of the
+// container's root, an empty root and a single descriptor, the socket that it answers by, and with no capability but over
+// that namespace, which is all that fsopen(2) asks for. Where there are no such namespaces, it has CAP_SYS_ADMIN.
 //
-// What it answers is not believed: the kernel is asked whether it is a procfs.
+// What it answers is not believed: the kernel is asked whether it is a procfs, which has an option that no other file system
+// has, and refuses one that none has; those with the oldest parser take every word.
 func (e *execution) fsopen() (int, error) {
 	regs := map[plan.Reg]int{}
 	for i := range e.plan.Steps {
@@ -45,17 +47,24 @@ func (e *execution) fsopen() (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	fd, refused := -1, error(unix.ESRCH)
+	fd, helper, refused := -1, 0, error(unix.ESRCH)
 	for {
 		ev, err := proc.Next()
-		if err == nil && ev.Kind == child.Inside {
-			defer reap(ev.PID)
-		}
 		switch {
+		case err == nil && ev.Kind == child.Inside:
+			if parent, err := parentOfPID(ev.PID); helper == 0 && err == nil && parent == unix.Getpid() {
+				helper = ev.PID
+				defer reap(helper)
+			}
 		case err == nil && ev.Kind == child.Failed:
 			refused = unix.Errno(ev.Errno)
+		case err == nil && ev.Kind == child.Descriptor && fd >= 0:
+			_ = unix.Close(ev.FD) // one was asked for
 		case err == nil && ev.Kind == child.Descriptor && fd < 0:
 			fd, refused = ev.FD, unix.FsconfigSetString(ev.FD, "hidepid", "0")
+			if refused == nil && unix.FsconfigSetString(fd, "no option", "0") == nil {
+				refused = unix.EINVAL
+			}
 		case err != nil, ev.Kind == child.Closed:
 			proc.Close()
 			reap(proc.PID)
@@ -78,7 +87,11 @@ const (
 // opener is what that process does, and the one that makes it.
 var opener = [...]written{
 	{why: empty, call: linux.Clone{}},
+	{why: empty, call: linux.Prctl{Option: linux.PrSetDumpable}}, // before it is in anybody's sight
 	{why: empty, call: linux.Setns{FD: linux.FD(users), Flags: linux.CloneNewuser}},
+	{why: empty, call: linux.Setgroups{}, try: true}, // refused where nobody may change them
+	{why: empty, call: linux.Setresgid{}, try: true}, // root of the namespace, if that has one, and not of the host
+	{why: empty, call: linux.Setresuid{}, try: true},
 	{why: empty, call: linux.Unshare{Flags: linux.CloneNewns}},
 	{why: empty, call: linux.Mount{Target: "/", Flags: linux.MsPrivate | linux.MsRec}},
 	{why: empty, call: linux.Mount{Source: "tmpfs", Target: "/proc", Type: "tmpfs"}},

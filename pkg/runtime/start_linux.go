@@ -62,7 +62,8 @@ type StartOptions struct {
 type Started struct {
 	// PID is the container's first process.
 	PID int
-	// Parent is the keeper's process id, or 0 when the caller is the parent.
+	// Parent is the keeper's process id, or that of who prepared a container which is born late: a child of the caller's
+	// that has ended. It is 0 when the caller is the parent, and nobody else was needed.
 	Parent int
 	// Shared says that a control group of the container was there before it, and
 	// may hold processes of others.
@@ -214,6 +215,9 @@ func (e *execution) bear() error {
 // goesOn notes that another process is the container's first one from here on, see
 // compiler.bornLate. Whoever was told of the one before is told again, and then the process goes on.
 func (e *execution) goesOn(pid int) error {
+	if !e.late || !e.isChild(pid) { // who is among others' programs can be made to say anything
+		return KilledError{}
+	}
 	before := e.pid
 	e.setPID(pid)
 	e.late = false
@@ -226,6 +230,12 @@ func (e *execution) goesOn(pid int) error {
 		}
 	}
 	return e.proc.Continue()
+}
+
+// isChild reports whether a process is a child of ours or of the keeper's, as whoever goes on is.
+func (e *execution) isChild(pid int) bool {
+	parent, err := parentOfPID(pid)
+	return err == nil && (parent == os.Getpid() || parent == e.proc.PID)
 }
 
 // wasThere tells of an inverse that what it would remove is there before the plan has

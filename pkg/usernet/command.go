@@ -13,6 +13,7 @@ import (
 	"runtime/debug"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -142,8 +143,11 @@ func serve(args []string, ready *os.File) error {
 	if err := unix.SetNonblock(tapFD, true); err != nil {
 		return err
 	}
+	var telling sync.Mutex // connections complain at the same time
 	seen := map[string]bool{}
 	o.Warn = func(err error) {
+		telling.Lock()
+		defer telling.Unlock()
 		if text := err.Error(); !seen[text] && len(seen) < 100 {
 			seen[text] = true
 			fmt.Fprintln(os.Stderr, "containr-usernet:", err)

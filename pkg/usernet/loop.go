@@ -75,7 +75,7 @@ func newLoop(l *link) (*loop, error) {
 // watch begins to tell w of what happens to fd.
 func (l *loop) watch(w worker, fd int) error {
 	l.mu.Lock()
-	for l.last++; l.last <= wakeNumber || l.members[l.last] != nil; l.last++ { // it goes round
+	for l.last = max(l.last+1, wakeNumber+1); l.members[l.last] != nil; l.last = max(l.last+1, wakeNumber+1) { // it goes round
 	}
 	w.where().number = l.last
 	l.members[l.last] = w
@@ -125,20 +125,23 @@ func (l *loop) run() error {
 		l.mu.Lock()
 		l.asleep = false
 		l.mu.Unlock()
-		for look := true; ; {
-			tap := false
+		// Whoever always has something, the tap or a connection, has one turn, and then all are asked what has happened.
+		for look, tap := true, false; ; {
 			if look {
 				var n int
-				if n, failed = sys.HappenedNow(l.poll, events); failed != nil && !errors.Is(failed, unix.EINTR) {
+				n, failed = sys.HappenedNow(l.poll, events)
+				switch {
+				case errors.Is(failed, unix.EINTR):
+					continue
+				case failed != nil:
 					return true
 				}
-				tap = l.tell(events[:max(n, 0)])
+				tap = l.tell(events[:n]) || tap // it is told once: what was left is remembered
 				look = n == len(events)
 			}
 			if tap {
-				for l.more(frame) {
-					l.drain()
-				}
+				tap = l.more(frame)
+				look = look || tap
 				if l.link.failed {
 					return true // the container has ended
 				}
@@ -147,6 +150,7 @@ func (l *loop) run() error {
 			if !look && l.rest() {
 				return false
 			}
+			look = true
 		}
 	})
 	return errors.Join(err, failed)

@@ -295,11 +295,25 @@ func (n *Network) ends(client netip.AddrPort, port usermode.Port, six bool) ends
 	to := tcpip.FullAddress{NIC: nic, Addr: fromAddr(container), Port: port.Container}
 	a := client.Addr().Unmap().WithZone("")
 	from := tcpip.FullAddress{NIC: nic, Addr: fromAddr(a), Port: client.Port()}
-	// The host itself calls from addresses that mean something else inside, or nothing.
-	if a.Is6() != six || a.IsLoopback() || a.IsUnspecified() || a.IsLinkLocalUnicast() && a.Is6() || n.reach.inside(a) {
+	// The host itself calls from addresses that mean something else inside, or nothing. Others do so, too; in a hub they are not taken for
+	// the host, whom policies let in.
+	host := a.IsLoopback() || a.IsUnspecified()
+	if host || a.Is6() != six || a.IsLinkLocalUnicast() && a.Is6() || n.reach.inside(a) {
+		if n.o.Hub && !host {
+			gateway = stranger(six)
+		}
 		from = tcpip.FullAddress{NIC: nic, Addr: fromAddr(gateway)}
 	}
 	return ends{from, to}
+}
+
+// stranger is the address of who has none inside: the dummy address of RFC 7600, and one of the prefix that discards (RFC 6666). All of
+// the hub's routes lead back here.
+func stranger(six bool) netip.Addr {
+	if six {
+		return netip.AddrFrom16([16]byte{0: 0x01, 15: 8})
+	}
+	return netip.AddrFrom4([4]byte{192, 0, 0, 8})
 }
 
 // receive passes packets of UDP on to the container, each client's from its own address.

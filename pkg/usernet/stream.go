@@ -58,7 +58,9 @@ type stream struct {
 	// Of who enters.
 	attempts []ends
 	timer    *time.Timer
-	late     atomic.Bool
+	// tries counts them, and late is the one that has taken too long.
+	tries int32
+	late  atomic.Int32
 }
 
 // ends are both ends of what a client says to the container.
@@ -131,7 +133,7 @@ func (s *stream) enter() {
 			state := tcp.EndpointState(s.ep.State())
 			switch state {
 			case tcp.StateConnecting, tcp.StateSynSent, tcp.StateSynRecv:
-				if !s.late.Load() {
+				if s.late.Load() != s.tries {
 					return
 				}
 			case tcp.StateEstablished, tcp.StateCloseWait:
@@ -173,9 +175,10 @@ func (s *stream) attempt(e ends) (used bool) {
 	failed = ep.Connect(e.to)
 	switch failed.(type) {
 	case nil, *tcpip.ErrConnectStarted:
-		s.late.Store(false)
+		s.tries++
+		mine := s.tries
 		s.timer = time.AfterFunc(insidePatience, func() {
-			s.late.Store(true)
+			s.late.Store(mine)
 			s.network.loop.ready(s)
 		})
 		return false
@@ -338,7 +341,8 @@ func (s *stream) drain() bool {
 	if s.ep.Readiness(waiter.WritableEvents)&waiter.WritableEvents == 0 {
 		return false
 	}
-	// While it tells, it writes the size that it has read before, holding a lock. We had that, too, when this returns.
+	// The stack changes this size, too, when it tells of room: it reads it, and writes it back a moment later. That may undo what is set
+	// here, so it is set until it stays.
 	for ok := false; !ok; ok = options.GetSendBufferSize() == s.seat.send {
 		options.SetSendBufferSize(s.seat.send, true)
 	}

@@ -11,7 +11,7 @@ import (
 // hunt looks for a file through every process that /proc lists, as fast as it can: by the process's root, by its working
 // directory, and by each of its descriptors, from which it climbs. It prints how it has reached the file each time that it
 // does by a way that it has not printed before, and "root /probe" when it has reached this program through another process:
-// then it has the power to look.
+// then it has the power to look. "another root" is a process that it may look into, and that has another root than this one.
 func (p *prober) hunt(path string) error {
 	self := strconv.Itoa(os.Getpid())
 	up := strings.Repeat("/..", 20)
@@ -44,8 +44,12 @@ func (p *prober) hunt(path string) error {
 					}
 				}
 			}
-			if there(dir + "/root/probe") {
-				if err := tell("root /probe"); err != nil {
+			how := "root /probe"
+			if !there(dir + "/root/probe") {
+				how = "another root"
+			}
+			if there(dir + "/root/.") {
+				if err := tell(how); err != nil {
 					return err
 				}
 			}
