@@ -43,7 +43,7 @@ func layerImageOf(home *home, c container.Config, id string) volume.Image {
 }
 
 // checkLayerSize refuses a size where it cannot be held.
-func checkLayerSize(p *prepared, driver snapshot.Driver) error {
+func checkLayerSize(p *prepared, driver snapshot.Driver, layer string) error {
 	refuse := func(why string) error { return fmt.Errorf("--storage-opt size: %s: %w", why, ErrLayerSize) }
 	switch {
 	case p.home.mapped || p.home.idmapped:
@@ -54,6 +54,8 @@ func checkLayerSize(p *prepared, driver snapshot.Driver) error {
 		return refuse(fmt.Sprintf("it takes the snapshotter overlay or erofs, this is %s", driver))
 	case p.chain == "":
 		return refuse("the image has no layer to lie on")
+	case strings.Contains(layer, ":"):
+		return refuse(layer + " has a colon in it, which ends a path here")
 	}
 	if err := volume.CheckImages(); err != nil {
 		return refuse(err.Error())
@@ -63,7 +65,7 @@ func checkLayerSize(p *prepared, driver snapshot.Driver) error {
 
 // prepareLimited is Prepare of a snapshot whose changes go to a layer with a size.
 func prepareLimited(ctx context.Context, p *prepared, snapshots *snapshot.Store, layer string) ([]snapshot.Mount, error) {
-	if err := checkLayerSize(p, snapshots.Driver()); err != nil {
+	if err := checkLayerSize(p, snapshots.Driver(), layer); err != nil {
 		return nil, err
 	}
 	space := filepath.Join(layer, spaceDir)
