@@ -75,4 +75,7 @@ done`
 		t.Errorf("outside there are %v, %v, and %q, %v", entries, err, text, readErr)
 	}
 	removeContainers(t, k.root)
+	if err := program.AwaitMonitor(k.root); err != nil { // it writes to the root, which is removed next
+		t.Error(err)
+	}
 }
