@@ -5,13 +5,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/containr/containr/internal/quickjson"
 	"github.com/containr/containr/pkg/runtime"
@@ -86,13 +87,28 @@ func list(a *app, args []string) error {
 	return fmt.Errorf("--format %q: must be table or json", format)
 }
 
+// table prints columns as runc does: at least 12 wide, with at least three spaces behind what is longest.
 func (a *app) table(all []runtime.Info) error {
-	w := tabwriter.NewWriter(a.stdout, 12, 1, 3, ' ', 0)
-	fmt.Fprintln(w, "ID\tPID\tSTATUS\tBUNDLE\tCREATED\tOWNER")
+	rows := [][]string{{"ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"}}
 	for _, c := range all {
-		fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\n", c.ID, c.PID, c.Status, c.Bundle, c.Created.Format(time.RFC3339Nano), c.Owner)
+		rows = append(rows, []string{c.ID, strconv.Itoa(c.PID), string(c.Status), c.Bundle, c.Created.Format(time.RFC3339Nano), c.Owner})
 	}
-	return w.Flush()
+	var widths [6]int
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], 12, utf8.RuneCountInString(cell)+3)
+		}
+	}
+	var text strings.Builder
+	for _, row := range rows {
+		last := len(row) - 1
+		for i, cell := range row[:last] {
+			text.WriteString(cell + strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell)))
+		}
+		text.WriteString(row[last] + "\n")
+	}
+	_, err := io.WriteString(a.stdout, text.String())
+	return err
 }
 
 // userName finds a user's name in /etc/passwd, once; one without is "#1000".

@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -169,8 +168,10 @@ func checkMap(path string, want []specs.LinuxIDMapping) error {
 		return err
 	}
 	want = slices.Clone(want)
-	if len(want) > 5 { // the kernel sorts those: UID_GID_MAP_MAX_BASE_EXTENTS of linux/user_namespace.h
-		sort.Slice(want, func(i, j int) bool { return want[i].ContainerID < want[j].ContainerID })
+	for i := range want { // the kernel sorts more than five: UID_GID_MAP_MAX_BASE_EXTENTS of linux/user_namespace.h
+		for k := i; len(want) > 5 && k > 0 && want[k].ContainerID < want[k-1].ContainerID; k-- {
+			want[k], want[k-1] = want[k-1], want[k]
+		}
 	}
 	lines := ""
 	for _, m := range want {

@@ -3,7 +3,6 @@ package runtime
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -94,8 +93,8 @@ func (f *filterStore) known(policy string) bool {
 	if err != nil {
 		return false
 	}
-	kept, err := readTrusted(f.path(), keptHeader+len(policy)+1<<16)
-	if err != nil || len(kept) < keptHeader || kept[:len(keptMagic)] != keptMagic || kept[len(keptMagic):][:len(who)] != string(who) {
+	kept, ok := readTrusted(f.path(), keptHeader+len(policy)+1<<16)
+	if !ok || len(kept) < keptHeader || kept[:len(keptMagic)] != keptMagic || kept[len(keptMagic):][:len(who)] != string(who) {
 		return false
 	}
 	numbers, rest := []byte(kept[len(keptMagic)+len(who):keptHeader]), kept[keptHeader:]
@@ -143,44 +142,37 @@ func (f *filterStore) keep(p *plan.Plan) error {
 // leaves it to that one, and removes what one that was killed has left.
 func replace(path string, data []byte) error {
 	temporary := path + newSuffix
-	fd, err := unix.Open(temporary, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
-	if errors.Is(err, unix.EEXIST) {
+	f, err := os.OpenFile(temporary, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
 		if st, err := os.Lstat(temporary); err == nil && time.Since(st.ModTime()) > time.Minute {
 			return os.Remove(temporary)
 		}
 		return nil
 	}
 	if err != nil {
-		return &fs.PathError{Op: "open", Path: temporary, Err: err}
+		return err
 	}
-	n, err := unix.Write(fd, data)
-	if err == nil && n < len(data) {
-		err = unix.ENOSPC
+	if _, err := f.Write(data); err != nil {
+		return errors.Join(err, f.Close(), os.Remove(temporary))
 	}
-	if err = errors.Join(err, unix.Close(fd)); err != nil {
-		return errors.Join(&fs.PathError{Op: "write", Path: temporary, Err: err}, os.Remove(temporary))
+	if err := f.Close(); err != nil {
+		return errors.Join(err, os.Remove(temporary))
 	}
 	return os.Rename(temporary, path)
 }
 
-// readTrusted reads a file that nobody but root and this user can have written.
-func readTrusted(path string, limit int) (string, error) {
+// readTrusted reads a file that nobody but root and this user can have written. What it cannot read is as good as not there.
+func readTrusted(path string, limit int) (text string, ok bool) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return "", &fs.PathError{Op: "open", Path: path, Err: err}
+		return "", false
 	}
 	defer unix.Close(fd)
 	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return "", &fs.PathError{Op: "fstat", Path: path, Err: err}
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o022 != 0 || st.Uid != 0 && int(st.Uid) != os.Geteuid() || st.Size > int64(limit) {
-		return "", fmt.Errorf("%s: not a file of this user's of at most %d bytes", path, limit)
+	if unix.Fstat(fd, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o022 != 0 || st.Uid != 0 && int(st.Uid) != os.Geteuid() || st.Size > int64(limit) {
+		return "", false
 	}
 	b := make([]byte, st.Size)
 	n, err := unix.Read(fd, b)
-	if err != nil {
-		return "", &fs.PathError{Op: "read", Path: path, Err: err}
-	}
-	return string(b[:n]), nil
+	return string(b[:max(n, 0)]), err == nil
 }

@@ -52,7 +52,7 @@ func (e *execution) fsopen() (int, error) {
 		ev, err := proc.Next()
 		switch {
 		case err == nil && ev.Kind == child.Inside:
-			if parent, err := parentOfPID(ev.PID); helper == 0 && err == nil && parent == unix.Getpid() {
+			if helper == 0 && e.isChild(ev.PID) {
 				helper = ev.PID
 				defer reap(helper)
 			}

@@ -19,24 +19,18 @@ func (e *execution) procDir() (int, error) {
 	if err != nil {
 		return -1, gone(err)
 	}
+	want := os.Getpid()
+	if e.proc.PID != e.pid {
+		want = e.proc.PID
+	}
 	parent, err := parentOf(fd)
-	if err == nil && parent != os.Getpid() && parent != e.proc.PID {
+	if err == nil && parent != want && !(e.moved && parent == os.Getpid()) {
 		err = unix.ESRCH
 	}
 	if err != nil {
 		return -1, errors.Join(err, unix.Close(fd))
 	}
 	return fd, nil
-}
-
-// parentOfPID is parentOf for who has this number now.
-func parentOfPID(pid int) (int, error) {
-	dir, err := unix.Open("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return 0, gone(err)
-	}
-	defer unix.Close(dir)
-	return parentOf(dir)
 }
 
 // parentOf reads field 4 of a process's stat (proc(5)).

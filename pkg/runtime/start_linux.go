@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -125,6 +126,8 @@ type execution struct {
 	// is o.Born, if it has been called.
 	late bool
 	tell func(*Started) error
+	// moved says that it was born: nobody but its parent, us or the keeper, knows which of both has it.
+	moved bool
 	// early is what the container said before its keeper told its process id.
 	early []child.Event
 }
@@ -220,7 +223,7 @@ func (e *execution) goesOn(pid int) error {
 	}
 	before := e.pid
 	e.setPID(pid)
-	e.late = false
+	e.late, e.moved = false, true
 	if before != e.proc.PID {
 		reap(before) // unless its parent is the keeper
 	}
@@ -234,8 +237,13 @@ func (e *execution) goesOn(pid int) error {
 
 // isChild reports whether a process is a child of ours or of the keeper's, as whoever goes on is.
 func (e *execution) isChild(pid int) bool {
-	parent, err := parentOfPID(pid)
-	return err == nil && (parent == os.Getpid() || parent == e.proc.PID)
+	dir, err := unix.Open("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(dir)
+	parent, err := parentOf(dir)
+	return err == nil && (parent == os.Getpid() || e.proc != nil && parent == e.proc.PID)
 }
 
 // wasThere tells of an inverse that what it would remove is there before the plan has

@@ -148,7 +148,7 @@ type phase func(m modelled, id string, a act) (modelled, bool)
 
 // phases are what the commands are made of, and what is claimed of them. A command finds the container by its name, and
 // from then on means it, whatever it is called. Then it does what it does at one moment, as all others see it, but
-// for three: what is paused goes on for a moment before it is stopped; a restart ends the container and starts it,
+// for three: what is paused goes on for a moment before it is stopped, or killed by rm -f, whose signal thaws it; a restart ends the container and starts it,
 // where who deals with the end may be quicker than the command, and somebody may stop it in between; rm -f kills and
 // removes, and kills again what has been started in between.
 var phases = map[string][]phase{
@@ -162,7 +162,7 @@ var phases = map[string][]phase{
 	"unpause": {doUnpause},
 	"exec":    {doExec},
 	"rm":      {doRemove},
-	"rm -f":   {doStop, doRemove},
+	"rm -f":   {doResume, doStop, doRemove},
 	"rename":  {doRename},
 	"restart": {doResume, doStop, doMaybeStart, doStart},
 }
