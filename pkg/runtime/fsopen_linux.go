@@ -11,9 +11,8 @@ import (
 )
 
 // fsopen opens a procfs that shows the processes of a namespace, which only one of them can. The programs there see that
-// process. It is not dumpable, as root there owns the namespace of users that it makes and could do with it as it likes
-// (cap_capable): so that takes CAP_SYS_PTRACE over the host's users. And who has that finds a process with the ids of the
-// container's root, an empty root and a single descriptor, the socket that it answers by, and with no capability but over
+// process. Root there would own the namespace of users that it makes, and could do with it as it likes (cap_capable). So it
+// is not dumpable, and nobody: what is left takes CAP_SYS_PTRACE over the host's users. And who has that finds a process with an empty root and a single descriptor, the socket that it answers by, and with no capability but over
 // that namespace, which is all that fsopen(2) asks for. Where there are no such namespaces, it has CAP_SYS_ADMIN.
 //
 // What it answers is not believed: the kernel is asked whether it is a procfs, which has an option that no other file system
@@ -82,6 +81,7 @@ const (
 	processes plan.Reg = "processes"
 	empty              = "a process with an empty root"
 	admin              = 1 << 21 // CAP_SYS_ADMIN
+	nobody             = 65534
 )
 
 // opener is what that process does, and the one that makes it.
@@ -106,6 +106,9 @@ var opener = [...]written{
 	{why: empty, call: linux.Close{FD: "0"}, try: true},
 	{why: empty, call: linux.Close{FD: "1"}, try: true},
 	{why: empty, call: linux.Close{FD: "2"}, try: true},
+	{why: empty, call: linux.Prctl{Option: linux.PrSetKeepcaps, Arg2: 1}},
+	{why: empty, call: linux.Setresgid{GID: nobody}, try: true}, // it may have no number there
+	{why: empty, call: linux.Setresuid{UID: nobody}, try: true},
 	{why: empty, call: linux.Capset{Effective: admin, Permitted: admin}},
 	{why: empty, call: linux.Unshare{Flags: linux.CloneNewuser | linux.CloneNewns}, try: true},
 	{why: empty, call: linux.Clone{Flags: linux.CloneParent}, as: born},

@@ -44,11 +44,15 @@ func (p *prober) hunt(path string) error {
 					}
 				}
 			}
-			how := "root /probe"
-			if !there(dir + "/root/probe") {
-				how = "another root"
-			}
+			how := ""
 			if there(dir + "/root/.") {
+				if there(dir + "/root/probe") {
+					how = "root /probe"
+				} else if there(dir + "/root/.") { // it has not just ended
+					how = "another root"
+				}
+			}
+			if how != "" {
 				if err := tell(how); err != nil {
 					return err
 				}
