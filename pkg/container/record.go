@@ -96,8 +96,8 @@ type State struct {
 	// Again says that a user wants it to be started again when it has ended, whatever its
 	// policy is.
 	Again bool `json:"again,omitempty"`
-	// ForAgain says that it was started because of Again. If who started it was killed before the program ran, it is
-	// still due.
+	// ForAgain says that it was started because of Again, and that its program is not known to have been executed. If who
+	// started it was killed before that, it is still due.
 	ForAgain bool `json:"forAgain,omitempty"`
 	// Waits says that it was made to be started later, by another command.
 	Waits bool `json:"waits,omitempty"`

@@ -211,6 +211,9 @@ func (e *Engine) conclude(ctx context.Context, r container.Record) (err error) {
 	}
 	_, stateErr := rt.State(r.ID)
 	cutOff := exitErr != nil && errors.Is(stateErr, runtime.ErrNotFound) && !formerBoot(st)
+	// When the container can be found already the process that would execute the program says so itself. A program may end like that,
+	// too, but ForAgain is taken back as soon as it runs.
+	cutOff = cutOff || exitErr == nil && stateErr == nil && code == exitCutOff && st.ForAgain
 	oom := exitErr == nil && e.oomKilled(r, code)
 	used := e.countUsed(r)
 	if err := errors.Join(rt.Delete(r.ID, true), e.forgetNames(r)); err != nil {

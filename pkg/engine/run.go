@@ -225,6 +225,8 @@ type execution struct {
 	running    Running
 	// copies are made of what a container in the foreground writes, unless it has our files.
 	copies *output
+	// forAgain: see container.State.ForAgain.
+	forAgain bool
 }
 
 // detached starts the program and leaves it to the monitor. There has to be one before:
@@ -422,6 +424,9 @@ func (x *execution) start(ctx context.Context, given *streams.Given) error {
 	if err == nil && given.Console != nil && !x.request.Detach {
 		x.running.Console, err = lookAtConsole(given.Held.Socket)
 	}
+	if err == nil && x.forAgain {
+		err = x.setBegun(ctx)
+	}
 	if err != nil {
 		x.close()
 		err = errors.Join(fmt.Errorf("container %s: %w", x.record.ID, err), x.runtime.Delete(x.record.ID, true))
@@ -480,9 +485,18 @@ func (x *execution) setRunning(ctx context.Context, pid int) error {
 	return x.containers.Update(context.WithoutCancel(ctx), x.record.ID, func(st *container.State) error {
 		*st = container.State{Status: container.Running, PID: pid, Started: time.Now().UTC(), Boot: sys.BootID(),
 			Restarts: st.Restarts, Quick: st.Quick, ForAgain: st.Again}
+		x.forAgain = st.ForAgain
 		if x.record.Check != nil {
 			st.Health = &container.HealthState{Status: container.Starting}
 		}
+		return nil
+	})
+}
+
+// setBegun writes down that the program has been executed, of one that is started because of Again: nothing is due any more.
+func (x *execution) setBegun(ctx context.Context) error {
+	return x.containers.Update(context.WithoutCancel(ctx), x.record.ID, func(st *container.State) error {
+		st.ForAgain = false
 		return nil
 	})
 }

@@ -1,6 +1,7 @@
 package cli_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,5 +131,31 @@ func TestKilledRestartIsDone(t *testing.T) {
 	t.Logf("killed %d times", kills)
 	if kills < 5 {
 		t.Errorf("killed %d times only", kills)
+	}
+}
+
+// So is one that is killed at the last moment before the program runs, when the container can be found already: at each of the
+// calls from there on.
+func TestRestartKilledAtTheLastMomentIsDone(t *testing.T) {
+	x := newOutside(t)
+	x.run("run", "-d", "--name", "one", "base", "sleep", "1000")
+	states := func() int {
+		found, err := filepath.Glob(filepath.Join(x.root, "run", "runtime", "*", "state.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	for n := 1; n <= 12; n++ {
+		gone := false
+		begun := func() bool {
+			there := states() > 0
+			gone = gone || !there
+			return gone && there
+		}
+		_, ended := testkit.KillAt(t, x.command("restart", "-t", "0", "one"), n, begun)
+		waitUntil(t, fmt.Sprintf("killed at call %d (ended: %v), it runs again", n, ended), func() bool {
+			return strings.TrimSpace(x.run("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "one")) == "running 0"
+		})
 	}
 }
