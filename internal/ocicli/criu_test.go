@@ -360,41 +360,49 @@ func (c *counting) waitStopped(id string) {
 	}
 }
 
+// throughAPipe runs the container with a pipe for its output, freezes it, brings it back in the foreground, with these flags
+// of restore, and ends it. It returns what came out of restore, and its exit code.
+func (c *counting) throughAPipe(flags ...string) (out []byte, code int) {
+	c.t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	defer read.Close()
+	cmd := c.command("run", "--detach", "c")
+	cmd.Stdout = write
+	if err := cmd.Run(); err != nil {
+		c.t.Fatal(err)
+	}
+	write.Close()
+	c.t.Cleanup(func() { c.run("delete", "--force", "c") })
+	c.until(func(list []probe.Counted) bool { return len(list) > 2 })
+	c.must("checkpoint", "--image-path", c.image, "c")
+	n := len(c.counted())
+	defer c.quoteLog("restore.log")
+	var said bytes.Buffer
+	cmd = c.command(slices.Concat([]string{"restore", "--image-path", c.image}, flags, []string{"c"})...)
+	cmd.Stdout, cmd.Stderr = &said, &said
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.back(n)
+	c.must("kill", "c", "USR1")
+	_ = cmd.Wait() // the exit code says it
+	return said.Bytes(), cmd.ProcessState.ExitCode()
+}
+
 // In the foreground restore waits for the container, whose exit code is its own, and
 // what the container writes to a pipe comes out of restore's.
 func TestCRIUForeground(t *testing.T) {
 	c := newCounting(t, func(spec *specs.Spec) {
 		spec.Process.Args = append(spec.Process.Args, "-report", "-exit", "7")
 	})
-	read, write, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
+	out, code := c.throughAPipe()
+	if code != 7 {
+		t.Errorf("exit code %d, output %q", code, out)
 	}
-	defer read.Close()
-	cmd := c.command("run", "--detach", "c")
-	cmd.Stdout = write
-	if out := cmd.Run(); out != nil {
-		t.Fatal(out)
-	}
-	write.Close()
-	t.Cleanup(func() { c.run("delete", "--force", "c") })
-	c.until(func(list []probe.Counted) bool { return len(list) > 2 })
-	c.must("checkpoint", "--image-path", c.image, "c")
-	n := len(c.counted())
-	defer c.quoteLog("restore.log")
-	var out bytes.Buffer
-	cmd = c.command("restore", "--image-path", c.image, "c")
-	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c.back(n)
-	c.must("kill", "c", "USR1")
-	_ = cmd.Wait() // the exit code says it
-	if code := cmd.ProcessState.ExitCode(); code != 7 {
-		t.Errorf("exit code %d, output %q", code, out.String())
-	}
-	if r := testkit.Report(t, out.Bytes()); !strings.HasSuffix(r.KeyringDesc, ";_ses.c") {
+	if r := testkit.Report(t, out); !strings.HasSuffix(r.KeyringDesc, ";_ses.c") {
 		t.Errorf("its session keyring is %q", r.KeyringDesc)
 	}
 	c.refused("does not exist", "state", "c")

@@ -1,7 +1,6 @@
 package ocicli
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,32 +88,8 @@ func TestCRIUAppArmor(t *testing.T) {
 				spec.Process.ApparmorProfile = first
 				spec.Process.Args = append(spec.Process.Args, "-try", "create:/data/"+first, "-try", "create:/data/"+second, "-report")
 			})
-			read, write, err := os.Pipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer read.Close()
-			cmd := c.command("run", "--detach", "c")
-			cmd.Stdout = write
-			if err := cmd.Run(); err != nil {
-				t.Fatal(err)
-			}
-			write.Close()
-			t.Cleanup(func() { c.run("delete", "--force", "c") })
-			c.more(0)
-			c.must("checkpoint", "--image-path", c.image, "c")
-			n := len(c.counted())
-			defer c.quoteLog("restore.log")
-			var out bytes.Buffer
-			cmd = c.command(slices.Concat([]string{"restore", "--image-path", c.image}, flags, []string{"c"})...)
-			cmd.Stdout, cmd.Stderr = &out, &out
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			c.back(n)
-			c.must("kill", "c", "USR1")
-			_ = cmd.Wait() // the report says it
-			r := testkit.Report(t, out.Bytes())
+			out, _ := c.throughAPipe(flags...)
+			r := testkit.Report(t, out)
 			if r.Label != want+" (enforce)" {
 				t.Errorf("label %q, want %s", r.Label, want)
 			}

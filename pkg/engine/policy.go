@@ -299,6 +299,12 @@ func (e *Engine) PutPolicy(ctx context.Context, network string, p policy.Policy)
 		} else {
 			_, undo = store.RemovePolicy(ctx, n.Name, p.Name)
 		}
+		if undo == nil { // rules that are changed in parts may have been changed in part
+			undo = e.applyPolicies(ctx)
+		}
+		if undo != nil && undo.Error() == err.Error() {
+			undo = nil // what was in the way still is
+		}
 		return n, errors.Join(err, undo)
 	}
 	return n, nil
