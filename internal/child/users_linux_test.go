@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/testkit"
 )
 
 func TestUsersAreAnothersAndTheirProcessEnds(t *testing.T) {
@@ -46,7 +48,8 @@ func TestUsersEndWithTheirMaker(t *testing.T) {
 	if os.Getenv(holdVariable) != "" {
 		err := WithUsers(func(pid int) error {
 			fmt.Println("held by", pid)
-			select {}
+			testkit.WaitToBeKilled()
+			return nil
 		})
 		t.Fatal(err)
 	}

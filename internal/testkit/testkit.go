@@ -30,6 +30,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containr/containr/internal/testkit/probe"
 )
@@ -229,4 +230,12 @@ func Events(t testing.TB, out []byte) []probe.Event {
 		}
 	}
 	return events
+}
+
+// WaitToBeKilled does not return: a process that a test kills calls it. It is not select {}, which the Go runtime takes for a deadlock
+// when no other goroutine can run.
+func WaitToBeKilled() {
+	for {
+		time.Sleep(time.Hour)
+	}
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/internal/testkit/testimage"
 	"github.com/opencontainers/go-digest"
 )
@@ -252,7 +253,7 @@ func crash(dir string) {
 	}
 	unknown.Write(crashContent.Data)
 	fmt.Println("ready")
-	select {}
+	testkit.WaitToBeKilled()
 }
 
 func TestKilledIngestLeavesNoBlobAndNoGarbage(t *testing.T) {

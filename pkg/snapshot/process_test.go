@@ -19,6 +19,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/testkit"
 )
 
 // The test binary plays other processes when this variable names their role.
@@ -94,7 +96,8 @@ func hangRole(args []string) error {
 				fmt.Println("extracting")
 				said = true
 			}
-			select {} // until killed
+			testkit.WaitToBeKilled()
+			return 0, nil
 		}))), nil
 	}
 	_, err = s.Unpack(context.Background(), all, nil)
