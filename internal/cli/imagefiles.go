@@ -1,12 +1,9 @@
 package cli
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -165,7 +162,7 @@ func (p *Program) saveCommand() *cobra.Command {
 	return cmd
 }
 
-// writeTo lets write fill a file, or standard output if path is empty or "-". The file appears complete or not at all.
+// writeTo lets write fill a file, or standard output if path is empty or "-", as engine.WriteFile does.
 func (p *Program) writeTo(verb, path string, write func(io.Writer) error) error {
 	if path == "" || path == "-" {
 		if tty.IsTerminal(p.Out) {
@@ -173,32 +170,8 @@ func (p *Program) writeTo(verb, path string, write func(io.Writer) error) error 
 		}
 		return write(p.Out)
 	}
-	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return writeInPlace(path, write)
-	}
-	f, err := os.CreateTemp(filepath.Dir(path), ".containr-"+verb+"-")
-	if err != nil {
-		return err
-	}
 	const mode = 0o600 // an image may hold secrets
-	err = cmp.Or(write(f), f.Chmod(mode))
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
-}
-
-// writeInPlace writes to a fifo or device.
-func writeInPlace(path string, write func(io.Writer) error) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(write(f), f.Close())
+	return engine.WriteFile(path, mode, write)
 }
 
 func (p *Program) imageExportCommand() *cobra.Command {

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
-	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/pkg/engine"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/registry"
@@ -206,7 +205,7 @@ func (p *Program) push(ctx context.Context, req engine.PushRequest, f pushFlags)
 		fmt.Fprintf(p.Err, "left out, as they are not here: %s\n", strings.Join(words, ", "))
 	}
 	if f.digestFile != "" {
-		if err := durable.WriteFile(f.digestFile, []byte(pushed.Target.Digest.String()), durable.Options{Mode: 0o644}); err != nil {
+		if err := writeText(f.digestFile, []byte(pushed.Target.Digest.String())); err != nil {
 			return err
 		}
 	}

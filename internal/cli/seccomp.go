@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,7 +15,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"github.com/spf13/cobra"
 
-	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
 )
@@ -118,9 +118,18 @@ func (p *Program) recordSeccomp(ctx context.Context, output string, args []strin
 	if output == "" {
 		_, err = out.Write(text)
 	} else {
-		err = durable.WriteFile(output, text, durable.Options{Mode: 0o644})
+		err = writeText(output, text)
 	}
 	return code, err
+}
+
+// writeText writes a small file that is no secret.
+func writeText(path string, text []byte) error {
+	const mode = 0o644
+	return engine.WriteFile(path, mode, func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	})
 }
 
 // checkOutput finds, before anything runs, that a file could not be made.

@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"io"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/registry"
 )
@@ -85,136 +85,138 @@ type CopyRequest struct {
 	Progress func(registry.Progress)
 }
 
-// CopyImage copies an image, byte by byte, and returns the digest of what was copied. It goes through the store, from
-// which it is gone afterwards unless it was there before; if that is cut off, an image without a name stays until the next
-// prune.
+// CopyImage copies an image, byte by byte, and returns the digest of what was copied. On its way between two other places it lies
+// in the store, without a name and under a lease: what others do there at the same time is not touched, and if the copy is cut off,
+// what it has brought is garbage.
 func (e *Engine) CopyImage(ctx context.Context, r CopyRequest) (digest.Digest, error) {
-	d, cleanUp, err := e.copyImage(ctx, r)
-	if err = errors.Join(err, cleanUp(context.WithoutCancel(ctx))); err != nil {
+	d, drop, err := e.copyImage(ctx, r)
+	if err = errors.Join(err, drop(context.WithoutCancel(ctx))); err != nil {
 		return "", fmt.Errorf("copy: %w", err)
 	}
 	return d, nil
 }
 
-// copyImage copies an image and leaves it to the caller to remove what is in the store only because of that, also after an error.
+// copyImage copies an image and leaves it to the caller to drop what is in the store only because of that, also after an error.
 func (e *Engine) copyImage(ctx context.Context, r CopyRequest) (digest.Digest, func(context.Context) error, error) {
 	nothing := func(context.Context) error { return nil }
+	platform, err := r.platform()
+	if err != nil {
+		return "", nothing, err
+	}
+	if r.To.Kind == InStore && r.From.Kind == InRegistry {
+		img, err := e.pullInStore(ctx, r)
+		if err != nil {
+			return "", nothing, err
+		}
+		return img.Target.Digest, nothing, nil
+	}
 	images, err := e.images()
 	if err != nil {
 		return "", nothing, err
 	}
-	target, name, cleanUp, err := e.bring(ctx, images, r)
+	lease, err := images.Lease(ctx)
 	if err != nil {
 		return "", nothing, err
 	}
-	return target.Digest, cleanUp, e.deliver(ctx, images, r, target, name)
+	drop := func(ctx context.Context) error {
+		err := lease.Close()
+		_, gcErr := images.GC(ctx)
+		return errors.Join(err, gcErr)
+	}
+	target, name, err := e.bring(ctx, images, lease, r, platform)
+	if err != nil {
+		if registry.MayResume(ctx, err) { // what has come is there for another attempt
+			drop = func(context.Context) error { return lease.Close() }
+		}
+		return "", drop, err
+	}
+	if r.From.Kind == InStore {
+		drop = func(context.Context) error { return lease.Close() }
+	}
+	return target.Digest, drop, e.deliver(ctx, images, r, platform, target, name)
 }
 
-// bring gets the image into the store. What it returns to clean up removes what was not there before.
-func (e *Engine) bring(ctx context.Context, images *image.Store, r CopyRequest) (v1.Descriptor, string, func(context.Context) error, error) {
-	nothing := func(context.Context) error { return nil }
-	switch r.From.Kind {
-	case InStore:
-		img, err := e.InspectImage(ctx, InspectRequest{Name: r.From.Name})
-		if err != nil {
-			return v1.Descriptor{}, "", nothing, err
-		}
-		return img.Target, img.Name, nothing, nil
-	case InRegistry:
-		return e.bringFromRegistry(ctx, images, r)
+// platform is the one that is copied; zero if it is not said.
+func (r CopyRequest) platform() (image.Platform, error) {
+	if r.Platform == "" {
+		return image.Platform{}, nil
 	}
-	o := image.LoadOptions{Anonymous: true, Only: r.From.Name}
-	if r.Platform != "" {
-		var err error
-		if o.Platform, err = image.ParsePlatform(r.Platform); err != nil {
-			return v1.Descriptor{}, "", nothing, err
-		}
-	}
-	before, err := images.Targets()
-	if err != nil {
-		return v1.Descriptor{}, "", nothing, err
-	}
-	listed, err := fetchFrom(ctx, images, r.From, o)
-	if err != nil {
-		return v1.Descriptor{}, "", nothing, err
-	}
-	target := listed[0].Target
-	if before[target.Digest] {
-		return target, r.From.Name, nothing, nil
-	}
-	return target, r.From.Name, func(ctx context.Context) error { return images.Forget(ctx, target.Digest) }, nil
+	return image.ParsePlatform(r.Platform)
 }
 
-// bringFromRegistry pulls an image, which gives it its name; the name is given back to whom it was before. It is unpacked only if
-// it is to stay.
-func (e *Engine) bringFromRegistry(ctx context.Context, images *image.Store, r CopyRequest) (v1.Descriptor, string, func(context.Context) error, error) {
-	before, beforeErr := images.Resolve(r.From.Name, image.AnyPlatform)
+// pull is how the image is asked for where it comes from a registry.
+func (r CopyRequest) pull() PullRequest {
 	access := r.RegistryAccess
 	if r.Source != nil {
 		access = *r.Source
 	}
-	pull := e.Pull
-	if r.To.Kind != InStore {
-		pull = e.fetch
-	}
-	img, err := pull(ctx, PullRequest{RegistryAccess: access, Name: r.From.Name, Platform: r.Platform, AllPlatforms: r.AllPlatforms, Progress: r.Progress})
+	return PullRequest{RegistryAccess: access, Name: r.From.Name, Platform: r.Platform, AllPlatforms: r.AllPlatforms, Progress: r.Progress}
+}
+
+// pullInStore copies from a registry to the store, where the image is to stay: it is unpacked, too.
+func (e *Engine) pullInStore(ctx context.Context, r CopyRequest) (*image.Image, error) {
+	as, err := image.ParseReference(cmp.Or(r.To.Name, r.From.Name))
 	if err != nil {
-		return v1.Descriptor{}, "", nil, err
+		return nil, err
 	}
-	cleanUp := func(ctx context.Context) error {
-		switch {
-		case beforeErr != nil:
-			_, err := e.RemoveImage(ctx, RemoveImageRequest{Name: img.Name, Force: true})
-			return err
-		case before.Target.Digest != img.Target.Digest:
-			return errors.Join(images.Tag(ctx, before.Name, before.Target), images.Forget(ctx, img.Target.Digest), e.collectSnapshots(ctx))
+	pull := r.pull()
+	pull.as = &as
+	return e.Pull(ctx, pull)
+}
+
+// bring gets the image into the store, where the lease keeps it, and returns what it is called where it comes from.
+func (e *Engine) bring(ctx context.Context, images *image.Store, lease *image.Lease, r CopyRequest, p image.Platform) (v1.Descriptor, string, error) {
+	switch r.From.Kind {
+	case InStore:
+		img, err := e.InspectImage(ctx, InspectRequest{Name: r.From.Name})
+		if err != nil {
+			return v1.Descriptor{}, "", err
 		}
-		return nil
+		return img.Target, img.Name, nil
+	case InRegistry:
+		ref, err := image.ParseReference(r.From.Name)
+		if err != nil {
+			return v1.Descriptor{}, "", err
+		}
+		pull := r.pull()
+		pull.lease = lease
+		img, err := e.fetch(ctx, pull)
+		if err != nil {
+			return v1.Descriptor{}, "", err
+		}
+		return img.Target, ref.String(), nil
 	}
-	return img.Target, img.Name, cleanUp, nil
+	listed, err := fetchFrom(ctx, images, r.From, image.LoadOptions{Lease: lease, Only: r.From.Name, Platform: p})
+	if err != nil {
+		return v1.Descriptor{}, "", err
+	}
+	return listed[0].Target, r.From.Name, nil
 }
 
 // deliver writes an image of the store to where it is to go.
-func (e *Engine) deliver(ctx context.Context, images *image.Store, r CopyRequest, target v1.Descriptor, name string) error {
-	id := target.Digest.String()
-	var platform image.Platform
-	if r.Platform != "" {
-		var err error
-		if platform, err = image.ParsePlatform(r.Platform); err != nil {
-			return err
-		}
-	}
-	o := image.SaveOptions{Platform: platform, Name: cmp.Or(r.To.Name, name)}
+func (e *Engine) deliver(ctx context.Context, images *image.Store, r CopyRequest, p image.Platform, target v1.Descriptor, name string) error {
+	target = v1.Descriptor{MediaType: target.MediaType, Digest: target.Digest, Size: target.Size}
+	o := image.SaveOptions{Platform: p, Name: cmp.Or(r.To.Name, name), Target: &target}
 	switch r.To.Kind {
 	case InStore:
-		return e.Tag(ctx, TagRequest{Source: id, Target: cmp.Or(r.To.Name, name)})
+		if err := images.Tag(ctx, o.Name, target); err != nil {
+			return err
+		}
+		e.tellImage(events.Tag, nameOr(o.Name, target.Digest), "of", target.Digest.String())
+		return nil
 	case InRegistry:
-		_, err := e.Push(ctx, PushRequest{RegistryAccess: r.RegistryAccess, Source: id, Target: r.To.Name, Platform: r.Platform, AllPlatforms: r.AllPlatforms, Progress: r.Progress})
+		_, err := e.Push(ctx, PushRequest{RegistryAccess: r.RegistryAccess, Source: target.Digest.String(), source: &target, Target: r.To.Name,
+			Platform: r.Platform, AllPlatforms: r.AllPlatforms, Progress: r.Progress})
 		return err
 	case InLayout:
-		return images.SaveDir(ctx, r.To.Path, o, id)
+		return images.SaveDir(ctx, r.To.Path, o)
 	case InDirectory:
-		return images.SaveFlat(ctx, r.To.Path, id, platform)
+		return images.SaveFlat(ctx, r.To.Path, target, p)
 	case InDockerDaemon, InContainersStorage:
-		return sendTo(ctx, images, r.To, o, id)
+		return sendTo(ctx, images, r.To, o)
 	case InOCIArchive:
 		o.Format = image.OCIArchive
 	}
-	return writeFile(r.To.Path, func(f *os.File) error { return images.Save(ctx, f, o, id) })
-}
-
-// writeFile lets write fill a file, which appears complete or not at all.
-func writeFile(path string, write func(*os.File) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".containr-copy-")
-	if err != nil {
-		return err
-	}
-	err = errors.Join(write(f), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	const mode = 0o600 // an image may hold secrets
+	return WriteFile(r.To.Path, mode, func(w io.Writer) error { return images.Save(ctx, w, o) })
 }

@@ -182,18 +182,18 @@ func fetchFrom(ctx context.Context, images *image.Store, from Place, o image.Loa
 }
 
 // sendTo puts an image of the store into the store of docker or podman.
-func sendTo(ctx context.Context, images *image.Store, to Place, o image.SaveOptions, id string) error {
+func sendTo(ctx context.Context, images *image.Store, to Place, o image.SaveOptions) error {
 	if to.Kind == InDockerDaemon {
 		d, err := openDockerDaemon()
 		if err != nil {
 			return err
 		}
-		return d.store(ctx, func(w io.Writer) error { return images.SavePlain(ctx, w, o, id) })
+		return d.store(ctx, func(w io.Writer) error { return images.SavePlain(ctx, w, o) })
 	}
 	name := o.Name
 	o.Name = "image"
 	return throughLayout(func(dir string) error {
-		if err := images.SaveDir(ctx, dir, o, id); err != nil {
+		if err := images.SaveDir(ctx, dir, o); err != nil {
 			return err
 		}
 		return skopeo(ctx, "oci:"+dir+":image", InContainersStorage+":"+name)

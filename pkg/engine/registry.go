@@ -60,6 +60,9 @@ type PullRequest struct {
 	AllPlatforms bool
 	// Progress, if set, is told how far each layer is, one event at a time.
 	Progress func(registry.Progress)
+
+	as    *image.Reference // what it is called here; Name if nil
+	lease *image.Lease     // what keeps it in the place of a name
 }
 
 // Pull fetches an image and unpacks its layers while they arrive. The built-in image comes out of this binary.
@@ -77,7 +80,7 @@ func (e *Engine) Pull(ctx context.Context, r PullRequest) (*image.Image, error) 
 	if err != nil {
 		return nil, err
 	}
-	if isBuiltin(r.Name) {
+	if r.as == nil && isBuiltin(r.Name) {
 		return findBuiltin(ctx, images, platform)
 	}
 	unpacker, err := e.newUnpacker()
@@ -95,7 +98,7 @@ func (e *Engine) Pull(ctx context.Context, r PullRequest) (*image.Image, error) 
 	return img, err
 }
 
-// fetch brings an image to the store as Pull does, and unpacks nothing.
+// fetch brings an image to the store as Pull does, under a lease of the caller's. It is neither named nor unpacked.
 func (e *Engine) fetch(ctx context.Context, r PullRequest) (*image.Image, error) {
 	ref, err := image.ParseReference(r.Name)
 	if err != nil {
@@ -121,6 +124,7 @@ func (e *Engine) pullInto(ctx context.Context, images *image.Store, ref image.Re
 	}
 	return registry.Pull(ctx, registry.PullRequest{
 		Access: access, Ref: ref, Store: images, Platform: platform, AllPlatforms: r.AllPlatforms, Layer: layer, LayerChecks: true, Progress: r.Progress,
+		As: r.as, Lease: r.lease,
 	})
 }
 
@@ -261,6 +265,8 @@ type PushRequest struct {
 	ChunkSize int64
 	// Progress, if set, is told how far each blob is, one event at a time.
 	Progress func(registry.Progress)
+
+	source *v1.Descriptor // what is pushed, if it may have no name
 }
 
 // Pushed is the answer: what the name means now, and what was left out.
@@ -298,7 +304,7 @@ func (e *Engine) Push(ctx context.Context, r PushRequest) (*Pushed, error) {
 		return nil, err
 	}
 	pushed, err := registry.Push(ctx, registry.PushRequest{
-		Access: access, Store: images, Source: r.Source, Ref: ref, Platform: platform, AllPlatforms: r.AllPlatforms,
+		Access: access, Store: images, Source: r.Source, Target: r.source, Ref: ref, Platform: platform, AllPlatforms: r.AllPlatforms,
 		Compression: compression, ChunkSize: r.ChunkSize, Progress: r.Progress,
 	})
 	if compression.Format != "" { // what was compressed anew has no name here

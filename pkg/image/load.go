@@ -26,10 +26,10 @@ type LoadOptions struct {
 	// Platform, if not zero, is the only one that is taken in; an image that lacks it is
 	// refused (ErrPlatform). What the store has of other platforms stays.
 	Platform Platform
-	// Anonymous leaves out all names: the images have none in the store.
-	Anonymous bool
+	// Lease, if set, is what keeps the image, a single one: it gets no name, and after an error its holder collects what
+	// was stored.
+	Lease *Lease
 	// Only, if set, is what the one image that is wanted is called where it comes from.
-	// Together with Anonymous a single image is insisted on.
 	Only string
 	// Limits bounds the decompression of the archive as a whole.
 	Limits Limits
@@ -104,6 +104,13 @@ type named struct {
 // load lets fetch bring blobs into the store, and then names the images. Errors
 // begin with what.
 func (s *Store) load(ctx context.Context, what string, o LoadOptions, fetch func(*Lease) ([]named, error)) ([]Listed, error) {
+	if o.Lease != nil {
+		loaded, err := s.loadUnder(ctx, o.Lease, o, fetch)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", what, err)
+		}
+		return loaded, nil
+	}
 	lease, err := s.Lease(ctx)
 	if err != nil {
 		return nil, err
@@ -129,7 +136,7 @@ func (s *Store) loadUnder(ctx context.Context, lease *Lease, o LoadOptions, fetc
 	if err != nil {
 		return nil, err
 	}
-	if o.Anonymous || o.Only != "" {
+	if o.Lease != nil || o.Only != "" {
 		if images, err = pick(images, o.Only); err != nil {
 			return nil, err
 		}
@@ -143,14 +150,16 @@ func (s *Store) loadUnder(ctx context.Context, lease *Lease, o LoadOptions, fetc
 		if err != nil {
 			return nil, err
 		}
-		name, err := chooseName(i.name, o.Name, len(images))
-		if err != nil {
-			return nil, err
-		}
-		if o.Anonymous {
-			name = ""
+		name := ""
+		if o.Lease == nil {
+			if name, err = chooseName(i.name, o.Name, len(images)); err != nil {
+				return nil, err
+			}
 		}
 		loaded = append(loaded, Listed{Name: name, Target: i.target, Images: present})
+	}
+	if o.Lease != nil {
+		return loaded, nil
 	}
 	for _, l := range loaded { // all are checked: now none fails halfway
 		if err := s.Tag(ctx, l.Name, l.Target); err != nil {

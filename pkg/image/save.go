@@ -40,6 +40,9 @@ type SaveOptions struct {
 	// Name, if set, is what the image is called in the archive, in place of its own name;
 	// for a single image. It may be a tag alone.
 	Name string
+	// Target, if set, is saved in the place of names: an index or manifest of the store that may have no name there, but
+	// a lease of the caller's.
+	Target *v1.Descriptor
 }
 
 // Save writes images to w as one archive. Of an index the platforms that are present
@@ -68,6 +71,11 @@ func (s *Store) save(ctx context.Context, o SaveOptions, names []string, write f
 	}
 	defer lease.Close()
 	p := saver{ctx: ctx, store: s, options: o, blobs: map[digest.Digest]bool{}}
+	if o.Target != nil {
+		if err := p.add(lease, o.Name, *o.Target); err != nil {
+			return fmt.Errorf("save: %w", err)
+		}
+	}
 	for _, name := range names {
 		if err := p.find(lease, name); err != nil {
 			return fmt.Errorf("save: %w", err)

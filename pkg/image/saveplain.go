@@ -12,8 +12,8 @@ import (
 // SavePlain writes one image to w as docker's daemons have taken it in since their beginning: docker's table of contents, the
 // configuration, and the layers uncompressed. (Those before version 23 cannot inflate zstd, and their own stores keep nothing
 // of compression.) o.Format is not used.
-func (s *Store) SavePlain(ctx context.Context, w io.Writer, o SaveOptions, name string) error {
-	return s.save(ctx, o, []string{name}, func(p *saver) error { return p.writePlain(w) })
+func (s *Store) SavePlain(ctx context.Context, w io.Writer, o SaveOptions, names ...string) error {
+	return s.save(ctx, o, names, func(p *saver) error { return p.writePlain(w) })
 }
 
 func (p *saver) writePlain(w io.Writer) error {

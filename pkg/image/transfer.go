@@ -70,9 +70,9 @@ func (l *layout) copyFlat(ctx context.Context) ([]named, error) {
 }
 
 // SaveFlat writes the image for one platform to a flat directory, which must not exist or
-// be empty or one already. The zero platform is this machine's.
-func (s *Store) SaveFlat(ctx context.Context, dir, name string, p Platform) error {
-	image, err := s.Resolve(name, p)
+// be empty or one already. target is as SaveOptions.Target; the zero platform is this machine's.
+func (s *Store) SaveFlat(ctx context.Context, dir string, target v1.Descriptor, p Platform) error {
+	image, err := s.ReadImage("", target, p)
 	if err != nil {
 		return fmt.Errorf("save: %w", err)
 	}

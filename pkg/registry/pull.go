@@ -22,6 +22,11 @@ type PullRequest struct {
 	// the image for Platform only, if there is one.
 	AllPlatforms bool
 
+	// As, if set, is what the image is called in the store, in the place of Ref.
+	As *image.Reference
+	// Lease, if set, keeps what is fetched: it gets no name, and after an error its holder collects what there is.
+	Lease *image.Lease
+
 	// Rehearse makes the requests for documents only: those for layers are told to Trace
 	// and not sent. Nothing is kept.
 	Rehearse bool
@@ -70,11 +75,11 @@ func Pull(ctx context.Context, r PullRequest) (*image.Image, error) {
 	if err := r.mayAsk(r.Ref); err != nil {
 		return nil, fmt.Errorf("pull %s: %w", r.Ref.Familiar(), err)
 	}
-	lease, err := r.Store.Lease(ctx)
+	lease, err := r.lease(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("pull %s: %w", r.Ref.Familiar(), err)
 	}
-	defer lease.Close()
+	defer r.release(lease)
 	clients, err := r.pullClients(r.Ref, concurrency(r.Concurrency))
 	if err != nil {
 		return nil, fmt.Errorf("pull %s: %w", r.Ref.Familiar(), err)
@@ -85,8 +90,8 @@ func Pull(ctx context.Context, r PullRequest) (*image.Image, error) {
 	if err == nil && !r.Rehearse {
 		return img, nil
 	}
-	lease.Close()
-	if !mayResume(ctx, err) || r.Rehearse {
+	r.release(lease)
+	if r.Lease == nil && (!MayResume(ctx, err) || r.Rehearse) {
 		_, gcErr := r.Store.GC(context.WithoutCancel(ctx))
 		err = errors.Join(err, gcErr)
 	}
@@ -96,10 +101,36 @@ func Pull(ctx context.Context, r PullRequest) (*image.Image, error) {
 	return nil, fmt.Errorf("pull %s: %w", r.Ref.Familiar(), err)
 }
 
-// mayResume reports whether another attempt could go on from here: the user ended this
-// one, or the fault may be gone then. What ended because of another failure is judged by
-// that.
-func mayResume(ctx context.Context, err error) bool {
+// lease is that of the request, or a new one.
+func (r *PullRequest) lease(ctx context.Context) (*image.Lease, error) {
+	if r.Lease != nil {
+		return r.Lease, nil
+	}
+	return r.Store.Lease(ctx)
+}
+
+// release ends a lease that is not the caller's.
+func (r *PullRequest) release(lease *image.Lease) {
+	if r.Lease == nil {
+		lease.Close()
+	}
+}
+
+// name gives what was fetched its name in the store, unless a lease keeps it, and returns the name.
+func (r *PullRequest) name(ctx context.Context, target v1.Descriptor) (string, error) {
+	if r.Lease != nil {
+		return "", nil
+	}
+	ref := r.Ref
+	if r.As != nil {
+		ref = *r.As
+	}
+	return ref.String(), r.Store.Tag(ctx, ref.String(), target)
+}
+
+// MayResume reports whether another attempt could go on where a pull that failed has ended: the user ended it, or the
+// fault may be gone then. What ended because of another failure is judged by that.
+func MayResume(ctx context.Context, err error) bool {
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
@@ -154,10 +185,11 @@ func (p *puller) pull(ctx context.Context) (*image.Image, error) {
 	if err := p.fetchLayers(ctx, layers); err != nil {
 		return nil, err
 	}
-	if err := p.request.Store.Tag(ctx, p.request.Ref.String(), target.Descriptor); err != nil {
+	name, err := p.request.name(ctx, target.Descriptor)
+	if err != nil {
 		return nil, err
 	}
-	return p.request.Store.Resolve(p.request.Ref.String(), platform)
+	return p.request.Store.ReadImage(name, target.Descriptor, platform)
 }
 
 // fetchTarget fetches what the reference means: a manifest or an index.
@@ -332,7 +364,7 @@ func (p *puller) bringOnce(ctx context.Context, l image.Layer, unpack bool, from
 func abandon(ctx context.Context, w *image.Writer, err error) {
 	switch {
 	case err == nil:
-	case mayResume(ctx, err):
+	case MayResume(ctx, err):
 		w.Suspend(err)
 	default:
 		w.Fail(err)

@@ -22,6 +22,7 @@ type PushRequest struct {
 	Access
 	Store  *image.Store
 	Source string          // a name in the store, or an id
+	Target *v1.Descriptor  // if set, what is pushed: Source says then only what it is called in errors
 	Ref    image.Reference // what the image will be called in its registry
 
 	// Platform chooses one image of an index, which is then pushed alone.
@@ -239,7 +240,7 @@ func chooseTree(r *PushRequest) (tree *node, omitted []image.Platform, err error
 	if platform == (image.Platform{}) {
 		platform = image.AnyPlatform
 	}
-	img, err := r.Store.Resolve(r.Source, platform)
+	img, err := r.resolve(platform)
 	if errors.Is(err, image.ErrArtifact) {
 		tree, err = chooseArtifact(r)
 		return tree, nil, err
@@ -277,13 +278,25 @@ func chooseTree(r *PushRequest) (tree *node, omitted []image.Platform, err error
 	return one, omitted, nil
 }
 
+// resolve finds the image that is pushed.
+func (r *PushRequest) resolve(p image.Platform) (*image.Image, error) {
+	if r.Target != nil {
+		return r.Store.ReadImage("", *r.Target, p)
+	}
+	return r.Store.Resolve(r.Source, p)
+}
+
 // chooseArtifact reads what is pushed if it is no container image.
 func chooseArtifact(r *PushRequest) (*node, error) {
-	a, err := r.Store.Artifact(r.Source)
-	if err != nil {
-		return nil, err
+	target := r.Target
+	if target == nil {
+		a, err := r.Store.Artifact(r.Source)
+		if err != nil {
+			return nil, err
+		}
+		target = &a.Target
 	}
-	n, missing, err := readNode(r.Store, a.Target)
+	n, missing, err := readNode(r.Store, *target)
 	if err == nil && len(missing) > 0 {
 		err = fmt.Errorf("artifact %s %w: there is no %s", r.Source, ErrIncomplete, describe(missing))
 	}

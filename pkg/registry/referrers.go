@@ -137,7 +137,7 @@ func PullArtifact(ctx context.Context, r PullRequest) (v1.Descriptor, error) {
 	if err == nil {
 		return target, nil
 	}
-	if !mayResume(ctx, err) {
+	if r.Lease == nil && !MayResume(ctx, err) {
 		_, gcErr := r.Store.GC(context.WithoutCancel(ctx))
 		err = errors.Join(err, gcErr)
 	}
@@ -148,11 +148,11 @@ func pullArtifact(ctx context.Context, r *PullRequest) (v1.Descriptor, error) {
 	if err := r.mayAsk(r.Ref); err != nil {
 		return v1.Descriptor{}, err
 	}
-	lease, err := r.Store.Lease(ctx)
+	lease, err := r.lease(ctx)
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	defer lease.Close()
+	defer r.release(lease)
 	clients, err := r.pullClients(r.Ref, concurrency(r.Concurrency))
 	if err != nil {
 		return v1.Descriptor{}, err
@@ -179,5 +179,6 @@ func pullArtifact(ctx context.Context, r *PullRequest) (v1.Descriptor, error) {
 	if err := p.fetchBlobs(ctx, blobs); err != nil {
 		return v1.Descriptor{}, err
 	}
-	return target.Descriptor, r.Store.Tag(ctx, r.Ref.String(), target.Descriptor)
+	_, err = r.name(ctx, target.Descriptor)
+	return target.Descriptor, err
 }

@@ -141,6 +141,10 @@ func newKiller(t *testing.T) *killer {
 		{"image", "prune", "-af"}, {"system", "prune", "-af"}, {"pull", "-q", registry + "/base"}, {"rmi", registry + "/base"},
 		{"push", "-q", "mine:1", registry + "/pushed:1"}, {"push", "-q", "base", registry + "/pushed:base"},
 		{"save", "-o", filepath.Join(dir, "out.tar"), "mine:1"}, {"image", "diff", "base", "mine:1"},
+		{"image", "copy", "docker://" + registry + "/base", "oci:" + filepath.Join(dir, "layout")},
+		{"image", "copy", "oci-archive:" + archive + ":mine:1", "dir:" + filepath.Join(dir, "flat")},
+		{"image", "copy", "docker://" + registry + "/base", "containr:copied"},
+		{"image", "sync", "docker://" + registry + "/base:latest", "dir:" + filepath.Join(dir, "synced")},
 	}
 	return k
 }
