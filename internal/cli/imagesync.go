@@ -14,7 +14,7 @@ func (p *Program) imageSyncCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "sync [FLAGS] SOURCE TARGET",
 		Short: "Copy many images from registries to a directory or a registry, or from a directory to a registry",
-		Long: "Copy many images byte by byte, so that their digests stay. SOURCE is\n\n" +
+		Long: "Copy many images byte by byte, so that their digests stay, and signatures and other artifacts with them. SOURCE is\n\n" +
 			"  docker://REPOSITORY       all tags of a repository\n" +
 			"  docker://NAME:TAG         one image\n" +
 			"  dir:DIR                   all images in and below a directory, as sync and skopeo write them\n" +
@@ -57,6 +57,10 @@ func (p *Program) imageSyncCommand() *cobra.Command {
 		defer progress.close()
 		req.Progress = progress.event
 		req.Copied = func(s engine.Synced) error {
+			if s.Skipped != nil {
+				_, err := fmt.Fprintf(p.Err, "%s is left out, as a directory holds one manifest: %v\n", s.From, s.Skipped)
+				return err
+			}
 			text := fmt.Sprintf("%s -> %s", s.From, s.To)
 			if s.Digest != "" {
 				text += " " + s.Digest.String()

@@ -54,7 +54,10 @@ func (p *Program) pullCommand() *cobra.Command {
 		defer progress.close()
 		req.Name, req.Progress = args[0], progress.event
 		if allTags {
-			return e.PullTags(cmd.Context(), req, p.printName)
+			return e.PullTags(cmd.Context(), req, p.printName, func(name string) error {
+				_, err := fmt.Fprintf(p.Err, "%s is left out: it is no container image; `containr artifact pull` fetches it\n", name)
+				return err
+			})
 		}
 		img, err := e.Pull(cmd.Context(), req)
 		if err != nil {

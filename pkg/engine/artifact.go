@@ -78,16 +78,27 @@ func (e *Engine) PullArtifact(ctx context.Context, r PullRequest) (*image.Artifa
 	if err != nil {
 		return nil, err
 	}
-	access, err := e.access(r.RegistryAccess)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := registry.PullArtifact(ctx, registry.PullRequest{Access: access, Ref: ref, Store: images, Progress: r.Progress}); err != nil {
+	if _, err := e.fetchArtifact(ctx, images, r); err != nil {
 		return nil, err
 	}
 	warnOfSpace(images)
 	e.tellImage(events.Pull, ref.Familiar())
 	return images.Artifact(ref.String())
+}
+
+// fetchArtifact brings an artifact to the store: with AllPlatforms an index, too.
+func (e *Engine) fetchArtifact(ctx context.Context, images *image.Store, r PullRequest) (v1.Descriptor, error) {
+	ref, err := image.ParseReference(r.Name)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	access, err := e.access(r.RegistryAccess)
+	if err != nil {
+		return v1.Descriptor{}, err
+	}
+	return registry.PullArtifact(ctx, registry.PullRequest{
+		Access: access, Ref: ref, Store: images, AllPlatforms: r.AllPlatforms, Progress: r.Progress, As: r.as, Lease: r.lease,
+	})
 }
 
 // Artifacts lists the artifacts of the store.

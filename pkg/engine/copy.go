@@ -104,11 +104,8 @@ func (e *Engine) copyImage(ctx context.Context, r CopyRequest) (digest.Digest, f
 		return "", nothing, err
 	}
 	if r.To.Kind == InStore && r.From.Kind == InRegistry {
-		img, err := e.pullInStore(ctx, r)
-		if err != nil {
-			return "", nothing, err
-		}
-		return img.Target.Digest, nothing, nil
+		d, err := e.pullInStore(ctx, r)
+		return d, nothing, err
 	}
 	images, err := e.images()
 	if err != nil {
@@ -154,14 +151,24 @@ func (r CopyRequest) pull() PullRequest {
 }
 
 // pullInStore copies from a registry to the store, where the image is to stay: it is unpacked, too.
-func (e *Engine) pullInStore(ctx context.Context, r CopyRequest) (*image.Image, error) {
+func (e *Engine) pullInStore(ctx context.Context, r CopyRequest) (digest.Digest, error) {
 	as, err := image.ParseReference(cmp.Or(r.To.Name, r.From.Name))
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	pull := r.pull()
 	pull.as = &as
-	return e.Pull(ctx, pull)
+	img, err := e.Pull(ctx, pull)
+	if err == nil {
+		return img.Target.Digest, nil
+	}
+	images, imagesErr := e.images()
+	if !errors.Is(err, image.ErrArtifact) || imagesErr != nil {
+		return "", err
+	}
+	pull.AllPlatforms = true
+	target, err := e.fetchArtifact(ctx, images, pull)
+	return target.Digest, err
 }
 
 // bring gets the image into the store, where the lease keeps it, and returns what it is called where it comes from.
@@ -181,6 +188,13 @@ func (e *Engine) bring(ctx context.Context, images *image.Store, lease *image.Le
 		pull := r.pull()
 		pull.lease = lease
 		img, err := e.fetch(ctx, pull)
+		if errors.Is(err, image.ErrArtifact) {
+			pull.AllPlatforms = r.To.Kind != InDirectory // which holds one manifest
+			target, artifactErr := e.fetchArtifact(ctx, images, pull)
+			if !errors.Is(artifactErr, image.ErrNotArtifact) {
+				return target, ref.String(), artifactErr
+			}
+		}
 		if err != nil {
 			return v1.Descriptor{}, "", err
 		}

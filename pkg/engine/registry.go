@@ -166,8 +166,8 @@ func (e *Engine) ExplainPull(ctx context.Context, w io.Writer, r PullRequest) er
 }
 
 // PullTags fetches every tag of a repository, one after another, and calls done after
-// each. Name is without a tag.
-func (e *Engine) PullTags(ctx context.Context, r PullRequest, done func(*image.Image) error) error {
+// each. Those of signatures and other artifacts are left out: skipped is called. Name is without a tag.
+func (e *Engine) PullTags(ctx context.Context, r PullRequest, done func(*image.Image) error, skipped func(name string) error) error {
 	tags, err := e.ListTags(ctx, TagsRequest{RegistryAccess: r.RegistryAccess, Repository: r.Name})
 	if err != nil {
 		return err
@@ -183,8 +183,11 @@ func (e *Engine) PullTags(ctx context.Context, r PullRequest, done func(*image.I
 		if ctx.Err() != nil {
 			return err
 		}
-		if err == nil {
+		switch {
+		case err == nil:
 			err = done(img)
+		case errors.Is(err, image.ErrArtifact):
+			err = skipped(r.Name)
 		}
 		failures = append(failures, err)
 	}

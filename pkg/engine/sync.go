@@ -70,10 +70,12 @@ type SyncRequest struct {
 	Progress func(registry.Progress)
 }
 
-// Synced is an image that was copied.
+// Synced is an image or artifact that was copied.
 type Synced struct {
 	From, To Place
 	Digest   digest.Digest
+	// Skipped says why it was not: it cannot be at such a place.
+	Skipped error
 }
 
 // String is the place as ParsePlace reads it.
@@ -141,6 +143,9 @@ func (e *Engine) syncOne(ctx context.Context, r SyncRequest, item syncItem) (fun
 	}
 	d, drop, err := e.copyImage(ctx, CopyRequest{RegistryAccess: r.RegistryAccess, Source: item.access, From: item.from, To: item.to,
 		AllPlatforms: r.AllPlatforms, Progress: r.Progress})
+	if item.to.Kind == InDirectory && errors.Is(err, image.ErrArtifact) {
+		return drop, r.Copied(Synced{From: item.from, To: item.to, Skipped: err})
+	}
 	if err == nil {
 		err = r.Copied(Synced{From: item.from, To: item.to, Digest: d})
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,8 +25,14 @@ type Artifact struct {
 	Manifest v1.Manifest
 }
 
-// Type is what the artifact is, as a media type. Where the manifest does not say, the configuration does.
-func (a *Artifact) Type() string { return cmp.Or(a.Manifest.ArtifactType, a.Manifest.Config.MediaType) }
+// Type is what the artifact is, as a media type. Where the manifest does not say, the configuration does, or, if that is an image's
+// as in cosign's signatures, the first file.
+func (a *Artifact) Type() string {
+	if m := a.Manifest; m.ArtifactType == "" && isConfig(m.Config.MediaType) && len(m.Layers) > 0 {
+		return m.Layers[0].MediaType
+	}
+	return cmp.Or(a.Manifest.ArtifactType, a.Manifest.Config.MediaType)
+}
 
 // Size returns the bytes that the artifact's files take.
 func (a *Artifact) Size() (sum int64) {
@@ -153,10 +160,26 @@ func (s *Store) readArtifact(name string, target v1.Descriptor) (*Artifact, erro
 	if err := json.Unmarshal(t.data, &a.Manifest); err != nil {
 		return nil, fmt.Errorf("manifest: %w: %w", ErrInvalid, err)
 	}
-	if isConfig(a.Manifest.Config.MediaType) && a.Manifest.ArtifactType == "" && a.Manifest.Subject == nil {
+	if isConfig(a.Manifest.Config.MediaType) && a.Manifest.ArtifactType == "" && a.Manifest.Subject == nil && !errors.Is(checkManifest(&a.Manifest), ErrArtifact) {
 		return nil, ErrNotArtifact
 	}
 	return a, nil
+}
+
+// reachAll lists the blobs of what is no container image, all of which must be here.
+func (s *Store) reachAll(target v1.Descriptor) ([]digest.Digest, error) {
+	reached, err := s.Reach(target)
+	if err != nil {
+		return nil, err
+	}
+	delete(reached, "") // an index has no config
+	all := slices.Sorted(maps.Keys(reached))
+	for _, d := range all {
+		if _, err := s.size(d); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // Artifact finds an artifact by its name. Errors wrap ErrNotFound, ErrNotArtifact, ErrReference, ErrCorrupt or ErrInvalid.

@@ -135,3 +135,94 @@ func TestExtractStaysInItsDirectory(t *testing.T) {
 		t.Errorf("two files of one name: %v", err)
 	}
 }
+
+// What cosign makes of a signature, with an image's configuration and a payload in the place of layers, is an artifact, and so is an
+// index of such: listed as one, found whole by a check, kept by a repair, and copied as it is. What is encrypted is an image.
+func TestSignaturesOfCosignAreArtifacts(t *testing.T) {
+	s := newStore(t)
+	lease, err := s.Lease(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Close()
+	must := func(d v1.Descriptor, err error) v1.Descriptor {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	config := must(lease.putJSON(t.Context(), v1.MediaTypeImageConfig, v1.Image{RootFS: v1.RootFS{Type: "layers"}}))
+	payload := must(lease.PutNew(t.Context(), "application/vnd.dev.cosign.simplesigning.v1+json", []byte("{}")))
+	signature := must(lease.putManifest(t.Context(), config, []v1.Descriptor{payload}))
+	other := must(lease.putManifest(t.Context(), config, []v1.Descriptor{payload, payload}))
+	index := v1.Index{MediaType: v1.MediaTypeImageIndex, Manifests: []v1.Descriptor{signature, other}}
+	index.SchemaVersion = 2
+	list := must(lease.putJSON(t.Context(), v1.MediaTypeImageIndex, index))
+	for name, target := range map[string]v1.Descriptor{"example.com/app:sha256-1.sig": signature, "example.com/app:sha256-2": list} {
+		if err := s.Tag(t.Context(), name, target); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lease.Close()
+
+	listed, err := s.List()
+	if err != nil || len(listed) != 2 {
+		t.Fatalf("%v, %v", listed, err)
+	}
+	for _, l := range listed {
+		expectError(t, l.Err, ErrArtifact, "")
+		_, err := s.Resolve(l.Name, Default())
+		expectError(t, err, ErrArtifact, "")
+	}
+	if all, err := s.Artifacts(); err != nil || len(all) != 1 || all[0].Target.Digest != signature.Digest {
+		t.Errorf("artifacts %+v, %v", all, err)
+	}
+	if got := problems(t, s, true); got != "" {
+		t.Errorf("problems:\n%s", got)
+	}
+	if names, err := s.Names(); err != nil || len(names) != 2 {
+		t.Errorf("names %v, %v", names, err)
+	}
+
+	dir := t.TempDir()
+	for i, target := range []v1.Descriptor{signature, list} {
+		layout := filepath.Join(dir, target.Digest.Encoded())
+		if err := s.SaveDir(t.Context(), layout, SaveOptions{Target: &target}); err != nil {
+			t.Fatal(err)
+		}
+		second := newStore(t)
+		held, err := second.Lease(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer held.Close()
+		if came, err := second.LoadPath(t.Context(), layout, LoadOptions{Lease: held}); err != nil || came[0].Target.Digest != target.Digest {
+			t.Errorf("%v, %v", came, err)
+		}
+		if blobs, err := second.Blobs(); err != nil || len(blobs) != 3+2*i {
+			t.Errorf("blobs %v, %v", blobs, err)
+		}
+	}
+	flat := filepath.Join(dir, "flat")
+	if err := s.SaveFlat(t.Context(), flat, signature, Platform{}); err != nil {
+		t.Fatal(err)
+	}
+	second := newStore(t)
+	held, err := second.Lease(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer held.Close()
+	if came, err := second.LoadPath(t.Context(), flat, LoadOptions{Lease: held}); err != nil || came[0].Target.Digest != signature.Digest {
+		t.Errorf("%v, %v", came, err)
+	}
+	expectError(t, s.SaveFlat(t.Context(), filepath.Join(dir, "list"), list, Platform{}), ErrArtifact, "")
+
+	encrypted := payload
+	encrypted.MediaType = v1.MediaTypeImageLayerGzip + "+encrypted"
+	err = checkManifest(&v1.Manifest{Config: config, Layers: []v1.Descriptor{encrypted}})
+	if expectError(t, err, ErrInvalid, ""); errors.Is(err, ErrArtifact) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -41,15 +41,15 @@ func OpenedBy(read func(v1.Descriptor) ([]byte, error)) OpenIndex {
 
 // Select returns the manifest that serves the platform want best of those that an index, which target describes, and
 // the indexes in it list. name is for the error, a *[PlatformError] if there is none. An entry without a platform
-// serves if it is the only one of its index; its configuration will tell. Other errors are those of open, and wrap ErrLimit if
-// there are more indexes than [MaxIndexes] or lie deeper than [MaxNesting], ErrInvalid if one lies in itself.
+// serves if it is the only one of its index; its configuration will tell. An index in which nothing has a platform is none of images
+// (ErrArtifact). Other errors are those of open, and wrap ErrLimit if there are more indexes than [MaxIndexes] or lie deeper than [MaxNesting], ErrInvalid if one lies in itself.
 func Select(target v1.Descriptor, index *v1.Index, name string, want Platform, open OpenIndex) (v1.Descriptor, error) {
 	found, err := rank(target, index, want, open)
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
 	if len(found.serving) == 0 {
-		return v1.Descriptor{}, &PlatformError{Name: name, Want: want.orDefault(), Have: found.platforms}
+		return v1.Descriptor{}, found.none(name, want.orDefault())
 	}
 	return found.serving[0], nil
 }
@@ -74,6 +74,14 @@ type ranked struct {
 	serving   []v1.Descriptor // manifests that serve it, the best first
 	platforms []Platform      // of everything that was seen, without attestations
 	indexes   []digest.Digest // that were read, without the outermost
+}
+
+// none says why nothing serves.
+func (r *ranked) none(name string, want Platform) error {
+	if len(r.platforms) == 0 {
+		return fmt.Errorf("index: nothing in it is for a platform: %w: %w", ErrArtifact, ErrInvalid)
+	}
+	return &PlatformError{Name: name, Want: want, Have: r.platforms}
 }
 
 // rank finds the manifests that serve a platform. If one fits exactly it looks no deeper.

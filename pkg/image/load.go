@@ -26,8 +26,8 @@ type LoadOptions struct {
 	// Platform, if not zero, is the only one that is taken in; an image that lacks it is
 	// refused (ErrPlatform). What the store has of other platforms stays.
 	Platform Platform
-	// Lease, if set, is what keeps the image, a single one: it gets no name, and after an error its holder collects what
-	// was stored.
+	// Lease, if set, is what keeps the image or artifact, a single one: it gets no name, and after an error its holder collects
+	// what was stored.
 	Lease *Lease
 	// Only, if set, is what the one image that is wanted is called where it comes from.
 	Only string
@@ -173,7 +173,11 @@ func (s *Store) loadUnder(ctx context.Context, lease *Lease, o LoadOptions, fetc
 // wanted the manifests are removed, if they have just come: what they lead to is garbage then.
 func (s *Store) loadedImages(lease *Lease, i named, o LoadOptions) ([]*Image, error) {
 	if o.Platform == (Platform{}) {
-		return s.complete(i.target)
+		images, err := s.complete(i.target)
+		if o.Lease != nil && errors.Is(err, ErrArtifact) {
+			_, err = s.reachAll(i.target)
+		}
+		return images, err
 	}
 	wanted, err := s.ReadImage(i.name, i.target, o.Platform)
 	if err != nil {

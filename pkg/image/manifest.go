@@ -201,7 +201,7 @@ func checkManifest(m *v1.Manifest) error {
 			return fmt.Errorf("manifest: layer %d is encrypted (%q), which containr cannot undo: use an image that is not, or decrypt it with skopeo first: %w", i+1, cut(d.MediaType), ErrInvalid)
 		}
 		if !isLayer(d.MediaType) {
-			return fmt.Errorf("manifest: layer %d: media type %q is not one of a layer: %w", i+1, cut(d.MediaType), ErrInvalid)
+			return fmt.Errorf("manifest: layer %d: media type %q is not one of a layer: %w: %w", i+1, cut(d.MediaType), ErrArtifact, ErrInvalid)
 		}
 	}
 	return nil

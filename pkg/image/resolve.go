@@ -191,7 +191,7 @@ func (s *Store) readImage(name string, target v1.Descriptor, want Platform) (*Im
 		return nil, err
 	}
 	if len(found.serving) == 0 {
-		return nil, &PlatformError{Name: name, Want: want, Have: found.platforms}
+		return nil, found.none(name, want)
 	}
 	// A store may hold some platforms of an image only. The second best is good
 	// where any will do, but not instead of one that is better and absent.
@@ -294,8 +294,13 @@ func (s *Store) present(name string, target v1.Descriptor) ([]*Image, error) {
 		return nil, err
 	}
 	var images []*Image
+	var artifact error
 	for _, d := range found.serving {
 		image, err := s.readManifest(name, target, d, AnyPlatform)
+		if errors.Is(err, ErrArtifact) {
+			artifact = err
+			continue
+		}
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
@@ -304,10 +309,15 @@ func (s *Store) present(name string, target v1.Descriptor) ([]*Image, error) {
 		}
 		images = append(images, image)
 	}
-	if len(images) == 0 {
-		return nil, fmt.Errorf("none of its platforms: %w", ErrNotFound)
+	switch {
+	case len(images) > 0:
+		return images, nil
+	case artifact != nil:
+		return nil, artifact
+	case len(found.serving) == 0 && len(found.platforms) == 0:
+		return nil, found.none(name, AnyPlatform)
 	}
-	return images, nil
+	return nil, fmt.Errorf("none of its platforms: %w", ErrNotFound)
 }
 
 // ReadDocument returns a manifest, index or configuration as it is stored, verified.

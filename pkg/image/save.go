@@ -41,7 +41,7 @@ type SaveOptions struct {
 	// for a single image. It may be a tag alone.
 	Name string
 	// Target, if set, is saved in the place of names: an index or manifest of the store that may have no name there, but
-	// a lease of the caller's.
+	// a lease of the caller's. It may be an artifact.
 	Target *v1.Descriptor
 }
 
@@ -70,7 +70,7 @@ func (s *Store) save(ctx context.Context, o SaveOptions, names []string, write f
 		return fmt.Errorf("save: %w", err)
 	}
 	defer lease.Close()
-	p := saver{ctx: ctx, store: s, options: o, blobs: map[digest.Digest]bool{}}
+	p := saver{ctx: ctx, store: s, options: o, docker: []dockerImage{}, blobs: map[digest.Digest]bool{}}
 	if o.Target != nil {
 		if err := p.add(lease, o.Name, *o.Target); err != nil {
 			return fmt.Errorf("save: %w", err)
@@ -119,6 +119,9 @@ func (p *saver) find(lease *Lease, name string) error {
 // add collects an image, and protects it from removal until it is written.
 func (p *saver) add(lease *Lease, name string, target v1.Descriptor) error {
 	images, err := p.choose(target)
+	if p.options.Target != nil && errors.Is(err, ErrArtifact) {
+		return p.addArtifact(lease, name, target)
+	}
 	if err != nil {
 		return err
 	}
@@ -144,6 +147,25 @@ func (p *saver) add(lease *Lease, name string, target v1.Descriptor) error {
 	}
 	p.index = append(p.index, withLabel(target, name))
 	p.docker = append(p.docker, dockerEntry(name, images[0]))
+	return nil
+}
+
+// addArtifact is add for what is no container image. Docker's table of contents has nothing of it.
+func (p *saver) addArtifact(lease *Lease, name string, target v1.Descriptor) error {
+	blobs, err := p.store.reachAll(target)
+	if err != nil {
+		return err
+	}
+	if err := lease.protect(p.ctx, blobs...); err != nil {
+		return err
+	}
+	if blobs, err = p.store.reachAll(target); err != nil {
+		return err // removed between the two
+	}
+	for _, d := range blobs {
+		p.blobs[d] = true
+	}
+	p.index = append(p.index, withLabel(target, name))
 	return nil
 }
 

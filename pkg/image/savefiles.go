@@ -68,6 +68,10 @@ func (p *saver) writeDir(dir string) error {
 	if err := os.MkdirAll(filepath.Join(dir, blobsDir, digest.SHA256.String()), 0o755); err != nil {
 		return err
 	}
+	// First, so that after a save that was cut off the directory is no stranger's.
+	if err := writeJSON(filepath.Join(dir, layoutFile), v1.ImageLayout{Version: v1.ImageLayoutVersion}); err != nil {
+		return err
+	}
 	for _, d := range p.sorted() {
 		if err := p.writeBlobFile(filepath.Join(dir, filepath.FromSlash(blobName(d))), d); err != nil {
 			return err
@@ -88,9 +92,6 @@ func (p *saver) writeDir(dir string) error {
 	}
 	for _, e := range p.index {
 		index.Manifests = setEntry(index.Manifests, e)
-	}
-	if err := writeJSON(filepath.Join(dir, layoutFile), v1.ImageLayout{Version: v1.ImageLayoutVersion}); err != nil {
-		return err
 	}
 	return writeJSON(filepath.Join(dir, indexFile), index)
 }

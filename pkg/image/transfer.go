@@ -51,11 +51,13 @@ func (l *layout) copyFlat(ctx context.Context) ([]named, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := DecodeManifest(data, mediaType)
-	if err != nil {
-		return nil, err
+	if !IsManifest(mediaType) {
+		return nil, fmt.Errorf("%s is an index: %w", flatManifest, ErrInvalid)
 	}
-	for _, d := range append(m.Layers, m.Config) {
+	for _, d := range children(data) {
+		if err := checkDescriptor(d); err != nil {
+			return nil, fmt.Errorf("%s: %w", flatManifest, err)
+		}
 		f, err := l.open(flatName(d.Digest))
 		if err != nil {
 			return nil, err
@@ -69,10 +71,10 @@ func (l *layout) copyFlat(ctx context.Context) ([]named, error) {
 	return []named{{target: target}}, err
 }
 
-// SaveFlat writes the image for one platform to a flat directory, which must not exist or
+// SaveFlat writes the image for one platform, or the manifest of an artifact, to a flat directory, which must not exist or
 // be empty or one already. target is as SaveOptions.Target; the zero platform is this machine's.
 func (s *Store) SaveFlat(ctx context.Context, dir string, target v1.Descriptor, p Platform) error {
-	image, err := s.ReadImage("", target, p)
+	blobs, err := s.flatBlobs(target, p)
 	if err != nil {
 		return fmt.Errorf("save: %w", err)
 	}
@@ -81,13 +83,33 @@ func (s *Store) SaveFlat(ctx context.Context, dir string, target v1.Descriptor, 
 		return fmt.Errorf("save: %w", err)
 	}
 	defer lease.Close()
-	if err := lease.protect(ctx, blobsOf(image)...); err != nil {
+	if err := lease.protect(ctx, blobs...); err != nil {
 		return fmt.Errorf("save: %w", err)
 	}
-	if err := s.writeFlat(ctx, dir, image); err != nil {
+	if err := s.writeFlat(ctx, dir, blobs); err != nil {
 		return fmt.Errorf("save: %w", err)
 	}
 	return nil
+}
+
+// flatBlobs lists what goes to a flat directory, the manifest first.
+func (s *Store) flatBlobs(target v1.Descriptor, p Platform) ([]digest.Digest, error) {
+	image, err := s.ReadImage("", target, p)
+	if err == nil {
+		return blobsOf(image), nil
+	}
+	if !errors.Is(err, ErrArtifact) || !IsManifest(target.MediaType) {
+		return nil, err
+	}
+	data, err := s.ReadBlob(target, MaxManifestSize)
+	if err != nil {
+		return nil, err
+	}
+	blobs := []digest.Digest{target.Digest}
+	for _, d := range children(data) {
+		blobs = append(blobs, d.Digest)
+	}
+	return blobs, nil
 }
 
 // blobsOf lists the blobs of an image.
@@ -99,7 +121,7 @@ func blobsOf(i *Image) []digest.Digest {
 	return all
 }
 
-func (s *Store) writeFlat(ctx context.Context, dir string, image *Image) error {
+func (s *Store) writeFlat(ctx context.Context, dir string, blobs []digest.Digest) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -110,18 +132,22 @@ func (s *Store) writeFlat(ctx context.Context, dir string, image *Image) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	o := durable.Options{Mode: 0o644}
+	// First, so that after a copy that was cut off the directory is no stranger's.
+	if err := durable.WriteFile(filepath.Join(dir, flatVersionFile), []byte(flatVersion), o); err != nil {
+		return err
+	}
 	p := saver{ctx: ctx, store: s}
-	for _, d := range blobsOf(image)[1:] {
+	for _, d := range blobs[1:] {
 		if err := p.writeBlobFile(filepath.Join(dir, flatName(d)), d); err != nil {
 			return err
 		}
 	}
-	data, err := s.ReadDocument(image.ManifestDigest)
+	data, err := s.ReadDocument(blobs[0])
 	if err != nil {
 		return err
 	}
-	o := durable.Options{Mode: 0o644}
-	return errors.Join(durable.WriteFile(filepath.Join(dir, flatVersionFile), []byte(flatVersion), o), durable.WriteFile(filepath.Join(dir, flatManifest), data, o))
+	return durable.WriteFile(filepath.Join(dir, flatManifest), data, o)
 }
 
 // pick leaves the one image that is wanted: by its name in the source, or the only one.

@@ -39,7 +39,7 @@ func (p *puller) fetchAll(ctx context.Context, target document) error {
 		return err
 	}
 	chosen, err := image.Select(target.Descriptor, index, "", p.request.Platform, p.openIndex(ctx))
-	if err != nil && !errors.Is(err, image.ErrPlatform) { // none is no fault
+	if err != nil && !errors.Is(err, image.ErrPlatform) && !errors.Is(err, image.ErrArtifact) { // none is no fault
 		return err
 	}
 	var blobs []v1.Descriptor

@@ -130,8 +130,9 @@ func Head(ctx context.Context, a Access, ref image.Reference) (v1.Descriptor, er
 	return got.Descriptor, nil
 }
 
-// PullArtifact fetches the manifest of an artifact with its files, and names it in the store. Of the request, Platform, AllPlatforms,
-// Rehearse and Layer do not matter. An index is refused with image.ErrNotArtifact. Errors are those of Pull.
+// PullArtifact fetches the manifest of an artifact with its files, and names it in the store. Of the request, Platform,
+// Rehearse and Layer do not matter. An index is refused with image.ErrNotArtifact unless AllPlatforms wants all that it lists. Errors
+// are those of Pull.
 func PullArtifact(ctx context.Context, r PullRequest) (v1.Descriptor, error) {
 	target, err := pullArtifact(ctx, &r)
 	if err == nil {
@@ -163,22 +164,30 @@ func pullArtifact(ctx context.Context, r *PullRequest) (v1.Descriptor, error) {
 	if err != nil {
 		return v1.Descriptor{}, err
 	}
-	if !image.IsManifest(target.MediaType) {
+	if !image.IsManifest(target.MediaType) && !r.AllPlatforms {
 		return v1.Descriptor{}, image.ErrNotArtifact
 	}
 	if err := p.admit(ctx, target.Digest); err != nil {
 		return v1.Descriptor{}, err
 	}
-	blobs := blobsOf(target.data)
-	if len(blobs) > image.MaxArtifactFiles+1 {
-		return v1.Descriptor{}, fmt.Errorf("registry %s: %d files, more than %d: %w", p.source.name(), len(blobs)-1, image.MaxArtifactFiles, image.ErrLimit)
-	}
-	if err := r.Store.Fits("artifact "+r.Ref.Familiar(), blobs...); err != nil {
-		return v1.Descriptor{}, err
-	}
-	if err := p.fetchBlobs(ctx, blobs); err != nil {
+	if err := p.fetchArtifact(ctx, target); err != nil {
 		return v1.Descriptor{}, err
 	}
 	_, err = r.name(ctx, target.Descriptor)
 	return target.Descriptor, err
+}
+
+// fetchArtifact fetches what a document leads to.
+func (p *puller) fetchArtifact(ctx context.Context, target document) error {
+	if image.IsIndex(target.MediaType) {
+		return p.fetchAll(ctx, target)
+	}
+	blobs := blobsOf(target.data)
+	if len(blobs) > image.MaxArtifactFiles+1 {
+		return fmt.Errorf("registry %s: %d files, more than %d: %w", p.source.name(), len(blobs)-1, image.MaxArtifactFiles, image.ErrLimit)
+	}
+	if err := p.request.Store.Fits("artifact "+p.request.Ref.Familiar(), blobs...); err != nil {
+		return err
+	}
+	return p.fetchBlobs(ctx, blobs)
 }
