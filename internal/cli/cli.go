@@ -62,7 +62,8 @@ type Program struct {
 	In             *os.File
 	Out, Err       *os.File
 	global         globalFlags
-	words          []string       // of the command line that are no flags
+	args           []string       // the command line
+	words          []string       // of it that are no flags
 	config         []config.Value // of the files, if configRead
 	configRead     bool
 	origins        []config.Value // those that flags which were not given have
@@ -95,6 +96,7 @@ func (p *Program) Main(args []string) int {
 	defer p.stopInterrupts()
 	root := p.newRoot(p.commandsIn(args))
 	root.SetArgs(args)
+	p.args = args
 	if completing(args) {
 		p.addCompletions(root)
 	}
@@ -269,14 +271,18 @@ func (p *Program) newRoot(commands []*cobra.Command) *cobra.Command {
 			}
 			return cmd.Help()
 		},
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
+		PersistentPreRunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains(oneProcessor, cmd.CommandPath()) {
 				processors.All()
 			}
 			if err := p.configure(cmd, commandNames()); err != nil {
 				return err
 			}
-			return p.global.apply(p.Err)
+			if err := p.global.apply(p.Err); err != nil {
+				return err
+			}
+			_, err := p.doAmongIDs(cmd, args)
+			return err
 		},
 	}
 	root.SetIn(p.In)

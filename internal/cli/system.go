@@ -24,7 +24,7 @@ func (p *Program) systemCommand() *cobra.Command {
 		Args:    cobra.ArbitraryArgs,
 		RunE:    groupOfCommands,
 	}
-	cmd.AddCommand(p.systemDFCommand(), p.systemPruneCommand(), p.systemCheckCommand(), p.systemBootCommand(), p.systemSyncCommand(), within("info", p.infoCommand()))
+	cmd.AddCommand(p.systemDFCommand(), p.systemPruneCommand(), p.systemCheckCommand(), p.systemBootCommand(), p.systemSyncCommand(), p.systemAmongIDsCommand(), within("info", p.infoCommand()))
 	return cmd
 }
 

@@ -54,8 +54,18 @@ func RemoveAll(dir string) error {
 		return err
 	}
 	defer r.Close()
-	return r.top.RemoveAll(filepath.Base(dir))
+	err = r.top.RemoveAll(filepath.Base(dir))
+	if Denied != nil && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM)) {
+		if removed, helpErr := Denied(dir); removed || helpErr != nil {
+			return helpErr
+		}
+	}
+	return err
 }
+
+// Denied, if it is set, is asked by RemoveAll to remove a tree with files of which this process has not the right to; it reports
+// whether it is somebody who has. It is set before there is a second goroutine.
+var Denied func(dir string) (bool, error)
 
 // removeTree removes base of dirfd. Every name is tried as a file first: most
 // are.

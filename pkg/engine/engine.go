@@ -50,6 +50,7 @@ import (
 	"syscall"
 
 	"github.com/containr/containr/internal/apparmor"
+	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/host"
@@ -121,6 +122,9 @@ type Engine struct {
 	unanswering silentPlugins
 }
 
+// denied has the first engine be asked where files are not the user's own.
+var denied sync.Once
+
 // New returns an engine. Nothing is opened or made yet.
 func New(o Options) *Engine {
 	e := &Engine{options: o, root: o.Root, run: o.Run, offline: o.Offline}
@@ -131,13 +135,8 @@ func New(o Options) *Engine {
 		e.root = DefaultRoot()
 	}
 	e.journal = events.Open(e.root)
-	e.facts = sync.OnceValues(func() (*host.Facts, error) {
-		facts, err := host.Probe()
-		if err == nil {
-			facts.AskSubordinateIDs()
-		}
-		return facts, err
-	})
+	e.facts = sync.OnceValues(probe)
+	denied.Do(func() { safepath.Denied = e.removeAmong })
 	e.images = store(e, func() (*image.Store, error) {
 		return image.Open(filepath.Join(e.root, "content"))
 	})
@@ -146,7 +145,7 @@ func New(o Options) *Engine {
 		if err != nil {
 			return nil, err
 		}
-		o := snapshot.Options{Rootless: !facts.Root()}
+		o := snapshot.Options{Rootless: !facts.Root(), Among: !facts.Root() && os.Geteuid() == 0}
 		if e.options.Snapshotter == host.ErofsSnapshotter { // new layers are images
 			_, o.NoImages = e.chooseSnapshotter(e.root, !facts.Root())
 			o.Driver = snapshot.Erofs
@@ -221,7 +220,7 @@ var ErrNoRoot = errors.New("no directory to keep images and containers in: neith
 // DefaultRoot is /var/lib/containr for root; for others the directory containr
 // in $XDG_DATA_HOME or ~/.local/share. It is empty if there is no home either.
 func DefaultRoot() string {
-	if os.Geteuid() == 0 {
+	if isRoot() {
 		return "/var/lib/containr"
 	}
 	if dir := os.Getenv("XDG_DATA_HOME"); filepath.IsAbs(dir) {
@@ -237,7 +236,7 @@ func defaultRun(root string) string {
 	switch dir := os.Getenv("XDG_RUNTIME_DIR"); {
 	case root != "":
 		return filepath.Join(root, "run")
-	case os.Geteuid() == 0:
+	case isRoot():
 		return "/run/containr"
 	case filepath.IsAbs(dir):
 		return filepath.Join(dir, "containr")

@@ -14,6 +14,7 @@ import (
 
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/container"
+	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/snapshot"
 )
 
@@ -37,6 +38,9 @@ type home struct {
 	mapped   bool
 	// idmapped says that files have the owners that the container sees, and are mapped where it sees them.
 	idmapped bool
+	// allOwn says that all files of its image are the user's own, who is an ordinary one: the container's root is not him, so
+	// layers with the owners that images name would mean others in it.
+	allOwn bool
 
 	uids, gids []snapshot.IDMap
 }
@@ -48,7 +52,7 @@ func (e *Engine) homeOf(c container.Config) (*home, error) {
 		return nil, err
 	}
 	if c.Namespaces.User == container.HostNamespace || !facts.Root() {
-		return &home{dir: e.root}, nil
+		return &home{dir: e.root, allOwn: e.ownFiles(facts, c)}, nil
 	}
 	if c.IDMapped {
 		return &home{dir: e.root, idmapped: true, uids: idMaps(c.UIDMap), gids: idMaps(c.GIDMap)}, nil
@@ -65,6 +69,14 @@ func (e *Engine) homeOf(c container.Config) (*home, error) {
 		return nil, errors.New("--uidmap and --gidmap: id 0 of the container must be mapped: its root owns its files")
 	}
 	return h, nil
+}
+
+// ownFiles is home.allOwn of an ordinary user's container.
+func (e *Engine) ownFiles(facts *host.Facts, c container.Config) bool {
+	if facts.Root() || len(c.UIDMap) < 2 || len(c.GIDMap) < 2 { // all is one user
+		return false
+	}
+	return rootOf(idMaps(c.UIDMap)) != int(facts.UID) || rootOf(idMaps(c.GIDMap)) != int(facts.GID)
 }
 
 func (e *Engine) mappedDir() string { return filepath.Join(e.root, "mapped") }
@@ -154,6 +166,9 @@ func (h *home) admit(dir string) error {
 
 // snapshots opens the home's snapshot store.
 func (h *home) snapshots(e *Engine) (*snapshot.Store, error) {
+	if h.allOwn {
+		return snapshot.Open(filepath.Join(e.mappedDir(), "own", "snapshots"), snapshot.Options{Rootless: true})
+	}
 	if !h.mapped {
 		return e.snapshots()
 	}

@@ -104,7 +104,7 @@ func (e *Engine) mountTree(ctx context.Context, img *image.Image, dir string) er
 	if err != nil {
 		return err
 	}
-	chain, err := unpackStored(ctx, snapshots, images, img)
+	chain, err := e.unpackStored(ctx, snapshots, images, img)
 	if err != nil {
 		return err
 	}

@@ -198,7 +198,7 @@ func (e *Engine) unpackNamed(ctx context.Context, r InspectRequest) (*snapshot.S
 	if err != nil {
 		return nil, "", err
 	}
-	chain, err := unpackStored(ctx, snapshots, images, img)
+	chain, err := e.unpackStored(ctx, snapshots, images, img)
 	return snapshots, chain, err
 }
 

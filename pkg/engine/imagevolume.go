@@ -62,11 +62,11 @@ func (e *Engine) shownImage(ctx context.Context, h *home, images *image.Store, i
 	}
 	chain := chainOf(img)
 	if !snapshots.Has(chain) {
-		if _, err := unpackStored(ctx, snapshots, images, img); err != nil {
+		if _, err := e.unpackStored(ctx, snapshots, images, img); err != nil {
 			return specs.Mount{}, err
 		}
 	}
-	mounts, err := snapshots.View(ctx, chain)
+	mounts, err := e.present(ctx, snapshots, chain, "", "")
 	if err != nil {
 		return specs.Mount{}, err
 	}
@@ -91,7 +91,7 @@ func (e *Engine) mappedImage(ctx context.Context, h *home, images *image.Store, 
 	if err != nil {
 		return specs.Mount{}, err
 	}
-	chain, err := unpackStored(ctx, snapshots, images, img)
+	chain, err := e.unpackStored(ctx, snapshots, images, img)
 	if err != nil {
 		return specs.Mount{}, err
 	}

@@ -183,7 +183,7 @@ func (e *Engine) findAndUnpack(ctx context.Context, p *prepared, progress func(r
 	if snapshots.Has(p.chain) {
 		return nil
 	}
-	_, err = unpackStored(ctx, snapshots, images, p.image)
+	_, err = e.unpackStored(ctx, snapshots, images, p.image)
 	return err
 }
 
@@ -255,7 +255,7 @@ func (e *Engine) specify(ctx context.Context, p *prepared, machine container.Mac
 		return nil, err
 	}
 	if !o.look {
-		if err := e.giveVolumes(p, spec); err != nil {
+		if err := e.giveVolumes(ctx, p, spec); err != nil {
 			return nil, err
 		}
 	}
@@ -292,7 +292,7 @@ func (e *Engine) rootFS(ctx context.Context, p *prepared) (container.Root, error
 	if p.config.StorageSize > 0 {
 		mounts, err = prepareLimited(ctx, p, snapshots, layer)
 	} else {
-		mounts, err = snapshots.Prepare(ctx, p.chain, filepath.Join(layer, upperDir), filepath.Join(layer, workDir))
+		mounts, err = e.present(ctx, snapshots, p.chain, filepath.Join(layer, upperDir), filepath.Join(layer, workDir))
 	}
 	if err != nil {
 		return container.Root{}, err
@@ -420,7 +420,7 @@ func (e *Engine) writeFiles(ctx context.Context, p *prepared, machine container.
 			return container.Files{}, err
 		}
 	}
-	files.Configs, err = e.writeConfigs(p, dir)
+	files.Configs, err = e.writeConfigs(ctx, p, dir)
 	return files, err
 }
 

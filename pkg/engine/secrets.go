@@ -171,7 +171,7 @@ func (e *Engine) findKept(kind *secret.Kind, wanted []container.Secret) ([]conta
 
 // writeConfigs writes what configs hold to files of a container, in a directory of its own, and returns them in the order of its
 // configs. They stay what they are while the container is there.
-func (e *Engine) writeConfigs(p *prepared, dir string) ([]string, error) {
+func (e *Engine) writeConfigs(ctx context.Context, p *prepared, dir string) ([]string, error) {
 	var files []string
 	for i, c := range p.config.Configs {
 		store, err := e.configs()
@@ -188,10 +188,10 @@ func (e *Engine) writeConfigs(p *prepared, dir string) ([]string, error) {
 		}
 		file := filepath.Join(dir, "config-"+strconv.Itoa(i))
 		if err = os.WriteFile(file, content, 0o600); err == nil {
-			err = os.Chown(file, uid, gid)
+			err = os.Chmod(file, os.FileMode(c.Mode)) // before it is somebody else's, whose it is to change
 		}
 		if err == nil {
-			err = os.Chmod(file, os.FileMode(c.Mode))
+			err = e.own(ctx, dir, filepath.Base(file), uid, gid)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("config %s: %w", c.Name, err)

@@ -22,8 +22,11 @@ import (
 // unpacker extracts the layers of one image while a pull brings them, in any
 // order, and joins them to their chain when all are there.
 type unpacker struct {
+	engine    *Engine
 	snapshots *snapshot.Store
-	known     []digest.Digest // sorted: what need not be extracted again
+	// later says that nothing is extracted before all layers are there: it is done among the user's ids.
+	later bool
+	known []digest.Digest // sorted: what need not be extracted again
 
 	mu     sync.Mutex
 	staged map[digest.Digest]*snapshot.Staged
@@ -34,14 +37,18 @@ func (e *Engine) newUnpacker() (*unpacker, error) {
 	if err != nil {
 		return nil, err
 	}
+	later, err := e.HasIDs()
+	if err != nil {
+		return nil, err
+	}
 	known, err := e.knownDiffIDs()
-	return &unpacker{snapshots: snapshots, known: known, staged: map[digest.Digest]*snapshot.Staged{}}, err
+	return &unpacker{engine: e, snapshots: snapshots, later: later, known: known, staged: map[digest.Digest]*snapshot.Staged{}}, err
 }
 
 // layer extracts one layer, which has its digest if it is extracted. A layer that can only be extracted on top of its
 // parents is left for unpack.
 func (u *unpacker) layer(ctx context.Context, l image.Layer, r io.Reader) error {
-	if _, ok := slices.BinarySearch(u.known, l.DiffID); ok {
+	if _, ok := slices.BinarySearch(u.known, l.DiffID); ok || u.later {
 		return nil
 	}
 	st, err := u.snapshots.Extract(ctx, l.DiffID, r, snapshot.ExtractOptions{})
@@ -80,7 +87,7 @@ func (u *unpacker) unpack(ctx context.Context, images *image.Store, img *image.I
 		}
 		chain = next
 	}
-	return unpackStored(ctx, u.snapshots, images, img)
+	return u.engine.unpackStored(ctx, u.snapshots, images, img)
 }
 
 // discard drops what no chain took.
@@ -91,10 +98,35 @@ func (u *unpacker) discard() {
 }
 
 // unpackStored makes sure that the layers of an image in the store are unpacked.
-func unpackStored(ctx context.Context, snapshots *snapshot.Store, images *image.Store, img *image.Image) (snapshot.ChainID, error) {
+func (e *Engine) unpackStored(ctx context.Context, snapshots *snapshot.Store, images *image.Store, img *image.Image) (snapshot.ChainID, error) {
+	if chain := chainOf(img); chain == "" || snapshots.Has(chain) {
+		return chain, nil
+	}
+	among, err := e.keptAmong(snapshots)
+	if err != nil {
+		return "", err
+	}
+	if among {
+		answer, err := e.among(ctx, helping{Unpack: img.Layers})
+		return answer.Chain, err
+	}
+	return unpackHere(ctx, snapshots, images, img.Layers)
+}
+
+// keptAmong reports whether a store is one whose files have all ids of an ordinary user's, of whom this process has not the rights.
+func (e *Engine) keptAmong(snapshots *snapshot.Store) (bool, error) {
+	own, err := e.snapshots()
+	if err != nil || snapshots.Dir() != own.Dir() {
+		return false, err
+	}
+	return e.HasIDs()
+}
+
+// unpackHere does it in this process.
+func unpackHere(ctx context.Context, snapshots *snapshot.Store, images *image.Store, list []image.Layer) (snapshot.ChainID, error) {
 	processors.All()
 	var layers []snapshot.Layer
-	for _, l := range img.Layers {
+	for _, l := range list {
 		layers = append(layers, snapshot.Layer{
 			DiffID: l.DiffID,
 			Open:   func(context.Context) (io.ReadCloser, error) { return l.OpenUnchecked(images, image.Limits{}) },
@@ -170,7 +202,7 @@ func (e *Engine) unpackAgain(ctx context.Context, record container.Record) error
 		return nil
 	}
 	if err == nil {
-		_, err = unpackStored(ctx, snapshots, images, img)
+		_, err = e.unpackStored(ctx, snapshots, images, img)
 	}
 	if err != nil {
 		return fmt.Errorf("container %s: its layers: %w", record.Name, err)

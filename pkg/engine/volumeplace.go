@@ -26,7 +26,7 @@ func checkPlace(v volume.Volume) error {
 	if err != nil {
 		return err
 	}
-	if err := place.CheckHost(os.Geteuid() == 0); err != nil {
+	if err := place.CheckHost(isRoot()); err != nil {
 		return fmt.Errorf("volume %s: %w", v.Name, err)
 	}
 	return nil

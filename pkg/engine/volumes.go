@@ -148,7 +148,16 @@ func (e *Engine) fillVolume(ctx context.Context, store *volume.Store, p *prepare
 	}
 	idle := func() (bool, error) { return e.idleVolume(m.Source) }
 	_, err = store.Fill(ctx, m.Source, idle, func(dir string) error {
-		return snapshots.CopyPart(ctx, p.chain, strings.TrimPrefix(m.Target, "/"), dir)
+		what := fillHelping{Chain: p.chain, Name: strings.TrimPrefix(m.Target, "/"), Dir: dir}
+		among, err := e.keptAmong(snapshots)
+		if err != nil {
+			return err
+		}
+		if among {
+			_, err = e.among(ctx, helping{Fill: &what})
+			return err
+		}
+		return snapshots.CopyPart(ctx, what.Chain, what.Name, dir)
 	})
 	return err
 }
@@ -169,7 +178,7 @@ func (e *Engine) idleVolume(name string) (bool, error) {
 }
 
 // giveVolumes gives all that is in volumes with the option U to the user whom the program runs as.
-func (e *Engine) giveVolumes(p *prepared, spec *specs.Spec) error {
+func (e *Engine) giveVolumes(ctx context.Context, p *prepared, spec *specs.Spec) error {
 	store, err := e.volumes()
 	if err != nil {
 		return err
@@ -185,7 +194,7 @@ func (e *Engine) giveVolumes(p *prepared, spec *specs.Spec) error {
 		if !p.home.mapped && !p.home.idmapped && p.config.Namespaces.User != container.HostNamespace {
 			uid, gid = outsideID(p.config.UIDMap, uid), outsideID(p.config.GIDMap, gid)
 		}
-		if err := safepath.ChownAll(store.Path(m.Source), m.Subpath, uid, gid); err != nil {
+		if err := e.own(ctx, store.Path(m.Source), m.Subpath, uid, gid); err != nil {
 			return fmt.Errorf("volume %s: %w", m.Source, err)
 		}
 	}

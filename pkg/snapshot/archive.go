@@ -261,19 +261,21 @@ func (a *archiver) header(c change, m meta) *tar.Header {
 type unshift struct {
 	uids, gids []IDMap
 	self       bool // the store of an ordinary user, to whom the container's root belongs
+	recorded   bool // owners may have been written down
 	uid, gid   int
 }
 
 func newUnshift(o Options) (unshift, error) {
 	_, err := newShift(o.UIDMap, o.GIDMap) // for its checks
 	u := unshift{uids: o.UIDMap, gids: o.GIDMap, uid: os.Geteuid(), gid: os.Getegid()}
-	u.self = o.Rootless && u.uids == nil && u.gids == nil
+	u.recorded = o.Rootless && u.uids == nil && u.gids == nil
+	u.self = u.recorded && !o.Among
 	return u, err
 }
 
 // apply changes the owner in m, and reads what a store without root had to write down in place of it.
 func (u unshift) apply(m *meta) error {
-	if recorded, ok := m.xattrs[OwnerXattr]; ok && u.self {
+	if recorded, ok := m.xattrs[OwnerXattr]; ok && u.recorded {
 		m.xattrs = maps.Clone(m.xattrs)
 		delete(m.xattrs, OwnerXattr)
 		return m.readOwner(recorded)

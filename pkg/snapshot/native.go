@@ -108,7 +108,7 @@ func (s *Store) CopyPart(ctx context.Context, chain ChainID, name, dir string) e
 }
 
 func (s *Store) copyPart(ctx context.Context, v *view, at string, n node, dir string) error {
-	mk, err := newMaker(Options{Rootless: s.opts.Rootless})
+	mk, err := newMaker(Options{Rootless: s.opts.Rootless}) // the maps are undone
 	if err != nil {
 		return err
 	}

@@ -161,6 +161,9 @@ func ChainIDs(diffIDs []digest.Digest) []ChainID {
 type Options struct {
 	// Rootless tolerates what a user without privileges cannot do, see above.
 	Rootless bool
+	// Among says, together with Rootless, that this process is in a user namespace in which files have the owners that containers see:
+	// archives' owners are set, and read, as they are.
+	Among bool
 	// UIDMap and GIDMap are the maps of the user namespace in which the
 	// snapshots will be mounted, given together with Rootless: the owners that
 	// an archive names are owners in the namespace, and the files get the host's
@@ -248,6 +251,9 @@ func (s *Store) path(c ChainID) (string, error) {
 	}
 	return filepath.Join(s.dir, d.Algorithm().String(), d.Encoded()), nil
 }
+
+// Dir is the directory that was opened.
+func (s *Store) Dir() string { return s.dir }
 
 // Has reports whether chain is unpacked, complete and safe to use.
 func (s *Store) Has(chain ChainID) bool {
