@@ -19,6 +19,7 @@ var amongIDs = map[string]func(p *Program, cmd *cobra.Command, args []string) (b
 	"containr volume import":    always,
 	"containr volume cp":        always,
 	"containr volume ls":        ifFlag("size"),
+	"containr volume prune":     always,
 	"containr cp":               (*Program).copiesStopped,
 	"containr container cp":     (*Program).copiesStopped,
 	"containr diff":             always,

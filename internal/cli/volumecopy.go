@@ -26,8 +26,8 @@ func (p *Program) volumeCloneCommand() *cobra.Command {
 	var pause *bool
 	cmd := &cobra.Command{
 		Use: "clone [FLAGS] VOLUME NEW", Short: "Make a volume with the content of another", Args: exactArgs(2), DisableFlagsInUseLine: true,
-		Long: "Make a volume with the content of another. Containers that run with that one are paused meanwhile. Where the file\n" +
-			"system can share blocks the copy takes no room.",
+		Long: "Make a volume with the content of another. Containers that run with that one are paused meanwhile, and those that\n" +
+			"start with it wait. Where the file system can share blocks the copy takes no room.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
 			if err != nil {
@@ -49,8 +49,8 @@ func (p *Program) volumeSnapshotCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "snapshot [FLAGS] VOLUME [NAME]", Short: "Keep the content of a volume as it is now", Args: rangeArgs(1, 2), DisableFlagsInUseLine: true,
 		Long: "Keep the content of a volume as it is now, and print what it is called: VOLUME@NAME; the name is made of the time if\n" +
-			"it is left out. Containers that run with the volume are paused meanwhile. A snapshot can be mounted, read-only, as a\n" +
-			"volume can, and is removed by `containr volume rm`; no prune takes it.",
+			"it is left out. Containers that run with the volume are paused meanwhile, and those that start with it wait. A\n" +
+			"snapshot can be mounted, read-only, as a volume can, and is removed by `containr volume rm`; no prune takes it.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
 			if err != nil {
@@ -109,7 +109,7 @@ func (p *Program) volumeExportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "export [FLAGS] VOLUME", Short: "Write the content of a volume as a tar archive", Args: exactArgs(1), DisableFlagsInUseLine: true,
 		Long: "Write the content of a volume as a tar archive, to standard output or a file. Containers that run with the volume are\n" +
-			"paused meanwhile.",
+			"paused meanwhile, and those that start with it wait.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			e, err := p.engine()
 			if err != nil {
@@ -128,7 +128,8 @@ func (p *Program) volumeImportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "import [FLAGS] VOLUME [FILE]", Short: "Make a volume of a tar archive", Args: rangeArgs(1, 2), DisableFlagsInUseLine: true,
 		Long: "Make a volume of a tar archive: a file, or standard input. If it fails there is no volume.\n" +
-			"For an ordinary user all in it is his own, without set-user-ID and set-group-ID bits.",
+			"An ordinary user needs to be granted the ids of its owners (/etc/subuid); who is granted none has all in it belong to\n" +
+			"root in his containers, without set-user-ID and set-group-ID bits.",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			from := "-"
 			if len(args) > 1 {

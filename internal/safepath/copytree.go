@@ -10,16 +10,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxCopyDepth is how deep a tree is that CopyTree copies.
-const maxCopyDepth = 128
+// maxCopyDepth is how deep a tree is that CopyTree copies: two descriptors for each directory on the way have room in 4096, the
+// least that kernel and service managers let processes have as their hard limit.
+const maxCopyDepth = 1000
 
 // CopyTree copies what is in the directory from to the directory to, both open for
 // reading, neither trusted: owners, modes, times, extended attributes, and links as
 // links. Devices and fifos are made anew and not opened; sockets, which are nothing
 // without their process, are left out. A file with several names has them in the copy too,
 // but for more than maxCopyLinks such files whose names are not all met yet. Holes stay
-// holes, and blocks are shared where the file system can. With top, to itself gets the
-// owner and mode of from.
+// holes, and blocks are shared where the file system can. With top, to itself gets what
+// from has besides its content.
 //
 // What is copied already stays when it fails. The space of the target is the limit on
 // sizes, maxCopyDepth that on depth.
@@ -43,10 +44,7 @@ func CopyTree(from, to int, top bool) error {
 	if err != nil {
 		return err
 	}
-	if err := unix.Fchown(to, int(st.Uid), int(st.Gid)); err != nil {
-		return target.fail("chown", "", err)
-	}
-	return target.fail("chmod", "", unix.Fchmod(to, st.Mode&0o7777))
+	return dress(source, target, "", &st)
 }
 
 // dirAt makes a Dir with a descriptor of its own out of an open directory.

@@ -138,6 +138,9 @@ func Timespec(t time.Time) unix.Timespec {
 // refuses a symbolic link with ENOTSUP: they have no mode. chmod(2) by path
 // would follow it, and fchmodat2(2) came only with Linux 6.6.
 func (d *Dir) Chmod(base string, mode uint32) error {
+	if base == "" {
+		return d.fail("chmod", base, unix.Chmod(procPath(d.fd), mode))
+	}
 	fd, err := d.Open(base, unix.O_PATH)
 	if err != nil {
 		return err

@@ -515,7 +515,7 @@ func (s *Store) TakeOver(id string) (*durable.Lock, error) {
 
 // Sweep removes what crashes left: directories without a record that nobody is
 // making. It returns their ids. rest, if it is not nil, removes what else there is of one,
-// before its directory, as for Remove.
+// before its directory, as for Remove. Those that cannot be removed are a LeftError each, and keep no other.
 func (s *Store) Sweep(ctx context.Context, rest func(id string) error) ([]string, error) {
 	names, err := s.lockNames(ctx)
 	if err != nil {
@@ -527,6 +527,7 @@ func (s *Store) Sweep(ctx context.Context, rest func(id string) error) ([]string
 		return nil, err
 	}
 	var swept []string
+	var left []error
 	for _, id := range ids {
 		if s.alive(id) {
 			continue
@@ -543,12 +544,25 @@ func (s *Store) Sweep(ctx context.Context, rest func(id string) error) ([]string
 			err = os.RemoveAll(dir)
 		}
 		if err != nil {
-			return swept, err
+			left = append(left, &LeftError{id, err})
+			continue
 		}
 		swept = append(swept, id)
 	}
-	return swept, nil
+	return swept, errors.Join(left...)
 }
+
+// LeftError says that what a crash left of a container, or of its making, cannot be removed.
+type LeftError struct {
+	ID  string
+	Err error
+}
+
+// Error says so.
+func (e *LeftError) Error() string { return fmt.Sprintf("what is left of container %s: %v", e.ID, e.Err) }
+
+// Unwrap is why.
+func (e *LeftError) Unwrap() error { return e.Err }
 
 // SweepNames removes names that lead to no container: to those of --rm that were gone after a restart of the machine.
 func (s *Store) SweepNames(ctx context.Context) error {

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/safepath"
+	"github.com/containr/containr/pkg/container"
 )
 
 // unpacking writes an archive into a directory. The archive may be anybody's: whatever its names and
@@ -383,7 +384,7 @@ func (u *unpacking) owner(h *tar.Header) (uid, gid int, mode uint32) {
 func (u *unpacking) dress(d *safepath.Dir, base string, h *tar.Header) error {
 	uid, gid, mode := u.owner(h)
 	if err := d.Chown(base, uid, gid); err != nil {
-		return err
+		return notGranted(uid, gid, err)
 	}
 	if h.Typeflag != tar.TypeSymlink {
 		if err := d.Chmod(base, mode&0o777); err != nil {
@@ -391,6 +392,14 @@ func (u *unpacking) dress(d *safepath.Dir, base string, h *tar.Header) error {
 		}
 	}
 	return d.Chtimes(base, h.ModTime, h.ModTime)
+}
+
+// notGranted says why an owner cannot be, where it is none of the user's ids.
+func notGranted(uid, gid int, err error) error {
+	if !errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	return fmt.Errorf("%w: owner %d:%d: %w", err, uid, gid, container.ErrNotGranted)
 }
 
 // dressDir is dressOpen for a directory that was made.
@@ -409,7 +418,7 @@ func (u *unpacking) dressOpen(f *os.File, h *tar.Header) error {
 	fd := int(f.Fd())
 	uid, gid, mode := u.owner(h)
 	if err := unix.Fchown(fd, uid, gid); err != nil {
-		return &fs.PathError{Op: "chown", Path: h.Name, Err: err}
+		return notGranted(uid, gid, &fs.PathError{Op: "chown", Path: h.Name, Err: err})
 	}
 	for key, value := range h.PAXRecords {
 		attr, ok := strings.CutPrefix(key, xattrPrefix)

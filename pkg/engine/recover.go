@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -93,6 +94,11 @@ func (e *Engine) sweep(ctx context.Context, containers *container.Store, rt *run
 	_, err := containers.Sweep(ctx, func(id string) error {
 		return errors.Join(rt.Delete(id, true), e.removeLayers(id), e.releaseUsers(id), monitor.RemoveLog(e.root, e.run, id))
 	})
+	var left *container.LeftError
+	if errors.As(err, &left) { // it is in nobody's way; a check of the store tells of it, too
+		slog.Warn(err.Error())
+		return nil
+	}
 	return err
 }
 

@@ -12,14 +12,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/volume"
 )
 
-// CloneVolume makes a volume with the content of another. Containers that run with that one are paused meanwhile, so that
-// nothing in the copy is half written by them; with noPause they go on. ErrCannotHold means that one cannot be paused.
+// CloneVolume makes a volume with the content of another. Containers that run with that one are paused meanwhile, and others wait
+// before they start with it, so that nothing in the copy is half written by them; with noPause they go on. ErrCannotHold means that one cannot be paused.
 func (e *Engine) CloneVolume(ctx context.Context, source, target string, noPause bool) (volume.Volume, error) {
 	if err := volume.ValidateName(target); err != nil {
 		return volume.Volume{}, err
@@ -54,7 +55,7 @@ func (e *Engine) copyVolume(ctx context.Context, source string, v volume.Volume,
 	if err != nil {
 		return v, err
 	}
-	held, err := store.Hold(ctx, source)
+	held, err := holdQuiet(ctx, store, source, noPause)
 	if err != nil {
 		return v, err
 	}
@@ -66,6 +67,32 @@ func (e *Engine) copyVolume(ctx context.Context, source string, v volume.Volume,
 		e.tellVolume(events.Create, v.Name)
 	}
 	return v, err
+}
+
+// holdQuiet keeps a volume from being removed and, unless noPause is set, from being written by others than who has it now: no
+// container starts with it meanwhile, and nothing is copied to it.
+func holdQuiet(ctx context.Context, store *volume.Store, name string, noPause bool) (*durable.Lock, error) {
+	if noPause {
+		return store.Hold(ctx, name)
+	}
+	return store.HoldAlone(ctx, name)
+}
+
+// owners says who owns in an archive what belongs to these on disk: to an ordinary user without other ids belongs what is root's
+// for his containers.
+func owners() func(uid, gid int) (int, int) {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return func(uid, gid int) (int, int) {
+		if uid == os.Geteuid() {
+			uid = 0
+		}
+		if gid == os.Getegid() {
+			gid = 0
+		}
+		return uid, gid
+	}
 }
 
 // inQuiet does something while the containers that run with a volume are paused, unless noPause is set.
@@ -122,7 +149,7 @@ func (e *Engine) ExportVolume(ctx context.Context, name string, noPause bool, w 
 	if err != nil {
 		return err
 	}
-	held, err := store.Hold(ctx, name)
+	held, err := holdQuiet(ctx, store, name, noPause)
 	if err != nil {
 		return err
 	}
@@ -139,7 +166,7 @@ func (e *Engine) ExportVolume(ctx context.Context, name string, noPause bool, w 
 	defer dir.Close()
 	return e.inQuiet(name, noPause, func() error {
 		tw := tar.NewWriter(w)
-		if err := image.PackEntry(ctx, tw, dir, ".", ".", nil); err != nil {
+		if err := image.PackEntry(ctx, tw, dir, ".", ".", owners()); err != nil {
 			return fmt.Errorf("export volume %s: %w", name, err)
 		}
 		return tw.Close()

@@ -580,12 +580,12 @@ func (e *Engine) PruneVolumes(ctx context.Context, doomed func(volume.Volume) bo
 	if err != nil {
 		return nil, 0, err
 	}
-	if err := store.Sweep(ctx); err != nil {
-		return nil, 0, err
-	}
 	var gone []volume.Volume
 	var freed int64
 	var failures []error
+	if err := store.Sweep(ctx); err != nil { // what cannot be removed keeps no other
+		failures = append(failures, err)
+	}
 	for _, u := range list {
 		if len(u.Containers) > 0 || u.Of != "" || !doomed(u.Volume) {
 			continue

@@ -330,6 +330,9 @@ func (s *Store) build(ctx context.Context, staging string, v Volume, fill func(d
 // syncTree flushes the file system that a directory is on.
 func syncTree(dir string) error {
 	d, err := os.Open(dir)
+	if errors.Is(err, fs.ErrPermission) { // what it holds is another user's of a container; who has it above is on the same file system
+		d, err = os.Open(filepath.Dir(dir))
+	}
 	if err != nil {
 		return err
 	}
