@@ -559,7 +559,9 @@ type LeftError struct {
 }
 
 // Error says so.
-func (e *LeftError) Error() string { return fmt.Sprintf("what is left of container %s: %v", e.ID, e.Err) }
+func (e *LeftError) Error() string {
+	return fmt.Sprintf("what is left of container %s: %v", e.ID, e.Err)
+}
 
 // Unwrap is why.
 func (e *LeftError) Unwrap() error { return e.Err }
