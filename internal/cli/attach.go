@@ -200,21 +200,62 @@ func (p *Program) runWatched(ctx context.Context, config container.Config, flags
 	if err != nil {
 		return err
 	}
+	input, err := p.feed(config, config.Interactive)
+	if err != nil {
+		return err
+	}
+	flags.input = input.file
 	var a *engine.Attached
 	_, err = p.startDetached(ctx, config, flags, func(r container.Record) (err error) {
 		a, err = e.Await(ctx, r)
 		return err
 	})
+	err = errors.Join(err, input.given())
+	if err == nil {
+		err = a.Begin()
+	}
 	if err != nil {
 		if a != nil {
 			a.Close()
 		}
 		return err
 	}
-	if err := a.Begin(); err != nil {
-		return err
+	return p.attached(ctx, a, attachOptions{noInput: input.file != nil, sigProxy: flags.sigProxy, keys: flags.detachKeys, to: flags.attach})
+}
+
+// fed is the standard input of a container in the background that reads ours.
+type fed struct {
+	// file is the container's; nil if it has a terminal, or does not read ours.
+	file *os.File
+	pipe bool
+}
+
+// feed gives a container without a terminal our standard input, so that it sees its end: the file itself, or, as what is typed is
+// for the shell again when we have ended, a pipe.
+func (p *Program) feed(c container.Config, interactive bool) (fed, error) {
+	switch {
+	case c.TTY || !interactive:
+		return fed{}, nil
+	case !tty.IsTerminal(p.In):
+		return fed{file: p.In}, nil
 	}
-	return p.attached(ctx, a, attachOptions{sigProxy: flags.sigProxy, keys: flags.detachKeys, to: flags.attach})
+	r, w, err := os.Pipe()
+	if err != nil {
+		return fed{}, err
+	}
+	go func() {
+		_, _ = io.Copy(w, p.In) // a program that has read enough is no error
+		w.Close()
+	}()
+	return fed{r, true}, nil
+}
+
+// given is called when the container has the file.
+func (f fed) given() error {
+	if !f.pipe {
+		return nil
+	}
+	return f.file.Close()
 }
 
 // hostAddresses are where a published port is reached on the host, as ADDRESS:PORT.

@@ -176,6 +176,9 @@ func (p *Program) startAttached(ctx context.Context, name string, interactive bo
 		return p.attach(ctx, name, attachOptions{noInput: !interactive, sigProxy: true, keys: keys})
 	}
 	interactive = interactive && record.Config.Interactive
+	if needsMonitor(record.Config) {
+		return p.startWatched(ctx, e, record, interactive, keys)
+	}
 	req := engine.StartRequest{Container: record.ID, Foreground: true}
 	if record.Config.TTY {
 		req.ConsoleSize = p.consoleSize()
@@ -189,6 +192,33 @@ func (p *Program) startAttached(ctx context.Context, name string, interactive bo
 	}
 	exit, err := e.Start(ctx, req)
 	return p.exitOf(exit, err)
+}
+
+// startWatched is startAttached for a container that goes on without us if need be.
+func (p *Program) startWatched(ctx context.Context, e *engine.Engine, record container.Record, interactive bool, keys []byte) error {
+	a, err := e.Await(ctx, record)
+	if err != nil {
+		return err
+	}
+	req := engine.StartRequest{Container: record.ID}
+	req.ConsoleSize = p.consoleSize()
+	input, err := p.feed(record.Config, interactive)
+	if err == nil {
+		req.Stdio[0] = input.file
+		_, err = e.Start(ctx, req)
+		err = errors.Join(err, input.given())
+	}
+	if err == nil {
+		err = a.Begin()
+	}
+	if err != nil {
+		a.Close()
+		if ctx.Err() != nil {
+			return err
+		}
+		return &statusError{engine.ExitStatus(err), err}
+	}
+	return p.attached(ctx, a, attachOptions{noInput: !interactive || input.file != nil, sigProxy: true, keys: keys})
 }
 
 // exitOf is the error that stands for how a program in the foreground ended.

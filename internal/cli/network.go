@@ -303,6 +303,10 @@ func (p *Program) networkListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			named, err := f.Matching("name")
+			if err != nil {
+				return err
+			}
 			list, err := e.Networks()
 			if err != nil {
 				return err
@@ -311,7 +315,7 @@ func (p *Program) networkListCommand() *cobra.Command {
 			for _, n := range list {
 				if f.Exactly("driver", n.Driver) && f.Labels("label", n.Labels) &&
 					f.Any("id", func(v string) bool { return strings.HasPrefix(n.ID, v) }) &&
-					f.Any("name", func(v string) bool { return strings.Contains(n.Name, v) }) {
+					named(n.Name) {
 					rows = append(rows, rowOfNetwork(n, full))
 				}
 			}
@@ -322,7 +326,7 @@ func (p *Program) networkListCommand() *cobra.Command {
 			for _, n := range plugins {
 				if f.Exactly("driver", n.Driver) && f.Labels("label", n.Labels) &&
 					f.Any("id", func(v string) bool { return strings.HasPrefix(n.ID, v) }) &&
-					f.Any("name", func(v string) bool { return strings.Contains(n.Name, v) }) {
+					named(n.Name) {
 					rows = append(rows, rowOfPlugins(n, full))
 				}
 			}

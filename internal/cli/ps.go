@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"runtime/debug"
 	"slices"
@@ -13,6 +15,7 @@ import (
 	"github.com/containr/containr/internal/present"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/engine"
+	"github.com/containr/containr/pkg/image"
 )
 
 // psFlags are those of ps.
@@ -29,7 +32,8 @@ func (p *Program) psCommand() *cobra.Command {
 		Use:                   "ps [FLAGS]",
 		Short:                 "List containers",
 		GroupID:               groupRun,
-		Long:                  "List containers: those that run, or with -a all.",
+		Long:                  "List containers: those that run, or with -a all. The filter name is a regular expression; ancestor also finds\n" +
+			"containers of images that are built on the one it names.",
 		Args:                  exactArgs(0),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -42,7 +46,7 @@ func (p *Program) psCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.printContainers(e, list, f)
+			return p.printContainers(cmd.Context(), e, list, f)
 		},
 	}
 	set := cmd.Flags()
@@ -80,8 +84,8 @@ var containerColumns = []present.Column{
 	{Field: "RunningFor", Title: "CREATED"}, {Field: "Status", Title: "STATUS"}, {Field: "Ports", Title: "PORTS"}, {Field: "Names", Title: "NAMES"},
 }
 
-func (p *Program) printContainers(e *engine.Engine, list []engine.Container, f *psFlags) error {
-	list, err := f.choose(list)
+func (p *Program) printContainers(ctx context.Context, e *engine.Engine, list []engine.Container, f *psFlags) error {
+	list, err := f.choose(list, func(image string) (map[string]bool, error) { return descendants(ctx, e, image) })
 	if err != nil {
 		return err
 	}
@@ -112,13 +116,14 @@ func (p *Program) printContainers(e *engine.Engine, list []engine.Container, f *
 	return present.Rows(p.text(), l, rows)
 }
 
-// choose leaves those that the flags ask for, in the memory of list: a thousand containers are two megabytes.
-func (f *psFlags) choose(list []engine.Container) ([]engine.Container, error) {
+// choose leaves those that the flags ask for, in the memory of list: a thousand containers are two megabytes. basedOn
+// returns the images, by the digests of their configurations, that are built on one.
+func (f *psFlags) choose(list []engine.Container, basedOn func(image string) (map[string]bool, error)) ([]engine.Container, error) {
 	filters, err := present.ParseFilters(f.filters, psFilters...)
 	if err != nil {
 		return nil, err
 	}
-	match, err := psMatcher(filters, list)
+	match, err := psMatcher(filters, list, basedOn)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +143,7 @@ func (f *psFlags) choose(list []engine.Container) ([]engine.Container, error) {
 }
 
 // psMatcher returns what tells whether a container meets the filters.
-func psMatcher(f present.Filters, list []engine.Container) (func(*engine.Container) bool, error) {
+func psMatcher(f present.Filters, list []engine.Container, basedOn func(image string) (map[string]bool, error)) (func(*engine.Container) bool, error) {
 	for _, s := range f["status"] {
 		if !slices.Contains(statuses, s) {
 			return nil, &present.Error{Text: fmt.Sprintf("--filter status=%s: there is no such status", s), Hint: "statuses are " + strings.Join(statuses, ", ")}
@@ -157,15 +162,25 @@ func psMatcher(f present.Filters, list []engine.Container) (func(*engine.Contain
 	if err != nil {
 		return nil, err
 	}
+	named, err := f.Matching("name")
+	if err != nil {
+		return nil, err
+	}
+	built := map[string]map[string]bool{}
+	for _, image := range f["ancestor"] {
+		if built[image], err = basedOn(image); err != nil {
+			return nil, err
+		}
+	}
 	return func(c *engine.Container) bool {
 		return f.Any("id", func(v string) bool { return strings.HasPrefix(c.ID, v) }) &&
-			f.Any("name", func(v string) bool { return strings.Contains("/"+c.Name, v) }) &&
+			named(c.Name, "/"+c.Name) &&
 			f.Labels("label", c.Config.Labels) &&
 			f.Exactly("status", string(c.State.Status)) &&
 			f.Any("exited", func(v string) bool {
 				return c.State.Status == container.Exited && v == strconv.Itoa(c.State.ExitCode)
 			}) &&
-			f.Any("ancestor", func(v string) bool { return isAncestor(*c, v) }) &&
+			f.Any("ancestor", func(v string) bool { return isAncestor(*c, v) || built[v][c.ConfigDigest] }) &&
 			f.Any("volume", func(v string) bool {
 				return slices.ContainsFunc(c.Config.Mounts, func(m container.Mount) bool { return m.Source == v || m.Target == v })
 			}) &&
@@ -232,6 +247,33 @@ func isAncestor(c engine.Container, image string) bool {
 	name, _, _ := strings.Cut(c.Config.Image, "@")
 	return c.Config.Image == image || name+":latest" == image || strings.TrimSuffix(name, ":latest") == image ||
 		len(image) >= 4 && strings.HasPrefix(strings.TrimPrefix(c.ConfigDigest, "sha256:"), strings.TrimPrefix(image, "sha256:"))
+}
+
+// descendants are the images of the store, by the digests of their configurations, that have all layers of an image and something
+// on top of them. An image that is not there has none.
+func descendants(ctx context.Context, e *engine.Engine, name string) (map[string]bool, error) {
+	of, err := e.InspectImage(ctx, engine.InspectRequest{Name: name})
+	if errors.Is(err, image.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--filter ancestor=%s: %w", name, err)
+	}
+	list, err := e.Images()
+	if err != nil {
+		return nil, err
+	}
+	layers, built := of.Config.RootFS.DiffIDs, map[string]bool{}
+	for _, l := range list {
+		for _, img := range l.Images {
+			theirs := img.Config.RootFS.DiffIDs
+			if len(theirs) >= len(layers) && slices.Equal(theirs[:len(layers)], layers) &&
+				len(theirs)+len(img.Config.History) > len(layers)+len(of.Config.History) {
+				built[img.ConfigDigest.String()] = true
+			}
+		}
+	}
+	return built, nil
 }
 
 // createdBy is when the container that a filter names was made.

@@ -128,6 +128,10 @@ func (p *Program) volumeListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			named, err := f.Matching("name")
+			if err != nil {
+				return err
+			}
 			list, err := e.Volumes(cmd.Context(), size)
 			if err != nil {
 				return err
@@ -140,7 +144,7 @@ func (p *Program) volumeListCommand() *cobra.Command {
 					continue
 				}
 				if f.Exactly("driver", v.Driver) && f.Labels("label", v.Labels) &&
-					f.Any("name", func(s string) bool { return strings.Contains(v.Name, s) }) &&
+					named(v.Name) &&
 					(!given || dangling == (len(v.Containers) == 0)) {
 					rows = append(rows, rowOfVolume(v))
 				}

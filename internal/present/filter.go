@@ -3,6 +3,7 @@ package present
 import (
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,6 +54,22 @@ func (f Filters) Glob(key string, names ...string) bool {
 			return err == nil && ok || strings.Contains(n, pattern)
 		})
 	})
+}
+
+// Matching returns what reports whether key was not given, or with a regular expression that a part of one of names meets, as
+// docker has it for names.
+func (f Filters) Matching(key string) (match func(names ...string) bool, err error) {
+	var all []*regexp.Regexp
+	for _, v := range f[key] {
+		r, err := regexp.Compile(v)
+		if err != nil {
+			return nil, &Error{Text: fmt.Sprintf("--filter %s=%s: it is not a regular expression: %v", key, v, err), Hint: `a name is one, "^web$" is "web" and no longer name`}
+		}
+		all = append(all, r)
+	}
+	return func(names ...string) bool {
+		return len(all) == 0 || slices.ContainsFunc(all, func(r *regexp.Regexp) bool { return slices.ContainsFunc(names, r.MatchString) })
+	}, nil
 }
 
 // Bool returns the value of a key that is true or false. given says whether there is one.

@@ -30,6 +30,9 @@ type Health struct {
 	OnFailure string `json:"onFailure,omitempty"`
 }
 
+// Acts reports whether something happens to a container that has become unhealthy.
+func (h Health) Acts() bool { return h.OnFailure != "" && h.OnFailure != HealthNone }
+
 // What happens to a container that has become unhealthy.
 const (
 	HealthNone    = "none"
@@ -100,6 +103,9 @@ func HealthCheck(h Health, image []byte) (*Check, error) {
 		args = shellArgs(h.Command)
 	}
 	if len(args) == 0 {
+		if h.Acts() {
+			return nil, fmt.Errorf("--health-on-failure %s: the container has no health check, neither by --health-cmd nor by its image", h.OnFailure)
+		}
 		return nil, nil
 	}
 	orDuration(&h.Interval, healthInterval)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"syscall"
 	"time"
 
@@ -299,7 +300,9 @@ func (x *execution) foreground(ctx context.Context) (exit Exit, started bool, er
 			err = errors.Join(err, x.end(ended))
 		}
 	}()
+	endChecks := x.checkHealth()
 	code, waitErr := x.attended(ctx)
+	endChecks()
 	err = errors.Join(err, waitErr)
 	if errors.Is(err, errLeft) {
 		return Exit{ID: x.record.ID, Left: true}, true, nil
@@ -307,6 +310,23 @@ func (x *execution) foreground(ctx context.Context) (exit Exit, started bool, er
 	ended = err == nil
 	exit = Exit{ID: x.record.ID, Code: code, OOMKilled: x.oomKilled(x.record, code)}
 	return exit, true, errors.Join(err, x.setExited(ctx, exit))
+}
+
+// checkHealth begins the health checks of a container in the foreground, if it has any. end ends them: by then it has ended,
+// or the monitor goes on with them. What is to be done with one that is unhealthy takes a monitor, and such a container is not
+// run in the foreground.
+func (x *execution) checkHealth() (end func()) {
+	if x.record.Check == nil {
+		return func() {}
+	}
+	checks := &monitor.Checker{Root: x.root, Containers: x.containers, Runtime: x.runtime, Record: x.record}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { checks.Run(ctx) })
+	return func() {
+		cancel()
+		running.Wait()
+	}
 }
 
 // close forgets the descriptors of the running container.

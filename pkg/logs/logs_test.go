@@ -172,6 +172,42 @@ func TestFilesAreBounded(t *testing.T) {
 	}
 }
 
+// TestUncompressed: a file that cannot be compressed stays as it is, and the log goes on; later ones are compressed again.
+func TestUncompressed(t *testing.T) {
+	x := newTray(t, Options{Driver: Local, MaxSize: 1000, MaxFiles: 9, Compress: true})
+	w := x.open(t)
+	defer w.Close()
+	obstacle := filepath.Join(x.dir, older(1)+zipped+".new")
+	if err := os.Mkdir(obstacle, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var want strings.Builder
+	told := 0
+	for i := range 40 {
+		if i == 25 {
+			if err := os.Remove(obstacle); err != nil {
+				t.Fatal(err)
+			}
+		}
+		line := strconv.Itoa(10000+i) + "\n"
+		want.WriteString(line)
+		if err := errors.Join(w.Write(Stdout, []byte(line), time.Now()), w.Emptied()); err != nil {
+			t.Fatalf("line %d: %v", i, err)
+		}
+		if err := w.Unpacked(); err != nil {
+			told++
+		}
+	}
+	if got := x.all(t, ReadOptions{}); got != want.String() {
+		t.Errorf("the log is %q", got)
+	}
+	plain, _ := filepath.Glob(filepath.Join(x.dir, "json.log.[0-9]"))
+	packed, _ := filepath.Glob(filepath.Join(x.dir, "json.log.[0-9].gz"))
+	if told == 0 || len(plain) != told || len(packed) == 0 {
+		t.Errorf("%d failures were told; %d files are not compressed, and %d are", told, len(plain), len(packed))
+	}
+}
+
 // TestFollow: a reader that follows sees every line of a writer that moves from file to file.
 func TestFollow(t *testing.T) {
 	x := newTray(t, Options{Driver: JSONFile, MaxSize: 1000, MaxFiles: 200})

@@ -35,6 +35,7 @@ type Writer struct {
 	lost int
 	// filled counts those that are missing where the log has gone on since; see Filled.
 	filled int
+	unpacked error // see Unpacked
 	line   []byte
 }
 
@@ -183,6 +184,13 @@ func (w *Writer) End(now time.Time) error {
 	return errors.Join(w.append(lines, count, now), w.keep.write(&w.at))
 }
 
+// Unpacked returns why an older file could not be compressed since the last call. It stays as it is, and can be read.
+func (w *Writer) Unpacked() error {
+	err := w.unpacked
+	w.unpacked = nil
+	return err
+}
+
 // append writes whole lines, of count bytes of output, to the log, or none of them.
 func (w *Writer) append(lines []byte, count int, now time.Time) error {
 	if len(lines) == 0 {
@@ -269,7 +277,7 @@ func (w *Writer) moveUp() error {
 		return os.Remove(path(0, ""))
 	}
 	if w.o.Compress {
-		return compress(path(1, ""))
+		w.unpacked = compress(path(1, ""))
 	}
 	return nil
 }

@@ -29,8 +29,6 @@ type adopted struct {
 	keeper   *runtime.Keeper
 	// forwards: the log is passed on.
 	forwards bool
-	// acted says that what is to be done with an unhealthy container has been begun.
-	acted bool
 	// gaps counts the events about the log's gaps.
 	gaps int
 }
@@ -92,7 +90,8 @@ func (c *adopted) look(r container.Record) {
 	alive, ended := context.WithCancel(c.m.stays)
 	defer ended()
 	if r.Check != nil {
-		checking.Go(func() { c.checkHealth(alive, r) })
+		checks := &Checker{Root: c.m.o.Root, Containers: c.m.containers, Runtime: c.m.runtime, Record: r, Do: c.m.stayFor}
+		checking.Go(func() { checks.Run(alive) })
 	}
 	if c.forwards {
 		c.m.keep()

@@ -213,7 +213,7 @@ func (c *copier) record(o *streams.Output, data []byte) error {
 		c.gap(lost, err)
 	}
 	_, drained := drain(o)
-	return errors.Join(err, drained, c.log.Emptied())
+	return errors.Join(err, c.log.Unpacked(), drained, c.log.Emptied())
 }
 
 // buffers are for the data of one tray.

@@ -7,7 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"os/exec"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -19,36 +19,55 @@ import (
 	"github.com/containr/containr/pkg/runtime"
 )
 
-// checkHealth runs the checks of a container until ctx ends. What was found is in the
-// container's state, so that another monitor goes on from there.
-func (c *adopted) checkHealth(ctx context.Context, r container.Record) {
+// Checker runs the health checks of a container that runs.
+type Checker struct {
+	// Root is the state root, where events are written to.
+	Root       string
+	Containers *container.Store
+	Runtime    *runtime.Runtime
+	Record     container.Record
+	// Do executes a command of containr's for the container that is unhealthy: restart or stop.
+	Do func(args ...string) error
+
+	// acted says that what is to be done with an unhealthy container has been begun.
+	acted atomic.Bool
+}
+
+// Run checks until ctx ends. What was found is in the container's state, so that who checks after us goes on from there.
+// What cannot be read or noted now, as the disk is full for instance, is tried again.
+func (c *Checker) Run(ctx context.Context) {
 	for {
-		st, err := c.m.containers.State(c.id)
+		again, err := c.step(ctx)
+		if ctx.Err() != nil || errors.Is(err, container.ErrNotFound) {
+			return // it has ended meanwhile, or is gone
+		}
 		if err != nil {
-			slog.Error("read the state", "container", c.id, "error", err)
-			return
+			slog.Error("check the health", "container", c.Record.ID, "error", err)
 		}
-		if st.Health == nil {
-			return
-		}
-		if !wait(ctx, time.Until(st.Health.Due(*r.Check, st.Started))) {
-			return
-		}
-		if info, err := c.m.runtime.State(c.id); err != nil || info.Status == runtime.StatePaused {
-			if !wait(ctx, r.Check.Interval) {
-				return
-			}
-			continue
-		}
-		result := c.check(ctx, r.Check)
-		if ctx.Err() != nil {
-			return // the container ended meanwhile
-		}
-		if err := c.note(r, result); err != nil {
-			slog.Error("note the health", "container", c.id, "error", err)
+		if !again || err != nil && !wait(ctx, c.Record.Check.Interval) {
 			return
 		}
 	}
+}
+
+// step waits until a check is due, makes it, and notes what it found.
+func (c *Checker) step(ctx context.Context) (again bool, err error) {
+	check := c.Record.Check
+	st, err := c.Containers.State(c.Record.ID)
+	if err != nil {
+		return true, err
+	}
+	if st.Health == nil || !wait(ctx, time.Until(st.Health.Due(*check, st.Started))) {
+		return false, nil
+	}
+	if info, err := c.Runtime.State(c.Record.ID); err != nil || info.Status == runtime.StatePaused {
+		return wait(ctx, check.Interval), nil
+	}
+	result := c.check(ctx, check)
+	if ctx.Err() != nil {
+		return false, nil
+	}
+	return true, c.note(result)
 }
 
 // wait waits for a time, or returns false when ctx ends.
@@ -65,13 +84,13 @@ func wait(ctx context.Context, d time.Duration) bool {
 
 // note takes a check into the state, and does what is to be done with a container that
 // has become unhealthy.
-func (c *adopted) note(r container.Record, result container.HealthResult) error {
+func (c *Checker) note(result container.HealthResult) error {
 	var before, now string
-	err := c.m.containers.Update(background, c.id, func(st *container.State) error {
+	err := c.Containers.Update(background, c.Record.ID, func(st *container.State) error {
 		if st.Health == nil || st.Status != container.Running {
 			return nil
 		}
-		next := st.Health.Next(*r.Check, st.Started, result)
+		next := st.Health.Next(*c.Record.Check, st.Started, result)
 		before, now = st.Health.Status, next.Status
 		st.Health = &next
 		return nil
@@ -79,50 +98,39 @@ func (c *adopted) note(r container.Record, result container.HealthResult) error 
 	if err != nil {
 		return err
 	}
-	if now == container.Unhealthy && !c.acted {
-		// Also if it has become so before: whoever was to do it then may have been killed.
-		c.acted = true
-		defer c.act(r.Check.OnFailure)
+	if before != now {
+		c.acted.Store(false)
+		ev := c.Record.Event(events.HealthStatus)
+		ev.Detail = now
+		if err := events.Open(c.Root).Append(ev); err != nil {
+			slog.Error("write the event", "container", c.Record.ID, "error", err)
+		}
 	}
-	if before == now {
-		return nil
-	}
-	c.acted = now == container.Unhealthy
-	ev := r.Event(events.HealthStatus)
-	ev.Detail = now
-	if err := events.Open(c.m.o.Root).Append(ev); err != nil {
-		slog.Error("write the event", "container", c.id, "error", err)
+	if now == container.Unhealthy && !c.acted.Swap(true) {
+		// Also if it has become so before: whoever was to do it then may have been killed, or have failed.
+		c.act()
 	}
 	return nil
 }
 
-// act does what is to be done with a container that is unhealthy.
-func (c *adopted) act(what string) {
-	switch what {
-	case container.HealthKill:
-		if err := c.m.runtime.Kill(c.id, unix.SIGKILL, false); err != nil {
-			slog.Error("kill the unhealthy", "container", c.id, "error", err)
+// act does what is to be done with a container that is unhealthy. What fails is tried again after the next check.
+func (c *Checker) act() {
+	failed := func(err error) {
+		if err != nil {
+			c.acted.Store(false)
+			slog.Error("end the unhealthy", "container", c.Record.ID, "error", err)
 		}
-	case container.HealthRestart, container.HealthStop:
-		c.m.keep()
-		go func() {
-			defer c.m.done()
-			c.m.command(what, c.id)
-		}()
 	}
-}
-
-// command executes a command of containr's for a container.
-func (m *Monitor) command(args ...string) {
-	cmd := exec.Command(m.o.Command[0], append(m.o.Command[1:len(m.o.Command):len(m.o.Command)], args...)...)
-	cmd.Stderr, cmd.Dir = os.Stderr, "/"
-	if err := cmd.Run(); err != nil {
-		slog.Error("command", "args", args, "error", err)
+	switch what := c.Record.Check.OnFailure; what {
+	case container.HealthKill:
+		failed(c.Runtime.Kill(c.Record.ID, unix.SIGKILL, false))
+	case container.HealthRestart, container.HealthStop:
+		go func() { failed(c.Do(what, c.Record.ID)) }()
 	}
 }
 
 // check runs the program of a check once.
-func (c *adopted) check(ctx context.Context, check *container.Check) container.HealthResult {
+func (c *Checker) check(ctx context.Context, check *container.Check) container.HealthResult {
 	result := container.HealthResult{Start: time.Now().UTC()}
 	code, output, err := c.runCheck(ctx, check)
 	result.End, result.ExitCode, result.Output = time.Now().UTC(), code, output
@@ -132,7 +140,7 @@ func (c *adopted) check(ctx context.Context, check *container.Check) container.H
 	return result
 }
 
-func (c *adopted) runCheck(ctx context.Context, check *container.Check) (code int, output string, err error) {
+func (c *Checker) runCheck(ctx context.Context, check *container.Check) (code int, output string, err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return 0, "", err
@@ -143,12 +151,12 @@ func (c *adopted) runCheck(ctx context.Context, check *container.Check) (code in
 		return 0, "", err
 	}
 	defer out.Close()
-	apart, err := c.m.runtime.Apart(c.id, checkGroup)
+	apart, err := c.Runtime.Apart(c.Record.ID, checkGroup)
 	if err != nil && !errors.Is(err, runtime.ErrNoGroup) {
 		in.Close()
 		return 0, "", err
 	}
-	s, err := c.m.runtime.Exec(&runtime.ExecRequest{ID: c.id, Apart: apart, Stdio: [3]*os.File{null, in, in}, Change: func(p *specs.Process) error {
+	s, err := c.Runtime.Exec(&runtime.ExecRequest{ID: c.Record.ID, Apart: apart, Stdio: [3]*os.File{null, in, in}, Change: func(p *specs.Process) error {
 		p.Args, p.Terminal, p.ConsoleSize = check.Args, false, nil
 		return nil
 	}})
@@ -174,7 +182,7 @@ func (c *adopted) runCheck(ctx context.Context, check *container.Check) (code in
 	}
 	if apart != nil {
 		if err := apart.Remove(); err != nil {
-			slog.Error("remove the health check's control group", "container", c.id, "error", err)
+			slog.Error("remove the health check's control group", "container", c.Record.ID, "error", err)
 		}
 	}
 	if limit.Err() != nil && ctx.Err() == nil {
@@ -191,7 +199,7 @@ const checkPatience = 10 * time.Second
 
 // killCheck ends a check that takes too long, and all that it has started: without a
 // control group what has not left its session.
-func (c *adopted) killCheck(program *os.Process, apart *runtime.Apart) {
+func (c *Checker) killCheck(program *os.Process, apart *runtime.Apart) {
 	if apart == nil {
 		_ = unix.Kill(-program.Pid, unix.SIGKILL) // it has a session of its own; it may have ended
 		return
@@ -199,7 +207,7 @@ func (c *adopted) killCheck(program *os.Process, apart *runtime.Apart) {
 	ctx, cancel := context.WithTimeout(context.Background(), checkPatience)
 	defer cancel()
 	if err := apart.Kill(ctx); err != nil {
-		slog.Error("end the health check", "container", c.id, "error", err)
+		slog.Error("end the health check", "container", c.Record.ID, "error", err)
 		_ = program.Kill()
 	}
 }

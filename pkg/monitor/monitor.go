@@ -45,11 +45,14 @@ package monitor
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -254,7 +257,7 @@ func (m *Monitor) await(id string, at time.Time) {
 	time.AfterFunc(due, func() {
 		defer m.done()
 		if m.isNext(id, at) {
-			m.command("container", "cleanup", id)
+			m.report(m.command("container", "cleanup", id))
 			m.tried(id, at)
 			m.resume(id)
 		}
@@ -280,8 +283,32 @@ func (m *Monitor) tried(id string, at time.Time) {
 // cleanup has containr do what is to be done at the end of a container, and looks whether
 // it is to be started again.
 func (m *Monitor) cleanup(id string) {
-	m.command("container", "cleanup", id)
+	m.report(m.command("container", "cleanup", id))
 	m.resume(id)
+}
+
+// command executes a command of containr's for a container.
+func (m *Monitor) command(args ...string) error {
+	cmd := exec.Command(m.o.Command[0], append(m.o.Command[1:len(m.o.Command):len(m.o.Command)], args...)...)
+	cmd.Stderr, cmd.Dir = os.Stderr, "/"
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("containr %s: %w", strings.Join(args, " "), err)
+	}
+	return nil
+}
+
+// stayFor is command for which the monitor stays.
+func (m *Monitor) stayFor(args ...string) error {
+	m.keep()
+	defer m.done()
+	return m.command(args...)
+}
+
+// report tells of a command's error, which nobody waits for.
+func (m *Monitor) report(err error) {
+	if err != nil {
+		slog.Error("command", "error", err)
+	}
 }
 
 // resume remembers a container that waits for its next start.

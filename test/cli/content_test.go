@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -239,10 +241,46 @@ func writeArchive(ts *testscript.TestScript, neg bool, args []string) {
 		data = data[:len(data)/2]
 	case "docker":
 		data = dockerArchive()
+	case "checked":
+		data = withHealthcheck(ts)
 	default:
 		ts.Fatalf("unknown archive %s", args[0])
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[1]), data, 0o644))
+}
+
+// withHealthcheck makes, of the built-in image, the image checked:1, whose health check is that the file
+// /ok is there.
+func withHealthcheck(ts *testscript.TestScript) []byte {
+	saved := ts.MkAbs("saved.tar")
+	ts.Check(ts.Exec("containr", "save", "-o", saved, "base"))
+	base, err := os.ReadFile(saved)
+	ts.Check(err)
+	files := map[string]string{}
+	for r := tar.NewReader(bytes.NewReader(base)); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		ts.Check(err)
+		body, err := io.ReadAll(r)
+		ts.Check(err)
+		files[h.Name] = string(body)
+	}
+	var list []struct {
+		Config   string
+		RepoTags []string
+		Layers   []string
+	}
+	ts.Check(json.Unmarshal([]byte(files["manifest.json"]), &list))
+	check := `"config":{"Healthcheck":{"Test":["CMD","cat","/ok"],"Interval":50000000,"Retries":1},`
+	config := strings.Replace(files[list[0].Config], `"config":{`, check, 1)
+	manifest := fmt.Sprintf(`[{"Config": "config.json", "RepoTags": ["checked:1"], "Layers": ["%s"]}]`, list[0].Layers[0])
+	return testimage.Tar(
+		testimage.File{Name: "manifest.json", Body: manifest},
+		testimage.File{Name: "config.json", Body: config},
+		testimage.File{Name: list[0].Layers[0], Body: files[list[0].Layers[0]]},
+	)
 }
 
 // dockerArchive is an image as docker save writes it, with one layer.
