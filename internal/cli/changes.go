@@ -173,7 +173,7 @@ func bindUpdate(cmd *cobra.Command, req *engine.UpdateRequest) {
 	n.value("publish-add", "", "lead a port of the host to it, at once: `[[IP:][PORT]:]PORT[/PROTOCOL]`, as -p of run", addAll(&req.Publish, container.ParsePorts))
 	n.value("publish-rm", "", "lead it there no longer: `[[IP:][PORT]:]PORT[/PROTOCOL]`; all that lead to PORT if no port of the host is named", addAll(&req.Unpublish, container.ParsePorts))
 	b := binder{cmd.Flags(), "Life"}
-	b.value("restart", "", "start it again when it ends: `POLICY` no, always, on-failure[:MAX], unless-stopped", func(s string) error {
+	b.value("restart", "", "start it again when it ends: `POLICY` no, always, on-failure[:MAX], on-unhealthy[:MAX], unless-stopped", func(s string) error {
 		policy, err := container.ParseRestart(s)
 		req.Restart = &policy
 		return err

@@ -313,7 +313,7 @@ var flagValues = map[string]valuesOf{
 	"platform":          oneOf("linux/amd64", "linux/arm64", "linux/arm/v7", "linux/386", "linux/riscv64", "linux/ppc64le", "linux/s390x"),
 	"pull":              oneOf(container.PullAlways, container.PullMissing, container.PullNever),
 	"log-driver":        oneOf("json-file", "local", "syslog", "journald", "gelf", "fluentd", "none"),
-	"restart":           oneOf("no", "always", "on-failure", "unless-stopped"),
+	"restart":           oneOf("no", "always", "on-failure", "on-unhealthy", "unless-stopped"),
 	"root":              directory,
 	"rootfs":            directory,
 	"security-opt":      begins("no-new-privileges", "seccomp=", "seccomp=default", "seccomp=strict", "seccomp=unconfined", "systempaths=unconfined", "landlock=", "apparmor=", "label="),

@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"io"
+	"regexp"
 	"strconv"
 	"time"
 
@@ -47,6 +48,13 @@ func (p *Program) logsCommand() *cobra.Command {
 	b := binder{cmd.Flags(), "Flags"}
 	b.bool(&details, "details", "", "begin each line with the labels and variables that the log options labels and env name")
 	b.bool(&r.Follow, "follow", "f", "go on until the container has ended")
+	b.value("grep", "", "only lines that match the regular `EXPRESSION`, without their ends; --tail counts these", func(s string) error {
+		e, err := regexp.Compile(s)
+		if err == nil {
+			r.Match = e.Match
+		}
+		return err
+	})
 	at := func(s string) (time.Time, error) { return present.ParseTime(s, time.Now()) }
 	b.value("since", "", "only from `TIME` on: 2026-01-31T12:00:00, or 10m before now", put(&r.Since, at))
 	b.value("until", "", "only up to `TIME`", put(&r.Until, at))

@@ -29,10 +29,10 @@ type psFlags struct {
 func (p *Program) psCommand() *cobra.Command {
 	f := new(psFlags)
 	cmd := &cobra.Command{
-		Use:                   "ps [FLAGS]",
-		Short:                 "List containers",
-		GroupID:               groupRun,
-		Long:                  "List containers: those that run, or with -a all. The filter name is a regular expression; ancestor also finds\n" +
+		Use:     "ps [FLAGS]",
+		Short:   "List containers",
+		GroupID: groupRun,
+		Long: "List containers: those that run, or with -a all. The filter name is a regular expression; ancestor also finds\n" +
 			"containers of images that are built on the one it names.",
 		Args:                  exactArgs(0),
 		DisableFlagsInUseLine: true,

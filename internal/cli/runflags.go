@@ -218,7 +218,7 @@ func (r *runFlags) container() {
 		c.StopTimeout = &timeout
 		return err
 	})
-	b.value("restart", "", "start it again when it ends: `POLICY` no, always, on-failure[:MAX], unless-stopped", put(&c.Restart, container.ParseRestart))
+	b.value("restart", "", "start it again when it ends: `POLICY` no, always, on-failure[:MAX], on-unhealthy[:MAX], unless-stopped", put(&c.Restart, container.ParseRestart))
 	r.health(b)
 	b.string(&c.LogDriver, "log-driver", "", "keep what it writes with `DRIVER`: json-file, local, syslog, journald, gelf, fluentd, none")
 	b.value("log-opt", "", "an `OPTION` of the log driver: max-size=SIZE, max-file=N, labels=..., syslog-address=..., gelf-address=..., fluentd-address=... and others", enter(c.LogOpts, container.ParseLogOption))

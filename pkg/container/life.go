@@ -18,7 +18,7 @@ const DefaultStopTimeout = 10
 type Restart struct {
 	// Policy is one of the policies; empty is RestartNo.
 	Policy string `json:"policy,omitempty"`
-	// Max is how often RestartOnFailure tries; 0 for no limit.
+	// Max is how often RestartOnFailure and RestartOnUnhealthy try; 0 for no limit.
 	Max int `json:"max,omitempty"`
 }
 
@@ -28,6 +28,7 @@ const (
 	RestartAlways        = "always"         // whenever it ends, unless a user stopped it
 	RestartOnFailure     = "on-failure"     // if its exit status is not 0
 	RestartUnlessStopped = "unless-stopped" // like always; they differ when the machine starts
+	RestartOnUnhealthy   = "on-unhealthy"   // if it is unhealthy, and then it is ended; whatever its exit status is
 )
 
 // Wanted reports whether there is a policy that restarts.
@@ -35,6 +36,11 @@ func (r Restart) Wanted() bool { return r.Policy != "" && r.Policy != RestartNo 
 
 // AtBoot reports whether a container that ran when the machine went down is started when it comes up.
 func (r Restart) AtBoot() bool { return r.Policy == RestartAlways || r.Policy == RestartUnlessStopped }
+
+// Limited reports whether the policy has a number of times.
+func (r Restart) Limited() bool {
+	return (r.Policy == RestartOnFailure || r.Policy == RestartOnUnhealthy) && r.Max > 0
+}
 
 // String is the policy as the user writes it.
 func (r Restart) String() string {
@@ -47,15 +53,23 @@ func (r Restart) String() string {
 	return r.Policy
 }
 
-// ParseRestart reads a policy: no, always, unless-stopped, on-failure[:MAX].
+// CheckRestart refuses a policy that waits for what nobody finds out.
+func (r Record) CheckRestart() error {
+	if r.Config.Restart.Policy == RestartOnUnhealthy && r.Check == nil {
+		return errors.New("--restart on-unhealthy: the container has no health check, neither by --health-cmd nor by its image")
+	}
+	return nil
+}
+
+// ParseRestart reads a policy: no, always, unless-stopped, on-failure[:MAX], on-unhealthy[:MAX].
 func ParseRestart(s string) (Restart, error) {
 	policy, text, hasMax := strings.Cut(s, ":")
-	policies := []string{RestartNo, RestartAlways, RestartOnFailure, RestartUnlessStopped}
+	policies := []string{RestartNo, RestartAlways, RestartOnFailure, RestartUnlessStopped, RestartOnUnhealthy}
 	switch policy {
-	case RestartOnFailure:
+	case RestartOnFailure, RestartOnUnhealthy:
 	case "", RestartNo, RestartAlways, RestartUnlessStopped:
 		if hasMax {
-			return Restart{}, fmt.Errorf("%q: only on-failure takes a number", s)
+			return Restart{}, fmt.Errorf("%q: only on-failure and on-unhealthy take a number", s)
 		}
 	default:
 		if near := spelling.Nearest(policy, policies); near != "" {
@@ -95,7 +109,9 @@ func (r Restart) Next(st State) (quick int, after time.Duration, again bool) {
 		return quick, 0, true
 	case st.Stopped || !r.Wanted():
 		return 0, 0, false
-	case r.Policy == RestartOnFailure && (st.ExitCode == 0 || r.Max > 0 && st.Restarts >= r.Max):
+	case r.Limited() && st.Restarts >= r.Max,
+		r.Policy == RestartOnFailure && st.ExitCode == 0,
+		r.Policy == RestartOnUnhealthy && (st.Health == nil || st.Health.Status != Unhealthy):
 		return 0, 0, false
 	}
 	after = firstRestart

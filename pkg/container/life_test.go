@@ -33,6 +33,11 @@ func TestRestartPolicies(t *testing.T) {
 		{"on-failure", ended(0, 3), 100 * time.Millisecond, true},
 		{"on-failure:2", with(ended(0, 3), func(s *State) { s.Restarts = 1 }), 100 * time.Millisecond, true},
 		{"on-failure:2", with(ended(0, 3), func(s *State) { s.Restarts = 2 }), 0, false},
+		{"on-unhealthy", ended(0, 3), 0, false},
+		{"on-unhealthy", with(ended(0, 3), func(s *State) { s.Health = &HealthState{Status: Healthy, Failing: 2} }), 0, false},
+		{"on-unhealthy", with(ended(0, 0), func(s *State) { s.Health = &HealthState{Status: Unhealthy} }), 100 * time.Millisecond, true},
+		{"on-unhealthy", with(ended(0, 0), func(s *State) { s.Health, s.Stopped = &HealthState{Status: Unhealthy}, true }), 0, false},
+		{"on-unhealthy:2", with(ended(0, 0), func(s *State) { s.Health, s.Restarts = &HealthState{Status: Unhealthy}, 2 }), 0, false},
 	} {
 		r, err := ParseRestart(c.policy)
 		if err != nil {
@@ -42,7 +47,7 @@ func TestRestartPolicies(t *testing.T) {
 			t.Errorf("%q after %+v: %v, %v; want %v, %v", c.policy, c.state, after, again, c.after, c.again)
 		}
 	}
-	for _, bad := range []string{"allways", "always:3", "on-failure:x", "on-failure:-1", "never"} {
+	for _, bad := range []string{"allways", "always:3", "on-failure:x", "on-failure:-1", "never", "on-unhealthy:", "unless-stopped:1"} {
 		if r, err := ParseRestart(bad); err == nil {
 			t.Errorf("%q is %+v", bad, r)
 		}

@@ -233,6 +233,8 @@ type LogsRequest struct {
 	// Tail is how many of the last lines are wanted, if Last is set; else all.
 	Last bool
 	Tail int
+	// Match, if set, chooses lines, and Tail counts those that match.
+	Match func(line []byte) bool
 	// Follow goes on until the container has ended.
 	Follow bool
 }
@@ -257,7 +259,7 @@ func (e *Engine) Logs(ctx context.Context, r LogsRequest, each func(logs.Record)
 	if err != nil {
 		return err
 	}
-	o := logs.ReadOptions{Since: r.Since, Until: r.Until, Last: r.Last, Tail: r.Tail, Follow: r.Follow, Watch: []string{dir}}
+	o := logs.ReadOptions{Since: r.Since, Until: r.Until, Last: r.Last, Tail: r.Tail, Match: r.Match, Follow: r.Follow, Watch: []string{dir}}
 	o.Ended = func() (bool, error) { return e.silent(record) }
 	if st, err := e.State(record); err == nil && st.PID == 0 && !r.Follow {
 		o.Follow = true // to the end of what it wrote last, which may be under way
@@ -269,7 +271,7 @@ func (e *Engine) Logs(ctx context.Context, r LogsRequest, each func(logs.Record)
 			return err
 		}
 	}
-	some := false
+	some := r.Match != nil // which may have matched none
 	err = logs.Read(ctx, logDir, o, func(r logs.Record) error {
 		some = true
 		return each(r)

@@ -525,8 +525,10 @@ func (p *prepared) record() (container.Record, error) {
 	if r.StopSignal, err = container.StopSignal(p.config, img); err != nil {
 		return r, err
 	}
-	r.Check, err = container.HealthCheck(p.config.Health, p.imageConfig)
-	return r, err
+	if r.Check, err = container.HealthCheck(p.config.Health, p.imageConfig); err != nil {
+		return r, err
+	}
+	return r, r.CheckRestart()
 }
 
 // request is what the runtime is asked for.

@@ -280,7 +280,7 @@ func (v *evidence) restarted(s *Story) {
 	switch {
 	case st.Status == container.Restarting:
 		s.because("Its restart policy (%s) starts it again.", policy)
-	case st.Status == container.Exited && !st.Stopped && policy.Policy == container.RestartOnFailure && policy.Max > 0 && st.Restarts >= policy.Max && st.ExitCode != 0:
+	case st.Status == container.Exited && !st.Stopped && policy.Limited() && st.Restarts >= policy.Max && (policy.Policy == container.RestartOnUnhealthy || st.ExitCode != 0):
 		s.because("That is as often as it may: the policy has given up.")
 		s.try("`containr start %s` starts it, and the policy counts from 0 again", v.record.Name)
 	}

@@ -30,6 +30,13 @@ func (e *Engine) Update(ctx context.Context, r UpdateRequest) (container.Record,
 	if r.Restart != nil && r.Restart.Wanted() && record.Config.AutoRemove {
 		return record, fmt.Errorf("container %s: it was made with --rm: its end removes it, and no policy can start it again", record.Name)
 	}
+	if r.Restart != nil {
+		changed := record
+		changed.Config.Restart = *r.Restart
+		if err := changed.CheckRestart(); err != nil {
+			return record, fmt.Errorf("container %s: %w", record.Name, err)
+		}
+	}
 	machine, err := e.machine()
 	if err != nil {
 		return record, err

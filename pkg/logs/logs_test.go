@@ -208,6 +208,41 @@ func TestUncompressed(t *testing.T) {
 	}
 }
 
+// TestMatch: whole lines are matched, also those that are several records, and of both streams at once; Tail counts those that match.
+func TestMatch(t *testing.T) {
+	x := newTray(t, Options{Driver: JSONFile, MaxSize: 1 << 20, MaxFiles: 2})
+	w := x.open(t)
+	long := strings.Repeat("x", MaxLine-3) + "needle" + strings.Repeat("y", MaxLine) // torn between the records
+	for _, part := range []struct {
+		stream Stream
+		text   string
+	}{{Stdout, "one needle\n"}, {Stdout, "hay\n"}, {Stdout, long[:MaxLine+5]}, {Stderr, "need"}, {Stderr, "le in err\n"}, {Stdout, long[MaxLine+5:] + "\n"}, {Stdout, "last needle"}} {
+		if err := errors.Join(w.Write(part.stream, []byte(part.text), time.Now()), w.Emptied()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(w.End(time.Now()), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	needle := func(line []byte) bool {
+		return bytes.Contains(line, []byte("needle")) && !bytes.HasSuffix(line, []byte("\n"))
+	}
+	for _, c := range []struct {
+		o    ReadOptions
+		want string
+	}{
+		{ReadOptions{Match: needle}, "one needle\nneedle in err\n" + long + "\nlast needle"},
+		{ReadOptions{Match: needle, Last: true, Tail: 2}, long + "\nlast needle"},
+		{ReadOptions{Match: needle, Last: true}, ""},
+		{ReadOptions{Match: func(line []byte) bool { return string(line) == "hay" }, Last: true, Tail: 7}, "hay\n"},
+		{ReadOptions{Match: func([]byte) bool { return false }}, ""},
+	} {
+		if got := x.all(t, c.o); got != c.want {
+			t.Errorf("%+v: %d bytes, want %d: %.80q", c.o, len(got), len(c.want), got)
+		}
+	}
+}
+
 // TestFollow: a reader that follows sees every line of a writer that moves from file to file.
 func TestFollow(t *testing.T) {
 	x := newTray(t, Options{Driver: JSONFile, MaxSize: 1000, MaxFiles: 200})

@@ -23,6 +23,9 @@ type ReadOptions struct {
 	// Tail is how many of the last records are read, if it is Last; else all are.
 	Last bool
 	Tail int
+	// Match, if set, chooses lines; it is given them without their ends, also those that are several records. Tail counts lines then,
+	// and At tells the place behind the last record that was read.
+	Match func(line []byte) bool
 	// Follow goes on with what is written later, until Ended says that nothing will be,
 	// or Until is over. Ended is asked again when something changes in one of the
 	// directories in Watch.
@@ -36,6 +39,8 @@ type ReadOptions struct {
 	At *Position
 	// Idle, if set, is called when all that is there has been read. An error of it ends the reading.
 	Idle func() error
+	// waits is called before waiting for more.
+	waits func() error
 }
 
 // Position is a place in a log whose files are not compressed.
@@ -48,6 +53,15 @@ type Position struct {
 // Read calls each for the records of the log in a directory, in their order. A log that
 // is not there is empty. An error of each ends it.
 func Read(ctx context.Context, dir string, o ReadOptions, each func(Record) error) error {
+	o, each, end := matching(o, each)
+	err := read(ctx, dir, o, each)
+	if err == nil {
+		err = end()
+	}
+	return err
+}
+
+func read(ctx context.Context, dir string, o ReadOptions, each func(Record) error) error {
 	r := &reader{dir: dir, o: o, each: each}
 	defer r.close()
 	if o.Follow {
@@ -295,6 +309,11 @@ func (r *reader) read(ctx context.Context) error {
 		}
 		if ended {
 			return nil
+		}
+		if r.o.waits != nil {
+			if err := r.o.waits(); err != nil {
+				return err
+			}
 		}
 		if err := r.await(ctx); err != nil {
 			return err

@@ -34,9 +34,9 @@ type Writer struct {
 	// lost counts the bytes that could not be written since the last that could.
 	lost int
 	// filled counts those that are missing where the log has gone on since; see Filled.
-	filled int
+	filled   int
 	unpacked error // see Unpacked
-	line   []byte
+	line     []byte
 }
 
 // OpenWriter opens the log in a directory, which is made if it is missing. The file

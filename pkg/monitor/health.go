@@ -67,7 +67,7 @@ func (c *Checker) step(ctx context.Context) (again bool, err error) {
 	if ctx.Err() != nil {
 		return false, nil
 	}
-	return true, c.note(result)
+	return true, c.note(ctx, result)
 }
 
 // wait waits for a time, or returns false when ctx ends.
@@ -84,7 +84,7 @@ func wait(ctx context.Context, d time.Duration) bool {
 
 // note takes a check into the state, and does what is to be done with a container that
 // has become unhealthy.
-func (c *Checker) note(result container.HealthResult) error {
+func (c *Checker) note(ctx context.Context, result container.HealthResult) error {
 	var before, now string
 	err := c.Containers.Update(background, c.Record.ID, func(st *container.State) error {
 		if st.Health == nil || st.Status != container.Running {
@@ -108,13 +108,13 @@ func (c *Checker) note(result container.HealthResult) error {
 	}
 	if now == container.Unhealthy && !c.acted.Swap(true) {
 		// Also if it has become so before: whoever was to do it then may have been killed, or have failed.
-		c.act()
+		c.act(ctx)
 	}
 	return nil
 }
 
 // act does what is to be done with a container that is unhealthy. What fails is tried again after the next check.
-func (c *Checker) act() {
+func (c *Checker) act(ctx context.Context) {
 	failed := func(err error) {
 		if err != nil {
 			c.acted.Store(false)
@@ -126,7 +126,30 @@ func (c *Checker) act() {
 		failed(c.Runtime.Kill(c.Record.ID, unix.SIGKILL, false))
 	case container.HealthRestart, container.HealthStop:
 		go func() { failed(c.Do(what, c.Record.ID)) }()
+	default:
+		r, err := c.Containers.Get(c.Record.ID) // the policy may be another by now
+		if err == nil && r.Config.Restart.Policy == container.RestartOnUnhealthy {
+			go func() { failed(c.end(ctx)) }()
+			return
+		}
+		failed(err)
+		c.acted.Store(false) // there may be such a policy later
 	}
+}
+
+// end asks the program to end, and kills it when its time is over, as stop does. ctx ends with the container.
+func (c *Checker) end(ctx context.Context) error {
+	signal, timeout := unix.Signal(c.Record.StopSignal), container.DefaultStopTimeout
+	if signal == 0 {
+		signal = unix.SIGTERM
+	}
+	if t := c.Record.Config.StopTimeout; t != nil {
+		timeout = *t
+	}
+	if err := c.Runtime.Kill(c.Record.ID, signal, false); err != nil || timeout < 0 || !wait(ctx, time.Duration(timeout)*time.Second) {
+		return err
+	}
+	return c.Runtime.Kill(c.Record.ID, unix.SIGKILL, false)
 }
 
 // check runs the program of a check once.
