@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,9 +58,13 @@ func inspect(img *image.Image, names []string) inspected {
 	}
 	for _, name := range names {
 		if ref, err := image.ParseReference(name); err == nil {
-			familiar := ref.Familiar()
-			out.RepoTags = append(out.RepoTags, familiar)
-			out.RepoDigests = append(out.RepoDigests, strings.TrimSuffix(familiar, ":"+ref.Tag)+"@"+img.Target.Digest.String())
+			if ref.Digest == "" {
+				out.RepoTags = append(out.RepoTags, ref.Familiar())
+			}
+			ref.Digest = img.Target.Digest
+			if byDigest := ref.Familiar(); !slices.Contains(out.RepoDigests, byDigest) {
+				out.RepoDigests = append(out.RepoDigests, byDigest)
+			}
 		}
 	}
 	return out

@@ -22,7 +22,7 @@ func (p *Program) removeImageCommand() *cobra.Command {
 		Short:   "Remove images",
 		GroupID: groupImages,
 		Long: "Remove names of images; with its last name an image goes, and what nothing else needs. With --platform the\n" +
-			"name stays, and the other platforms do.",
+			"name stays, and the other platforms do; what another image has too goes with --force alone, from both.",
 		Args:                  minArgs(1),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -165,12 +165,12 @@ func (p *Program) imagePruneCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			doomed, err := prunable(cmd.Context(), e, filters, all)
+			doomed, named, err := prunable(cmd.Context(), e, filters, all)
 			if err != nil {
 				return err
 			}
 			what := "all images without a name"
-			if all {
+			if named {
 				what = "all images of which no container was made"
 			}
 			if err := p.confirm(cmd.Context(), "prune", what, force); err != nil {
@@ -189,15 +189,15 @@ func (p *Program) imagePruneCommand() *cobra.Command {
 	return cmd
 }
 
-// prunable makes a predicate of the flags of prune.
-func prunable(ctx context.Context, e *engine.Engine, filters []string, all bool) (func(image.Listed) bool, error) {
+// prunable makes a predicate of the flags of prune, and says whether images with a name are meant, too.
+func prunable(ctx context.Context, e *engine.Engine, filters []string, all bool) (doomed func(image.Listed) bool, named bool, err error) {
 	f, err := present.ParseFilters(filters, "until", "label", "label!", "dangling")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	dangling, given, err := f.Bool("dangling")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	all = all || given && !dangling
 	var others []string
@@ -208,12 +208,12 @@ func prunable(ctx context.Context, e *engine.Engine, filters []string, all bool)
 	}
 	pass, err := imageFilter(ctx, e, others, "until", "label", "label!")
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	return func(l image.Listed) bool {
 		// What is no container image was put here by another tool, on purpose.
 		return (all || l.Name == "") && !errors.Is(l.Err, image.ErrArtifact) && pass(l)
-	}, nil
+	}, all, nil
 }
 
 // confirm asks before something is removed for good. Where nobody can answer, --force must have been given.

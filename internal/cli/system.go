@@ -233,7 +233,7 @@ func (p *Program) systemPruneCommand() *cobra.Command {
 			if req.Networks, err = prunableNetworks(filters); err != nil {
 				return err
 			}
-			if req.Images, err = prunable(cmd.Context(), e, filters, all); err != nil {
+			if req.Images, _, err = prunable(cmd.Context(), e, filters, all); err != nil {
 				return err
 			}
 			if volumes {

@@ -467,7 +467,7 @@ var table = []Entry{
 		Cause: "`manifest add`, `annotate` and `remove` change lists of images, and this name means one image.",
 		Do:    []string{"`containr manifest create LIST IMAGE...` makes a list."}},
 	{Code: "CTR-2006", Sentinel: image.ErrInUse, Name: "pkg/image.ErrInUse", Title: "the image is in use",
-		Cause: "A container was made from it, or it has several names.",
+		Cause: "A container was made from it, it has several names, or another image or a command that runs now needs what is to go.",
 		Do:    []string{"Remove the container first; `containr rmi -f` removes the image's name all the same."}},
 	{Code: "CTR-2007", Sentinel: image.ErrNotFound, Name: "pkg/image.ErrNotFound", Title: "no such image",
 		Cause:   "The store has no image of this name or id.",

@@ -208,7 +208,7 @@ type AttachFileRequest struct {
 }
 
 // AttachFile makes an artifact of one file that refers to an image in its registry, and sends it there. It returns its digest.
-func (e *Engine) AttachFile(ctx context.Context, r AttachFileRequest) (digest.Digest, error) {
+func (e *Engine) AttachFile(ctx context.Context, r AttachFileRequest) (_ digest.Digest, err error) {
 	ref, err := image.ParseReference(r.Image)
 	if err != nil {
 		return "", err
@@ -229,17 +229,30 @@ func (e *Engine) AttachFile(ctx context.Context, r AttachFileRequest) (digest.Di
 	if err != nil {
 		return "", err
 	}
+	lease, drop, err := passing(ctx, images)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, drop()) }()
 	a, err := images.AddArtifact(ctx, image.ArtifactRequest{
-		Repository: ref, Type: r.Type, Files: []image.ArtifactFile{{Path: r.File, MediaType: r.Type}}, Subject: &subject, Created: date,
+		Type: r.Type, Files: []image.ArtifactFile{{Path: r.File, MediaType: r.Type}}, Subject: &subject, Created: date, Lease: lease,
 	})
 	if err != nil {
 		return "", err
 	}
-	if ref, err = image.ParseReference(a.Name); err != nil {
-		return "", err
-	}
-	_, err = registry.Push(ctx, registry.PushRequest{Access: access, Store: images, Source: a.Name, Ref: ref})
+	ref.Tag, ref.Digest = "", a.Target.Digest
+	_, err = registry.Push(ctx, registry.PushRequest{Access: access, Store: images, Source: r.File, Target: &a.Target, Ref: ref})
 	return a.Target.Digest, err
+}
+
+// passing returns a lease for what only passes through the store, and what collects that again unless something else needs it.
+func passing(ctx context.Context, images *image.Store) (*image.Lease, func() error, error) {
+	lease, err := images.Lease(ctx)
+	return lease, func() error {
+		err := lease.Close()
+		_, gcErr := images.GC(context.WithoutCancel(ctx))
+		return errors.Join(err, gcErr)
+	}, err
 }
 
 // ReadAttachedRequest asks for a file that is attached to an image in its registry.
@@ -265,7 +278,7 @@ func (e *AmbiguousError) Error() string {
 func (e *AmbiguousError) Unwrap() error { return image.ErrAmbiguous }
 
 // ReadAttached writes the one file of the one artifact of these types that refers to an image.
-func (e *Engine) ReadAttached(ctx context.Context, r ReadAttachedRequest) error {
+func (e *Engine) ReadAttached(ctx context.Context, r ReadAttachedRequest) (err error) {
 	all, err := e.Referrers(ctx, ReferrersRequest{RegistryAccess: r.RegistryAccess, Name: r.Image})
 	if err != nil {
 		return err
@@ -282,16 +295,25 @@ func (e *Engine) ReadAttached(ctx context.Context, r ReadAttachedRequest) error 
 		return err
 	}
 	ref.Tag, ref.Digest = "", all[0].Digest
-	a, err := e.PullArtifact(ctx, PullRequest{RegistryAccess: r.RegistryAccess, Name: ref.String()})
+	images, err := e.images()
+	if err != nil {
+		return err
+	}
+	lease, drop, err := passing(ctx, images)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, drop()) }()
+	target, err := e.fetchArtifact(ctx, images, PullRequest{RegistryAccess: r.RegistryAccess, Name: ref.String(), lease: lease})
+	if err != nil {
+		return err
+	}
+	a, err := images.ReadArtifact(target)
 	if err != nil {
 		return err
 	}
 	if len(a.Manifest.Layers) != 1 {
 		return fmt.Errorf("artifact %s has %d files, not one: %w", ref, len(a.Manifest.Layers), image.ErrInvalid)
-	}
-	images, err := e.images()
-	if err != nil {
-		return err
 	}
 	return images.WriteBlob(ctx, r.Out, a.Manifest.Layers[0].Digest)
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -32,16 +31,14 @@ func (e *Engine) CreateList(ctx context.Context, r ListRequest) (digest.Digest, 
 	if err != nil {
 		return "", err
 	}
-	list, old, err := images.Index(r.List)
-	switch {
-	case errors.Is(err, image.ErrNotFound):
-		list = &v1.Index{}
-	case err != nil:
-		return "", err
-	case !r.Amend:
-		return "", fmt.Errorf("list %s: %w", r.List, image.ErrExists)
-	}
-	return e.addToList(ctx, images, *list, old.Digest, r)
+	return images.ChangeIndex(ctx, r.List, func(list *v1.Index) (v1.Index, error) {
+		if list == nil {
+			list = &v1.Index{}
+		} else if !r.Amend {
+			return v1.Index{}, fmt.Errorf("list %s: %w", r.List, image.ErrExists)
+		}
+		return withImages(images, *list, r)
+	})
 }
 
 // AddToList adds images to a list that exists.
@@ -50,34 +47,27 @@ func (e *Engine) AddToList(ctx context.Context, r ListRequest) (digest.Digest, e
 	if err != nil {
 		return "", err
 	}
-	list, old, err := images.Index(r.List)
-	if err != nil {
-		return "", err
-	}
-	return e.addToList(ctx, images, *list, old.Digest, r)
+	return images.ChangeIndex(ctx, r.List, func(list *v1.Index) (v1.Index, error) {
+		if list == nil {
+			return v1.Index{}, fmt.Errorf("image %q: %w", r.List, image.ErrNotFound)
+		}
+		return withImages(images, *list, r)
+	})
 }
 
-func (e *Engine) addToList(ctx context.Context, images *image.Store, list v1.Index, old digest.Digest, r ListRequest) (digest.Digest, error) {
+// withImages is a list with further images.
+func withImages(images *image.Store, list v1.Index, r ListRequest) (v1.Index, error) {
 	for _, name := range r.Images {
 		entries, err := images.Entries(name, image.AnyPlatform)
 		if err != nil {
-			return "", err
+			return list, err
 		}
 		for i := range entries {
 			entries[i] = image.Annotated(entries[i], r.Platform, r.Annotations)
 		}
 		list = image.SetEntries(list, entries...)
 	}
-	return putList(ctx, images, r.List, list, old)
-}
-
-// putList stores a list in the place of an older one, of which nothing stays.
-func putList(ctx context.Context, images *image.Store, name string, list v1.Index, old digest.Digest) (digest.Digest, error) {
-	made, err := images.PutIndex(ctx, name, list)
-	if err != nil || old == "" || old == made {
-		return made, err
-	}
-	return made, images.Forget(ctx, old)
+	return list, nil
 }
 
 // AnnotateList changes what a list says of an image.
@@ -98,32 +88,33 @@ func (e *Engine) changeEntries(ctx context.Context, r ListRequest, change func(v
 	if err != nil {
 		return "", err
 	}
-	list, old, err := images.Index(r.List)
-	if err != nil {
-		return "", err
-	}
-	for _, name := range r.Images {
-		meant, err := e.entriesMeant(images, list, name)
-		if err != nil {
-			return "", err
+	return images.ChangeIndex(ctx, r.List, func(list *v1.Index) (v1.Index, error) {
+		if list == nil {
+			return v1.Index{}, fmt.Errorf("image %q: %w", r.List, image.ErrNotFound)
 		}
-		var kept []v1.Descriptor
-		for _, d := range list.Manifests {
-			if slices.Contains(meant, d.Digest) {
-				changed, keep := change(d)
-				if !keep {
-					continue
-				}
-				d = changed
+		for _, name := range r.Images {
+			meant, err := e.entriesMeant(images, list, name)
+			if err != nil {
+				return *list, err
 			}
-			kept = append(kept, d)
+			var kept []v1.Descriptor
+			for _, d := range list.Manifests {
+				if slices.Contains(meant, d.Digest) {
+					changed, keep := change(d)
+					if !keep {
+						continue
+					}
+					d = changed
+				}
+				kept = append(kept, d)
+			}
+			list.Manifests = kept
 		}
-		list.Manifests = kept
-	}
-	if len(list.Manifests) == 0 {
-		return "", fmt.Errorf("list %s would be empty: %w", r.List, image.ErrInvalid)
-	}
-	return putList(ctx, images, r.List, *list, old.Digest)
+		if len(list.Manifests) == 0 {
+			return *list, fmt.Errorf("list %s would be empty: %w", r.List, image.ErrInvalid)
+		}
+		return *list, nil
+	})
 }
 
 // entriesMeant lists the digests in a list that a digest, or the name of an image, means.

@@ -38,7 +38,7 @@ func (e *Engine) access(r RegistryAccess) (registry.Access, error) {
 	a := registry.Access{PlainHTTP: r.PlainHTTP, Insecure: r.Insecure, Credential: r.Credential, CertDir: r.CertDir, Offline: e.offline, Waits: e.options.Waits}
 	if slog.Default().Enabled(context.Background(), slog.LevelDebug) {
 		a.Trace = func(x registry.Exchange) {
-			slog.Debug("registry", "method", x.Method, "url", x.URL, "status", x.Status, "took", x.Took, "error", x.Err)
+			slog.Debug("registry", "method", x.Method, "url", x.URL, "status", x.Status, "took", x.Took, "limits", x.Limits, "error", x.Err)
 		}
 	}
 	var err error

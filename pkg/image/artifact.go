@@ -66,6 +66,8 @@ type ArtifactRequest struct {
 	Annotations map[string]string
 	Subject     *v1.Descriptor // what it is about; may be nil, and need not be here
 	Created     time.Time      // no time if zero
+	// Lease, if set, is what keeps the artifact: then it gets no name.
+	Lease *Lease
 }
 
 // AddArtifact makes an artifact of files. An artifact or image that had its name stays in the store.
@@ -81,11 +83,14 @@ func (s *Store) addArtifact(ctx context.Context, r ArtifactRequest) (*Artifact, 
 	if len(r.Files) > MaxArtifactFiles {
 		return nil, fmt.Errorf("%d files, more than %d: %w", len(r.Files), MaxArtifactFiles, ErrLimit)
 	}
-	lease, err := s.Lease(ctx)
-	if err != nil {
-		return nil, err
+	lease := r.Lease
+	if lease == nil {
+		var err error
+		if lease, err = s.Lease(ctx); err != nil {
+			return nil, err
+		}
+		defer lease.Close()
 	}
-	defer lease.Close()
 	m := v1.Manifest{MediaType: v1.MediaTypeImageManifest, ArtifactType: cmp.Or(r.Type, UnknownArtifact), Subject: r.Subject}
 	m.SchemaVersion = 2
 	for _, f := range r.Files {
@@ -113,6 +118,9 @@ func (s *Store) addArtifact(ctx context.Context, r ArtifactRequest) (*Artifact, 
 	target, err := lease.PutNew(ctx, v1.MediaTypeImageManifest, data)
 	if err != nil {
 		return nil, err
+	}
+	if r.Lease != nil {
+		return &Artifact{Target: target, Manifest: m}, nil
 	}
 	if r.Name == "" {
 		r.Name = r.Repository.at(target.Digest)
@@ -180,6 +188,15 @@ func (s *Store) reachAll(target v1.Descriptor) ([]digest.Digest, error) {
 		}
 	}
 	return all, nil
+}
+
+// ReadArtifact reads the artifact that a target leads to, which needs no name. Errors are those of Artifact.
+func (s *Store) ReadArtifact(target v1.Descriptor) (*Artifact, error) {
+	a, err := s.readArtifact("", target)
+	if err != nil {
+		return nil, fmt.Errorf("artifact %s: %w", target.Digest, err)
+	}
+	return a, nil
 }
 
 // Artifact finds an artifact by its name. Errors wrap ErrNotFound, ErrNotArtifact, ErrReference, ErrCorrupt or ErrInvalid.

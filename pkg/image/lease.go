@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/containr/containr/internal/durable"
@@ -123,9 +125,31 @@ func (l *Lease) Copy(ctx context.Context, d v1.Descriptor, r io.Reader) error {
 	return nil
 }
 
-// protectedDigests returns what living leases protect, and removes dead leases. The
+// dropAdded removes blobs that have come under the lease, but for those that others work with.
+func (l *Lease) dropAdded(ctx context.Context, digests []digest.Digest) error {
+	lock, err := l.store.lock(ctx, durable.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
+	held, err := l.store.protectedDigests(l)
+	if err != nil {
+		return err
+	}
+	for _, d := range digests {
+		if slices.Contains(held, d) {
+			continue
+		}
+		if err := os.Remove(l.store.blobPath(d)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// protectedDigests returns what living leases protect, except one that may be nil, and removes dead leases. The
 // caller holds the exclusive lock.
-func (s *Store) protectedDigests() ([]digest.Digest, error) {
+func (s *Store) protectedDigests(except *Lease) ([]digest.Digest, error) {
 	dir := filepath.Join(s.dir, leasesDir)
 	entries, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -134,6 +158,9 @@ func (s *Store) protectedDigests() ([]digest.Digest, error) {
 	var all []digest.Digest
 	for _, e := range entries {
 		path := filepath.Join(dir, e.Name())
+		if except != nil && path == except.file.Name() {
+			continue
+		}
 		alive, err := isLocked(path)
 		if errors.Is(err, os.ErrNotExist) {
 			continue

@@ -32,10 +32,36 @@ func (s *Store) Index(name string) (*v1.Index, v1.Descriptor, error) {
 	return t.index, target, err
 }
 
-// PutIndex stores an index, and gives it the name. What it lists must be here.
-func (s *Store) PutIndex(ctx context.Context, name string, index v1.Index) (digest.Digest, error) {
+// errOvertaken says that a name does not mean any more what it did.
+var errOvertaken = errors.New("somebody else has changed it meanwhile")
+
+// ChangeIndex gives a name to what change makes of the index that has it, of which nothing stays; nil says that nothing has the
+// name. What the new index lists must be here. Where somebody else is faster, change is called anew, for what that has made.
+func (s *Store) ChangeIndex(ctx context.Context, name string, change func(*v1.Index) (v1.Index, error)) (digest.Digest, error) {
+	for {
+		index, old, err := s.Index(name)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return "", err
+		}
+		changed, err := change(index)
+		if err != nil {
+			return "", err
+		}
+		made, err := s.putIndex(ctx, name, changed, old.Digest)
+		if errors.Is(err, errOvertaken) {
+			continue
+		}
+		if err != nil || old.Digest == "" || old.Digest == made {
+			return made, err
+		}
+		return made, s.Forget(ctx, old.Digest)
+	}
+}
+
+// putIndex stores an index, and gives it the name if that means what it did, or nothing.
+func (s *Store) putIndex(ctx context.Context, name string, index v1.Index, old digest.Digest) (digest.Digest, error) {
 	index.SchemaVersion, index.MediaType = 2, v1.MediaTypeImageIndex
-	listed, err := s.load(ctx, "make list", LoadOptions{Name: name}, func(lease *Lease) ([]named, error) {
+	listed, err := s.load(ctx, "make list", LoadOptions{Name: name, instead: &old}, func(lease *Lease) ([]named, error) {
 		for _, d := range index.Manifests {
 			if err := lease.protect(ctx, d.Digest); err != nil {
 				return nil, err

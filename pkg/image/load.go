@@ -33,6 +33,8 @@ type LoadOptions struct {
 	Only string
 	// Limits bounds the decompression of the archive as a whole.
 	Limits Limits
+
+	instead *digest.Digest // what a name must have meant, if anything: else errOvertaken
 }
 
 // LoadPath loads images from an OCI image layout, if path is a directory, or from
@@ -146,7 +148,7 @@ func (s *Store) loadUnder(ctx context.Context, lease *Lease, o LoadOptions, fetc
 	}
 	var loaded []Listed
 	for _, i := range images {
-		present, err := s.loadedImages(lease, i, o)
+		present, err := s.loadedImages(ctx, lease, i, o)
 		if err != nil {
 			return nil, err
 		}
@@ -162,7 +164,7 @@ func (s *Store) loadUnder(ctx context.Context, lease *Lease, o LoadOptions, fetc
 		return loaded, nil
 	}
 	for _, l := range loaded { // all are checked: now none fails halfway
-		if err := s.Tag(ctx, l.Name, l.Target); err != nil {
+		if err := s.tag(ctx, l.Name, l.Target, o.instead); err != nil {
 			return nil, err
 		}
 	}
@@ -170,8 +172,8 @@ func (s *Store) loadUnder(ctx context.Context, lease *Lease, o LoadOptions, fetc
 }
 
 // loadedImages returns the images of a target that was taken in. Of platforms that are not
-// wanted the manifests are removed, if they have just come: what they lead to is garbage then.
-func (s *Store) loadedImages(lease *Lease, i named, o LoadOptions) ([]*Image, error) {
+// wanted the manifests are removed, if they have just come and nobody else works with them: what they lead to is garbage then.
+func (s *Store) loadedImages(ctx context.Context, lease *Lease, i named, o LoadOptions) ([]*Image, error) {
 	if o.Platform == (Platform{}) {
 		images, err := s.complete(i.target)
 		if o.Lease != nil && errors.Is(err, ErrArtifact) {
@@ -190,14 +192,13 @@ func (s *Store) loadedImages(lease *Lease, i named, o LoadOptions) ([]*Image, er
 	if err != nil {
 		return nil, err
 	}
+	var unwanted []digest.Digest
 	for _, other := range present {
 		if _, added := lease.added.Load(other.ManifestDigest); added && other.ManifestDigest != wanted.ManifestDigest {
-			if err := os.Remove(s.blobPath(other.ManifestDigest)); err != nil {
-				return nil, err
-			}
+			unwanted = append(unwanted, other.ManifestDigest)
 		}
 	}
-	return []*Image{wanted}, nil
+	return []*Image{wanted}, lease.dropAdded(ctx, unwanted)
 }
 
 // complete returns the images of a target that are present, which must be one at

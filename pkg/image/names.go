@@ -50,6 +50,11 @@ func withName(d v1.Descriptor, name string) v1.Descriptor {
 // The target must be in the store (ErrNotFound). What it leads to must be protected by a
 // name or by a lease that the caller holds; else it may be removed before it has the name.
 func (s *Store) Tag(ctx context.Context, name string, target v1.Descriptor) error {
+	return s.tag(ctx, name, target, nil)
+}
+
+// tag is Tag if the name means nothing, or what it is to mean no more. Nil is whatever it means.
+func (s *Store) tag(ctx context.Context, name string, target v1.Descriptor, instead *digest.Digest) error {
 	if name != "" {
 		ref, err := ParseReference(name)
 		if err != nil {
@@ -62,6 +67,11 @@ func (s *Store) Tag(ctx context.Context, name string, target v1.Descriptor) erro
 		// Asked with the store locked: before, somebody could still remove it.
 		if _, err := s.readTarget(target); err != nil {
 			return nil, fmt.Errorf("name image %s: %w", cmp.Or(name, target.Digest.String()), err)
+		}
+		for _, e := range entries {
+			if instead != nil && name != "" && nameOf(e) == name && e.Digest != *instead {
+				return nil, fmt.Errorf("name image %s: %w", name, errOvertaken)
+			}
 		}
 		return setName(entries, name, target), nil
 	})

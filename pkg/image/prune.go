@@ -129,7 +129,8 @@ var ErrOnlyPlatform = errors.New("it is the only platform that is here")
 
 // RemovePlatform removes what an image for several platforms has for one of them. Its
 // names, and what they mean, stay as they are: the platform can be pulled again. That
-// some image keeps no platform is refused (ErrOnlyPlatform).
+// some image keeps no platform is refused (ErrOnlyPlatform), and so is what a command works with, or, unless used
+// is nil, what another image has too (ErrInUse).
 func (s *Store) RemovePlatform(ctx context.Context, name string, p Platform, used func(*Image) error) (*Removed, error) {
 	lock, err := s.lock(ctx, durable.Exclusive)
 	if err != nil {
@@ -142,6 +143,13 @@ func (s *Store) RemovePlatform(ctx context.Context, name string, p Platform, use
 		return nil, err
 	}
 	doomed, err := s.doomedPlatform(index, name, p, used)
+	if err != nil {
+		return nil, fmt.Errorf("remove platform %s: %w", p, err)
+	}
+	held, err := s.protectedDigests(nil)
+	if err == nil && slices.Contains(held, doomed.ManifestDigest) {
+		err = fmt.Errorf("image %s: %w: a command that runs now works with it", cut(name), ErrInUse)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("remove platform %s: %w", p, err)
 	}
@@ -178,13 +186,19 @@ func (s *Store) doomedPlatform(index *v1.Index, name string, p Platform, used fu
 			return nil, fmt.Errorf("image %s: %w: %w", cut(name), ErrInUse, err)
 		}
 	}
-	for _, l := range s.list(index) { // an image for it alone would lose everything
+	listed := s.list(index)
+	for _, l := range listed { // an image for it alone would lose everything
 		if len(l.Images) == 1 && l.Images[0].ManifestDigest == image.ManifestDigest {
 			return nil, fmt.Errorf("image %s: %w", cut(cmp.Or(l.Name, l.Target.Digest.String())), ErrOnlyPlatform)
 		}
 	}
 	if len(present) < 2 {
 		return nil, fmt.Errorf("image %s: %w", cut(name), ErrOnlyPlatform)
+	}
+	for _, l := range listed {
+		if used != nil && l.Target.Digest != target.Digest && slices.ContainsFunc(l.Images, func(i *Image) bool { return i.ManifestDigest == image.ManifestDigest }) {
+			return nil, fmt.Errorf("image %s: %w: %s has the same for this platform", cut(name), ErrInUse, cut(cmp.Or(l.Name, l.Target.Digest.String())))
+		}
 	}
 	return image, nil
 }

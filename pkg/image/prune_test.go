@@ -10,6 +10,9 @@ import (
 	"testing"
 	"time"
 
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
+
 	"github.com/containr/containr/internal/testkit/testimage"
 )
 
@@ -180,4 +183,84 @@ func thousand(b *testing.B) *Store {
 	}
 	b.Logf("made 1000 images in %v", time.Since(began))
 	return s
+}
+
+// Nobody takes away what another command works with, nor a platform that another image has too, unless it is forced.
+func TestOnePlatformIsNotTakenFromOthers(t *testing.T) {
+	amd64, arm64 := simple("x", "amd64"), simple("x", "arm64")
+	other := simple("other", "s390x")
+	s := newStore(t)
+	add(t, s, "multi", amd64, arm64)
+	add(t, s, "second", arm64, other)
+	p := Platform{OS: "linux", Architecture: "arm64"}
+	unused := func(*Image) error { return nil }
+	_, err := s.RemovePlatform(t.Context(), "multi", p, unused)
+	expectError(t, err, ErrInUse, "remove platform linux/arm64: image multi: image is in use: docker.io/library/second:latest has the same for this platform")
+
+	lease, err := s.Lease(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := lease.Hold(t.Context(), arm64.Manifest.Digest); err != nil {
+		t.Fatal(err)
+	}
+	_, err = s.RemovePlatform(t.Context(), "multi", p, nil)
+	expectError(t, err, ErrInUse, "remove platform linux/arm64: image multi: image is in use: a command that runs now works with it")
+	lease.Close()
+	if _, err = s.RemovePlatform(t.Context(), "multi", p, nil); err != nil {
+		t.Error(err)
+	}
+
+	// A load for one platform brings the others, and drops them again: but for what somebody else counts on by then.
+	from := newStore(t)
+	add(t, from, "multi", amd64, arm64)
+	to := newStore(t)
+	if lease, err = to.Lease(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Close()
+	if err := lease.protect(t.Context(), arm64.Manifest.Digest); err != nil {
+		t.Fatal(err)
+	}
+	mustLoad(t, to, save(t, from, "multi"), LoadOptions{Platform: Platform{OS: "linux", Architecture: "amd64"}})
+	if !to.Has(arm64.Manifest.Descriptor) || !to.Has(amd64.Manifest.Descriptor) {
+		t.Error("a manifest is gone that somebody works with")
+	}
+}
+
+// Of several who change a list at once, none loses what another has done, and nothing of the lists between stays.
+func TestListIsChangedByManyAtOnce(t *testing.T) {
+	s := newStore(t)
+	architectures := []string{"386", "amd64", "arm64", "loong64", "mips64le", "ppc64le", "riscv64", "s390x"}
+	var entries []v1.Descriptor
+	for _, a := range architectures {
+		add(t, s, "image:"+a, simple(a, a))
+		more, err := s.Entries("image:"+a, AnyPlatform)
+		if err != nil {
+			t.Fatal(err)
+		}
+		entries = append(entries, more...)
+	}
+	var group errgroup.Group
+	for _, e := range entries {
+		group.Go(func() error {
+			_, err := s.ChangeIndex(t.Context(), "list", func(index *v1.Index) (v1.Index, error) {
+				if index == nil {
+					index = &v1.Index{}
+				}
+				return SetEntries(*index, e), nil
+			})
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	index, _, err := s.Index("list")
+	if err != nil || len(index.Manifests) != len(architectures) {
+		t.Errorf("%d entries, %v", len(index.Manifests), err)
+	}
+	if names, err := s.Names(); err != nil || len(names) != len(architectures)+1 {
+		t.Errorf("%d names, %v", len(names), err)
+	}
 }

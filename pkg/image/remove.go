@@ -165,7 +165,7 @@ func (s *Store) collect(index *v1.Index, removed *Removed) error {
 // live is what names and living leases lead to. The caller holds the lock.
 func (s *Store) live(index *v1.Index) (map[digest.Digest]bool, error) {
 	live := map[digest.Digest]bool{}
-	protected, err := s.protectedDigests()
+	protected, err := s.protectedDigests(nil)
 	if err != nil {
 		return nil, err
 	}

@@ -189,6 +189,16 @@ func (s *Store) Targets() (map[digest.Digest]bool, error) {
 	return all, nil
 }
 
+// Meant returns what a reference means in the store, by its full name or by its digest.
+func (s *Store) Meant(ref Reference) (v1.Descriptor, bool) {
+	index, err := s.readIndex()
+	if err != nil {
+		return v1.Descriptor{}, false
+	}
+	e, ok := lookup(index, ref)
+	return v1.Descriptor{MediaType: e.MediaType, Digest: e.Digest, Size: e.Size}, ok
+}
+
 // NamesOf lists the names that mean a target.
 func (s *Store) NamesOf(d digest.Digest) ([]string, error) {
 	index, err := s.readIndex()

@@ -61,7 +61,7 @@ func (p *puller) admit(ctx context.Context, digests ...digest.Digest) error {
 
 // met reports whether one of the signatures meets a requirement, or else why the last did not.
 func met(r trust.Requirement, signatures []trust.Signature, ref image.Reference, digests []digest.Digest) error {
-	err := fmt.Errorf("it wants a signature of cosign, and the image has none: %w", trust.ErrPolicy)
+	err := fmt.Errorf("it wants a signature of cosign, and the image has none (a bundle, as cosign 3 makes it without --new-bundle-format=false, is not read): %w", trust.ErrPolicy)
 	for _, s := range signatures {
 		if err = r.Verify(s, ref, digests...); err == nil {
 			return nil

@@ -81,7 +81,7 @@ func (a *Access) newClient(e hosts.Endpoint, parallel int, actions ...string) (*
 		Header:     http.Header{"User-Agent": {userAgent}},
 		Cache:      auth.NewCache(),
 		ClientID:   userAgent,
-		Credential: credentialFunc(given, e.Host),
+		Credential: credentialFunc(given, e.Host, e.Repository),
 	}
 	return c, nil
 }
@@ -120,13 +120,13 @@ func checkRedirect(req *http.Request, via []*http.Request) error {
 }
 
 // credentialFunc returns what the auth client asks when it is challenged: the
-// credential given for the host, or what a login left for it. Files are read only then.
-func credentialFunc(given *Credential, host string) auth.CredentialFunc {
+// credential given for the host, or what a login left for it or this repository of it. Files are read only then.
+func credentialFunc(given *Credential, host, repository string) auth.CredentialFunc {
 	if given != nil {
 		return auth.StaticCredential(host, given.Auth())
 	}
 	return func(ctx context.Context, hostport string) (auth.Credential, error) {
-		found, err := credential.Find(ctx, hostport)
+		found, err := credential.Find(ctx, hostport, repository)
 		if err != nil {
 			return auth.EmptyCredential, &Error{Fault: ErrCredentials, Err: err}
 		}

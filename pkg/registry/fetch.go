@@ -76,6 +76,25 @@ func (c *client) fetchManifest(ctx context.Context, selector string, want v1.Des
 	return got, err
 }
 
+// headManifest asks for the digest of a manifest or index without fetching it; empty if the registry does not say.
+func (c *client) headManifest(ctx context.Context, selector string) (got digest.Digest, err error) {
+	header := http.Header{"Accept": image.ManifestTypes()}
+	err = c.try(ctx, "manifest "+c.repository+separator(selector)+selector, func(ctx context.Context) (int64, error) {
+		resp, err := c.send(ctx, http.MethodHead, c.url("manifests/"+selector), header, nil, http.StatusOK)
+		if err != nil {
+			return 0, err
+		}
+		defer resp.Body.Close()
+		if said := resp.Header.Get("Docker-Content-Digest"); said != "" {
+			if got, err = image.ParseDigest(said); err != nil {
+				return 0, &Error{Fault: ErrDigest, Detail: "in the header Docker-Content-Digest", Err: err}
+			}
+		}
+		return 0, nil
+	})
+	return got, err
+}
+
 // separator returns what stands between a repository and a tag or digest.
 func separator(selector string) string {
 	if strings.Contains(selector, ":") {

@@ -199,12 +199,42 @@ func (p *puller) fetchTarget(ctx context.Context) (document, error) {
 	if ref.Digest != "" {
 		selector = ref.Digest.String()
 	}
+	if known, err := p.unchanged(ctx, selector); err != nil || known != nil {
+		if err != nil {
+			return document{}, err
+		}
+		return p.keep(ctx, *known)
+	}
 	ctx = because(ctx, fmt.Sprintf("What %s means: an index of images for several platforms, or the manifest of one.", ref.Familiar()))
 	target, err := p.source.manifest(ctx, selector, v1.Descriptor{Digest: ref.Digest})
 	if err != nil {
 		return document{}, err
 	}
 	return p.keep(ctx, target)
+}
+
+// unchanged returns what the reference meant when it was pulled before, if it is here and means the same still; else nil. To ask that
+// is free: registries that let through so much in a time count what is fetched, not HEAD.
+func (p *puller) unchanged(ctx context.Context, selector string) (*document, error) {
+	was, ok := p.request.Store.Meant(p.request.Ref)
+	if !ok || p.request.Rehearse {
+		return nil, nil
+	}
+	data, err := p.request.Store.ReadBlob(was, image.MaxManifestSize)
+	if err != nil {
+		return nil, nil // it is fetched anew
+	}
+	now, err := p.source.digest(because(ctx, fmt.Sprintf("Whether %s still means what is here.", p.request.Ref.Familiar())), selector)
+	var fault *Error
+	switch {
+	case errors.As(err, &fault) && fault.retry:
+		return nil, err
+	case err != nil && !errors.As(err, &fault):
+		return nil, err
+	case err != nil || now != was.Digest: // one that does not know HEAD, or refuses it, says more to GET
+		return nil, nil
+	}
+	return &document{Descriptor: was, data: data}, nil
 }
 
 // keep stores a document, after finding out what it is.

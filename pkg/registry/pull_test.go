@@ -9,6 +9,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -518,4 +519,35 @@ func readLayer(_ context.Context, l image.Layer, stream io.Reader) error {
 		return fmt.Errorf("got %s, want %s", got, l.DiffID)
 	}
 	return err
+}
+
+// A registry that lets through so much in a time counts what is fetched: what is here, and what its name means still, is not fetched
+// again. A name that means something else is, and so is all of a registry that does not know the question.
+func TestPullOfWhatIsHereFetchesNothing(t *testing.T) {
+	s := newScene(t, fakeregistry.Options{})
+	fetched := func() (n int) {
+		for _, q := range s.Requests("/") {
+			if q.Method == http.MethodGet && q.Path != "/v2/" {
+				n++
+			}
+		}
+		return n
+	}
+	s.mustPull(t, s.request(t))
+	before := fetched()
+	s.expectWhole(t, s.mustPull(t, s.request(t)))
+	if got := fetched(); got != before {
+		t.Errorf("fetched %d documents again", got-before)
+	}
+	s.Fail(fakeregistry.Fault{Path: "/manifests/", Method: http.MethodHead, Status: http.StatusMethodNotAllowed})
+	s.expectWhole(t, s.mustPull(t, s.request(t)))
+	if got := fetched(); got != before+1 {
+		t.Errorf("fetched %d documents", got-before)
+	}
+	s.Heal()
+	other := testimage.Build(testimage.Options{Layers: [][]byte{testimage.Tar(testimage.File{Name: "other"})}})
+	s.Push("library/app", "1", other)
+	if img, err := Pull(t.Context(), s.request(t)); err != nil || img.ConfigDigest != other.Config.Digest {
+		t.Errorf("image %v, %v, want %s", img, err, other.Config.Digest)
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/containr/containr/pkg/image"
@@ -65,6 +66,15 @@ func (s *source) each(ctx context.Context, ask func(*client) error) error {
 func (s *source) manifest(ctx context.Context, selector string, want v1.Descriptor) (got document, err error) {
 	err = s.each(ctx, func(c *client) (err error) {
 		got, err = c.fetchManifest(ctx, selector, want)
+		return err
+	})
+	return got, err
+}
+
+// digest asks for the digest of what a tag or digest means; empty if it is not said.
+func (s *source) digest(ctx context.Context, selector string) (got digest.Digest, err error) {
+	err = s.each(ctx, func(c *client) (err error) {
+		got, err = c.headManifest(ctx, selector)
 		return err
 	})
 	return got, err

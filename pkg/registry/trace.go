@@ -26,6 +26,7 @@ type Exchange struct {
 	Token      bool // it asked for a token
 	Status     int  // zero if there was no answer
 	Challenge  string
+	Limits     string // what the registry says of how much it lets through, in its own words
 	Took       time.Duration
 	Err        error
 }
@@ -78,6 +79,7 @@ func (t *tracer) RoundTrip(req *http.Request) (*http.Response, error) {
 	e.Took, e.Err = time.Since(begun), err
 	if resp != nil {
 		e.Status, e.Challenge = resp.StatusCode, resp.Header.Get("WWW-Authenticate")
+		e.Limits = rateLimits(resp.Header)
 	}
 	t.tell(e)
 	return resp, err

@@ -205,6 +205,7 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request) {
 	}
 	if req.Method == http.MethodHead && fault.Status == 0 {
 		w.Header().Set("Content-Length", strconv.Itoa(len(content.Data)))
+		setDefault(w.Header(), "Docker-Content-Digest", content.Digest.String())
 		w.WriteHeader(http.StatusOK)
 		return
 	}

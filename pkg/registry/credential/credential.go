@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -59,15 +60,20 @@ type file struct {
 	docker bool // it may name helpers
 }
 
+// runContainers has a directory for each user who has no XDG_RUNTIME_DIR (containers-auth.json(5)).
+var runContainers = "/run/containers"
+
 // files returns those there may be, in the order to ask them.
 func files() ([]file, error) {
 	var all []file
 	if path := os.Getenv("REGISTRY_AUTH_FILE"); path != "" {
 		all = append(all, file{path: path})
 	} else {
-		if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-			all = append(all, file{path: filepath.Join(dir, "containers", "auth.json")})
+		dir := filepath.Join(runContainers, strconv.Itoa(os.Getuid()))
+		if runtime := os.Getenv("XDG_RUNTIME_DIR"); runtime != "" {
+			dir = filepath.Join(runtime, "containers")
 		}
+		all = append(all, file{path: filepath.Join(dir, "auth.json")})
 		if dir, err := os.UserConfigDir(); err == nil {
 			all = append(all, file{path: filepath.Join(dir, "containers", "auth.json")})
 		}
@@ -173,9 +179,20 @@ func notJSON(path, field string) error {
 	return fmt.Errorf("%s: the field %s has another form than it should", path, field)
 }
 
-// find returns the entry for a registry. Old files have URLs for keys.
-func (c *content) find(registry string) (name string, raw json.RawMessage, ok bool) {
+// find returns the entry for a repository, or the longest beginning of its path that has one (containers-auth.json(5)), or else
+// its registry. Old files have URLs for keys.
+func (c *content) find(registry, repository string) (name string, raw json.RawMessage, ok bool) {
 	want := key(registry)
+	domain := registry
+	if want == hubKey {
+		domain = "docker.io"
+	}
+	for path := repository; path != ""; path = path[:max(strings.LastIndex(path, "/"), 0)] {
+		name := domain + "/" + path
+		if raw, ok := c.auths[name]; ok {
+			return name, raw, true
+		}
+	}
 	if raw, ok := c.auths[want]; ok {
 		return want, raw, true
 	}
@@ -222,9 +239,9 @@ func (f file) helper(c *content, registry string) string {
 	return ""
 }
 
-// Find returns the credential for a registry, host[:port]; the zero value if there is
-// none.
-func Find(ctx context.Context, registry string) (Credential, error) {
+// Find returns the credential for a registry, host[:port], or for a part of it in which a repository is, if it is not empty; the zero
+// value if there is none.
+func Find(ctx context.Context, registry, repository string) (Credential, error) {
 	all, err := files()
 	if err != nil {
 		return Credential{}, err
@@ -234,7 +251,7 @@ func Find(ctx context.Context, registry string) (Credential, error) {
 		if err != nil {
 			return Credential{}, err
 		}
-		found, err := f.get(ctx, c, registry)
+		found, err := f.get(ctx, c, registry, repository)
 		if err != nil || found != (Credential{}) {
 			return found, err
 		}
@@ -243,14 +260,14 @@ func Find(ctx context.Context, registry string) (Credential, error) {
 }
 
 // get asks one file, and the helper that it names.
-func (f file) get(ctx context.Context, c *content, registry string) (Credential, error) {
+func (f file) get(ctx context.Context, c *content, registry, repository string) (Credential, error) {
 	if name := f.helper(c, registry); name != "" {
 		found, err := helperGet(ctx, name, key(registry))
 		if err != nil || found != (Credential{}) {
 			return found, err
 		}
 	}
-	if _, raw, ok := c.find(registry); ok {
+	if _, raw, ok := c.find(registry, repository); ok {
 		return decode(f.path, raw)
 	}
 	return Credential{}, nil
@@ -283,7 +300,7 @@ func Save(ctx context.Context, registry string, cred Credential) (Where, error) 
 			e.Auth = base64.StdEncoding.EncodeToString([]byte(cred.Username + ":" + cred.Password))
 		}
 		raw, err := json.Marshal(e)
-		if name, _, ok := c.find(registry); ok {
+		if name, _, ok := c.find(registry, ""); ok {
 			delete(c.auths, name)
 		}
 		c.auths[key(registry)] = raw
@@ -322,7 +339,7 @@ func (f file) remove(ctx context.Context, registry string) (*Where, error) {
 		return nil, err
 	}
 	helper := f.helper(c, registry)
-	_, _, listed := c.find(registry)
+	_, _, listed := c.find(registry, "")
 	kept := Credential{}
 	if helper != "" {
 		if kept, err = helperGet(ctx, helper, key(registry)); err != nil {
@@ -342,7 +359,7 @@ func (f file) remove(ctx context.Context, registry string) (*Where, error) {
 		return where, nil
 	}
 	return where, f.change(ctx, func(c *content) error {
-		for name, _, ok := c.find(registry); ok; name, _, ok = c.find(registry) {
+		for name, _, ok := c.find(registry, ""); ok; name, _, ok = c.find(registry, "") {
 			delete(c.auths, name)
 		}
 		return nil

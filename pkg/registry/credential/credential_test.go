@@ -57,7 +57,7 @@ esac
 
 func expect(t *testing.T, registry string, want Credential) {
 	t.Helper()
-	if got, err := Find(t.Context(), registry); err != nil || got != want {
+	if got, err := Find(t.Context(), registry, ""); err != nil || got != want {
 		t.Errorf("%s: found %#v %v, want %#v", registry, got, err, want)
 	}
 }
@@ -240,17 +240,17 @@ func TestErrorsTellNoSecrets(t *testing.T) {
 		`{"auths":{"a.example":"secret"}}`, `{"credHelpers":"secret"}`,
 	} {
 		write(t, path, text)
-		_, err := Find(t.Context(), "a.example")
+		_, err := Find(t.Context(), "a.example", "")
 		if err == nil || !strings.Contains(err.Error(), path) || strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
 	write(t, path, `{"credsStore":"absent"}`)
-	if _, err := Find(t.Context(), "a.example"); err == nil || !strings.Contains(err.Error(), "docker-credential-absent") {
+	if _, err := Find(t.Context(), "a.example", ""); err == nil || !strings.Contains(err.Error(), "docker-credential-absent") {
 		t.Errorf("no helper: %v", err)
 	}
 	write(t, path, `{"credsStore":"../../bin/sh"}`)
-	if _, err := Find(t.Context(), "a.example"); err == nil || !strings.Contains(err.Error(), "no name of a program") {
+	if _, err := Find(t.Context(), "a.example", ""); err == nil || !strings.Contains(err.Error(), "no name of a program") {
 		t.Errorf("a path for a helper: %v", err)
 	}
 	if text := fmt.Sprintf("%v %+v %#v", Credential{Password: "secret"}, Credential{IdentityToken: "secret"}, Credential{RegistryToken: "secret"}); strings.Contains(text, "secret") {
@@ -267,7 +267,7 @@ func TestHelperThatTalksTooMuchIsCut(t *testing.T) {
 	}
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	write(t, filepath.Join(dir, ".docker/config.json"), `{"credsStore":"loud"}`)
-	if _, err := Find(t.Context(), "a.example"); err == nil || len(err.Error()) > 500 {
+	if _, err := Find(t.Context(), "a.example", ""); err == nil || len(err.Error()) > 500 {
 		t.Errorf("got %v", err)
 	}
 }
@@ -285,11 +285,37 @@ func FuzzFile(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if _, raw, ok := c.find("a.example"); ok {
+		if _, raw, ok := c.find("a.example", "team/app"); ok {
 			decode(path, raw)
 		}
 		if _, err := c.encode(); err != nil {
 			t.Error(err)
 		}
 	})
+}
+
+// Entries may be for a part of a registry: the longest that a repository is in counts, as containers-auth.json(5) has it. Podman
+// puts them where nobody's XDG_RUNTIME_DIR is, too.
+func TestEntriesForPartsOfARegistry(t *testing.T) {
+	home(t)
+	old := runContainers
+	t.Cleanup(func() { runContainers = old })
+	runContainers = t.TempDir()
+	entry := func(name string) string {
+		return `{"auth": "` + base64.StdEncoding.EncodeToString([]byte(name+":x")) + `"}`
+	}
+	write(t, filepath.Join(runContainers, fmt.Sprint(os.Getuid()), "auth.json"), `{"auths": {
+		"a.example": `+entry("all")+`, "a.example/team": `+entry("team")+`, "a.example/team/app": `+entry("app")+`,
+		"b.example:5000/team": `+entry("port")+`, "docker.io/me": `+entry("me")+`, "https://index.docker.io/v1/": `+entry("hub")+`}}`)
+	for name, want := range map[string]string{
+		"a.example/other": "all", "a.example/team": "team", "a.example/team/other": "team", "a.example/team/app": "app",
+		"a.example/team/app/more": "app", "a.example/team/application": "team", "a.example/teams/app": "all", "a.example/": "all",
+		"b.example:5000/team/x": "port", "b.example:5000/x": "", "b.example/team/x": "",
+		"registry-1.docker.io/me/x": "me", "registry-1.docker.io/library/x": "hub",
+	} {
+		registry, repository, _ := strings.Cut(name, "/")
+		if got, err := Find(t.Context(), registry, repository); err != nil || got.Username != want {
+			t.Errorf("%s: %q, %v, want %q", name, got.Username, err, want)
+		}
+	}
 }

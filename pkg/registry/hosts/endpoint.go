@@ -76,11 +76,14 @@ func (c *Config) Endpoints(domain, repository string) ([]Endpoint, error) {
 	own := Default(domain, repository)
 	entry := c.find(domain + "/" + repository)
 	if entry == nil {
+		all := []Endpoint{own}
 		if h := c.hostFile(domain); h != nil {
-			return h.endpoints(own)
+			var err error
+			if all, err = h.endpoints(own); err != nil {
+				return nil, err
+			}
 		}
-		err := c.addCertificates(&own)
-		return []Endpoint{own}, err
+		return all, c.addAllCertificates(all)
 	}
 	if entry.Blocked {
 		return nil, &BlockedError{Name: domain + "/" + repository, Prefix: entry.Prefix, File: entry.file}
@@ -98,12 +101,17 @@ func (c *Config) Endpoints(domain, repository string) ([]Endpoint, error) {
 	}
 	own.Push = true
 	all = append(all, own)
+	return all, c.addAllCertificates(all)
+}
+
+// addAllCertificates adds those of docker's directories to each endpoint.
+func (c *Config) addAllCertificates(all []Endpoint) error {
 	for i := range all {
 		if err := c.addCertificates(&all[i]); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return all, nil
+	return nil
 }
 
 // endpoint is where a repository below the prefix of r is, at this place.

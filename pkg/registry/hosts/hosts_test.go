@@ -202,6 +202,8 @@ func TestCertificatesAreFound(t *testing.T) {
 		"certs.d/a.example:5000/ca.crt":  "",
 		"certs.d/a.example:5000/me.cert": "",
 		"certs.d/a.example:5000/me.key":  "",
+		"certs.d/_default/hosts.toml":    "",
+		"certs.d/e.example/ca.crt":       "",
 		"certs.d/c.example/hosts.toml":   "ca = [\"x.pem\"]\nclient = [[\"me.pem\", \"me.key\"], [\"both.pem\", \"\"]]\n[header]\nX-Site = \"here\"\n",
 	})
 	if err != nil {
@@ -214,6 +216,7 @@ func TestCertificatesAreFound(t *testing.T) {
 		"c.example": {CA: []string{at("certs.d/c.example/x.pem")}, Client: []KeyPair{
 			{at("certs.d/c.example/me.pem"), at("certs.d/c.example/me.key")}, {at("certs.d/c.example/both.pem"), at("certs.d/c.example/both.pem")}}},
 		"d.example": {},
+		"e.example": {CA: []string{at("certs.d/e.example/ca.crt")}}, // hosts.toml for all says nothing of it
 	} {
 		got, err := config.Endpoints(domain, "x")
 		if err != nil || len(got) != 1 || !reflect.DeepEqual(got[0].CA, want.CA) || !reflect.DeepEqual(got[0].Client, want.Client) {
