@@ -174,7 +174,7 @@ func (w *indexWalk) walk(target v1.Descriptor, index *v1.Index, visit func(in *l
 			return fmt.Errorf("index %s: more than %d lie in each other: %w", next[0].Digest, MaxNesting, ErrLimit)
 		}
 		var err error
-		if level, err = w.openAll(next, len(known)); err != nil {
+		if level, err = w.openAll(next); err != nil {
 			return err
 		}
 	}
@@ -203,11 +203,8 @@ func (w *indexWalk) entries(in *listing, known map[digest.Digest]bool, visit fun
 	return inner, nil
 }
 
-// openAll reads indexes, and returns those that are there. known is how many there are with all before.
-func (w *indexWalk) openAll(all []*listing, known int) ([]*listing, error) {
-	if len(all) > 0 && known > MaxIndexes {
-		return nil, fmt.Errorf("it has more than %d indexes in it: %w", MaxIndexes-1, ErrLimit)
-	}
+// openAll reads indexes, and returns those that are there. Of these there may be so many; those that are absent cost a look each.
+func (w *indexWalk) openAll(all []*listing) ([]*listing, error) {
 	var present []*listing
 	for _, l := range all {
 		index, err := w.open(l.Descriptor)
@@ -215,6 +212,9 @@ func (w *indexWalk) openAll(all []*listing, known int) ([]*listing, error) {
 			return nil, fmt.Errorf("index %s in it: %w", l.Digest, err)
 		}
 		if index != nil {
+			if len(w.read) == MaxIndexes-1 { // the outermost is not among them
+				return nil, fmt.Errorf("it has more than %d indexes in it: %w", MaxIndexes-1, ErrLimit)
+			}
 			l.index = index
 			present, w.read = append(present, l), append(w.read, l.Digest)
 		}

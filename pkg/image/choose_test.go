@@ -188,6 +188,24 @@ func TestHostileIndexesInIndexesAreRefused(t *testing.T) {
 	}
 }
 
+// A store may lack most of what an index lists, and still save what it has.
+func TestAbsentIndexesAreNotCounted(t *testing.T) {
+	amd := manifestFor("amd", "linux/amd64")
+	entries := []v1.Descriptor{amd}
+	for i := range 2 * MaxIndexes {
+		entries = append(entries, v1.Descriptor{MediaType: v1.MediaTypeImageIndex, Digest: digest.FromString(fmt.Sprint(i)), Size: 1})
+	}
+	b := indexOf(entries...)
+	index, err := DecodeIndex(b.Data, b.MediaType)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Members(b.Descriptor, index, func(v1.Descriptor) (*v1.Index, error) { return nil, nil })
+	if err != nil || len(got) != 1 || got[0].Digest != amd.Digest {
+		t.Errorf("got %v, error %v", got, err)
+	}
+}
+
 // nestedStore has an image whose index lists one image, and an index with the other.
 func nestedStore(t *testing.T, s *Store) (target v1.Descriptor, inner testimage.Blob, amd, arm *testimage.Image) {
 	t.Helper()
