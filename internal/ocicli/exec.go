@@ -34,7 +34,7 @@ func (e *executing) add(fs *flag.FlagSet) {
 	fs.StringVar(&e.process, "process", "", "file with the process as JSON")
 	fs.StringVar(&e.process, "p", "", "short for --process")
 	fs.StringVar(&e.cwd, "cwd", "", "working directory")
-	fs.StringVar(&e.user, "user", "", "user id, and group id after a colon")
+	fs.StringVar(&e.user, "user", "", "user id, and group id after a colon; without one it is the container's")
 	fs.StringVar(&e.user, "u", "", "short for --user")
 	fs.StringVar(&e.pidFile, "pid-file", "", "file to write the process id to")
 	fs.StringVar(&e.console, "console-socket", "", "Unix socket to send the terminal's master end to")
@@ -183,7 +183,7 @@ func (e *executing) setUser(p *specs.Process) error {
 	if err != nil {
 		return fmt.Errorf("--user %q: not a user id between 0 and 2147483647", e.user)
 	}
-	p.User.UID, p.User.GID = uint32(uid), 0
+	p.User.UID = uint32(uid) // without a group the process has the container's, as with runc
 	if both {
 		gid, err := strconv.ParseUint(group, 10, 31)
 		if err != nil {

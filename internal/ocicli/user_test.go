@@ -7,10 +7,10 @@ import (
 )
 
 // A user that is asked for is that user or an error, whatever the text looks like: it is
-// never taken for root because its end, or all of it, cannot be read (CVE-2026-30892).
+// never taken for root because its end, or all of it, cannot be read (CVE-2026-30892). Without a group it has the container's, as with runc.
 func TestOddUsersAreNobodyElse(t *testing.T) {
 	for text, want := range map[string]specs.User{
-		"0": {}, "1": {UID: 1}, "1:2": {UID: 1, GID: 2}, "01:002": {UID: 1, GID: 2}, "2147483647:2147483647": {UID: 1<<31 - 1, GID: 1<<31 - 1},
+		"0": {GID: 8}, "1": {UID: 1, GID: 8}, "1:2": {UID: 1, GID: 2}, "01:002": {UID: 1, GID: 2}, "2147483647:2147483647": {UID: 1<<31 - 1, GID: 1<<31 - 1},
 	} {
 		p := &specs.Process{User: specs.User{UID: 7, GID: 8}}
 		if err := (&executing{user: text}).setUser(p); err != nil || p.User.UID != want.UID || p.User.GID != want.GID {

@@ -41,6 +41,8 @@ type Input struct {
 	// Links are the host's network devices that the configuration names; see
 	// ProbeLinks.
 	Links map[string]host.Link
+	// Callers are namespaces that are named by a path which is that of the caller's own.
+	Callers []specs.LinuxNamespaceType
 	// Resctrl is what the class of service of /linux/intelRdt was found to be.
 	Resctrl host.Resctrl
 	// ExitFile is the host file that a keeper writes the exit status to; empty

@@ -162,7 +162,8 @@ func (c *crowd) look() (in, lost []int, err error) {
 			pids = append(pids, pid)
 		}
 	}
-	slices.SortFunc(pids, func(a, b int) int { return b - a })
+	slices.Sort(pids)
+	slices.Reverse(pids)
 	for _, pid := range pids {
 		switch ok, err := c.has(pid); {
 		case ok:

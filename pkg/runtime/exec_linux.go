@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -101,6 +102,12 @@ func (r *Runtime) execInput(st *state, req *ExecRequest) (ExecInput, error) {
 	in.Filter = kept.steps
 	if in.Process, err = req.process(in.Spec.Process); err != nil {
 		return in, err
+	}
+	if p := in.Process; p != nil {
+		if p.Env, err = environment(p.Env, "/proc/"+strconv.Itoa(st.PID)+"/root", p.User.UID); err != nil {
+			return in, fmt.Errorf("exec: %w", err)
+		}
+		r.warnOf(p)
 	}
 	if req.Console, err = consoleFor(in.Process, req.Console, req.OpenConsole); err != nil {
 		return in, err

@@ -28,16 +28,18 @@ const (
 	notifyInside = "/run/notify"
 )
 
-// notifyMount adds the directory of the socket, which will be there, to what is asked.
-func (r *Runtime) notifyMount(in *Input) {
+// notifyMount adds the directory of the socket, which will be there, to what is asked, and returns the variable that names the socket.
+func (r *Runtime) notifyMount(in *Input) string {
 	dir := filepath.Join(r.Root, in.ID, notifyDir)
-	in.Spec = withEnv(in.Spec, "NOTIFY_SOCKET="+notifyInside+"/"+notifySocket)
+	changed := *in.Spec
+	in.Spec = &changed
 	in.Spec.Mounts = slices.Concat(in.Spec.Mounts, []specs.Mount{{Destination: notifyInside, Source: dir,
 		Type: "bind", Options: []string{"bind", "nosuid", "noexec", "nodev", "ro"}}})
 	if in.Sources == nil {
 		in.Sources = make(map[string]host.Source)
 	}
 	in.Sources[dir] = host.Look(filepath.Dir(r.Root)) // a directory on the same file system
+	return "NOTIFY_SOCKET=" + notifyInside + "/" + notifySocket
 }
 
 // Relay carries what a container says to its notify socket to the caller's own. A nil

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -79,6 +80,9 @@ func (c *compiler) checkSysctl(key string) error {
 			}
 			if !hasNamespace(c.Spec, n.kind) {
 				return fmt.Errorf("/linux/sysctl/%s: it would be changed for the host: the container has no %s namespace of its own", key, n.kind)
+			}
+			if slices.Contains(c.Callers, n.kind) {
+				return fmt.Errorf("/linux/sysctl/%s: it would be changed for the host: the %s namespace that the container joins is that of its caller", key, n.kind)
 			}
 			return nil
 		}

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -17,8 +18,8 @@ import (
 )
 
 // Update changes limits of a created or running container; what change does not set
-// stays. The steps that it makes are those of PlanUpdate. When one of them fails, those
-// before it have been made, and what the container counts as its limits is as before.
+// stays. The steps that it makes are those of PlanUpdate. When one of them fails, the limits
+// from before are set once more, as far as there were any; Warn is told of what does not let itself be taken back.
 func (r *Runtime) Update(id string, change *specs.LinuxResources) error {
 	l, err := r.lock(id, unix.LOCK_EX)
 	if err != nil {
@@ -32,15 +33,53 @@ func (r *Runtime) Update(id string, change *specs.LinuxResources) error {
 	if err := cgroup.Open(r.Facts.CgroupMode, st.Cgroups).Fits(change); err != nil {
 		return err
 	}
-	e := &execution{plan: p, regs: map[plan.Reg]int{}}
-	defer e.closeFiles()
-	for i := range p.Steps {
-		if err := e.hostStep(i); err != nil {
-			return err
-		}
+	if err := carryOut(p.Steps, false); err != nil {
+		r.takeBack(st, merged)
+		return err
 	}
 	st.Limits = merged
 	return r.replaceState(st)
+}
+
+// carryOut executes steps of the host; until one fails, or with on all of them. It returns the first error.
+func carryOut(steps []plan.Step, on bool) (first error) {
+	e := &execution{plan: &plan.Plan{Steps: steps}, regs: map[plan.Reg]int{}}
+	defer e.closeFiles()
+	for i := range steps {
+		if err := e.hostStep(i); err != nil {
+			if first = cmp.Or(first, err); !on {
+				break
+			}
+		}
+	}
+	return first
+}
+
+// takeBack sets the limits that a container had before an update that has failed, as far as that goes.
+func (r *Runtime) takeBack(st *state, merged *specs.LinuxResources) {
+	old, err := r.limits(st)
+	if err != nil || old == nil {
+		return
+	}
+	steps, err := r.planLimits(st, merged, old)
+	if err == nil {
+		err = carryOut(steps, true)
+	}
+	if err != nil && r.Warn != nil {
+		r.Warn(fmt.Errorf("container %q: its former limits: %w", st.ID, err))
+	}
+}
+
+// planLimits are the steps from some limits of a container to others.
+func (r *Runtime) planLimits(st *state, old, change *specs.LinuxResources) ([]plan.Step, error) {
+	facts := r.Facts
+	if st.Unit != "" {
+		var err error
+		if facts, err = r.managerFacts(); err != nil {
+			return nil, err
+		}
+	}
+	return cgroup.Update(cgroup.Change{Paths: st.Cgroups, Unit: cgroup.Unit{Name: st.Unit, User: st.UserUnit}, Old: old, New: change}, facts)
 }
 
 // UpdateClass changes what the class of service of a created or running container gets, and
@@ -108,13 +147,7 @@ func (r *Runtime) planUpdate(id string, change *specs.LinuxResources) (*state, *
 	if err != nil {
 		return nil, nil, nil, err
 	}
-	facts := r.Facts
-	if st.Unit != "" {
-		if facts, err = r.managerFacts(); err != nil {
-			return nil, nil, nil, err
-		}
-	}
-	steps, err := cgroup.Update(cgroup.Change{Paths: st.Cgroups, Unit: cgroup.Unit{Name: st.Unit, User: st.UserUnit}, Old: old, New: change}, facts)
+	steps, err := r.planLimits(st, old, change)
 	if err != nil {
 		return nil, nil, nil, err
 	}

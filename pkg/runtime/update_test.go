@@ -99,6 +99,27 @@ func TestUpdateBelowUsage(t *testing.T) {
 	}
 }
 
+// A change of which one step fails leaves the limits as they were.
+func TestUpdateThatFailsIsTakenBack(t *testing.T) {
+	number := func(n int64) *int64 { return &n }
+	c := runWaiting(t, limited(specs.LinuxResources{CPU: &specs.LinuxCPU{Quota: number(50_000)}, Pids: &specs.LinuxPids{Limit: number(50)}}))
+	var warned error
+	c.Warn = func(err error) { warned = errors.Join(warned, err) }
+	err := c.Update("test", &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: number(70)}, CPU: &specs.LinuxCPU{Quota: number(60_000), Mems: "4000"}})
+	if err == nil {
+		t.Fatal("there are 4000 memory nodes")
+	}
+	if got := c.control("pids", "pids.max", "pids.max"); got != "50" {
+		t.Errorf("pids %s, want 50", got)
+	}
+	if got := strings.Fields(c.control("cpu", "cpu.cfs_quota_us", "cpu.max"))[0]; got != "50000" {
+		t.Errorf("quota %s, want 50000", got)
+	}
+	if warned != nil {
+		t.Errorf("warned: %v", warned)
+	}
+}
+
 func TestUpdateNeedsALivingContainer(t *testing.T) {
 	c := runWaiting(t, exampleSpec())
 	if err := c.Kill("test", 9, false); err != nil {

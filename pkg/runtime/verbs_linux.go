@@ -21,6 +21,7 @@ import (
 	"github.com/containr/containr/pkg/namespace"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/rootfs"
+	"github.com/containr/containr/pkg/security"
 )
 
 // Runtime does the verbs for the containers below one state root.
@@ -178,6 +179,7 @@ func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	if in.Links, err = ProbeLinks(spec); err != nil {
 		return in, err
 	}
+	in.Callers = callersOwn(spec)
 	if err := probeResctrl(&in); err != nil {
 		return in, err
 	}
@@ -189,11 +191,15 @@ func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 	if req.Wait {
 		in.StartFifo = filepath.Join(r.Root, req.ID, startFile)
 	}
-	if len(req.Env) > 0 && spec.Process != nil {
-		in.Spec = withEnv(in.Spec, req.Env...)
-	}
-	if req.Notify && spec.Process != nil {
-		r.notifyMount(&in)
+	if spec.Process != nil {
+		more := req.Env
+		if req.Notify {
+			more = slices.Concat(more, []string{r.notifyMount(&in)})
+		}
+		if in.Spec, err = withEnv(in.Spec, in.Root, more); err != nil {
+			return in, err
+		}
+		r.warnOf(spec.Process)
 	}
 	in.Rootless = req.NoCgroups
 	if req.Rootless && !r.mayMakeGroups() && spec.Linux != nil {
@@ -244,13 +250,50 @@ func rootDir(spec *specs.Spec, bundle string) (string, error) {
 	return root, nil
 }
 
-// withEnv returns the configuration with more in the program's environment. The
+// warnOf tells which capabilities a process will not have, since the kernel does not know them.
+func (r *Runtime) warnOf(p *specs.Process) {
+	if names := security.Ungrantable(p.Capabilities, r.Facts.LastCapability); names != "" && r.Warn != nil {
+		r.Warn(errors.New("/process/capabilities: the process is made without those that this kernel does not know:" + names))
+	}
+}
+
+// callersOwn lists the namespaces with kernel parameters that a configuration joins by a path and that are this process's own.
+func callersOwn(spec *specs.Spec) (kinds []specs.LinuxNamespaceType) {
+	if spec.Linux == nil || len(spec.Linux.Sysctl) == 0 {
+		return nil
+	}
+	for _, ns := range spec.Linux.Namespaces {
+		name := string(ns.Type)
+		if ns.Type == specs.NetworkNamespace {
+			name = "net"
+		}
+		if ns.Path != "" && nsInode(ns.Path) == nsInode("/proc/self/ns/"+name) {
+			kinds = append(kinds, ns.Type)
+		}
+	}
+	return kinds
+}
+
+// nsInode is the number of a file, 0 if there is none. Those of namespaces are unique.
+func nsInode(path string) uint64 {
+	var st unix.Stat_t
+	if unix.Stat(path, &st) != nil {
+		return 0
+	}
+	return st.Ino
+}
+
+// withEnv returns the configuration with the environment that the program gets, and more in it. The
 // original is unchanged.
-func withEnv(spec *specs.Spec, env ...string) *specs.Spec {
+func withEnv(spec *specs.Spec, root string, more []string) (*specs.Spec, error) {
 	changed, process := *spec, *spec.Process
-	process.Env = slices.Concat(process.Env, env)
+	var err error
+	process.Env, err = environment(slices.Concat(process.Env, more), root, process.User.UID)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
 	changed.Process = &process
-	return &changed
+	return &changed, nil
 }
 
 // withoutGroup returns the configuration without the path of a control group, so that
@@ -554,7 +597,7 @@ func (r *Runtime) Names() (map[string]bool, error) {
 }
 
 // List returns all containers, by id. One that vanishes meanwhile is left out, and so
-// is one whose making is not complete.
+// is one whose making is not complete. Of one that cannot be read Warn is told; without Warn it fails.
 func (r *Runtime) List() ([]Info, error) {
 	entries, err := os.ReadDir(r.Root)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -569,14 +612,18 @@ func (r *Runtime) List() ([]Info, error) {
 		if errors.Is(err, ErrNotFound) {
 			continue
 		}
-		if err != nil {
+		var info *Info
+		if err == nil {
+			info, err = r.info(st)
+		}
+		switch {
+		case err == nil:
+			list = append(list, *info)
+		case r.Warn != nil: // the others are told all the same
+			r.Warn(fmt.Errorf("container %q: %w", e.Name(), err))
+		default:
 			return nil, err
 		}
-		info, err := r.info(st)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, *info)
 	}
 	return list, nil
 }

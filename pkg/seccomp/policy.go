@@ -1,7 +1,6 @@
 package seccomp
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -249,7 +248,11 @@ func (c *compiler) readConditions(source int, action Action, args []specs.LinuxS
 	}
 	conds := c.conds[first:len(c.conds):len(c.conds)]
 	if !separate {
-		slices.SortFunc(conds, func(a, b condition) int { return cmp.Compare(a.arg, b.arg) })
+		for i := range conds { // six at most
+			for ; i > 0 && conds[i].arg < conds[i-1].arg; i-- {
+				conds[i], conds[i-1] = conds[i-1], conds[i]
+			}
+		}
 		c.rules = append(c.rules, rule{action: action, conds: conds, source: source})
 		return nil
 	}

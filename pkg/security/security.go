@@ -23,6 +23,7 @@ package security
 import (
 	"fmt"
 	"strconv"
+	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -64,6 +65,11 @@ func Limits(in Input) ([]plan.Step, error) {
 		if !ok {
 			return nil, fmt.Errorf("%s: unknown resource %q", pointer, r.Type)
 		}
+		for _, before := range in.Process.Rlimits[:i] {
+			if before.Type == r.Type {
+				return nil, fmt.Errorf("%s: %s is limited twice", pointer, r.Type)
+			}
+		}
 		if r.Soft > r.Hard {
 			return nil, fmt.Errorf("%s: %s: soft limit %d is above the hard limit %d", pointer, r.Type, r.Soft, r.Hard)
 		}
@@ -94,10 +100,7 @@ func CheckScore(score int) error {
 // when all privileges are gone, but that the filter need not allow if it is loaded
 // last.
 func Plan(in Input, ready, filter []plan.Step) ([]plan.Step, error) {
-	caps, err := capabilities(in.Process.Capabilities)
-	if err != nil {
-		return nil, err
-	}
+	caps := capabilities(in.Process.Capabilities, in.Facts.LastCapability)
 	p := in.Process
 	if err := checkUser(&p.User); err != nil {
 		return nil, err
@@ -176,30 +179,47 @@ func identity(b *plan.Builder, in Input) {
 	b.Do("the program's user", linux.Setresuid{UID: u.UID}).For("/process/user/uid")
 }
 
-// capabilities reads the five lists. Names that this package does not know are an
-// error: silently granting less would surprise, silently granting more would harm.
-func capabilities(c *specs.LinuxCapabilities) (sets, error) {
-	var s sets
+// lists are the five sets of capabilities.
+func lists(c *specs.LinuxCapabilities) [5][]string {
+	return [...][]string{c.Bounding, c.Effective, c.Permitted, c.Inheritable, c.Ambient}
+}
+
+// known returns the number of a capability that the kernel has; last is the highest of these.
+func known(name string, last uint) (uint, bool) {
+	n, ok := linux.CapabilityByName(name)
+	return uint(n), ok && uint(n) <= last
+}
+
+// Ungrantable tells the names of the capabilities that are asked for and that this kernel does not have, with a blank before each. A container is
+// made without them, and whoever asked is to be warned (runtime-spec 1.3, config.md, Linux process).
+func Ungrantable(c *specs.LinuxCapabilities, last uint) (names string) {
 	if c == nil {
-		return s, nil
+		return ""
 	}
-	for _, l := range [...]struct {
-		name  string
-		list  []string
-		value *uint64
-	}{
-		{"bounding", c.Bounding, &s.bounding}, {"effective", c.Effective, &s.effective}, {"permitted", c.Permitted, &s.permitted},
-		{"inheritable", c.Inheritable, &s.inheritable}, {"ambient", c.Ambient, &s.ambient},
-	} {
-		for _, name := range l.list {
-			n, ok := linux.CapabilityByName(name)
-			if !ok {
-				return s, fmt.Errorf("/process/capabilities/%s: unknown capability %q", l.name, name)
+	for _, list := range lists(c) {
+		for _, name := range list {
+			if _, ok := known(name, last); !ok && !strings.Contains(names+" ", " "+name+" ") {
+				names += " " + name
 			}
-			*l.value |= 1 << n
+		}
+	}
+	return names
+}
+
+// capabilities reads the five lists, without what this kernel does not have.
+func capabilities(c *specs.LinuxCapabilities, last uint) (s sets) {
+	if c == nil {
+		return s
+	}
+	to := [...]*uint64{&s.bounding, &s.effective, &s.permitted, &s.inheritable, &s.ambient}
+	for i, list := range lists(c) {
+		for _, name := range list {
+			if n, ok := known(name, last); ok {
+				*to[i] |= 1 << n
+			}
 		}
 	}
 	s.effective &= s.permitted
 	s.ambient &= s.permitted & s.inheritable
-	return s, nil
+	return s
 }

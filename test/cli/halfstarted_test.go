@@ -122,7 +122,14 @@ func TestKilledRestartIsDone(t *testing.T) {
 		}
 		_, ended := testkit.KillAt(t, x.command("restart", "-t", "0", "one"), n, begun)
 		last := ""
-		waitUntil(t, "it runs again", func() bool { last = status(); return last == "running 0" })
+		t.Logf("killed at call %d (ended: %v)", n, ended)
+		waitUntil(t, "it runs again", func() bool {
+			if now := status(); now != last {
+				t.Logf("%s", now)
+				last = now
+			}
+			return last == "running 0"
+		})
 		if ended {
 			break
 		}

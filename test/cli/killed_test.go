@@ -37,6 +37,9 @@ func newOutside(t *testing.T) *outside {
 	testkit.Leftovers(t)
 	x := &outside{t, filepath.Join(t.TempDir(), "root")}
 	t.Cleanup(func() {
+		if t.Failed() {
+			x.tell()
+		}
 		removeContainers(t, x.root)
 		if err := program.AwaitMonitor(x.root); err != nil {
 			t.Error(err)
@@ -46,6 +49,20 @@ func newOutside(t *testing.T) *outside {
 		}
 	})
 	return x
+}
+
+// tell logs what a test that has failed leaves to find out why: the states on disk, and what the monitor has said.
+func (x *outside) tell() {
+	for _, pattern := range []string{"containers/*/state.json", "containers/*/exit", "run/runtime/*/state.json", "run/runtime/*/journal", "run/monitor.log", "events/*.jsonl"} {
+		files, err := filepath.Glob(filepath.Join(x.root, pattern))
+		if err != nil {
+			x.t.Error(err)
+		}
+		for _, f := range files {
+			text, err := os.ReadFile(f)
+			x.t.Logf("%s: %s (%v)", f, text, err)
+		}
+	}
 }
 
 func (x *outside) command(args ...string) *exec.Cmd {

@@ -22,6 +22,7 @@ var notes = map[string]note{
 	"misc_props":                     {text: "the bundle has no `runtimetest`: it cannot be created"},
 	"pidfile":                        {text: "it kills a program that may have ended, and expects success", wrong: true},
 	"poststart":                      {text: "program and hook write to one file: it depends on who is first", wrong: true},
+	"process_capabilities_fail":      {text: "an older rule: since version 1.3 what cannot be granted is a warning", wrong: true},
 	"poststart_fail":                 {text: "an older rule: since version 1.3 a failed hook stops the container", wrong: true},
 	"prestart":                       {text: "an older rule: since version 1.1 these hooks run when the container is created"},
 	"process_capabilities":           {text: "needs root with every capability, which this machine lacks"},
