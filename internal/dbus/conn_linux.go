@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -59,7 +60,7 @@ func (c *Conn) begin() { c.deadline = time.Now().Add(Patience) }
 // it came with the first call, systemd could read both at one time, take the first for
 // all there is, and sleep until something more arrives, with the call unread.
 func (c *Conn) authenticate() error {
-	if err := c.write(fmt.Appendf(nil, "\x00AUTH EXTERNAL %x\r\nBEGIN\r\n", strconv.Itoa(os.Geteuid()))); err != nil {
+	if err := c.write(fmt.Appendf(nil, "\x00AUTH EXTERNAL %x\r\nBEGIN\r\n", strconv.Itoa(OuterUID(os.Geteuid())))); err != nil {
 		return err
 	}
 	var line []byte
@@ -76,6 +77,25 @@ func (c *Conn) authenticate() error {
 		return fmt.Errorf("D-Bus: AUTH EXTERNAL was answered %q", bytes.TrimSpace(line))
 	}
 	return nil
+}
+
+// OuterUID is the number that a user of this process's user namespace has in the one around it, where whoever answers is: the same, if there is none
+// around, or no procfs to ask.
+func OuterUID(uid int) int {
+	table, err := os.ReadFile("/proc/self/uid_map")
+	if err != nil {
+		return uid
+	}
+	for line := range strings.Lines(string(table)) {
+		var n [3]int // inside, outside, how many
+		for i, word := range strings.Fields(line) {
+			n[i%len(n)], _ = strconv.Atoi(word) // the kernel writes numbers
+		}
+		if n[0] <= uid && uid-n[0] < n[2] {
+			return n[1] + uid - n[0]
+		}
+	}
+	return uid
 }
 
 // ready waits until the descriptor can be read or written, or the deadline.

@@ -128,7 +128,7 @@ func (a *app) globals() (fs *flag.FlagSet, check func() error) {
 			return fmt.Errorf("--cgroup-manager %q: must be cgroupfs, systemd or disabled", a.manager)
 		}
 		if *rootless == "auto" {
-			a.rootless = os.Geteuid() != 0
+			a.rootless = ordinary()
 			return nil
 		}
 		var err error
@@ -205,13 +205,16 @@ func (a *app) flags(verb string) *flag.FlagSet {
 	return fs
 }
 
+// ordinary reports whether the caller is an ordinary user, or root of such a one's user namespace, as podman is then.
+func ordinary() bool { return os.Geteuid() != 0 || host.InUserNamespace() }
+
 // defaultRoot is where state lives that does not outlive a boot.
 func defaultRoot() string {
+	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" && ordinary() {
+		return filepath.Join(dir, "containr-runtime")
+	}
 	if os.Geteuid() == 0 {
 		return "/run/containr-runtime"
-	}
-	if dir := os.Getenv("XDG_RUNTIME_DIR"); dir != "" {
-		return filepath.Join(dir, "containr-runtime")
 	}
 	return fmt.Sprintf("/tmp/containr-runtime-%d", os.Geteuid())
 }

@@ -1,9 +1,20 @@
 package ocicli
 
 import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/containr/containr/internal/testkit/probe"
 )
 
 // A user that is asked for is that user or an error, whatever the text looks like: it is
@@ -28,5 +39,64 @@ func TestOddUsersAreNobodyElse(t *testing.T) {
 		if err := (&executing{groups: []string{text}}).setUser(new(specs.Process)); err == nil {
 			t.Errorf("group %q was taken", text)
 		}
+	}
+}
+
+// Root of a user namespace, as podman is when an ordinary user calls it, makes containers without control groups and nodes of devices, and keeps
+// their state where the user's is.
+func TestRootOfAUserNamespace(t *testing.T) {
+	for name, groups := range map[string]bool{"with groups": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t, func(spec *specs.Spec) {
+				spec.Process.Args = []string{"/probe", "-report"}
+				spec.Linux.CgroupsPath = "/somewhere/of-podman"
+				for i := range spec.Mounts { // there is no such group
+					spec.Mounts[i].Options = slices.DeleteFunc(spec.Mounts[i].Options, func(o string) bool { return o == "gid=5" })
+				}
+				var kept []specs.LinuxNamespace
+				for _, n := range spec.Linux.Namespaces {
+					if n.Type != specs.UserNamespace {
+						kept = append(kept, n)
+					}
+				}
+				spec.Linux.Namespaces, spec.Linux.UIDMappings, spec.Linux.GIDMappings = kept, nil, nil
+			})
+			if err := os.Chmod(filepath.Dir(s.bundle), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			run := t.TempDir()
+			for _, dir := range []string{run, filepath.Dir(run)} {
+				if err := errors.Join(os.Chmod(dir, 0o755), os.Chown(dir, 1000, 1000)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.env = []string{"XDG_RUNTIME_DIR=" + run}
+			cmd := s.command("run", "c")
+			cmd.Args = slices.DeleteFunc(cmd.Args, func(a string) bool { return a == "--root" || a == s.root })
+			cmd.Path = filepath.Join(run, "runtime") // which that user may read
+			self, err := os.ReadFile(os.Args[0])
+			if err := errors.Join(err, os.WriteFile(cmd.Path, self, 0o755)); err != nil {
+				t.Fatal(err)
+			}
+			cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS, GidMappingsEnableSetgroups: groups,
+				UidMappings: []syscall.SysProcIDMap{{HostID: 1000, Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: 1000, Size: 1}},
+				Credential: &syscall.Credential{NoSetGroups: true}}
+			var errs bytes.Buffer
+			cmd.Stderr = &errs
+			out, err := cmd.Output()
+			if err != nil {
+				t.Fatalf("%v: %s", err, &errs)
+			}
+			var r probe.Report
+			if err := json.Unmarshal(out, &r); err != nil {
+				t.Fatal(err)
+			}
+			if want := []string{"0", "1000", "1"}; r.Status.UID.Real != 0 || !slices.Equal(strings.Fields(r.UIDMap), want) {
+				t.Errorf("uid %d, map %q, want %q", r.Status.UID.Real, r.UIDMap, want)
+			}
+			if _, err := os.Stat(filepath.Join(run, "containr-runtime")); err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

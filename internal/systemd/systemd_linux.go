@@ -47,7 +47,7 @@ func sockets(user bool) []socket {
 	}
 	run := os.Getenv("XDG_RUNTIME_DIR")
 	if run == "" {
-		run = "/run/user/" + strconv.Itoa(os.Geteuid())
+		run = "/run/user/" + strconv.Itoa(dbus.OuterUID(os.Geteuid()))
 	}
 	list := []socket{{run + "/systemd/private", false}}
 	if path, ok := address("DBUS_SESSION_BUS_ADDRESS"); ok {

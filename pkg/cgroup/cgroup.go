@@ -145,7 +145,7 @@ func staysOutside(f *host.Facts, path string) bool {
 	if f.CgroupMode == host.NoCgroup {
 		return true
 	}
-	return path == "" && !f.Root() && !delegated(f)
+	return path == "" && !f.Administrator() && !delegated(f)
 }
 
 func delegated(f *host.Facts) bool {

@@ -29,7 +29,7 @@ func WantsOwner(spec *specs.Spec, f *host.Facts) bool {
 // owner is the user of the container's program as the host numbers it. Only the
 // administrator gives directories away, and there is nothing to give to oneself.
 func owner(spec *specs.Spec, f *host.Facts) (uint32, bool) {
-	if f.CgroupMode != host.CgroupV2 || !f.Root() || spec.Linux == nil || spec.Process == nil || !mountsWritable(spec) {
+	if f.CgroupMode != host.CgroupV2 || !f.Administrator() || spec.Linux == nil || spec.Process == nil || !mountsWritable(spec) {
 		return 0, false
 	}
 	uid, own, mapped := spec.Process.User.UID, false, true

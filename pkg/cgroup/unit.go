@@ -51,14 +51,14 @@ func PlanUnit(spec *specs.Spec, f *host.Facts, id string) (*Placement, error) {
 	if err := check(res); err != nil {
 		return nil, err
 	}
-	s, err := locateUnit(path, id, f.Root())
+	s, err := locateUnit(path, id, f.Administrator())
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case f.CgroupMode == host.NoCgroup:
 		return nil, fmt.Errorf("%w: no cgroup file system is mounted", ErrNoController)
-	case !f.Root() && f.CgroupMode == host.CgroupV1:
+	case !f.Administrator() && f.CgroupMode == host.CgroupV1:
 		return nil, fmt.Errorf("%w: the systemd of an ordinary user has nothing to give in cgroup v1", ErrNotDelegated)
 	}
 	if err := available(f, res); err != nil {
@@ -69,7 +69,7 @@ func PlanUnit(spec *specs.Spec, f *host.Facts, id string) (*Placement, error) {
 		return nil, err
 	}
 	properties := append(s.properties(id), unitLimits(res, f)...)
-	call := linux.StartUnit{User: !f.Root(), Unit: s.name, PID: Process, Properties: append(properties, extra...)}
+	call := linux.StartUnit{User: !f.Administrator(), Unit: s.name, PID: Process, Properties: append(properties, extra...)}
 	b := plan.Build(plan.Host, plan.CgroupChapter)
 	b.Do("have systemd make the container's control group, and put the process into it", call).
 		For("/linux/cgroupsPath").Reverse(linux.StopUnit{User: call.User, Unit: s.name})
@@ -108,7 +108,7 @@ var systemdControllers = [...]string{"cpu", "cpuset", "io", "memory", "pids"}
 func unitV2(b *plan.Builder, spec *specs.Spec, f *host.Facts, loc location, res *specs.LinuxResources) *Placement {
 	h := f.Hierarchies[0]
 	dir := h.Path + loc.path
-	if f.Root() {
+	if f.Administrator() {
 		rare := slices.DeleteFunc(asked(res, host.CgroupV2), func(w want) bool { return slices.Contains(systemdControllers[:], w.controller) })
 		e := enabling{b: b, needed: names(rare)}
 		for _, above := range between(h.Path, dir) {
@@ -120,7 +120,7 @@ func unitV2(b *plan.Builder, spec *specs.Spec, f *host.Facts, loc location, res 
 	giveAway(b, spec, f, dir)
 	l := &limits{b: b, dir: dir, res: res}
 	l.unifiedHierarchy()
-	if f.Root() {
+	if f.Administrator() {
 		l.devicesV2()
 	}
 	return &Placement{Enter: b.Steps, Paths: []string{dir}}
@@ -218,7 +218,7 @@ func unitLimits(res *specs.LinuxResources, f *host.Facts) []string {
 	if b := res.BlockIO; b != nil && number(b.Weight) != 0 && !v2 {
 		u.number("BlockIOWeight", int64(*b.Weight))
 	}
-	if f.Root() {
+	if f.Administrator() {
 		u.devices(newDevicePolicy(res.Devices))
 	}
 	u.unified(res.Unified)

@@ -42,7 +42,7 @@ func planV1(f *host.Facts, loc location, res *specs.LinuxResources, alone bool) 
 	attach.Steps = make([]plan.Step, 0, len(f.Hierarchies)+len(standardDevices)+16)
 	for i, h := range f.Hierarchies {
 		l := &limits{b: attach, dir: p.Paths[i], res: res}
-		if err := l.hierarchyV1(h.Controllers, f.Root()); err != nil {
+		if err := l.hierarchyV1(h.Controllers, f.Administrator()); err != nil {
 			return nil, err
 		}
 	}
@@ -113,7 +113,7 @@ func moveV1(b *plan.Builder, file plan.Reg) {
 // when it has been born: it has the host's mounts yet, and the user that the files
 // belong to.
 func movesAlone(spec *specs.Spec, f *host.Facts) bool {
-	if spec.Linux == nil || !f.Root() {
+	if spec.Linux == nil || !f.Administrator() {
 		return false
 	}
 	for _, ns := range spec.Linux.Namespaces {

@@ -32,7 +32,7 @@ func planV2(spec *specs.Spec, f *host.Facts, loc location, res *specs.LinuxResou
 	b := plan.Build(plan.Host, plan.CgroupChapter)
 	b.Steps = make([]plan.Step, 0, 16)
 	e := enabler(b, h, asked(res, host.CgroupV2))
-	if f.Root() {
+	if f.Administrator() {
 		for _, above := range between(h.Path, base) {
 			e.enable(above)
 		}
@@ -50,7 +50,7 @@ func planV2(spec *specs.Spec, f *host.Facts, loc location, res *specs.LinuxResou
 	if !f.Kernel.AtLeast(6, 4) {
 		b.Steps, late = pinLate(b.Steps)
 	}
-	if f.Root() {
+	if f.Administrator() {
 		l.devicesV2()
 	}
 	b.Do("have the process born inside the control group",
@@ -83,7 +83,7 @@ func updateV2(c Change, res *specs.LinuxResources, f *host.Facts) ([]plan.Step, 
 	if len(c.Paths) != 1 || !strings.HasPrefix(c.Paths[0], h.Path+"/") {
 		return nil, fmt.Errorf("%w: the container has no control group of version 2", ErrNoController)
 	}
-	if len(res.Devices) > 0 && !f.Root() {
+	if len(res.Devices) > 0 && !f.Administrator() {
 		return nil, fmt.Errorf("linux.resources.devices: %w: the filter needs the machine's administrator", ErrNotDelegated)
 	}
 	dir := c.Paths[0]
@@ -97,7 +97,7 @@ func updateV2(c Change, res *specs.LinuxResources, f *host.Facts) ([]plan.Step, 
 	if len(rare) > 0 {
 		e := enabling{b: b, needed: names(rare)}
 		above := between(h.Path, dir)
-		if !f.Root() {
+		if !f.Administrator() {
 			above = above[len(above)-1:]
 		}
 		for _, a := range above {

@@ -102,6 +102,10 @@ type Facts struct {
 	Kernel Kernel
 	// UID and GID are the effective ids of the user who runs containr.
 	UID, GID uint32
+	// Inner is set in a user namespace that is not the machine's: what looks like root there is somebody else's user outside.
+	Inner bool
+	// NoSetgroups is set where that one's maker has given up setgroups(2) for it, user_namespaces(7).
+	NoSetgroups bool
 	// Capabilities is the effective set, a bit for each capability number.
 	Capabilities uint64
 	// LastCapability is the highest capability number that the kernel knows.
@@ -133,6 +137,10 @@ type Facts struct {
 // Root reports whether the user is the machine's administrator, with
 // CAP_SYS_ADMIN.
 func (f *Facts) Root() bool { return f.UID == 0 && f.Capabilities&(1<<21) != 0 }
+
+// Administrator reports whether the user is root of the machine, not of a user namespace alone: whom control groups belong to, and the systemd that
+// makes them.
+func (f *Facts) Administrator() bool { return f.Root() && !f.Inner }
 
 // capMacAdmin is CAP_MAC_ADMIN, see linux/capability.h.
 const capMacAdmin = 33

@@ -22,7 +22,7 @@ func (f *Facts) ProbeDelegatable() {
 // the user's own. The question to that one is why this is not a part of Probe; the error
 // wraps systemd.ErrNotRunning where there is none.
 func (f *Facts) ProbeManager() error {
-	if f.Root() {
+	if f.Administrator() {
 		f.Manager = "/"
 		return nil
 	}

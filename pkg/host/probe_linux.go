@@ -31,6 +31,8 @@ func Probe() (*Facts, error) {
 	if err := f.probeCapabilities(); err != nil {
 		return nil, err
 	}
+	f.Inner = InUserNamespace()
+	f.NoSetgroups = f.Inner && readWord("/proc/self/setgroups") == "deny"
 	if err := f.probeCgroups(); err != nil {
 		return nil, err
 	}
@@ -41,6 +43,13 @@ func Probe() (*Facts, error) {
 		f.probeUser()
 	}
 	return f, nil
+}
+
+// InUserNamespace reports whether this process is in a user namespace that is not the machine's first. That one has a number of its own in all
+// kernels (PROC_USER_INIT_INO of include/linux/proc_ns.h). Without a procfs nobody knows, and it is taken for the first.
+func InUserNamespace() bool {
+	link, err := os.Readlink("/proc/self/ns/user")
+	return err == nil && link != "user:[4026531837]"
 }
 
 func (f *Facts) probeKernel() error {
@@ -125,7 +134,7 @@ func (f *Facts) probeCgroups() error {
 func (f *Facts) unified(own string) Hierarchy {
 	h := Hierarchy{Path: cgroupRoot, Own: own}
 	from := cgroupRoot
-	if !f.Root() {
+	if !f.Administrator() {
 		from = filepath.Join(cgroupRoot, filepath.Dir(own))
 		h.Delegated = mayWrite(from) && mayWrite(from+"/cgroup.procs")
 	}

@@ -314,7 +314,7 @@ func (c *compiler) network() error {
 
 func (c *compiler) rootInput() rootfs.Input {
 	in := rootfs.Input{Spec: c.Spec, Facts: c.Facts, Root: c.Root, RootMount: c.RootMount, Sources: c.Sources, NoPivot: c.NoPivot, MapLayers: c.MapLayers}
-	in.UserNS, in.Contexts = hasNamespace(c.Spec, specs.UserNamespace), c.late()
+	in.UserNS, in.Contexts = hasNamespace(c.Spec, specs.UserNamespace) || c.Facts.Inner, c.late()
 	for _, p := range c.cg.Paths {
 		in.Cgroups = append(in.Cgroups, cgroupMount(c.Facts, p))
 	}
@@ -371,8 +371,8 @@ const keepGroups = "run.oci.keep_original_groups"
 
 func (c *compiler) security() security.Input {
 	keep, ok := c.Spec.Annotations[keepGroups]
-	return security.Input{Process: c.Spec.Process, Facts: c.Facts, NoSetgroups: c.ns.NoSetgroups || ok && keep != "0",
-		UserNS: hasNamespace(c.Spec, specs.UserNamespace), Writable: c.Spec.Annotations[security.WritableAnnotation]}
+	return security.Input{Process: c.Spec.Process, Facts: c.Facts, NoSetgroups: c.ns.NoSetgroups || c.Facts.NoSetgroups || ok && keep != "0",
+		UserNS: hasNamespace(c.Spec, specs.UserNamespace) || c.Facts.Inner, Writable: c.Spec.Annotations[security.WritableAnnotation]}
 }
 
 func (c *compiler) enter() error {

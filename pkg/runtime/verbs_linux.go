@@ -131,7 +131,7 @@ func Probe(spec *specs.Spec) map[string]host.Source {
 			look(rootfs.Source(m))
 		}
 	}
-	if spec.Linux != nil && hasNamespace(spec, specs.UserNamespace) {
+	if spec.Linux != nil && (hasNamespace(spec, specs.UserNamespace) || host.InUserNamespace()) {
 		for _, path := range rootfs.BoundDevices(spec) {
 			look(path)
 		}
@@ -202,7 +202,7 @@ func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 		r.warnOf(spec.Process)
 	}
 	in.Rootless = req.NoCgroups
-	if req.Rootless && !r.mayMakeGroups() && spec.Linux != nil {
+	if req.Rootless && !req.Systemd && spec.Linux != nil && !r.mayMakeGroup(spec.Linux.CgroupsPath) {
 		in.Spec = withoutGroup(in.Spec)
 	}
 	return in, nil
@@ -324,11 +324,21 @@ func lookBelow(path string) host.Source {
 	return host.Look("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
 }
 
-// mayMakeGroups reports whether the caller may make control groups: the administrator
-// may, and others where some have been given to them.
-func (r *Runtime) mayMakeGroups() bool {
+// mayMakeGroup reports whether the caller may make the control group of that path: the administrator
+// may, and others where some have been given to them, which podman, as an ordinary user, does not look for.
+func (r *Runtime) mayMakeGroup(path string) bool {
 	f := r.Facts
-	return f.Root() || f.CgroupMode == host.CgroupV2 && len(f.Hierarchies) > 0 && f.Hierarchies[0].Delegated
+	if f.Administrator() || !strings.HasPrefix(path, "/") {
+		return f.Administrator() || f.DelegatedGroups()
+	}
+	if f.CgroupMode != host.CgroupV2 {
+		return false
+	}
+	for dir := filepath.Join(f.Hierarchies[0].Path, path); ; dir = filepath.Dir(dir) {
+		if err := unix.Faccessat(unix.AT_FDCWD, dir, unix.W_OK, unix.AT_EACCESS); !errors.Is(err, unix.ENOENT) {
+			return err == nil
+		}
+	}
 }
 
 // resolveSources makes relative sources of binds absolute, as the specification

@@ -47,6 +47,9 @@ type caller struct {
 	// direct does a call without the program, see aside; false if it cannot.
 	direct func(ctx context.Context, args []string) (answer, bool)
 	asides bool
+	// user is who calls, in dir, if it is not root.
+	user *syscall.Credential
+	dir  string
 }
 
 // aside is the same caller for what is not tested itself: looks at a state that the test waits for, and removals. An emulated
@@ -66,7 +69,10 @@ type answer struct {
 func (c caller) command(ctx context.Context, args ...string) *exec.Cmd {
 	argv := append(append([]string{}, c.argv...), args...)
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Env = append(os.Environ(), c.env...)
+	cmd.Env, cmd.Dir = append(os.Environ(), c.env...), c.dir
+	if c.user != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.user}
+	}
 	cmd.WaitDelay = time.Second
 	return cmd
 }

@@ -1,9 +1,11 @@
 package callers
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,6 +58,68 @@ func TestPodman(t *testing.T) {
 	t.Run("build", p.build)
 	t.Run("health", p.checks)
 	t.Run("exchange", func(t *testing.T) { p.exchange(t, "--tls-verify=false") })
+}
+
+// TestPodmanOfAUser: podman of an ordinary user calls the runtime as root of a user namespace, where control groups are not his to make.
+func TestPodmanOfAUser(t *testing.T) {
+	require(t, "podman", "conmon", "newuidmap")
+	if os.Getenv(guest.Var) == "" {
+		t.Skip("skipped: it gives the machine a user; it runs in the guest of package version2")
+	}
+	const id = 1000
+	for file, line := range map[string]string{"/etc/passwd": "somebody:x:1000:1000::/:/bin/sh\n", "/etc/group": "somebody:x:1000:\n",
+		"/etc/subuid": "somebody:100000:65536\n", "/etc/subgid": "somebody:100000:65536\n"} {
+		f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o644)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.WriteString(line); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"/usr/bin/newuidmap", "/usr/bin/newgidmap"} { // what packages are unpacked to has lost it
+		if err := errors.Join(os.Chown(name, 0, 0), os.Chmod(name, 0o755|os.ModeSetuid)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir, err := os.MkdirTemp("/var/tmp", "user")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { removeStorage(t, dir) })
+	for _, name := range []string{"", "home", "run", "tmp"} {
+		path := filepath.Join(dir, name)
+		if err := os.MkdirAll(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(path, id, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	layer := filepath.Join(dir, "base.tar")
+	if text, err := os.ReadFile(rootfs(t)); err != nil || os.WriteFile(layer, text, 0o644) != nil {
+		t.Fatal("no image: ", err)
+	}
+	p := caller{
+		argv: []string{"podman", "--runtime", runtimePath(t), "--cgroup-manager", "cgroupfs", "--events-backend", "file"}, lone: "none", dir: dir,
+		env:  []string{"HOME=" + dir + "/home", "XDG_RUNTIME_DIR=" + dir + "/run", "TMPDIR=" + dir + "/tmp"},
+		user: &syscall.Credential{Uid: id, Gid: id, Groups: []uint32{}},
+	}
+	p.must(t, "import", "--change", "ENV="+imagePath, layer, "base")
+	p.wants(t, 7, "0\n1000\n", "run", "--rm", "--network", "none", "base", "sh", "-c", "id -u; read _ outside _ </proc/self/uid_map; echo $outside; exit 7")
+	p.must(t, "run", "-d", "--name", "life", "--network", "none", "base", "sh", "-c", `trap "echo ended; exit 3" TERM; echo begun; sleep 1000 & wait; exit 9`)
+	p.eventually(t, is("begun"), "logs", "life")
+	p.wants(t, 5, "inside\n/\n", "exec", "-u", "1234", "life", "sh", "-c", "echo inside; echo $HOME; exit 5")
+	p.must(t, "stop", "-t", "60", "life")
+	p.wants(t, 0, "exited 3\n", "inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", "life")
+	p.wants(t, 0, "begun\nended\n", "logs", "life")
+	p.must(t, "start", "life")
+	p.must(t, "kill", "life")
+	p.wants(t, 0, "137\n", "wait", "life")
+	p.must(t, "rm", "life")
 }
 
 // TestPodmanCheckpoint: a container is frozen and goes on with what it had in memory; and so does a copy of it, made of an

@@ -21,7 +21,7 @@ func TestCallers(t *testing.T) {
 	}{
 		{"containerd", "TestContainerd", []string{"containerd"}, ""},
 		{"docker", "TestDocker", []string{"docker.io", "apparmor", "iptables", "iproute2"}, ""},
-		{"podman", "TestPodman|TestBuildah", []string{"podman", "buildah", "catatonit", "iptables", "iproute2"}, ""},
+		{"podman", "TestPodman|TestPodmanOfAUser|TestBuildah", []string{"podman", "buildah", "catatonit", "uidmap", "iptables", "iproute2"}, ""},
 		// Debian 12's CRIU is for its own kernel.
 		{"checkpoint", "TestPodmanCheckpoint", []string{"podman", "criu", "tar", "gzip", "iptables", "iproute2"}, "debian-6.1"},
 	} {
