@@ -29,6 +29,7 @@ import (
 	"github.com/containr/containr/pkg/host"
 	"github.com/containr/containr/pkg/image"
 	"github.com/containr/containr/pkg/monitor"
+	"github.com/containr/containr/pkg/network/apply"
 	"github.com/containr/containr/pkg/network/cni"
 	"github.com/containr/containr/pkg/networks"
 	"github.com/containr/containr/pkg/plan/shell"
@@ -256,6 +257,10 @@ var hints = []struct {
 	{engine.ErrNotRunning, "`containr start` runs it; `containr ps -a` lists all containers"},
 	{engine.ErrPortTaken, "publish another port of the host, or leave the choice: -p PORT"},
 	{engine.ErrNetworkNeedsRoot, "an ordinary user has networks of the driver bridge; `containr network create NAME` makes one"},
+	{apply.ErrForeign, "choose another name, -o com.docker.network.bridge.name=NAME, or none; `ip -d link` shows the host's devices"},
+	{engine.ErrNothingToReload, "`containr inspect` shows the networks of a container; `containr restart` has plugins connect one anew"},
+	{engine.ErrNoIPv6, "leave that --subnet out; the kernel's command line has ipv6.disable=1, or it was built without CONFIG_IPV6"},
+	{engine.ErrLoopback6, "publish it at 127.0.0.1, -p 127.0.0.1:8080:80, or at another address of the host's"},
 	{engine.ErrParent, "`ip link` lists the devices; name the one whose network the containers are to be in, such as -o parent=eth0"},
 	{engine.ErrNoNetworkProgram, "make install, or copy containr-usernet beside containr"},
 	{engine.ErrLowPort, "publish a higher port, -p 8080:80; or let everybody listen there: sudo sysctl net.ipv4.ip_unprivileged_port_start=80"},

@@ -602,7 +602,8 @@ func (p *Program) networkReloadCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "reload [FLAGS] [CONTAINER...]", Short: "Make rules of running containers again",
 		Long: "Make the rules of the packet filter again that networks and published ports of running containers need, after\n" +
-			"somebody has thrown away all of the host's, as nft flush ruleset does. What is there stays.",
+			"somebody has thrown away all of the host's, as nft flush ruleset does. What is there stays. What plugins of CNI or\n" +
+			"netavark have made is theirs: `containr restart` has them make it anew.",
 		Args: cobra.ArbitraryArgs, DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all == (len(args) > 0) {
@@ -620,6 +621,9 @@ func (p *Program) networkReloadCommand() *cobra.Command {
 			var failures []error
 			for _, name := range args {
 				record, err := e.ReloadNetwork(cmd.Context(), name)
+				if all && errors.Is(err, engine.ErrNothingToReload) && len(record.Attachments) == 0 {
+					continue
+				}
 				if err != nil {
 					failures = append(failures, err)
 					continue

@@ -97,6 +97,8 @@ type SubLink struct {
 	MTU int
 	// Number is the mode of macvlan and ipvlan, or the id of a VLAN; Flags are ipvlan's.
 	Number, Flags int
+	// Group is the group of devices that it is in, 0 for the kernel's.
+	Group int
 }
 
 // AddSubLink makes the device. One that is here is up, one in another namespace is not.
@@ -108,6 +110,9 @@ func (r *Route) AddSubLink(l SubLink) error {
 	}
 	body := named(linkMessage(0, up, up), l.Name, l.MAC, l.MTU)
 	body = attribute(body, unix.IFLA_LINK, u32(l.Parent))
+	if l.Group != 0 {
+		body = attribute(body, ifaceGroup, u32(l.Group))
+	}
 	if l.PID != 0 {
 		body = attribute(body, unix.IFLA_NET_NS_PID, u32(l.PID))
 	}
@@ -225,6 +230,41 @@ func (r *Route) LinkIndex(name string) (int, error) {
 		err = unix.ENODEV
 	}
 	return index, err
+}
+
+// Device is what tells whose a device is.
+type Device struct {
+	// Kind is what ip-link(8) calls its type, such as bridge or vlan; empty if it is hardware.
+	Kind string
+	// MAC is 6 bytes, or as many as its hardware has; Group the group that it is in.
+	MAC   string
+	Group int
+}
+
+// Device looks at a device; ENODEV if there is none of that name.
+func (r *Route) Device(name string) (Device, error) {
+	var d Device
+	body := attribute(linkMessage(0, 0, 0), unix.IFLA_IFNAME, append([]byte(name), 0))
+	err := r.ask(unix.RTM_GETLINK, unix.NLM_F_ACK, body, func(body []byte) {
+		if len(body) < unix.SizeofIfInfomsg {
+			return
+		}
+		attributes(body[unix.SizeofIfInfomsg:], func(kind uint16, value []byte) {
+			switch {
+			case kind == ifaceAddress:
+				d.MAC = string(value)
+			case kind == ifaceGroup && len(value) >= 4:
+				d.Group = int(binary.NativeEndian.Uint32(value))
+			case kind == unix.IFLA_LINKINFO:
+				attributes(value, func(kind uint16, value []byte) {
+					if kind == infoKind {
+						d.Kind = strings.TrimRight(string(value), "\x00")
+					}
+				})
+			}
+		})
+	})
+	return d, err
 }
 
 // RoutePrefix is the destination of a route: an address of 4 or 16 bytes and how many bits

@@ -116,10 +116,10 @@ func HostnameFile(hostname string) []byte { return []byte(hostname + "\n") }
 // cannot be reached from there, and so are addresses with a zone, which name a
 // link that the container does not have.
 //
-// resolver, if it is not empty, is where the names of its network are asked for. It asks the other servers itself; but one
-// at a loopback address is the container's own, and asked by the container alone. As for docker, names without a dot are
-// not searched in domains first: they are mostly those of neighbours.
-func ResolvConf(host []byte, dns DNS, ownNetwork bool, resolver string) []byte {
+// resolver, if it is not empty, is where all names are asked for. It asks the other servers itself; but one
+// at a loopback address is the container's own, and asked by the container alone. If it knows the names of neighbours, names without a
+// dot are not searched in domains first, as for docker: they are mostly those.
+func ResolvConf(host []byte, dns DNS, ownNetwork bool, resolver string, neighbours bool) []byte {
 	servers, search, options := parseResolvConf(host)
 	if ownNetwork {
 		servers = slices.DeleteFunc(servers, func(s string) bool {
@@ -138,7 +138,7 @@ func ResolvConf(host []byte, dns DNS, ownNetwork bool, resolver string) []byte {
 	}
 	if resolver != "" && !slices.ContainsFunc(dns.Servers, isLoopback) {
 		servers = []string{resolver}
-		if !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+		if neighbours && !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
 			options = append(options, "ndots:0")
 		}
 	}

@@ -576,11 +576,11 @@ func TestResolvConf(t *testing.T) {
 		{"no search", DNS{Search: []string{"."}}, true, "nameserver 192.0.2.1\noptions edns0 trust-ad\n", ""},
 	}
 	for _, tt := range tests {
-		if got := string(ResolvConf([]byte(host), tt.dns, tt.own, tt.resolver)); got != tt.want {
+		if got := string(ResolvConf([]byte(host), tt.dns, tt.own, tt.resolver, tt.resolver != "")); got != tt.want {
 			t.Errorf("%s: got\n%s", tt.name, got)
 		}
 	}
-	if got := ResolvConf([]byte("domain x.org\n;c\nnameserver\n"), DNS{}, true, ""); string(got) != "search x.org\n" {
+	if got := ResolvConf([]byte("domain x.org\n;c\nnameserver\n"), DNS{}, true, "", false); string(got) != "search x.org\n" {
 		t.Errorf("domain: %q", got)
 	}
 }

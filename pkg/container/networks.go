@@ -52,6 +52,8 @@ type Endpoint struct {
 	// leaves the network.
 	Resolver string `json:"resolver,omitempty"`
 	Internal bool   `json:"internal,omitempty"`
+	// Forwards: containers of the network have no names; Resolver is there as no name server of the host's is reached from a container.
+	Forwards bool `json:"forwards,omitempty"`
 }
 
 // Joined says what of another network namespace a container joins: that of the container
@@ -256,8 +258,12 @@ func validateNetwork(c Config, m Machine) error {
 			return fmt.Errorf("-p cannot be used with --network %s: there is no network to reach the port through", word)
 		}
 	}
-	seen := map[string]bool{}
+	seen, devices := map[string]bool{}, map[string]string{}
 	for _, p := range c.Networks {
+		if other := devices[p.Interface]; other != "" && p.Interface != "" {
+			return fmt.Errorf("network %s: interface %s is that of network %s", p.Network, p.Interface, other)
+		}
+		devices[p.Interface] = p.Network
 		if IsNetworkWord(p.Network) {
 			return fmt.Errorf("--network %s cannot be used with another network", p.Network)
 		}

@@ -27,7 +27,7 @@ var portProtocols = []string{"tcp", "udp", "sctp"}
 
 // ParsePorts reads one value of --publish: [[HOSTIP:][HOSTPORT]:]PORT[/PROTOCOL]. Ports may be
 // ranges, FIRST-LAST, of the same length; a range of the host's for one port of the
-// container's leaves the choice.
+// container's leaves the choice, and so does the host's port 0.
 func ParsePorts(s string) ([]Port, error) {
 	fail := func(format string, a ...any) ([]Port, error) {
 		return nil, fmt.Errorf("published port %q: "+format, append([]any{s}, a...)...)
@@ -63,7 +63,7 @@ func ParsePorts(s string) ([]Port, error) {
 	if err != nil {
 		return fail("%w", err)
 	}
-	if hostPorts == "" {
+	if hostPorts == "" || hostPorts == "0" { // docker's words for any port
 		return spread(Port{HostIP: hostIP, Protocol: protocol}, first, last, 0, 0), nil
 	}
 	hostFirst, hostLast, err := portRange(hostPorts)

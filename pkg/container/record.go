@@ -49,6 +49,8 @@ type Record struct {
 	Published []Port     `json:"published,omitempty"`
 	// Attachments are where plugins connect it with networks.
 	Attachments []Attachment `json:"attachments,omitempty"`
+	// ResolvConf is what containr has written last into the container's /etc/resolv.conf; empty if that is not known.
+	ResolvConf string `json:"resolvConf,omitempty"`
 	// Spec is what was decided. It is a file of its own, spec.json, as other
 	// tools read it.
 	Spec *specs.Spec `json:"-"`

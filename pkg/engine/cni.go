@@ -122,12 +122,14 @@ func (e *Engine) preferCNI(name string) (string, error) {
 func (e *Engine) attach(c container.Config) ([]container.Attachment, error) {
 	dirs := e.cniDirs()
 	var list []container.Attachment
+	names := askedInterfaces(c.Networks)
 	for i, plug := range c.Networks {
 		if _, ok := plug.CNINetwork(); !ok {
 			continue
 		}
 		if plug.Interface == "" {
-			plug.Interface = "eth" + strconv.Itoa(i)
+			plug.Interface = freeInterface(i, names)
+			names = append(names, plug.Interface)
 		}
 		list = append(list, container.Attachment{Plug: plug, Conf: dirs.Conf, Bin: dirs.Bin})
 	}
@@ -154,6 +156,25 @@ func (e *Engine) attach(c container.Config) ([]container.Attachment, error) {
 		seen[a.Interface] = a.Network
 	}
 	return list, limitBandwidth(list, c.Annotations)
+}
+
+// askedInterfaces are the names of devices that somebody has asked for.
+func askedInterfaces(plugs []container.Plug) (names []string) {
+	for _, p := range plugs {
+		if p.Interface != "" {
+			names = append(names, p.Interface)
+		}
+	}
+	return names
+}
+
+// freeInterface is the name of a container's device in its network of that number: the usual one, or else the first that is none of names.
+func freeInterface(index int, names []string) string {
+	name := "eth" + strconv.Itoa(index)
+	for i := 0; slices.Contains(names, name); i++ {
+		name = "eth" + strconv.Itoa(i)
+	}
+	return name
 }
 
 // limitBandwidth notes what Kubernetes' annotations say of the first network.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/namespace"
@@ -24,6 +26,8 @@ var (
 	ErrConnected = errors.New("the container is in the network already")
 	// ErrNotConnected means that it is not.
 	ErrNotConnected = errors.New("the container is not in the network")
+	// ErrNothingToReload means that containr has made no rules for a container.
+	ErrNothingToReload = errors.New("the container is in no network whose rules are containr's")
 )
 
 // ConnectRequest asks for a container to be connected with a network, or taken out of it.
@@ -36,6 +40,11 @@ type ConnectRequest struct {
 
 // Connect connects a container with a network: at once if it runs, and at each start.
 func (e *Engine) Connect(ctx context.Context, r ConnectRequest) error {
+	lock, err := e.lockNetworks(ctx, r.Container)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
 	record, n, err := e.both(ctx, r, false)
 	if err != nil {
 		return err
@@ -55,6 +64,9 @@ func (e *Engine) Connect(ctx context.Context, r ConnectRequest) error {
 		}
 	}
 	r.Plug.Network = n.Name
+	if r.Plug, err = nameDevice(r.Plug, record); err != nil {
+		return err
+	}
 	// Who was killed while he connected them has left an address that counts for nothing.
 	if err := e.unplug(record.ID, []container.Endpoint{{Plug: r.Plug}}); err != nil {
 		return err
@@ -67,13 +79,13 @@ func (e *Engine) Connect(ctx context.Context, r ConnectRequest) error {
 	if err != nil {
 		return err
 	}
-	_, err = containers.Change(ctx, record.ID, func(c *container.Record) error {
-		c.Endpoints = append(c.Endpoints, endpoint)
-		return renewResolvConf(record, record.Endpoints, c.Endpoints)
+	all := append(slices.Clone(record.Endpoints), endpoint)
+	forwardNames(all, record.Config.DNS, e.isBridged)
+	extended, err := containers.Change(ctx, record.ID, func(c *container.Record) error {
+		c.Endpoints = all
+		return e.renewFiles(c, record.Endpoints, all)
 	})
 	if err == nil {
-		extended := record
-		extended.Endpoints = append(slices.Clone(record.Endpoints), endpoint)
 		err = e.enforce(ctx, extended)
 	}
 	if err == nil {
@@ -87,6 +99,42 @@ func (e *Engine) Connect(ctx context.Context, r ConnectRequest) error {
 	}
 	e.tellConnection("connect", record, n)
 	return nil
+}
+
+// lockNetworks waits until nobody else changes the networks or ports of a container that runs or may be started. What is known of it from
+// before is not to be trusted.
+func (e *Engine) lockNetworks(ctx context.Context, ref string) (*durable.Lock, error) {
+	record, err := e.Get(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	containers, err := e.containers()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := containers.Dir(record.ID)
+	if err != nil {
+		return nil, err
+	}
+	return durable.AcquireExisting(ctx, dir, durable.Exclusive) // the directory itself: it goes with the container
+}
+
+// nameDevice completes a plug by the name of its device, which no other one of the container's has.
+func nameDevice(p container.Plug, record container.Record) (container.Plug, error) {
+	used := map[string]string{}
+	for _, endpoint := range record.Endpoints {
+		used[endpoint.Interface] = endpoint.Network
+	}
+	for _, a := range record.Attachments {
+		used[a.Interface] = a.Network
+	}
+	if p.Interface == "" {
+		p.Interface = freeInterface(freeIndex(record.Endpoints), slices.Collect(maps.Keys(used)))
+	}
+	if other := used[p.Interface]; other != "" {
+		return p, fmt.Errorf("network %s: interface %s is that of network %s", p.Network, p.Interface, other)
+	}
+	return p, nil
 }
 
 // freeIndex is the lowest number that no device of a container has.
@@ -130,6 +178,9 @@ func (e *Engine) both(ctx context.Context, r ConnectRequest, leaves bool) (conta
 		return record, networks.Network{}, err
 	}
 	n, err := store.Get(r.Plug.Network)
+	if !leaves {
+		n, err = e.findNetwork(ctx, store, r.Plug.Network)
+	}
 	if err == nil && n.Backend == BackendNetavark {
 		err = fmt.Errorf("network %s, container %s: netavark connects a container when it starts, and disconnects it when it ends: say --network %s at run: %w", n.Name, record.Name, n.Name, ErrNotByBackend)
 	}
@@ -185,9 +236,19 @@ func (e *Engine) RunningIDs() ([]string, error) {
 // ReloadNetwork makes the rules of a container's networks and ports again, if it runs: somebody
 // may have thrown away the host's. What is there stays.
 func (e *Engine) ReloadNetwork(ctx context.Context, ref string) (container.Record, error) {
+	lock, err := e.lockNetworks(ctx, ref)
+	if err != nil {
+		return container.Record{}, err
+	}
+	defer lock.Release()
 	record, err := e.Get(ctx, ref)
-	if err != nil || len(record.Endpoints) == 0 {
+	switch {
+	case err != nil:
 		return record, err
+	case len(record.Endpoints) == 0 && len(record.Attachments) > 0:
+		return record, fmt.Errorf("container %s, network %s: its plugins made the rules when it started, and do so again when it is restarted: %w", record.Name, record.Attachments[0].Network, ErrNothingToReload)
+	case len(record.Endpoints) == 0:
+		return record, fmt.Errorf("container %s, --network %s: %w", record.Name, record.Config.Namespaces.Network, ErrNothingToReload)
 	}
 	in := bridge.Input{PID: namespace.PID}
 	if in.Endpoints, err = e.plannedEndpoints(record.Endpoints); err != nil {
@@ -259,7 +320,7 @@ func (e *Engine) forgetEndpoint(ctx context.Context, id string, endpoint contain
 	_, err = containers.Change(context.WithoutCancel(ctx), id, func(c *container.Record) error {
 		before := slices.Clone(c.Endpoints)
 		c.Endpoints = slices.DeleteFunc(c.Endpoints, func(p container.Endpoint) bool { return p.NetworkID == endpoint.NetworkID })
-		return renewResolvConf(*c, before, c.Endpoints)
+		return e.renewFiles(c, before, c.Endpoints)
 	})
 	if err == nil {
 		err = e.renewNames(ctx, id)
@@ -270,6 +331,11 @@ func (e *Engine) forgetEndpoint(ctx context.Context, id string, endpoint contain
 // Disconnect takes a container out of a network, at once. If the container's way to everywhere
 // else, and its published ports, went through it, the next one takes over.
 func (e *Engine) Disconnect(ctx context.Context, r ConnectRequest) error {
+	lock, err := e.lockNetworks(ctx, r.Container)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
 	record, n, err := e.both(ctx, r, true)
 	if err != nil {
 		return err

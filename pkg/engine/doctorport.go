@@ -121,8 +121,12 @@ func (e *Engine) examine(r container.Record, p container.Port) ([]Finding, error
 		list = append(list, Finding{Text: "the rule leads it to " + port.To.String()})
 	}
 	list = append(list, forwardFindings(ports)...)
-	more, err := dropFindings(planned)
+	more, err := e.policyFindings(r, p)
 	list = append(list, more...)
+	if err == nil {
+		more, err = dropFindings(planned)
+		list = append(list, more...)
+	}
 	if err == nil {
 		more, err = e.silenceFindings(r, st.PID)
 		list = append(list, more...)
@@ -173,6 +177,27 @@ func forwardFindings(ports []bridge.Port) (list []Finding) {
 		list = append(list, Finding{Bad: true, Text: "the host passes no packets of IPv6 on", Do: []string{"sysctl net.ipv6.conf.all.forwarding=1"}})
 	}
 	return list
+}
+
+// policyFindings look for policies of containr's own that refuse what comes for a port.
+func (e *Engine) policyFindings(r container.Record, p container.Port) (list []Finding, err error) {
+	own := policyContainer(r.ID, r.Name, r.Config, r.Endpoints)
+	in, _, err := e.policyInput(own)
+	if err != nil {
+		return nil, err
+	}
+	for i, plug := range own.Plugs {
+		refusing, some := in.Refusing(own, plug, p.Protocol, p.Port)
+		for _, n := range refusing {
+			f := Finding{Bad: !some, Maybe: some, Text: fmt.Sprintf("policy %s of %s lets nothing in for its port %d/%s, in network %s", n.Name, n.Owner, p.Port, p.Protocol, r.Endpoints[i].Network)}
+			if some {
+				f.Text = fmt.Sprintf("policy %s of %s lets only some in for its port %d/%s, in network %s", n.Name, n.Owner, p.Port, p.Protocol, r.Endpoints[i].Network)
+			}
+			f.Do = []string{"containr network policy show " + r.Endpoints[i].Network}
+			list = append(list, f)
+		}
+	}
+	return list, nil
 }
 
 // dropFindings look for tables of others that drop what they do not know.

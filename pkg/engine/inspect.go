@@ -111,7 +111,7 @@ func inspectedNetworks(r container.Record, st container.State) InspectedNetworks
 			n.IPAddress, n.IPPrefixLen, n.Gateway, n.MacAddress = out.IPAddress, out.IPPrefixLen, out.Gateway, out.MacAddress
 		}
 		out.Aliases = endpoint.Aliases
-		if endpoint.Resolver != "" {
+		if endpoint.Resolver != "" && !endpoint.Forwards {
 			out.DNSNames = append([]string{r.Name, r.ID[:12]}, endpoint.Aliases...)
 		}
 		n.Networks[endpoint.Network] = out

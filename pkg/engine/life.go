@@ -86,6 +86,9 @@ func (e *Engine) Start(ctx context.Context, r StartRequest) (Exit, error) {
 	if err := errors.Join(e.ensureLayers(ctx, record), e.forgetRestarts(ctx, record)); err != nil {
 		return Exit{}, err
 	}
+	if record, err = e.followHost(ctx, record); err != nil {
+		return Exit{}, err
+	}
 	exit, started, err := e.execute(ctx, record, attended, RunRequest{Detach: !r.Foreground, Streams: r.Streams})
 	if !started && err != nil {
 		err = errors.Join(e.diagnoseRecord(record, err), e.noteFailure(ctx, record, err))
@@ -125,7 +128,10 @@ func (e *Engine) noteFailure(ctx context.Context, record container.Record, failu
 
 // startLocked is a detached start of a container whose lock is held.
 func (e *Engine) startLocked(ctx context.Context, record container.Record, attended *durable.Lock) error {
-	err := e.ensureLayers(ctx, record)
+	record, err := e.followHost(ctx, record)
+	if err == nil {
+		err = e.ensureLayers(ctx, record)
+	}
 	started := false
 	if err == nil {
 		_, started, err = e.execute(ctx, record, attended, RunRequest{Detach: true})

@@ -33,9 +33,17 @@ func (e *Engine) plug(ctx context.Context, p *prepared) (err error) {
 	if p.attachments, err = e.attach(p.config); err != nil {
 		return err
 	}
+	names := askedInterfaces(p.config.Networks)
+	for _, a := range p.attachments {
+		names = append(names, a.Interface)
+	}
 	for i, plug := range p.config.Networks {
 		if _, plugins := plug.CNINetwork(); plugins {
 			continue
+		}
+		if plug.Interface == "" {
+			plug.Interface = freeInterface(i, names)
+			names = append(names, plug.Interface)
 		}
 		endpoint, n, err := e.lease(ctx, p.place.ID, i, plug)
 		if err == nil {
@@ -50,6 +58,7 @@ func (e *Engine) plug(ctx context.Context, p *prepared) (err error) {
 		}
 		p.endpoints = append(p.endpoints, endpoint)
 	}
+	forwardNames(p.endpoints, p.config.DNS, e.isBridged)
 	if err := e.checkPolicies(p.config, p.endpoints); err != nil {
 		return err
 	}
@@ -61,17 +70,27 @@ func (e *Engine) plug(ctx context.Context, p *prepared) (err error) {
 	if err != nil || len(ports) == 0 {
 		return err
 	}
-	if err := e.canPublish(p.endpoints); err != nil {
+	if err := e.canPublish(p.endpoints, ports); err != nil {
 		return err
 	}
 	p.published, err = e.choosePorts(ctx, ports)
 	return err
 }
 
-// canPublish refuses ports of a container that is in networks of the drivers macvlan and ipvlan
-// only.
-func (e *Engine) canPublish(endpoints []container.Endpoint) error {
+// ErrLoopback6 means that a port is to be published at ::1 of the host.
+var ErrLoopback6 = errors.New("what is sent to ::1 cannot leave the host for a container, as what is sent to 127.0.0.1 can")
+
+// canPublish refuses ports that rules cannot lead to a container: all, if it is in networks of the drivers macvlan and ipvlan
+// only, and those at ::1, where no program of ours listens.
+func (e *Engine) canPublish(endpoints []container.Endpoint, ports []container.Port) error {
 	planned, err := e.plannedEndpoints(endpoints)
+	if len(planned) > 0 && !planned[0].Network.Hub {
+		for _, p := range ports {
+			if p.HostIP == "::1" {
+				return fmt.Errorf("port %s of the host: %w", portText(p), ErrLoopback6)
+			}
+		}
+	}
 	if err != nil || len(planned) == 0 || slices.ContainsFunc(planned, func(p bridge.Endpoint) bool { return p.Network.Shared.Kind == "" }) {
 		return err
 	}
@@ -84,7 +103,7 @@ var ErrNoNames = errors.New("nobody answers for names in this network")
 // maxEndpoints is how many networks a container may be in.
 const maxEndpoints = 32
 
-// lease connects a container with a network, on paper.
+// lease connects a container with a network, on paper. The plug says what its device is called.
 func (e *Engine) lease(ctx context.Context, id string, index int, plug container.Plug) (container.Endpoint, networks.Network, error) {
 	none, n := container.Endpoint{}, networks.Network{}
 	if index >= maxEndpoints {
@@ -118,9 +137,6 @@ func (e *Engine) lease(ctx context.Context, id string, index int, plug container
 	if r := n.Resolver(); r.IsValid() {
 		out.Resolver = r.String()
 	}
-	if out.Interface == "" {
-		out.Interface = "eth" + strconv.Itoa(index)
-	}
 	for i, a := range given {
 		out.Prefixes = append(out.Prefixes, a.String())
 		out.Gateways = append(out.Gateways, n.Subnets[i].Gateway.String())
@@ -146,6 +162,22 @@ func (e *Engine) createDefaultNetwork(ctx context.Context) error {
 		return nil
 	}
 	return err
+}
+
+// findNetwork finds a network by its name or id. The default one, which users take to be there, is made if it is not; an ordinary user has
+// none.
+func (e *Engine) findNetwork(ctx context.Context, store *networks.Store, ref string) (networks.Network, error) {
+	n, err := store.Get(ref)
+	if !errors.Is(err, networks.ErrNotFound) || !isDefaultNetwork(ref) || e.options.NetworkBackend != "" && e.options.NetworkBackend != BackendBuiltin {
+		return n, err
+	}
+	if hub, hubErr := e.usesHub(); hubErr != nil || hub {
+		return n, errors.Join(err, hubErr)
+	}
+	if err := e.createDefaultNetwork(ctx); err != nil {
+		return n, err
+	}
+	return store.Get(ref)
 }
 
 func isDefaultNetwork(name string) bool {
@@ -248,7 +280,7 @@ func leading(endpoints []bridge.Endpoint) int {
 }
 
 func plannedNetwork(n networks.Network) bridge.Network {
-	b := bridge.Network{Link: n.Bridge, MTU: n.MTU, Internal: n.Internal, Isolated: n.Isolated, Unmasked: n.Unmasked}
+	b := bridge.Network{Link: n.Bridge, MTU: n.MTU, Internal: n.Internal, Isolated: n.Isolated, Unmasked: n.Unmasked, Own: n.Backend == ""}
 	if n.Driver != networks.DriverBridge {
 		b.Shared = bridge.Shared{Kind: n.Driver, Mode: n.Mode, Flag: n.Flag, Parent: n.Parent, Base: n.Base, VLAN: n.VLAN}
 	} else if n.MTU == 0 {
@@ -486,7 +518,7 @@ func (e *Engine) CreateNetwork(ctx context.Context, r NetworkRequest) (networks.
 		n.Driver = networks.DriverBridge
 	}
 	if n.Driver != networks.DriverBridge {
-		if n, err = sharing(n); err != nil {
+		if n, err = sharing(store, n); err != nil {
 			return n, fmt.Errorf("network %s: %w", n.Name, err)
 		}
 		if n, err = store.Create(ctx, n, nil); err == nil { // its addresses are those of the host's network
@@ -494,9 +526,16 @@ func (e *Engine) CreateNetwork(ctx context.Context, r NetworkRequest) (networks.
 		}
 		return n, err
 	}
-	_, noIPv6 := os.Stat("/proc/sys/net/ipv6")
-	six := slices.ContainsFunc(n.Subnets, func(s networks.Subnet) bool { return s.Prefix.Addr().Is6() })
-	if !six && !r.NoIPv6 && noIPv6 == nil {
+	if n.Bridge != "" && facts.Root() {
+		if _, err := net.InterfaceByName(n.Bridge); err == nil {
+			return n, fmt.Errorf("network %s, device %s: %w", n.Name, n.Bridge, apply.ErrForeign)
+		}
+	}
+	six := slices.IndexFunc(n.Subnets, func(s networks.Subnet) bool { return s.Prefix.Addr().Is6() })
+	switch has := kernelHasIPv6(); {
+	case six >= 0 && !has:
+		return n, fmt.Errorf("network %s, subnet %s: %w", n.Name, n.Subnets[six].Prefix, ErrNoIPv6)
+	case six < 0 && has && !r.NoIPv6:
 		n.Subnets = append(n.Subnets, networks.Subnet{})
 	}
 	routes, err := hostRoutes()
@@ -511,6 +550,16 @@ func (e *Engine) CreateNetwork(ctx context.Context, r NetworkRequest) (networks.
 		e.tellNetwork(events.Create, n)
 	}
 	return n, err
+}
+
+// ErrNoIPv6 means that a network is to have addresses of version 6 of IP, and no device of a container can have one.
+var ErrNoIPv6 = errors.New("this kernel has no IPv6")
+
+// kernelHasIPv6 reports whether devices of a new network namespace can have addresses of version 6. What sysctl says of the host's own is
+// no matter; ipv6.disable_ipv6 on the kernel's command line is for all namespaces.
+func kernelHasIPv6() bool {
+	_, err := os.Stat("/proc/sys/net/ipv6")
+	return err == nil && strings.TrimSpace(string(readIfThere("/sys/module/ipv6/parameters/disable_ipv6"))) != "1"
 }
 
 // hostRoutes lists the ranges of addresses that the host knows a way to.
@@ -545,7 +594,7 @@ func (e *Engine) Network(ctx context.Context, ref string) (networks.Network, []c
 	if err != nil {
 		return networks.Network{}, nil, err
 	}
-	n, err := store.Get(ref)
+	n, err := e.findNetwork(ctx, store, ref)
 	if err != nil {
 		return n, nil, err
 	}
@@ -554,79 +603,4 @@ func (e *Engine) Network(ctx context.Context, ref string) (networks.Network, []c
 		return !slices.ContainsFunc(r.Endpoints, func(p container.Endpoint) bool { return p.NetworkID == n.ID }) &&
 			!slices.ContainsFunc(r.Attachments, func(a container.Attachment) bool { return a.NetworkID == n.ID })
 	}), err
-}
-
-// RemoveNetwork removes a network that no container is in, from the kernel too.
-func (e *Engine) RemoveNetwork(ctx context.Context, ref string) (networks.Network, error) {
-	if err := e.refuseOther(ref, "removed"); err != nil {
-		return networks.Network{}, err
-	}
-	store, containers, err := e.stores()
-	if err != nil {
-		return networks.Network{}, err
-	}
-	if _, err := e.attendToAll(ctx); err != nil {
-		return networks.Network{}, err
-	}
-	hub, err := e.usesHub()
-	if err != nil {
-		return networks.Network{}, err
-	}
-	n, err := store.Remove(ctx, ref, containers.Alive, func(n networks.Network, last bool) error {
-		if hub {
-			_, err := e.inHub(plannedNetwork(n).Remove(), nil, true)
-			if errors.Is(err, errNoHub) {
-				return nil
-			}
-			return err
-		}
-		for _, call := range plannedNetwork(n).Remove() {
-			if err := apply.Undo(call); err != nil {
-				return err
-			}
-		}
-		if used, err := apply.Networks(); err != nil || used > 0 || !last {
-			return err // another state root may have networks of its own
-		}
-		for _, call := range bridge.RemoveTables() {
-			if err := apply.Undo(call); err != nil {
-				return err
-			}
-		}
-		return e.restoreForwarding()
-	})
-	if err == nil {
-		e.tellNetwork(events.Destroy, n)
-	}
-	return n, err
-}
-
-// PruneNetworks removes the networks that no container is in and that may go.
-func (e *Engine) PruneNetworks(ctx context.Context, doomed func(networks.Network) bool) ([]networks.Network, error) {
-	list, err := e.Networks()
-	if err != nil {
-		return nil, err
-	}
-	store, err := e.networks()
-	if err != nil {
-		return nil, err
-	}
-	if err := store.Sweep(ctx); err != nil {
-		return nil, err
-	}
-	var gone []networks.Network
-	for _, n := range list {
-		if n.Name == networks.Default || !doomed(n) {
-			continue
-		}
-		_, err := e.RemoveNetwork(ctx, n.ID)
-		switch {
-		case errors.Is(err, networks.ErrInUse), errors.Is(err, networks.ErrNotFound):
-			continue
-		case err != nil:
-			return gone, err
-		}
-		gone = append(gone, n)
-	}
-	return gone, nil
 }

@@ -60,6 +60,9 @@ func (e *Engine) policyInput(own policy.Container) (policy.Input, []container.Re
 		if hub {
 			planned.Gateways = append(planned.Gateways, hubNet().Gateway(), hubNet().Gateway6()) // who comes from the host's own loopback addresses
 		}
+		if !planned.Resolver.IsValid() && !n.Internal && len(n.Subnets) > 0 && container.OnlyLoopback(readIfThere("/etc/resolv.conf")) {
+			planned.Resolver = n.Subnets[0].Gateway // as forwardNames will have it
+		}
 		if planned.Policies, err = store.Policies(n); err != nil {
 			return in, nil, err
 		}
@@ -70,6 +73,7 @@ func (e *Engine) policyInput(own policy.Container) (policy.Input, []container.Re
 		return in, nil, err
 	}
 	for _, r := range records {
+		forwardedTo(&in, r.Endpoints)
 		if r.ID != own.ID && len(r.Endpoints) > 0 {
 			in.Containers = append(in.Containers, policyContainer(r.ID, r.Name, r.Config, r.Endpoints))
 		}
@@ -78,6 +82,18 @@ func (e *Engine) policyInput(own policy.Container) (policy.Input, []container.Re
 		in.Containers = append(in.Containers, own)
 	}
 	return in, records, nil
+}
+
+// forwardedTo notes the networks without names of their own where containers ask for others': see forwardNames. A policy lets them.
+func forwardedTo(in *policy.Input, endpoints []container.Endpoint) {
+	for _, p := range endpoints {
+		a, err := netip.ParseAddr(p.Resolver)
+		for i, n := range in.Networks {
+			if err == nil && p.Forwards && n.ID == p.NetworkID {
+				in.Networks[i].Resolver = a
+			}
+		}
+	}
 }
 
 // policyContainer is a container as policies see it.
@@ -278,7 +294,7 @@ func (e *Engine) PutPolicy(ctx context.Context, network string, p policy.Policy)
 	if err != nil {
 		return networks.Network{}, err
 	}
-	n, err := store.Get(network)
+	n, err := e.findNetwork(ctx, store, network)
 	if err == nil {
 		err = policyFits(n, p)
 	}

@@ -14,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/containr/containr/pkg/container"
 )
 
@@ -162,6 +164,8 @@ func listening(p container.Port) error {
 		if c, err = net.ListenPacket("udp", address); err == nil {
 			err = c.Close()
 		}
+	case "sctp":
+		err = bindSCTP(p)
 	}
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
@@ -172,6 +176,27 @@ func listening(p container.Port) error {
 		return fmt.Errorf("port %s of the host: the host has no such address: %w", portText(p), err)
 	}
 	return err
+}
+
+// bindSCTP fails if a port of SCTP cannot be had. On a kernel that does not know the protocol nobody has one.
+func bindSCTP(p container.Port) error {
+	family, to := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: int(p.HostPort)})
+	if a, err := netip.ParseAddr(p.HostIP); err == nil && a.Is4() {
+		family, to = unix.AF_INET, &unix.SockaddrInet4{Port: int(p.HostPort), Addr: a.As4()}
+	} else if err == nil {
+		to = &unix.SockaddrInet6{Port: int(p.HostPort), Addr: a.As16()}
+	} else if !hostHasIPv6() {
+		family, to = unix.AF_INET, &unix.SockaddrInet4{Port: int(p.HostPort)}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, unix.IPPROTO_SCTP)
+	if errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.ESOCKTNOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return unix.Bind(fd, to)
 }
 
 // forAll reports whether an address is for more than one machine: a program may listen there, but no connection has it.
@@ -203,6 +228,14 @@ func forAll(address string) bool {
 // portHolder says which process has a port.
 func portHolder(p container.Port) string {
 	inodes := map[string]bool{}
+	if p.Protocol == "sctp" {
+		for line := range strings.Lines(string(readIfThere("/proc/net/sctp/eps"))) {
+			f := strings.Fields(line) // ENDPT SOCK STY SST HBKT LPORT UID INODE LADDRS
+			if len(f) >= 8 && f[5] == strconv.Itoa(int(p.HostPort)) {
+				inodes["socket:["+f[7]+"]"] = true
+			}
+		}
+	}
 	for _, suffix := range []string{"", "6"} {
 		for line := range strings.Lines(string(readIfThere("/proc/net/" + p.Protocol + suffix))) {
 			f := strings.Fields(line)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,9 +47,11 @@ type prepared struct {
 	endpoints   []container.Endpoint
 	published   []container.Port
 	attachments []container.Attachment
-	contents    map[string]container.Content
-	held        []*durable.Lock // on the volumes it uses
-	volumes     []string        // those that were made for it
+	// resolvConf is what its resolv.conf says, if it has a network of its own.
+	resolvConf string
+	contents   map[string]container.Content
+	held       []*durable.Lock // on the volumes it uses
+	volumes    []string        // those that were made for it
 }
 
 // prepare does all of a run that comes before the first step of its plan. The
@@ -368,12 +369,7 @@ func (e *Engine) userDatabase(p *prepared) (passwd, group []byte, err error) {
 func (e *Engine) writeFiles(ctx context.Context, p *prepared, machine container.Machine) (container.Files, error) {
 	c := p.config
 	ownNetwork := c.Namespaces.Network != container.HostNamespace
-	var addresses []netip.Addr
-	for _, endpoint := range p.endpoints {
-		for _, s := range endpoint.Prefixes {
-			addresses = append(addresses, netip.MustParsePrefix(s).Addr())
-		}
-	}
+	addresses := addressesOf(p.endpoints)
 	user, carried := c.Namespaces.UserNetwork()
 	if carried {
 		addresses = userAddresses(user)
@@ -411,10 +407,16 @@ func (e *Engine) writeFiles(ctx context.Context, p *prepared, machine container.
 		ownNetwork = false
 	}
 	hostname := container.Hostname(c, p.place.ID, machine)
+	server, neighbours := resolverOf(p.endpoints)
+	resolv = container.ResolvConf(resolv, c.DNS, ownNetwork, server, neighbours)
+	if c.Namespaces.OwnNetwork() && !carried {
+		p.resolvConf = string(resolv)
+		warnOfNoServer(p)
+	}
 	for path, data := range map[string][]byte{
 		files.Hosts:      container.HostsFile(base, []string{hostname}, addresses, extra),
 		files.Hostname:   container.HostnameFile(hostname),
-		files.ResolvConf: container.ResolvConf(resolv, c.DNS, ownNetwork, resolverOf(p.endpoints)),
+		files.ResolvConf: resolv,
 	} {
 		if err := errors.Join(os.WriteFile(path, data, 0o644), p.home.own(path)); err != nil {
 			return container.Files{}, err
@@ -513,7 +515,7 @@ func (e *Engine) seccomp(file string) (func([]string) (*specs.LinuxSeccomp, erro
 // record is what is kept about the container.
 func (p *prepared) record() (container.Record, error) {
 	r := container.Record{Created: time.Now().UTC(), Config: p.config, Chain: string(p.chain), Snapshotter: string(p.driver), Spec: p.spec,
-		Endpoints: p.endpoints, Published: p.published, Attachments: p.attachments}
+		Endpoints: p.endpoints, Published: p.published, Attachments: p.attachments, ResolvConf: p.resolvConf}
 	var img v1.ImageConfig
 	if p.image != nil {
 		img, r.ConfigDigest = p.image.Config.Config, p.image.ConfigDigest.String()

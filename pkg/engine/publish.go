@@ -37,8 +37,11 @@ func (e *Engine) changePorts(ctx context.Context, record container.Record, r Upd
 	if len(record.Endpoints) == 0 {
 		return record, fmt.Errorf("container %s, --network %s: %w", record.Name, record.Config.Namespaces.Network, ErrNoPortsThere)
 	}
-	if leading(planned) < 0 || e.canPublish(record.Endpoints) != nil {
+	if leading(planned) < 0 {
 		return record, fmt.Errorf("container %s: %w", record.Name, ErrNoPortsThere)
+	}
+	if err := e.canPublish(record.Endpoints, r.Publish); err != nil {
+		return record, fmt.Errorf("container %s: %w", record.Name, err)
 	}
 	for _, p := range r.Unpublish {
 		if record, err = e.unpublish(ctx, record, p, planned); err != nil {

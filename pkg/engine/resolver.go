@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -9,10 +8,8 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"time"
-
-	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/containr/containr/internal/durable"
 	"github.com/containr/containr/pkg/container"
@@ -22,14 +19,18 @@ import (
 	"github.com/containr/containr/pkg/resolver"
 )
 
-// resolverOf is where a container asks for names; empty if nobody answers in any of its networks.
-func resolverOf(endpoints []container.Endpoint) string {
+// resolverOf is where a container asks for names, empty if nobody answers in any of its networks; neighbours says that theirs are known
+// there. One who knows those goes before one who does not.
+func resolverOf(endpoints []container.Endpoint) (server string, neighbours bool) {
 	for _, p := range endpoints {
-		if p.Resolver != "" {
-			return p.Resolver
+		switch {
+		case p.Resolver != "" && !p.Forwards:
+			return p.Resolver, true
+		case p.Resolver != "" && server == "":
+			server = p.Resolver
 		}
 	}
-	return ""
+	return server, false
 }
 
 // resolver returns what talks to the resolver.
@@ -183,7 +184,7 @@ func entryOf(record container.Record, pid int) (entry resolver.Entry, asked []ne
 		}
 	}
 	for _, endpoint := range record.Endpoints {
-		plug := resolver.Plug{Network: endpoint.Network, NetworkID: endpoint.NetworkID, Internal: endpoint.Internal, Aliases: endpoint.Aliases, Link: endpoint.Link}
+		plug := resolver.Plug{Network: endpoint.Network, NetworkID: endpoint.NetworkID, Internal: endpoint.Internal, Aliases: endpoint.Aliases, Link: endpoint.Link, Mute: endpoint.Forwards}
 		if a, err := netip.ParseAddr(endpoint.Resolver); err == nil {
 			plug.Gateway = a
 			asked = append(asked, a)
@@ -226,7 +227,7 @@ func (e *Engine) renewNames(ctx context.Context, id string) error {
 	if err != nil || st.PID == 0 {
 		return err
 	}
-	if resolverOf(record.Endpoints) == "" {
+	if server, _ := resolverOf(record.Endpoints); server == "" {
 		return resolver.Remove(e.run, id)
 	}
 	err = e.tellNames(ctx, record, st.PID)
@@ -236,20 +237,50 @@ func (e *Engine) renewNames(ctx context.Context, id string) error {
 	return err
 }
 
-// renewResolvConf changes where a container asks for names when its networks have changed, unless it has changed the file
-// itself.
-func renewResolvConf(record container.Record, before, after []container.Endpoint) error {
-	old, now := resolverOf(before), resolverOf(after)
-	i := slices.IndexFunc(record.Spec.Mounts, func(m specs.Mount) bool { return m.Destination == "/etc/resolv.conf" })
-	if old == now || i < 0 {
+// renewResolvConf changes where a container asks for names when its networks or the host's name servers have changed, unless it has
+// changed the file itself. It notes what it has written in the record.
+func (e *Engine) renewResolvConf(record *container.Record, after []container.Endpoint) error {
+	path := e.ownFile(*record, "/etc/resolv.conf")
+	if path == "" || record.ResolvConf == "" {
 		return nil
 	}
-	path := record.Spec.Mounts[i].Source
-	host := hostResolvConf(true)
-	if !bytes.Equal(readIfThere(path), container.ResolvConf(host, record.Config.DNS, true, old)) {
+	now := resolvConf(record.Config.DNS, after)
+	if now == record.ResolvConf {
 		return nil
 	}
-	return os.WriteFile(path, container.ResolvConf(host, record.Config.DNS, true, now), 0o644) // in place: it is mounted
+	text, err := os.ReadFile(path)
+	if err != nil || string(text) != record.ResolvConf {
+		return err
+	}
+	record.ResolvConf = now
+	return os.WriteFile(path, []byte(now), 0o644) // in place: it is mounted
+}
+
+// resolvConf is /etc/resolv.conf of a container in these networks.
+func resolvConf(dns container.DNS, endpoints []container.Endpoint) string {
+	server, neighbours := resolverOf(endpoints)
+	return string(container.ResolvConf(hostResolvConf(true), dns, true, server, neighbours))
+}
+
+// forwardNames has the first network of a container answer for names, without names of its own, if no other does and all of the host's
+// name servers are at its loopback addresses, where containers do not reach them.
+func forwardNames(endpoints []container.Endpoint, dns container.DNS, bridged func(container.Endpoint) bool) {
+	if server, _ := resolverOf(endpoints); server != "" || len(dns.Servers) > 0 || !container.OnlyLoopback(readIfThere("/etc/resolv.conf")) {
+		return
+	}
+	for i, endpoint := range endpoints {
+		if !endpoint.Internal && bridged(endpoint) {
+			endpoints[i].Resolver, endpoints[i].Forwards = endpoint.Gateways[0], true
+			return
+		}
+	}
+}
+
+// warnOfNoServer says that a container in a network asks nobody for names.
+func warnOfNoServer(p *prepared) {
+	if len(p.endpoints)+len(p.attachments) > 0 && !strings.Contains(p.resolvConf, "nameserver ") && container.OnlyLoopback(readIfThere("/etc/resolv.conf")) {
+		slog.Warn("the container asks nobody for names: the host's name servers are at its own 127.0.0.1, which is closed to containers", "hint", "name one with --dns ADDRESS")
+	}
 }
 
 // ensureResolver starts the resolver again if it was killed.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,13 +20,21 @@ var (
 )
 
 // sharing completes a network of the drivers macvlan and ipvlan: a device that is called
-// PARENT.ID, and is not there, is the VLAN of that id.
-func sharing(n networks.Network) (networks.Network, error) {
+// PARENT.ID, and is not there or was made for another network, is the VLAN of that id.
+func sharing(store *networks.Store, n networks.Network) (networks.Network, error) {
 	if n.Parent == "" {
 		return n, fmt.Errorf("driver %s needs -o parent=DEVICE: %w", n.Driver, ErrParent)
 	}
 	if len(n.Subnets) == 0 {
 		return n, fmt.Errorf("driver %s needs --subnet PREFIX, the addresses of the network that %s is in", n.Driver, n.Parent)
+	}
+	others, err := store.List()
+	if err != nil {
+		return n, err
+	}
+	if i := slices.IndexFunc(others, func(o networks.Network) bool { return o.Parent == n.Parent && o.VLAN != 0 }); i >= 0 {
+		n.Base, n.VLAN = others[i].Base, others[i].VLAN // the last of them takes it away
+		return n, nil
 	}
 	if _, err := net.InterfaceByName(n.Parent); err == nil {
 		return n, nil

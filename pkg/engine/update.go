@@ -23,6 +23,13 @@ type UpdateRequest struct {
 
 // Update changes limits of a container: at once if it runs, and for its next starts.
 func (e *Engine) Update(ctx context.Context, r UpdateRequest) (container.Record, error) {
+	if len(r.Publish)+len(r.Unpublish) > 0 {
+		lock, err := e.lockNetworks(ctx, r.Container)
+		if err != nil {
+			return container.Record{}, err
+		}
+		defer lock.Release()
+	}
 	record, err := e.Get(ctx, r.Container)
 	if err != nil {
 		return record, err

@@ -70,8 +70,10 @@ type Plug struct {
 	NetworkID string         `json:"networkID"`
 	Subnets   []netip.Prefix `json:"subnets"`
 	// Gateway is where the network's names are asked for; invalid if they are not.
-	Gateway   netip.Addr   `json:"gateway,omitzero"`
-	Internal  bool         `json:"internal,omitempty"`
+	Gateway  netip.Addr `json:"gateway,omitzero"`
+	Internal bool       `json:"internal,omitempty"`
+	// Mute: nobody in the network is found by a name; others are asked for what is asked there.
+	Mute      bool         `json:"mute,omitempty"`
 	Addresses []netip.Addr `json:"addresses"`
 	// Aliases are names beside the container's own.
 	Aliases []string `json:"aliases,omitempty"`

@@ -42,6 +42,9 @@ func newView(entries map[string]*Entry) *view {
 				continue
 			}
 			v.asked[p.Gateway] = p.NetworkID
+			if p.Mute {
+				continue
+			}
 			v.enter(p, e.Name)
 			for _, alias := range p.Aliases {
 				v.enter(p, alias)
@@ -133,7 +136,7 @@ func (a asker) shares(e *Entry, addr netip.Addr) bool {
 func (a asker) plugOf(e *Entry, addr netip.Addr) (Plug, bool) {
 	for _, p := range e.Plugs {
 		if slices.Contains(p.Addresses, addr) {
-			return p, slices.ContainsFunc(a.plugs, func(own Plug) bool { return own.NetworkID == p.NetworkID })
+			return p, !p.Mute && slices.ContainsFunc(a.plugs, func(own Plug) bool { return own.NetworkID == p.NetworkID })
 		}
 	}
 	return Plug{}, false

@@ -263,7 +263,7 @@ func TestSharedDevice(t *testing.T) {
 		d.containr("network", "create", "-d", kind, "--subnet", "192.0.3.0/24", "-o", "parent=up0.5", "tagged")
 		d.refused("cannot lead its ports there", "run", "--rm", "--network", "lan", "-p", "80", "base", "true")
 		plan := d.containr("explain", "run", "--network", "tagged", "base", "true")
-		for _, want := range []string{"ip link add up0.5 link up0 up type vlan id 5", "type " + kind + " mode "} {
+		for _, want := range []string{"ip link add up0.5 link up0 group 6517870 up type vlan id 5", "type " + kind + " mode "} {
 			if !strings.Contains(plan, want) {
 				t.Errorf("the plan has no %q:\n%s", want, plan)
 			}

@@ -58,6 +58,12 @@ func TestNetworkDoctor(t *testing.T) {
 	d.host.Run("nft", "delete", "element", "inet", "containr", "published4", "{ tcp . 8080 }")
 	d.refused("is gone\n    containr network reload web", "network", "doctor", "8080/tcp")
 	d.containr("network", "reload", "web")
+	d.containr("run", "-d", "--name", "shut", "--network", "one", "-p", "8082:82", "--ingress", "deny", "base", "sleep", "1000")
+	d.refused("! policy run of container shut lets nothing in for its port 82/tcp, in network one\n    containr network policy show one\n", "network", "doctor", "8082")
+	d.containr("rm", "-f", "shut")
+	d.containr("run", "-d", "--name", "ajar", "--network", "one", "-p", "8083:83", "--ingress", "cidr=192.0.2.0/24,port=83", "base", "sleep", "1000")
+	d.refused("? policy run of container ajar lets only some in for its port 83/tcp", "network", "doctor", "8083")
+	d.containr("rm", "-f", "ajar")
 	d.host.Run("nft", "add table ip filter; add chain ip filter FORWARD { type filter hook forward priority 0; policy drop; }")
 	out, _ := d.command("network", "doctor", "8080")
 	for _, want := range []string{"? chain FORWARD of table ip filter drops", "    nft insert rule ip filter FORWARD iifname one0 accept\n", "    nft insert rule ip filter FORWARD oifname one0 accept\n"} {

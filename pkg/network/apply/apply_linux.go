@@ -35,6 +35,9 @@ import (
 // ErrUnknown means that a call is none of a network.
 var ErrUnknown = errors.New("no action of a network")
 
+// ErrForeign means that a device of the host is there already, and no network has made it.
+var ErrForeign = errors.New("the host has a device of this name, which is none of containr's")
+
 // Kernel makes the calls of one plan. The zero value is ready.
 type Kernel struct {
 	rules []string // of the transaction that is being collected
@@ -68,7 +71,7 @@ func (k *Kernel) Do(call plan.Call, regs map[plan.Reg]int) (int, error) {
 			if err != nil {
 				return err
 			}
-			return r.AddSubLink(sys.SubLink{Kind: "vlan", Parent: parent, Name: c.Link, Number: c.ID})
+			return r.AddSubLink(sys.SubLink{Kind: "vlan", Parent: parent, Name: c.Link, Number: c.ID, Group: linux.NetworkGroup})
 		})
 	case linux.AddAddress: // these two the runtime makes by itself, but in the hub of an ordinary user
 		return 0, inside(regs[c.PID], func(r *sys.Route) error {
@@ -83,7 +86,7 @@ func (k *Kernel) Do(call plan.Call, regs map[plan.Reg]int) (int, error) {
 	case linux.AddRoute:
 		return 0, inside(regs[c.PID], func(r *sys.Route) error { return r.AddDefaultRoute(regs[c.Link], c.Gateway, c.Replace) })
 	case linux.AddBridge:
-		return 0, here(func(r *sys.Route) error { return r.AddBridge(c.Link, c.MAC, c.MTU) })
+		return 0, here(func(r *sys.Route) error { return addBridge(r, c) })
 	case linux.AddLinkAddress:
 		return 0, here(func(r *sys.Route) error { return addLinkAddress(r, c) })
 	}
@@ -221,6 +224,40 @@ func findSet(c linux.NftSet) error {
 		err = unix.ENOENT
 	}
 	return err
+}
+
+// Owns reports whether a network's device is there, and the network made it: a bridge with the network's address, which no other has, or
+// a device in the group of those that networks make.
+func Owns(n bridge.Network) (owns bool, err error) {
+	link := n.Link
+	if n.Shared.Kind != "" {
+		link = n.Shared.Parent
+	}
+	err = here(func(r *sys.Route) error {
+		d, err := r.Device(link)
+		owns = err == nil && (n.Shared.Kind == "" && isBridge(d, n.MAC()) || n.Shared.VLAN != 0 && d.Kind == "vlan" && d.Group == linux.NetworkGroup)
+		if errors.Is(err, unix.ENODEV) {
+			return nil
+		}
+		return err
+	})
+	return owns, err
+}
+
+// isBridge: it is one that was made with a hardware address of a network.
+func isBridge(d sys.Device, mac string) bool { return d.Kind == "bridge" && d.MAC == mac }
+
+// addBridge makes a bridge. With Own, one of the host's is not taken for it, and gets no addresses.
+func addBridge(r *sys.Route, c linux.AddBridge) error {
+	err := r.AddBridge(c.Link, c.MAC, c.MTU)
+	if !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	d, look := r.Device(c.Link)
+	if look == nil && c.Own && !isBridge(d, c.MAC) {
+		look = fmt.Errorf("device %s: %w", c.Link, ErrForeign)
+	}
+	return cmp.Or(look, err)
 }
 
 // here talks to the kernel about the host's devices.

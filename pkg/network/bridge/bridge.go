@@ -22,6 +22,7 @@ package bridge
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -48,6 +49,8 @@ type Network struct {
 	Isolated bool
 	// Unmasked containers keep their addresses when they talk to other machines.
 	Unmasked bool
+	// Own: the device is the network's, and none that was there before. Networks of CNI and netavark share theirs with other programs.
+	Own bool
 	// Hub says that it is in the network of an ordinary user's hub, where other addresses stand for the host's.
 	Hub bool
 	// Shared, if its Kind is not empty, makes it no bridge but shares of a device of the host's.
@@ -163,8 +166,11 @@ func (n Network) make(b *plan.Builder) {
 		return
 	}
 	n.join(b)
-	b.Do("the network is a switch in the kernel", linux.AddBridge{Link: n.Link, MAC: n.mac(), MTU: n.MTU}).Ok(plan.EEXIST)
+	b.Do("the network is a switch in the kernel", linux.AddBridge{Link: n.Link, MAC: n.MAC(), MTU: n.MTU, Own: n.Own}).Ok(plan.EEXIST)
 	ignoreRouters(b, n.Link)
+	if slices.ContainsFunc(n.Subnets, func(s Subnet) bool { return s.Prefix.Addr().Is6() }) {
+		b.Do("it has IPv6, whatever the host has said of devices that are made later", linux.WriteFile{Path: "/proc/sys/net/ipv6/conf/" + n.Link + "/disable_ipv6", Data: "0"})
+	}
 	for _, s := range n.Subnets {
 		b.Do("the host is plugged in, as the gateway", linux.AddLinkAddress{Link: n.Link, Local: string(s.Gateway.AsSlice()), Prefix: s.Prefix.Bits()}).Ok(plan.EEXIST)
 	}
@@ -188,9 +194,9 @@ func (n Network) join(b *plan.Builder) {
 	b.Do("all at once", linux.NftCommit{})
 }
 
-// mac is the address of the bridge: without one of its own it would take another whenever
-// a container is plugged in.
-func (n Network) mac() string {
+// MAC is the hardware address of the bridge, 6 bytes: without one of its own it would take another whenever
+// a container is plugged in. It tells the bridge from those of others, too.
+func (n Network) MAC() string {
 	if len(n.Subnets) == 0 {
 		return ""
 	}

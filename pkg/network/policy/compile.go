@@ -99,6 +99,31 @@ func (in Input) applying(c Container, p Plug) []Named {
 	return list
 }
 
+// Refusing lists the policies of which none lets a packet for a port of a container, in one of its networks, through from everywhere. some says
+// that one of them does so from somewhere. It is empty if the packet comes in.
+func (in Input) Refusing(c Container, p Plug, protocol string, port uint16) (list []Named, some bool) {
+	for _, n := range in.applying(c, p) {
+		if !n.GovernsIngress {
+			continue
+		}
+		list = append(list, n)
+		for _, r := range n.Ingress {
+			if len(r.Ports) > 0 && !slices.ContainsFunc(r.Ports, func(p Port) bool { return p.has(protocol, port) }) {
+				continue
+			}
+			if len(r.Peers) == 0 {
+				return nil, false
+			}
+			some = true
+		}
+	}
+	return list, some
+}
+
+func (p Port) has(protocol string, port uint16) bool {
+	return p.Protocol == protocol && (p.First == 0 || p.First <= port && port <= p.Last)
+}
+
 // NetworkCounters is the beginning of the names of the counters of a network's policy: "/ingress/1" follows, and so on.
 func NetworkCounters(id, name string) string { return "n/" + short(id) + "/" + name }
 

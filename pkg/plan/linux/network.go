@@ -16,12 +16,14 @@ import (
 type AddBridge struct {
 	Link, MAC string
 	MTU       int
+	// Own: one that is called so already is refused, unless it has this MAC.
+	Own bool
 }
 
 func (AddBridge) Name() string { return "add_bridge" }
 
 func (c AddBridge) AppendArgs(dst []plan.Arg) []plan.Arg {
-	return append(dst, plan.String(c.Link), plan.Blob(c.MAC), plan.Number(c.MTU))
+	return append(dst, plan.String(c.Link), plan.Blob(c.MAC), plan.Number(c.MTU), plan.Number(map[bool]int{true: 1}[c.Own]))
 }
 
 // Text is the action as a shell command.
@@ -50,6 +52,9 @@ func (c AddLinkAddress) Text() string {
 // CableGroup is the group of devices, in ip-link(8)'s sense, that the host's ends of cables are in: rules know them by it from
 // the moment that they are there, and nothing has to be taken back. The number is "ctr"; nobody else is likely to have it.
 const CableGroup = 0x637472
+
+// NetworkGroup is the group of the devices that a network has made of the host's. It says that they go with the network.
+const NetworkGroup = 0x63746e
 
 // AddVeth makes a cable: one end, Link, is plugged into the bridge, the other is called Peer,
 // in the network namespace of the process in PID, and has the address MAC, 6 bytes. The
@@ -129,7 +134,7 @@ type Mode struct {
 }
 
 // AddVLAN makes a device called Link that is up, for the packets of Parent that are marked
-// with ID, 1 to 4094.
+// with ID, 1 to 4094. It is in the group NetworkGroup.
 type AddVLAN struct {
 	Parent, Link string
 	ID           int
@@ -143,7 +148,7 @@ func (c AddVLAN) AppendArgs(dst []plan.Arg) []plan.Arg {
 
 // Text is the action as a shell command.
 func (c AddVLAN) Text() string {
-	return "ip link add " + quote(c.Link) + " link " + quote(c.Parent) + " up type vlan id " + strconv.Itoa(c.ID)
+	return "ip link add " + quote(c.Link) + " link " + quote(c.Parent) + " group " + strconv.Itoa(NetworkGroup) + " up type vlan id " + strconv.Itoa(c.ID)
 }
 
 // DropLink deletes a device in the network namespace of the process in PID. One that is gone
