@@ -649,6 +649,10 @@ func (p *Program) networkConnectCommand() *cobra.Command {
 	b := binder{cmd.Flags(), ""}
 	b.value("ip", "", "its `ADDRESS` there", put(&plug.IPv4, container.ParseIPv4))
 	b.value("ip6", "", "its IPv6 `ADDRESS` there", put(&plug.IPv6, container.ParseIPv6))
+	b.value("mac-address", "", "the hardware `ADDRESS` of its device there", put(&plug.MAC, container.ParseMAC))
+	b.value("interface", "", "call its device there `NAME`, and not eth1 and so on", put(&plug.Interface, container.ParseInterface))
+	b.value("gw-priority", "", "of its networks, the one with the highest `NUMBER` is the way to everywhere else; 0 if it is not given, and the first of those that are equal",
+		put(&plug.Priority, container.ParsePriority))
 	b.value("alias", "", "let others there find it by `NAME`, too", add(&plug.Aliases, container.ParseAlias))
 	return cmd
 }

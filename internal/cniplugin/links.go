@@ -75,7 +75,7 @@ func (r *request) plug(n bridge.Network, link string) (result *types100.Result, 
 			err = errors.Join(err, r.passAddresses("DEL"))
 		}
 	}()
-	e := bridge.Endpoint{Network: n, Link: link, Interface: r.Interface, Default: r.Config.IsDefaultGateway}
+	e := bridge.Endpoint{Network: n, Link: link, Interface: r.Interface, Leads: both(r.Config.IsDefaultGateway)}
 	for _, ip := range addresses.IPs {
 		p, gateway, err := prefixOf(ip)
 		if err != nil {
@@ -88,7 +88,7 @@ func (r *request) plug(n bridge.Network, link string) (result *types100.Result, 
 		if ones, _ := route.Dst.Mask.Size(); ones != 0 {
 			return nil, invalid("route to %s: only that to everywhere is known, 0.0.0.0/0 or ::/0", route.Dst.String())
 		}
-		e.Default = true
+		e.Leads = both(true)
 	}
 	if len(e.Addresses) == 0 {
 		return nil, invalid("ipam: it has given no address")
@@ -104,6 +104,9 @@ func (r *request) plug(n bridge.Network, link string) (result *types100.Result, 
 	}
 	return r.result(e, addresses, mac), nil
 }
+
+// both are both versions of IP, or none.
+func both(leads bool) bridge.Versions { return bridge.Versions{Four: leads, Six: leads} }
 
 // mac is the address that was asked for, or one that is made of the first IP address.
 func (r *request) mac(first netip.Addr) (net.HardwareAddr, error) {
@@ -140,7 +143,7 @@ func (r *request) result(e bridge.Endpoint, addresses *types100.Result, mac net.
 	for i := range e.Addresses {
 		out.IPs = append(out.IPs, &types100.IPConfig{Interface: &own, Address: addresses.IPs[i].Address, Gateway: e.Network.Subnets[i].Gateway.AsSlice()})
 	}
-	if e.Default && len(out.Routes) == 0 {
+	if e.Leads.Four && len(out.Routes) == 0 {
 		for _, s := range e.Network.Subnets {
 			bits := s.Prefix.Addr().BitLen()
 			out.Routes = append(out.Routes, &types.Route{Dst: net.IPNet{IP: make(net.IP, bits/8), Mask: net.CIDRMask(0, bits)}, GW: s.Gateway.AsSlice()})

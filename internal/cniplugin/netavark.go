@@ -164,8 +164,8 @@ func (o netavarkOptions) endpoints() ([]bridge.Endpoint, []string, error) {
 		if err != nil {
 			return nil, nil, fmt.Errorf("network %s: %w", name, err)
 		}
-		e.Default = !leads && !info.Internal
-		leads = leads || e.Default
+		e.Leads = both(!leads && !info.Internal)
+		leads = leads || e.Leads.Four
 		list = append(list, e)
 	}
 	return list, names, nil

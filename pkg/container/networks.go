@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containr/containr/pkg/network/usermode"
@@ -35,6 +36,8 @@ type Plug struct {
 	Interface string `json:"interface,omitempty"`
 	// Aliases are names that its neighbours there find it by, beside its own.
 	Aliases []string `json:"aliases,omitempty"`
+	// Priority decides which network is the way to everywhere else: the one that has most, or else the first.
+	Priority int `json:"gatewayPriority,omitempty"`
 }
 
 // Endpoint is how a container is connected with a network: a Plug with everything decided.
@@ -80,7 +83,7 @@ func IsNetworkWord(s string) bool {
 }
 
 // ParsePlug reads one value of --network: a name, or name=NAME,ip=IP,ip6=IP,mac-address=MAC,
-// interface=NAME,alias=NAME in any order, or, in podman's form, NAME:ip=IP,alias=NAME... An alias may be given more than
+// interface=NAME,alias=NAME,gw-priority=NUMBER in any order, or, in podman's form, NAME:ip=IP,alias=NAME... An alias may be given more than
 // once.
 func ParsePlug(s string) (Plug, error) {
 	if !strings.Contains(s, "=") || IsNetworkWord(s) {
@@ -108,16 +111,18 @@ func ParsePlug(s string) (Plug, error) {
 		case "mac-address":
 			p.MAC, err = ParseMAC(value)
 		case "interface":
-			p.Interface, err = parseInterface(value)
+			p.Interface, err = ParseInterface(value)
 		case "alias":
 			var alias string
 			alias, err = ParseAlias(value)
 			p.Aliases = append(p.Aliases, alias)
+		case "gw-priority":
+			p.Priority, err = ParsePriority(value)
 		default:
 			if key == part && part == parts[:len(part)] { // a network's name before the rest, as podman has it with a colon
 				return p, fmt.Errorf("network %q: unknown key %q: did you mean name=%s?", s, key, key)
 			}
-			err = fmt.Errorf("unknown key %q: use name, ip, ip6, mac-address, interface, alias", key)
+			err = fmt.Errorf("unknown key %q: use name, ip, ip6, mac-address, interface, alias, gw-priority", key)
 		}
 		if err != nil {
 			return p, fmt.Errorf("network %q: %w", s, err)
@@ -127,6 +132,15 @@ func ParsePlug(s string) (Plug, error) {
 		return p, fmt.Errorf("network %q: no name=NETWORK in it", s)
 	}
 	return p, nil
+}
+
+// ParsePriority reads how much a network is wanted as the way to everywhere else.
+func ParsePriority(s string) (int, error) {
+	n, err := strconv.ParseInt(s, 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no whole number of 32 bits", s)
+	}
+	return int(n), nil
 }
 
 // ParseAlias reads a name for a container in a network. The resolver does not tell upper case from lower.
@@ -165,8 +179,8 @@ func ParseMAC(s string) (string, error) {
 	return m.String(), nil
 }
 
-// parseInterface reads the name of a network device.
-func parseInterface(s string) (string, error) {
+// ParseInterface reads the name of a network device.
+func ParseInterface(s string) (string, error) {
 	const most = 15 // IFNAMSIZ without the closing zero, netdevice(7)
 	if s == "" || len(s) > most || s == "." || s == ".." || s == "lo" || strings.ContainsAny(s, "/:% \t\n\v\f\r") {
 		return "", fmt.Errorf("%q is no name for a network device of at most %d bytes", s, most)

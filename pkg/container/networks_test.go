@@ -75,7 +75,8 @@ func TestParsePlug(t *testing.T) {
 			MAC: "02:00:00:00:00:01", Interface: "web0"},
 		"name=front,alias=Web,alias=web.example":  {Network: "front", Aliases: []string{"web", "web.example"}},
 		"front:ip6=fd00::2,alias=web,ip=10.0.0.2": {Network: "front", IPv4: "10.0.0.2", IPv6: "fd00::2", Aliases: []string{"web"}},
-		"ns:/run/a=b": {Network: "ns:/run/a=b"},
+		"name=front,gw-priority=-7":               {Network: "front", Priority: -7},
+		"ns:/run/a=b":                             {Network: "ns:/run/a=b"},
 	} {
 		if got, err := ParsePlug(text); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%q: got %+v, error %v", text, got, err)
@@ -90,6 +91,7 @@ func TestParsePlug(t *testing.T) {
 		"name=n,mac-address=ff-ff-ff-ff-ff-ff": "Ethernet",
 		"name=n,interface=lo":                  "no name for a network device",
 		"name=n,interface=a/b":                 "no name for a network device",
+		"name=n,gw-priority=high":              "no whole number",
 		"name=n,colour=blue":                   "unknown key",
 		"name=n,alias=":                        "no name that others could ask for",
 		"n:alias=a b":                          "no name that others could ask for",

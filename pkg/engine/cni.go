@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -127,6 +128,9 @@ func (e *Engine) attach(c container.Config) ([]container.Attachment, error) {
 		if _, ok := plug.CNINetwork(); !ok {
 			continue
 		}
+		if plug.Priority != 0 {
+			return nil, fmt.Errorf("network %s: gw-priority: plugins decide about routes: isDefaultGateway of bridge, or default-route of an annotation", plug.Network)
+		}
 		if plug.Interface == "" {
 			plug.Interface = freeInterface(i, names)
 			names = append(names, plug.Interface)
@@ -139,7 +143,11 @@ func (e *Engine) attach(c container.Config) ([]container.Attachment, error) {
 			return nil, err
 		}
 		for _, s := range selected {
-			list = append(list, selectedAttachment(s, dirs))
+			a, err := selectedAttachment(s, dirs)
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, a)
 		}
 		if !c.Namespaces.OwnNetwork() {
 			return nil, fmt.Errorf("--network %s: the networks of the annotation %s need a network namespace of the container's own", c.Namespaces.Network, cni.NetworksAnnotation)
@@ -193,21 +201,33 @@ func limitBandwidth(list []container.Attachment, annotations map[string]string) 
 	return nil
 }
 
-// selectedAttachment is what an annotation asks for.
-func selectedAttachment(s cni.Selection, dirs cni.Dirs) container.Attachment {
+// selectedAttachment is what an annotation asks for. Networks of a namespace are in the directory of its name, as for the plugin multus; those
+// of the namespace default may be where all others are.
+func selectedAttachment(s cni.Selection, dirs cni.Dirs) (container.Attachment, error) {
+	if s.Namespace != "" {
+		own := cni.Dirs{Conf: filepath.Join(dirs.Conf, s.Namespace), Bin: dirs.Bin}
+		_, err := own.Find(s.Name)
+		if err != nil && s.Namespace != "default" {
+			return container.Attachment{}, fmt.Errorf("network %s/%s: %w", s.Namespace, s.Name, err)
+		}
+		if err == nil {
+			dirs = own
+		}
+	}
 	a := container.Attachment{Plug: container.Plug{Network: container.CNIPrefix + s.Name, MAC: s.MAC, Interface: s.Interface}, Conf: dirs.Conf, Bin: dirs.Bin,
 		Addresses: s.Addresses, Limits: [4]uint64{s.Bandwidth.IngressRate, s.Bandwidth.IngressBurst, s.Bandwidth.EgressRate, s.Bandwidth.EgressBurst}}
 	for _, g := range s.Gateways {
 		a.Gateways = append(a.Gateways, g.String())
 	}
 	for _, p := range s.Ports {
-		a.Ports = append(a.Ports, container.Port{HostIP: p.HostIP, HostPort: uint16(p.HostPort), Port: uint16(p.ContainerPort), Protocol: strings.ToLower(p.Protocol)})
+		protocol := cmp.Or(strings.ToLower(p.Protocol), "tcp")
+		a.Ports = append(a.Ports, container.Port{HostIP: p.HostIP, HostPort: uint16(p.HostPort), Port: uint16(p.ContainerPort), Protocol: protocol}) // as ParseNetworks has checked them
 	}
 	for key, value := range s.Args {
 		a.Args = append(a.Args, fmt.Sprintf("%s=%v", key, value))
 	}
 	slices.Sort(a.Args)
-	return a
+	return a, nil
 }
 
 // cniSteps plans what plugins do for a container. published are the ports that are their affair.
@@ -297,7 +317,8 @@ func leadTo(attachments []container.Attachment) ([]plan.Step, error) {
 }
 
 // connectPlugins completes a request by what plugins do. Ports that lead to none of containr's own networks are theirs.
-func (e *Engine) connectPlugins(req *runtime.CreateRequest, endpoints []container.Endpoint, attachments []container.Attachment, published []container.Port) error {
+// resolvText is what the container's resolv.conf says; plugins may name other servers if dns, what the user asked for, names none.
+func (e *Engine) connectPlugins(req *runtime.CreateRequest, dns container.DNS, resolvText string, endpoints []container.Endpoint, attachments []container.Attachment, published []container.Port) error {
 	if len(endpoints) > 0 {
 		published = nil
 	}
@@ -305,11 +326,16 @@ func (e *Engine) connectPlugins(req *runtime.CreateRequest, endpoints []containe
 		return nil
 	}
 	at := e.cniPlace(req.ID, attachments[0].Bin)
+	at.DNS = cni.DNS{Servers: dns.Servers, Searches: dns.Search, Options: dns.Options}
 	for _, m := range req.Spec.Mounts {
 		// A file of the user's own is left alone.
 		own := strings.HasPrefix(m.Source, e.root+"/") || strings.HasPrefix(m.Source, e.run+"/")
 		if m.Destination == "/etc/hosts" && own && filepath.Base(m.Source) == "hosts" && req.Spec.Hostname != "" {
 			at.Hosts, at.Hostname = m.Source, req.Spec.Hostname
+		}
+		asked := len(dns.Servers)+len(dns.Search)+len(dns.Options) > 0
+		if server, _ := resolverOf(endpoints); m.Destination == "/etc/resolv.conf" && own && filepath.Base(m.Source) == "resolv.conf" && resolvText != "" && !asked && server == "" {
+			at.ResolvConf, at.ResolvText = m.Source, resolvText
 		}
 	}
 	steps, err := e.cniSteps(req.ID, at, attachments, published)

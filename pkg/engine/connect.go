@@ -206,15 +206,48 @@ func (e *Engine) plugIn(endpoint container.Endpoint, record container.Record, n 
 	if err != nil {
 		return err
 	}
-	in := bridge.Input{PID: namespace.PID, Host: before}
-	if leading(planned) == last {
-		planned[last].Default = true
-		for _, p := range record.Published {
-			in.Ports = append(in.Ports, portsTo(p, planned)...)
+	lead(planned)
+	former, now := allPorts(record.Published, planned[:last]), allPorts(record.Published, planned)
+	in := bridge.Input{PID: namespace.PID, Host: before, Ports: without(now, former)}
+	planned[last].Takes = leadsAnywhere(planned[:last])
+	in.Endpoints = planned[last:]
+	if err := e.retract(record.ID, bridge.Publish(without(former, now))); err != nil {
+		return err
+	}
+	err = e.extend(record.ID, append(e.entrancesFor(planned, in.Ports), bridge.Connect(in)...))
+	if err != nil && planned[last].Takes { // what was before is again
+		err = errors.Join(err, e.extend(record.ID, leadAgain(planned[:last], without(former, now))))
+	}
+	return err
+}
+
+// without are the ports of a list that are not in another one.
+func without(list, other []bridge.Port) []bridge.Port {
+	return slices.DeleteFunc(slices.Clone(list), func(p bridge.Port) bool { return slices.Contains(other, p) })
+}
+
+// leadAgain plans that a container's networks are the way to everywhere else that are it by rights, and that ports lead there.
+func leadAgain(endpoints []bridge.Endpoint, ports []bridge.Port) (steps []plan.Step) {
+	endpoints = slices.Clone(endpoints)
+	lead(endpoints)
+	for _, e := range endpoints {
+		if e.Takes = true; e.Leads != (bridge.Versions{}) {
+			steps = append(steps, bridge.Lead(e, namespace.PID)...)
 		}
 	}
-	in.Endpoints = planned[last:]
-	return e.extend(record.ID, append(e.entrancesFor(planned, in.Ports), bridge.Connect(in)...))
+	return append(steps, bridge.Publish(ports)...)
+}
+
+// retract makes the inverses of steps, for a container that runs or not.
+func (e *Engine) retract(id string, steps []plan.Step) error {
+	if len(steps) == 0 {
+		return nil
+	}
+	rt, err := e.runtime()
+	if err != nil {
+		return err
+	}
+	return rt.Retract(id, (&plan.Plan{Steps: steps}).Undo())
 }
 
 // RunningIDs lists the containers that run.
@@ -349,18 +382,8 @@ func (e *Engine) Disconnect(ctx context.Context, r ConnectRequest) error {
 	if err != nil {
 		return err
 	}
-	ports := func(endpoints []bridge.Endpoint) (list []bridge.Port) {
-		for _, p := range record.Published {
-			list = append(list, portsTo(p, endpoints)...)
-		}
-		return list
-	}
-	rt, err := e.runtime()
-	if err != nil {
-		return err
-	}
-	steps := append(slices.Concat(bridge.Publish(ports(planned[i:i+1])), planned[i].Bind()), plan.Step{Undo: linux.DeleteLink{Link: record.Endpoints[i].Link}})
-	if err := rt.Retract(record.ID, (&plan.Plan{Steps: steps}).Undo()); err != nil {
+	steps := append(slices.Concat(bridge.Publish(allPorts(record.Published, planned[i:i+1])), planned[i].Bind()), plan.Step{Undo: linux.DeleteLink{Link: record.Endpoints[i].Link}})
+	if err := e.retract(record.ID, steps); err != nil {
 		return err
 	}
 	if planned[i].Network.Shared.Kind != "" {
@@ -371,8 +394,18 @@ func (e *Engine) Disconnect(ctx context.Context, r ConnectRequest) error {
 		}
 	}
 	left := slices.Delete(slices.Clone(planned), i, i+1)
-	if next := leading(left); leading(planned) == i && next >= 0 {
-		err = e.extend(record.ID, bridge.Lead(left[next], namespace.PID, ports(left)))
+	lead(planned)
+	lead(left)
+	ports := without(allPorts(record.Published, left), allPorts(record.Published, planned))
+	for _, next := range left {
+		next.Leads.Four = next.Leads.Four && planned[i].Leads.Four
+		next.Leads.Six = next.Leads.Six && planned[i].Leads.Six
+		if err == nil && next.Leads != (bridge.Versions{}) {
+			err = e.extend(record.ID, bridge.Lead(next, namespace.PID))
+		}
+	}
+	if err == nil && len(ports) > 0 {
+		err = e.extend(record.ID, bridge.Publish(ports))
 	}
 	if err == nil {
 		err = e.forgetEndpoint(ctx, record.ID, record.Endpoints[i])

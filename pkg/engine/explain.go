@@ -95,7 +95,7 @@ func (e *Engine) Explain(ctx context.Context, r ExplainRequest) (_ *Explanation,
 	}
 	defer joins.close()
 	req.Spec = spec
-	if err := errors.Join(e.connect(req, p.place.Name, p.config, p.endpoints, p.published, false), e.connectPlugins(req, p.endpoints, p.attachments, p.published)); err != nil {
+	if err := errors.Join(e.connect(req, p.place.Name, p.config, p.endpoints, p.published, false), e.connectPlugins(req, p.config.DNS, p.resolvConf, p.endpoints, p.attachments, p.published)); err != nil {
 		return nil, errors.Join(err, e.discard(ctx, p))
 	}
 	in, err := rt.Input(req)

@@ -88,6 +88,8 @@ type InspectedEndpoint struct {
 	IPv6Gateway         string
 	// Interface is the name of its device in the container.
 	Interface string
+	// GwPriority decides which network is the way to everywhere else.
+	GwPriority int
 	// Aliases are the names that it was given there, and DNSNames all that others find it by.
 	Aliases  []string
 	DNSNames []string
@@ -96,7 +98,7 @@ type InspectedEndpoint struct {
 func inspectedNetworks(r container.Record, st container.State) InspectedNetworks {
 	n := InspectedNetworks{Ports: map[string][]InspectedPort{}, Networks: map[string]InspectedEndpoint{}}
 	for i, endpoint := range r.Endpoints {
-		out := InspectedEndpoint{NetworkID: endpoint.NetworkID, EndpointID: endpoint.Link, MacAddress: endpoint.MAC, Interface: endpoint.Interface}
+		out := InspectedEndpoint{NetworkID: endpoint.NetworkID, EndpointID: endpoint.Link, MacAddress: endpoint.MAC, Interface: endpoint.Interface, GwPriority: endpoint.Priority}
 		for k, s := range endpoint.Prefixes {
 			a, err := netip.ParsePrefix(s)
 			switch {

@@ -264,19 +264,23 @@ func (e *Engine) networkSteps(endpoints []container.Endpoint, published []contai
 	if in.Endpoints, err = e.plannedEndpoints(endpoints); err != nil {
 		return nil, err
 	}
-	if i := leading(in.Endpoints); i >= 0 {
-		in.Endpoints[i].Default = true
-	}
+	lead(in.Endpoints)
 	for _, p := range published {
 		in.Ports = append(in.Ports, portsTo(p, in.Endpoints)...)
 	}
 	return bridge.Connect(in), nil
 }
 
-// leading is the first endpoint whose network leads anywhere: the one that the default route
-// goes through, and that published ports lead to; -1 if there is none.
-func leading(endpoints []bridge.Endpoint) int {
-	return slices.IndexFunc(endpoints, func(e bridge.Endpoint) bool { return !e.Network.Internal })
+// lead decides which networks are the way to everywhere else, in each version of IP.
+func lead(endpoints []bridge.Endpoint) {
+	for i := range endpoints {
+		endpoints[i].Leads = bridge.Versions{Four: bridge.Leader(endpoints, false) == i, Six: bridge.Leader(endpoints, true) == i}
+	}
+}
+
+// leadsAnywhere reports whether one of them is.
+func leadsAnywhere(endpoints []bridge.Endpoint) bool {
+	return bridge.Leader(endpoints, false) >= 0 || bridge.Leader(endpoints, true) >= 0
 }
 
 func plannedNetwork(n networks.Network) bridge.Network {
@@ -293,7 +297,7 @@ func plannedNetwork(n networks.Network) bridge.Network {
 }
 
 func plannedEndpoint(endpoint container.Endpoint, n networks.Network) (bridge.Endpoint, error) {
-	out := bridge.Endpoint{Network: plannedNetwork(n), Link: endpoint.Link, Interface: endpoint.Interface, Bound: true}
+	out := bridge.Endpoint{Network: plannedNetwork(n), Link: endpoint.Link, Interface: endpoint.Interface, Bound: true, Priority: endpoint.Priority}
 	mac, err := net.ParseMAC(endpoint.MAC)
 	if err != nil {
 		return out, err
@@ -309,8 +313,8 @@ func plannedEndpoint(endpoint container.Endpoint, n networks.Network) (bridge.En
 	return out, nil
 }
 
-// portsTo is what a published port is for each version of IP: it leads to the container's
-// address in the first network that leads anywhere.
+// portsTo is what a published port is for each version of IP: it leads to the container's address in the network that is the way to
+// everywhere else, so that answers take the same way; or if the host is not in that one, in the first that it is in.
 func portsTo(p container.Port, endpoints []bridge.Endpoint) []bridge.Port {
 	var list []bridge.Port
 	for _, six := range []bool{false, true} {
@@ -324,19 +328,20 @@ func portsTo(p container.Port, endpoints []bridge.Endpoint) []bridge.Port {
 				port.Host = a
 			}
 		}
-		for _, endpoint := range endpoints {
-			for _, a := range endpoint.Addresses {
-				if endpoint.Network.Hub && port.Host.IsValid() {
-					port.Host = hubNet().Entrance(netip.MustParseAddr(p.HostIP), six)
-				}
-				if endpoint.Network.Shared.Kind == "" && !endpoint.Network.Internal && a.Addr().Is6() == six && !port.To.IsValid() {
-					port.To = a.Addr()
-				}
+		bridged := slices.DeleteFunc(slices.Clone(endpoints), func(e bridge.Endpoint) bool { return e.Network.Shared.Kind != "" })
+		i := bridge.Leader(bridged, six)
+		if i < 0 {
+			continue
+		}
+		if bridged[i].Network.Hub && port.Host.IsValid() {
+			port.Host = hubNet().Entrance(port.Host, six)
+		}
+		for _, a := range bridged[i].Addresses {
+			if a.Addr().Is6() == six {
+				port.To = a.Addr()
 			}
 		}
-		if port.To.IsValid() {
-			list = append(list, port)
-		}
+		list = append(list, port)
 	}
 	return list
 }

@@ -37,7 +37,7 @@ func (e *Engine) changePorts(ctx context.Context, record container.Record, r Upd
 	if len(record.Endpoints) == 0 {
 		return record, fmt.Errorf("container %s, --network %s: %w", record.Name, record.Config.Namespaces.Network, ErrNoPortsThere)
 	}
-	if leading(planned) < 0 {
+	if !leadsAnywhere(planned) {
 		return record, fmt.Errorf("container %s: %w", record.Name, ErrNoPortsThere)
 	}
 	if err := e.canPublish(record.Endpoints, r.Publish); err != nil {

@@ -475,7 +475,7 @@ func (x *execution) createRequest(spec *specs.Spec) (*runtime.CreateRequest, err
 	if err := x.connect(req, x.record.Name, x.record.Config, x.record.Endpoints, x.record.Published, true); err != nil {
 		return nil, err
 	}
-	return req, x.connectPlugins(req, x.record.Endpoints, x.record.Attachments, x.record.Published)
+	return req, x.connectPlugins(req, x.record.Config.DNS, x.record.ResolvConf, x.record.Endpoints, x.record.Attachments, x.record.Published)
 }
 
 // lookAtConsole takes a copy of the terminal's master end, which was sent before the

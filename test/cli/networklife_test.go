@@ -50,6 +50,37 @@ func TestDefaultRouteFollows(t *testing.T) {
 	d.containr("network", "connect", "two", "web")
 	through("10.2.0.1", "fd00:2::1")
 	d.reach(d.lan, "192.0.2.1:8080", "hello\n")
+	// The one that has the highest priority leads, in each version of IP that it has.
+	d.containr("network", "create", "--ipv6=false", "--subnet", "10.4.0.0/24", "four")
+	d.containr("network", "connect", "--gw-priority", "5", "--interface", "lan0", "--mac-address", "02:00:00:00:00:44", "four", "web")
+	for range 2 {
+		through("10.4.0.1", "fd00:2::1")
+		if out := d.containr("exec", "web", "ip", "address", "show"); !strings.Contains(out, "lan0") || !strings.Contains(out, "02:00:00:00:00:44") {
+			t.Errorf("its device is none of the name and address that were asked for:\n%s", out)
+		}
+		for _, address := range []string{"192.0.2.1:8080", "[2001:db8::1]:8080"} {
+			d.reach(d.lan, address, "hello\n")
+		}
+		d.containr("restart", "-t", "0", "web")
+	}
+	d.refused("interface lan0 is that of network four", "network", "connect", "--interface", "lan0", "three", "web")
+	d.containr("network", "connect", "--gw-priority", "9", "three", "web")
+	through("10.3.0.1", "fd00:3::1")
+	d.reach(d.lan, "192.0.2.1:8080", "hello\n")
+	d.containr("network", "disconnect", "three", "web")
+	through("10.4.0.1", "fd00:2::1")
+	d.reach(d.lan, "192.0.2.1:8080", "hello\n")
+	d.reach(d.lan, "[2001:db8::1]:8080", "hello\n")
+	if out := d.containr("inspect", "-f", `{{(index .NetworkSettings.Networks "four").GwPriority}}`, "web"); out != "5" {
+		t.Errorf("inspect says of the priority %q", out)
+	}
+	d.containr("run", "-d", "--name", "box", "--network", "four", "--network", "name=two,gw-priority=1", "base", "sleep", "1000")
+	if out := d.containr("exec", "box", "ip", "route"); !strings.Contains(out, "default via 10.2.0.1 ") {
+		t.Errorf("the priority at run counts for nothing:\n%s", out)
+	}
+	d.containr("run", "-d", "--name", "six", "--network", "four", "--network", "two", "-p", "8081:81", "base", "sh", "-c", "while true; do echo six | nc -v -l -p 81; done")
+	d.reach(d.lan, "[2001:db8::1]:8081", "six\n")
+	d.containr("rm", "-f", "box", "six")
 	d.containr("rm", "-f", "web")
 	d.containr("network", "prune", "-f")
 	d.finish(before)

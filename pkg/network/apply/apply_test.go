@@ -27,7 +27,7 @@ func inputOf() bridge.Input {
 	back := bridge.Network{Link: "back0", Internal: true, Isolated: true, Subnets: []bridge.Subnet{
 		{Prefix: netip.MustParsePrefix("10.2.0.0/24"), Gateway: netip.MustParseAddr("10.2.0.1")}}}
 	return bridge.Input{PID: "pid", Endpoints: []bridge.Endpoint{
-		{Network: front, Link: "ctr-0", Interface: "eth0", MAC: bridge.MAC(v4.Addr()), Addresses: []netip.Prefix{v4, v6}, Default: true},
+		{Network: front, Link: "ctr-0", Interface: "eth0", MAC: bridge.MAC(v4.Addr()), Addresses: []netip.Prefix{v4, v6}, Leads: bridge.Versions{Four: true, Six: true}},
 		{Network: back, Link: "ctr-1", Interface: "eth1", MAC: "\x02\x00\x00\x00\x00\x01", Addresses: []netip.Prefix{netip.MustParsePrefix("10.2.0.2/24")}},
 	}, Ports: []bridge.Port{
 		{To: v4.Addr(), Protocol: "tcp", HostPort: 8080, Container: 80},

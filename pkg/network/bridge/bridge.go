@@ -75,10 +75,33 @@ type Endpoint struct {
 	MAC string
 	// Addresses are the container's, with the lengths of their prefixes.
 	Addresses []netip.Prefix
-	// Default: what is for elsewhere leaves through this network.
-	Default bool
+	// Leads: what is for elsewhere leaves through this network.
+	Leads Versions
+	// Takes: it takes the place of the network that did so before.
+	Takes bool
+	// Priority decides between networks, see Leader.
+	Priority int
 	// Bound: the container sends with its own of the network's addresses only, and the bridge learns no hardware address from it.
 	Bound bool
+}
+
+// Versions are versions of IP.
+type Versions struct{ Four, Six bool }
+
+// Has reports whether one of them is among them.
+func (v Versions) Has(six bool) bool { return six && v.Six || !six && v.Four }
+
+// Leader is the endpoint that what is for elsewhere, in one version of IP, leaves through, and that published ports lead to: of those whose
+// network leads anywhere and has addresses of that version the first with the highest priority; -1 if there is none.
+func Leader(endpoints []Endpoint, six bool) int {
+	best := -1
+	for i, e := range endpoints {
+		has := slices.ContainsFunc(e.Addresses, func(a netip.Prefix) bool { return a.Addr().Is6() == six })
+		if has && !e.Network.Internal && (best < 0 || e.Priority > endpoints[best].Priority) {
+			best = i
+		}
+	}
+	return best
 }
 
 // Port is a port of the host's that leads to one of the container's.
@@ -240,38 +263,40 @@ func (e Endpoint) address(b *plan.Builder, pid, link plan.Reg) {
 		b.Do("the container's address", linux.AddAddress{PID: pid, Link: link, Local: string(a.Addr().AsSlice()), Prefix: a.Bits(), Flags: flags})
 	}
 	b.Do("and is up", linux.RaiseLink{PID: pid, Link: link})
-	if e.Default {
-		e.leadOut(b, pid, link)
-	}
+	e.leadOut(b, pid, link)
 }
 
-// leadOut plans the way to everywhere else.
+// leadOut plans the way to everywhere else, in the versions of IP that the network is to lead in.
 func (e Endpoint) leadOut(b *plan.Builder, pid, link plan.Reg) {
 	if e.Network.Internal {
 		return
 	}
 	if s := e.Network.Shared; s.Kind != "" {
 		for _, subnet := range e.Network.Subnets {
+			if !e.Leads.Has(subnet.Prefix.Addr().Is6()) {
+				continue
+			}
 			gateway := string(subnet.Gateway.AsSlice())
 			if strings.HasPrefix(s.Mode, "l3") {
 				gateway = strings.Repeat("\x00", len(gateway)) // the host routes it
 			}
-			b.Do("what is for elsewhere goes to the router of the network", linux.AddRoute{PID: pid, Link: link, Gateway: gateway})
+			b.Do("what is for elsewhere goes to the router of the network", linux.AddRoute{PID: pid, Link: link, Gateway: gateway, Replace: e.Takes})
 		}
 		return
 	}
 	for _, s := range e.Network.Subnets {
-		b.Do("what is for elsewhere goes to the host", linux.AddRoute{PID: pid, Link: link, Gateway: string(s.Gateway.AsSlice())})
+		if e.Leads.Has(s.Prefix.Addr().Is6()) {
+			b.Do("what is for elsewhere goes to the host", linux.AddRoute{PID: pid, Link: link, Gateway: string(s.Gateway.AsSlice()), Replace: e.Takes})
+		}
 	}
 }
 
 // Lead plans that a container that runs, and is in e's network already, reaches everything
-// else through it, and is reached at ports: the network that did that before is left.
-func Lead(e Endpoint, pid plan.Reg, ports []Port) []plan.Step {
+// else through it: the network that did that before is left.
+func Lead(e Endpoint, pid plan.Reg) []plan.Step {
 	b := plan.Build(plan.Host, plan.NetworkChapter)
 	b.Do("the container's device in the network that is the first one now", linux.FindLink{PID: pid, Link: e.Interface}).As("link")
 	e.leadOut(b, pid, "link")
-	b.Add(Publish(ports))
 	return b.Steps
 }
 

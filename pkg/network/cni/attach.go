@@ -33,6 +33,13 @@ type Bandwidth struct {
 	EgressBurst  uint64 `json:"egressBurst,omitempty"`
 }
 
+// DNS is the capability dns: who is to be asked for names, in which domains, and how.
+type DNS struct {
+	Servers  []string `json:"servers,omitempty"`
+	Searches []string `json:"searches,omitempty"`
+	Options  []string `json:"options,omitempty"`
+}
+
 // Request is what a container asks of a network.
 type Request struct {
 	Network Network
@@ -60,6 +67,10 @@ type Place struct {
 	Bin []string
 	// Hosts is the container's file of names, in which its addresses get the name Hostname; empty if it has none of its own.
 	Hosts, Hostname string
+	// ResolvConf is its file of name servers, which says ResolvText unless plugins name others; empty if they are not to.
+	ResolvConf, ResolvText string
+	// DNS is what the container was told to ask for names.
+	DNS DNS
 }
 
 // Attachment is all that plugins are told to connect a container with one network, and to disconnect it.
@@ -78,6 +89,9 @@ type Attachment struct {
 	Hosts    string `json:"hosts,omitempty"`
 	Hostname string `json:"hostname,omitempty"`
 	First    bool   `json:"first,omitempty"`
+	// ResolvConf is the file that gets the name servers of the first network that has any, in place of those in ResolvText.
+	ResolvConf string `json:"resolvConf,omitempty"`
+	ResolvText string `json:"resolvText,omitempty"`
 	// Config is the network's list of plugins.
 	Config json.RawMessage `json:"config"`
 	// Netavark is what netavark is told, if it makes the network and not plugins.
@@ -139,6 +153,9 @@ func (r Request) attach(at Place) (Attachment, error) {
 		}
 		a.Capabilities["bandwidth"] = r.Bandwidth
 	}
+	if d := at.DNS; len(d.Servers)+len(d.Searches)+len(d.Options) > 0 && r.Network.Has("dns") {
+		a.Capabilities["dns"] = d
+	}
 	return a, a.checkNames()
 }
 
@@ -164,6 +181,7 @@ func Connect(pid plan.Reg, at Place, requests []Request) ([]plan.Step, error) {
 			return nil, err
 		}
 		a.Hosts, a.Hostname, a.First = at.Hosts, at.Hostname, i == 0
+		a.ResolvConf, a.ResolvText = at.ResolvConf, at.ResolvText
 		text, err := json.Marshal(a)
 		if err != nil {
 			return nil, err

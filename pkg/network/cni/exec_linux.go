@@ -196,7 +196,7 @@ func (a Attachment) add() error {
 		if err != nil {
 			return a.failure("ADD", err)
 		}
-		return errors.Join(a.compare(got), a.writeHosts(got))
+		return errors.Join(a.compare(got), a.writeHosts(got), a.writeResolvConf(got.DNS))
 	})
 }
 
@@ -219,6 +219,56 @@ func (a Attachment) writeHosts(result *types100.Result) error {
 		out.WriteString(ip.Address.IP.String() + "\t" + a.Hostname + "\n")
 	}
 	return os.WriteFile(a.Hosts, []byte(out.String()), 0o644)
+}
+
+// fromPlugins is how a file begins whose name servers are those of a network.
+const fromPlugins = "# Plugins of CNI have named these.\n"
+
+// writeResolvConf has the container ask whom the plugins of the network have named. What the container has written itself stays.
+func (a Attachment) writeResolvConf(d types.DNS) error {
+	if a.ResolvConf == "" {
+		return nil
+	}
+	text, err := os.ReadFile(a.ResolvConf)
+	if err != nil {
+		return err
+	}
+	now := string(text)
+	if a.First && strings.HasPrefix(now, fromPlugins) { // of the last start
+		now = a.ResolvText
+	}
+	if now == a.ResolvText && len(d.Nameservers)+len(d.Search)+len(d.Options)+len(d.Domain) > 0 {
+		now = resolvConf(a.ResolvText, d)
+	}
+	if now == string(text) {
+		return nil
+	}
+	return os.WriteFile(a.ResolvConf, []byte(now), 0o644) // in place: it is mounted
+}
+
+// resolvConf is a file of name servers, resolv.conf(5), with what d has in place of that of text.
+func resolvConf(text string, d types.DNS) string {
+	out := fromPlugins
+	search := d.Search
+	if len(search) == 0 && d.Domain != "" {
+		search = []string{d.Domain}
+	}
+	for _, s := range d.Nameservers {
+		out += "nameserver " + s + "\n"
+	}
+	if len(search) > 0 {
+		out += "search " + strings.Join(search, " ") + "\n"
+	}
+	if len(d.Options) > 0 {
+		out += "options " + strings.Join(d.Options, " ") + "\n"
+	}
+	replaced := map[string]bool{"nameserver": len(d.Nameservers) > 0, "search": len(search) > 0, "domain": len(search) > 0, "options": len(d.Options) > 0}
+	for line := range strings.Lines(text) {
+		if word, _, _ := strings.Cut(strings.TrimSpace(line), " "); !replaced[word] {
+			out += line
+		}
+	}
+	return out
 }
 
 // remember keeps what a plugin has printed, before the next one is executed: libcni does that at the end only, and

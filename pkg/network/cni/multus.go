@@ -110,8 +110,35 @@ func (s *Selection) complete(place int) error {
 	if _, err := s.prefixes(); err != nil {
 		return err
 	}
+	if s.Namespace != "" {
+		if err := checkName(s.Namespace); err != nil {
+			return fmt.Errorf("network %s/%s: %w", s.Namespace, s.Name, err)
+		}
+	}
+	for _, p := range s.Ports {
+		if err := p.check(); err != nil {
+			return fmt.Errorf("network %s: portMappings: %w", s.Name, err)
+		}
+	}
 	if _, err := net.ParseMAC(s.MAC); s.MAC != "" && err != nil {
 		return err
+	}
+	return nil
+}
+
+// check refuses what is no port.
+func (p Port) check() error {
+	const last = 65535
+	for name, n := range map[string]int{"hostPort": p.HostPort, "containerPort": p.ContainerPort} {
+		if n < 1 || n > last {
+			return fmt.Errorf("%s %d: use 1 to %d", name, n, last)
+		}
+	}
+	if !slices.Contains([]string{"", "tcp", "udp", "sctp"}, strings.ToLower(p.Protocol)) {
+		return fmt.Errorf("protocol %q: use tcp, udp or sctp", p.Protocol)
+	}
+	if _, err := netip.ParseAddr(p.HostIP); p.HostIP != "" && err != nil {
+		return fmt.Errorf("hostIP %q: it is no address", p.HostIP)
 	}
 	return nil
 }
