@@ -198,7 +198,7 @@ func (r *Route) deleteDefaultRoutes(family byte) error {
 		body := make([]byte, unix.SizeofRtMsg)
 		body[0], body[4], body[6] = family, unix.RT_TABLE_MAIN, unix.RT_SCOPE_NOWHERE
 		err := r.ask(unix.RTM_DELROUTE, unix.NLM_F_ACK, body, nil)
-		if errors.Is(err, unix.ESRCH) {
+		if errors.Is(err, unix.ESRCH) || errors.Is(err, unix.ENOENT) { // of version 6, what is left is the entry that stands for none
 			return nil
 		}
 		if err != nil {
