@@ -112,7 +112,7 @@ func (s *Selection) complete(place int) error {
 	}
 	if s.Namespace != "" {
 		if err := checkName(s.Namespace); err != nil {
-			return fmt.Errorf("network %s/%s: %w", s.Namespace, s.Name, err)
+			return fmt.Errorf("namespace %q: it is no name: letters, digits, _ . and -, the first a letter or digit", s.Namespace)
 		}
 	}
 	for _, p := range s.Ports {
