@@ -261,6 +261,7 @@ var hints = []struct {
 	{engine.ErrNothingToReload, "`containr inspect` shows the networks of a container; `containr restart` has plugins connect one anew"},
 	{engine.ErrNoIPv6, "leave that --subnet out; the kernel's command line has ipv6.disable=1, or it was built without CONFIG_IPV6"},
 	{engine.ErrLoopback6, "publish it at 127.0.0.1, -p 127.0.0.1:8080:80, or at another address of the host's"},
+	{engine.ErrRelay, "--publish-policy nat has rules lead ports of all protocols; plugins of CNI have rules of their own, or not"},
 	{engine.ErrParent, "`ip link` lists the devices; name the one whose network the containers are to be in, such as -o parent=eth0"},
 	{engine.ErrNoNetworkProgram, "make install, or copy containr-usernet beside containr"},
 	{engine.ErrLowPort, "publish a higher port, -p 8080:80; or let everybody listen there: sudo sysctl net.ipv4.ip_unprivileged_port_start=80"},

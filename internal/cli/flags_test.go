@@ -65,7 +65,7 @@ func TestRunFlags(t *testing.T) {
 		"run --security-opt seccomp=./strict base",
 		"run --security-opt seccomp:docker-default base",
 		"run --network host --pid host --ipc none --uts host --cgroupns private --userns host base",
-		"run --network front --network name=back,ip=10.0.0.2,interface=eth7,gw-priority=5 --ip 10.1.0.2 --ip6 fd00::2 --mac-address 02:00:00:00:00:01 -p 8080:80 -p 127.0.0.1:53:53/udp -P --expose 70 base",
+		"run --network front --network name=back,ip=10.0.0.2,interface=eth7,gw-priority=5 --ip 10.1.0.2 --ip6 fd00::2 --mac-address 02:00:00:00:00:01 -p 8080:80 -p 127.0.0.1:53:53/udp --publish-policy firewall -P --expose 70 base",
 		"run --network front --policy web.toml --ingress name=client,port=80 --ingress cidr=10.0.0.0/8,except=10.1.0.0/16,rate=5/minute --egress deny base",
 		"run --net none --uidmap 0:100000:65536 --gidmap 0:100000:65536 --sysctl net.core.somaxconn=5 base",
 		"run --userns keep-id:uid=5 --userns-remap dock:er -v /a:/b:idmap base",

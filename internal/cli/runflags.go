@@ -379,6 +379,8 @@ func (r *runFlags) readDevice(s string) error {
 func (r *runFlags) ports() {
 	b, c, f := binder{r.set, "Network"}, &r.config, &r.first
 	b.value("publish", "p", "lead a port of the host to it: `[[IP:][PORT]:]PORT[/PROTOCOL]`; ports may be ranges", addAll(&c.Ports, container.ParsePorts))
+	b.value("publish-policy", "", "who decides about what comes for published ports, `POLICY`: "+container.PublishNAT+", rules lead it to the container past the host's rules for what comes in; "+
+		container.PublishFirewall+", those decide, as a program of the host listens", put(&c.PublishPolicy, container.ParsePublishPolicy))
 	b.bool(&c.PublishAll, "publish-all", "P", "do so with all ports that the image and --expose name")
 	b.value("expose", "", "say that the program listens at `PORT[/PROTOCOL]`", addAll(&c.Expose, container.ParseExposed))
 	b.value("ip", "", "its `ADDRESS` in the first network", put(&f.IPv4, container.ParseIPv4))

@@ -126,9 +126,12 @@ type Config struct {
 	Policies []policy.Policy `json:"policies,omitempty"`
 	// Ports are published: they can be reached through the host. PublishAll does that to
 	// those in Expose and in the image, too.
-	Ports      []Port   `json:"ports,omitempty"`
-	PublishAll bool     `json:"publishAll,omitempty"`
-	Expose     []string `json:"expose,omitempty"`
+	Ports      []Port `json:"ports,omitempty"`
+	PublishAll bool   `json:"publishAll,omitempty"`
+	// PublishPolicy says who decides whether what comes for a published port is let in: empty is whoever passes the host's FORWARD, as
+	// rules lead it to the container; PublishFirewall is the host's INPUT, as a program of the host listens.
+	PublishPolicy string   `json:"publishPolicy,omitempty"`
+	Expose        []string `json:"expose,omitempty"`
 
 	// ExtraHosts are further lines of /etc/hosts.
 	ExtraHosts []Host `json:"extraHosts,omitempty"`

@@ -136,6 +136,23 @@ func parseLongPort(s string) ([]Port, error) {
 	return ParsePorts(short)
 }
 
+// Policies of published ports.
+const (
+	PublishNAT      = "nat"
+	PublishFirewall = "firewall"
+)
+
+// ParsePublishPolicy reads who decides about what comes for a published port.
+func ParsePublishPolicy(s string) (string, error) {
+	switch s {
+	case PublishNAT:
+		return "", nil
+	case PublishFirewall:
+		return s, nil
+	}
+	return "", fmt.Errorf("%q: use %s or %s", s, PublishNAT, PublishFirewall)
+}
+
 // ParseExposed reads one value of --expose: PORT[-LAST][/PROTOCOL]. The result is a list
 // of PORT/PROTOCOL.
 func ParseExposed(s string) ([]string, error) {

@@ -207,7 +207,7 @@ func (e *Engine) plugIn(endpoint container.Endpoint, record container.Record, n 
 		return err
 	}
 	lead(planned)
-	former, now := allPorts(record.Published, planned[:last]), allPorts(record.Published, planned)
+	former, now := allPorts(ruled(record.Config, record.Published), planned[:last]), allPorts(ruled(record.Config, record.Published), planned)
 	in := bridge.Input{PID: namespace.PID, Host: before, Ports: without(now, former)}
 	planned[last].Takes = leadsAnywhere(planned[:last])
 	in.Endpoints = planned[last:]
@@ -287,9 +287,7 @@ func (e *Engine) ReloadNetwork(ctx context.Context, ref string) (container.Recor
 	if in.Endpoints, err = e.plannedEndpoints(record.Endpoints); err != nil {
 		return record, err
 	}
-	for _, p := range record.Published {
-		in.Ports = append(in.Ports, portsTo(p, in.Endpoints)...)
-	}
+	in.Ports = allPorts(ruled(record.Config, record.Published), in.Endpoints)
 	steps := append(e.entrancesFor(in.Endpoints, in.Ports), bridge.Reload(in)...)
 	if in.Endpoints[0].Network.Hub {
 		steps = append(steps, e.carried(record.ID, record.Published)...)
@@ -382,7 +380,10 @@ func (e *Engine) Disconnect(ctx context.Context, r ConnectRequest) error {
 	if err != nil {
 		return err
 	}
-	steps := append(slices.Concat(bridge.Publish(allPorts(record.Published, planned[i:i+1])), planned[i].Bind()), plan.Step{Undo: linux.DeleteLink{Link: record.Endpoints[i].Link}})
+	if to := relayedTo(planned); record.Config.PublishPolicy == container.PublishFirewall && len(record.Published) > 0 && to != relayedTo(slices.Delete(slices.Clone(planned), i, i+1)) && e.runs(record) {
+		return fmt.Errorf("container %s, network %s, --publish-policy %s: its ports lead there: %w", record.Name, n.Name, record.Config.PublishPolicy, ErrPortsAtStart)
+	}
+	steps := append(slices.Concat(bridge.Publish(allPorts(ruled(record.Config, record.Published), planned[i:i+1])), planned[i].Bind()), plan.Step{Undo: linux.DeleteLink{Link: record.Endpoints[i].Link}})
 	if err := e.retract(record.ID, steps); err != nil {
 		return err
 	}
@@ -396,7 +397,7 @@ func (e *Engine) Disconnect(ctx context.Context, r ConnectRequest) error {
 	left := slices.Delete(slices.Clone(planned), i, i+1)
 	lead(planned)
 	lead(left)
-	ports := without(allPorts(record.Published, left), allPorts(record.Published, planned))
+	ports := without(allPorts(ruled(record.Config, record.Published), left), allPorts(ruled(record.Config, record.Published), planned))
 	for _, next := range left {
 		next.Leads.Four = next.Leads.Four && planned[i].Leads.Four
 		next.Leads.Six = next.Leads.Six && planned[i].Leads.Six

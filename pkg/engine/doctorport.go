@@ -50,7 +50,7 @@ func (e *Engine) ExaminePort(ctx context.Context, port uint16, protocol string) 
 					return list, err
 				}
 				list = append(list, found...)
-				carried = carried || (byProgram || hub && len(r.Endpoints) > 0) && e.runs(r)
+				carried = carried || (byProgram || (hub || r.Config.PublishPolicy == container.PublishFirewall) && len(r.Endpoints) > 0) && e.runs(r)
 			}
 		}
 	}
@@ -94,6 +94,10 @@ func (e *Engine) examine(r container.Record, p container.Port) ([]Finding, error
 	planned, err := e.plannedEndpoints(r.Endpoints)
 	if err != nil {
 		return list, err
+	}
+	if r.Config.PublishPolicy == container.PublishFirewall && len(r.Endpoints) > 0 {
+		more, err := inputFindings(p)
+		return append(append(list, carrierFinding(r.Name, r.Endpoints[0].Network, p), listenFinding(st.PID, r.Name, p)), more...), err
 	}
 	ports := portsTo(p, planned)
 	switch {
@@ -198,6 +202,16 @@ func (e *Engine) policyFindings(r container.Record, p container.Port) (list []Fi
 		}
 	}
 	return list, nil
+}
+
+// inputFindings look for rules of others that decide about what is for the host itself.
+func inputFindings(p container.Port) (list []Finding, err error) {
+	chains, err := apply.DroppingInput()
+	for _, c := range chains {
+		list = append(list, Finding{Maybe: true, Text: fmt.Sprintf("chain %s of table %s %s drops what no rule there accepts, as --publish-policy %s has it", c.Chain, c.Family, c.Table, container.PublishFirewall),
+			Do: []string{fmt.Sprintf("nft insert rule %s %s %s %s dport %d accept", c.Family, c.Table, c.Chain, p.Protocol, p.HostPort)}})
+	}
+	return list, err
 }
 
 // dropFindings look for tables of others that drop what they do not know.

@@ -506,7 +506,7 @@ func (e *Engine) connectInHub(req *runtime.CreateRequest, c container.Config, en
 		}
 		pid = strconv.Itoa(hello.PID)
 	}
-	steps, err := e.networkSteps(endpoints, published)
+	steps, err := e.networkSteps(req.ID, c, endpoints, published)
 	if err != nil {
 		return err
 	}

@@ -33,6 +33,11 @@ func (e *Engine) plug(ctx context.Context, p *prepared) (err error) {
 	if p.attachments, err = e.attach(p.config); err != nil {
 		return err
 	}
+	if hub, err := e.usesHub(); err != nil {
+		return err
+	} else if hub {
+		p.config.PublishPolicy = "" // a program listens in any case
+	}
 	names := askedInterfaces(p.config.Networks)
 	for _, a := range p.attachments {
 		names = append(names, a.Interface)
@@ -70,7 +75,10 @@ func (e *Engine) plug(ctx context.Context, p *prepared) (err error) {
 	if err != nil || len(ports) == 0 {
 		return err
 	}
-	if err := e.canPublish(p.endpoints, ports); err != nil {
+	if err := e.canPublish(p.config, p.endpoints, ports); err != nil {
+		return err
+	}
+	if err := checkRelay(p.config, ports, p.attachments, len(p.endpoints) > 0); err != nil {
 		return err
 	}
 	p.published, err = e.choosePorts(ctx, ports)
@@ -82,10 +90,10 @@ var ErrLoopback6 = errors.New("what is sent to ::1 cannot leave the host for a c
 
 // canPublish refuses ports that rules cannot lead to a container: all, if it is in networks of the drivers macvlan and ipvlan
 // only, and those at ::1, where no program of ours listens.
-func (e *Engine) canPublish(endpoints []container.Endpoint, ports []container.Port) error {
+func (e *Engine) canPublish(c container.Config, endpoints []container.Endpoint, ports []container.Port) error {
 	planned, err := e.plannedEndpoints(endpoints)
 	if len(planned) > 0 && !planned[0].Network.Hub {
-		for _, p := range ports {
+		for _, p := range ruled(c, ports) {
 			if p.HostIP == "::1" {
 				return fmt.Errorf("port %s of the host: %w", portText(p), ErrLoopback6)
 			}
@@ -252,7 +260,7 @@ func (e *Engine) unplug(id string, endpoints []container.Endpoint) error {
 }
 
 // networkSteps plans the network of a container that is to be started.
-func (e *Engine) networkSteps(endpoints []container.Endpoint, published []container.Port) ([]plan.Step, error) {
+func (e *Engine) networkSteps(id string, c container.Config, endpoints []container.Endpoint, published []container.Port) ([]plan.Step, error) {
 	if len(endpoints) == 0 {
 		return nil, nil
 	}
@@ -265,10 +273,9 @@ func (e *Engine) networkSteps(endpoints []container.Endpoint, published []contai
 		return nil, err
 	}
 	lead(in.Endpoints)
-	for _, p := range published {
-		in.Ports = append(in.Ports, portsTo(p, in.Endpoints)...)
-	}
-	return bridge.Connect(in), nil
+	in.Ports = allPorts(ruled(c, published), in.Endpoints)
+	relay, err := e.relaySteps(id, c, in.Endpoints, published)
+	return append(bridge.Connect(in), relay...), err
 }
 
 // lead decides which networks are the way to everywhere else, in each version of IP.
@@ -461,7 +468,7 @@ func (e *Engine) connect(req *runtime.CreateRequest, name string, c container.Co
 	if hub && len(endpoints) > 0 {
 		return e.connectInHub(req, c, endpoints, published, live)
 	}
-	steps, err := e.networkSteps(endpoints, published)
+	steps, err := e.networkSteps(req.ID, c, endpoints, published)
 	req.Network = append(req.Network, steps...)
 	return err
 }

@@ -28,6 +28,9 @@ func (e *Engine) changePorts(ctx context.Context, record container.Record, r Upd
 	if record.Config.Namespaces.Network == container.HostNamespace {
 		return record, fmt.Errorf("container %s, --network host: its ports are the host's already", record.Name)
 	}
+	if record.Config.PublishPolicy == container.PublishFirewall {
+		return record, fmt.Errorf("container %s, --publish-policy %s: %w", record.Name, record.Config.PublishPolicy, ErrPortsAtStart)
+	}
 	if _, carried := record.Config.Namespaces.UserNetwork(); carried {
 		return record, fmt.Errorf("container %s, --network %s: %w", record.Name, record.Config.Namespaces.Network, ErrPortsAtStart)
 	}
@@ -40,7 +43,7 @@ func (e *Engine) changePorts(ctx context.Context, record container.Record, r Upd
 	if !leadsAnywhere(planned) {
 		return record, fmt.Errorf("container %s: %w", record.Name, ErrNoPortsThere)
 	}
-	if err := e.canPublish(record.Endpoints, r.Publish); err != nil {
+	if err := e.canPublish(record.Config, record.Endpoints, r.Publish); err != nil {
 		return record, fmt.Errorf("container %s: %w", record.Name, err)
 	}
 	for _, p := range r.Unpublish {

@@ -76,6 +76,8 @@ func run(args []string, ready *os.File) error {
 		return serve(args[1:], ready)
 	case "above":
 		return above(args[1:], ready)
+	case "relay":
+		return runRelay(args[1:], ready)
 	}
 	return fmt.Errorf("unknown word %q", args[0])
 }

@@ -204,6 +204,24 @@ func Args(in Input) []string {
 	return args
 }
 
+// Relay plans that a program of the host listens at ports, for a container in a bridged network, whose addresses these are, and hands on what comes.
+func Relay(program, lock string, pid plan.Reg, to4, to6 netip.Addr, ports []Port) []plan.Step {
+	args := []string{"relay"}
+	if to4.IsValid() {
+		args = append(args, "--to4", to4.String())
+	}
+	if to6.IsValid() {
+		args = append(args, "--to6", to6.String())
+	}
+	for _, p := range ports {
+		args = append(args, "--publish", p.String())
+	}
+	b := plan.Build(plan.Host, plan.NetworkChapter)
+	b.Do("a program of the host listens at published ports, so that the host's rules for what comes in decide", linux.StartNetwork{Program: program, Args: args, Lock: lock, PID: pid}).
+		Reverse(linux.EndNetwork{Lock: lock}).Early()
+	return b.Steps
+}
+
 // Carry plans that a program which carries packets already, and is asked at a socket, listens at further ports, which are
 // the owner's, a word.
 func Carry(socket, owner string, ports []Port) []plan.Step {
