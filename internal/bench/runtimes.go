@@ -75,7 +75,7 @@ func (b *bench) runtimes() ([]table, error) {
 	}
 	var tables []table
 	for _, measure := range []func([]*ociRuntime, *warmer) (table, error){b.runHot, b.runCold, b.runUnplugged, b.runAmongMounts,
-		b.fourAtOnce, b.sixteenAtOnce, b.steps, b.execs, b.memory, b.thousand} {
+		b.fourAtOnce, b.sixteenAtOnce, b.steps, b.stepsCold, b.execs, b.execsCold, b.memory, b.thousand} {
 		t, err := measure(list, warm)
 		if err != nil {
 			return nil, err
@@ -107,9 +107,9 @@ func (b *bench) runHot(list []*ociRuntime, warm *warmer) (table, error) {
 // coldPause is long enough for the kernel to forget that control groups were busy.
 const coldPause = 120 * time.Millisecond
 
-func (b *bench) runCold(list []*ociRuntime, _ *warmer) (table, error) {
-	c := runs(list, passing)
-	pause := func() error {
+// cold are the options of a race whose turns each come after a pause.
+func (b *bench) cold() options {
+	return options{rounds: b.rounds(60), warmUp: 2, before: func() error {
 		timer := time.NewTimer(coldPause)
 		defer timer.Stop()
 		select {
@@ -117,8 +117,12 @@ func (b *bench) runCold(list []*ociRuntime, _ *warmer) (table, error) {
 		case <-b.ctx.Done():
 		}
 		return nil
-	}
-	err := race(b.ctx, options{rounds: b.rounds(60), warmUp: 2, before: pause}, c)
+	}}
+}
+
+func (b *bench) runCold(list []*ociRuntime, _ *warmer) (table, error) {
+	c := runs(list, passing)
+	err := race(b.ctx, b.cold(), c)
 	return raceTable("Runtime: run, cold", fmt.Sprintf("The same after %v of silence, when entering a control group has to wait for the kernel: "+
 		"what a person sees who types the command.", coldPause), c), err
 }
@@ -132,12 +136,22 @@ func (b *bench) runUnplugged(list []*ociRuntime, warm *warmer) (table, error) {
 // steps measures create, start and delete, which callers such as podman and
 // containerd use, added up. Between start and delete the program has ended.
 func (b *bench) steps(list []*ociRuntime, warm *warmer) (table, error) {
-	var c []*contestant
+	c := b.stepping(list)
+	err := race(b.ctx, options{rounds: b.rounds(100), warmUp: 3, before: warm.warm}, c)
+	return raceTable("Runtime: create, start, delete", "Three processes, their times added.", c), err
+}
+
+func (b *bench) stepsCold(list []*ociRuntime, _ *warmer) (table, error) {
+	c := b.stepping(list)
+	err := race(b.ctx, b.cold(), c)
+	return raceTable("Runtime: create, start, delete, cold", "The same, each time after the silence.", c), err
+}
+
+func (b *bench) stepping(list []*ociRuntime) (c []*contestant) {
 	for _, r := range list {
 		c = append(c, &contestant{name: r.name, turn: func(int) (sample, error) { return r.createStartDelete(b.dir) }, mend: func() error { return r.clear(r.id) }})
 	}
-	err := race(b.ctx, options{rounds: b.rounds(100), warmUp: 3, before: warm.warm}, c)
-	return raceTable("Runtime: create, start, delete", "Three processes, their times added.", c), err
+	return c
 }
 
 func (r *ociRuntime) createStartDelete(dir string) (sample, error) {
@@ -190,7 +204,15 @@ func (r *ociRuntime) destroy(pid int) error {
 	return errors.Join(err, gone)
 }
 
-func (b *bench) execs(list []*ociRuntime, warm *warmer) (t table, err error) {
+func (b *bench) execs(list []*ociRuntime, warm *warmer) (table, error) {
+	return b.execsAs(list, options{rounds: b.rounds(100), warmUp: 3, before: warm.warm}, "Runtime: exec", "A program that ends at once, in a container that runs.")
+}
+
+func (b *bench) execsCold(list []*ociRuntime, _ *warmer) (table, error) {
+	return b.execsAs(list, b.cold(), "Runtime: exec, cold", "The same, each time after the silence.")
+}
+
+func (b *bench) execsAs(list []*ociRuntime, o options, title, text string) (t table, err error) {
 	var c []*contestant
 	for _, r := range list {
 		pid, _, err := r.create(b.dir, r.staying, r.id)
@@ -203,6 +225,6 @@ func (b *bench) execs(list []*ociRuntime, warm *warmer) (t table, err error) {
 		}
 		c = append(c, &contestant{name: r.name, turn: func(int) (sample, error) { return r.command("exec", r.id, "/true").measure() }})
 	}
-	err = race(b.ctx, options{rounds: b.rounds(100), warmUp: 3, before: warm.warm}, c)
-	return raceTable("Runtime: exec", "A program that ends at once, in a container that runs.", c), err
+	err = race(b.ctx, o, c)
+	return raceTable(title, text, c), err
 }
