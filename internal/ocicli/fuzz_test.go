@@ -87,6 +87,42 @@ func (m mutator) change(v any, depth int) any {
 	return m.odd()
 }
 
+// rich is what a configuration may have besides what runtimes usually get.
+const rich = `{
+	"domainname": "example", "annotations": {"org.systemd.property.TimeoutStopUSec": "uint64 1", "run.oci.keep_original_groups": "0"},
+	"process": {
+		"consoleSize": {"height": 9, "width": 9}, "user": {"uid": 5, "gid": 6, "umask": 63, "additionalGids": [7, 8]}, "rlimits": [{"type": "RLIMIT_CORE", "hard": 1, "soft": 0}],
+		"noNewPrivileges": true, "oomScoreAdj": 500, "scheduler": {"policy": "SCHED_BATCH", "nice": 5, "flags": ["SCHED_FLAG_RESET_ON_FORK"]},
+		"ioPriority": {"class": "IOPRIO_CLASS_BE", "priority": 4}, "execCPUAffinity": {"initial": "0", "final": "0"}},
+	"hooks": {
+		"prestart": [{"path": "/bin/true"}], "createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "exit 0"], "env": ["A=b"], "timeout": 9}], "createContainer": [{"path": "/bin/true"}],
+		"startContainer": [{"path": "/probe", "args": ["probe"]}], "poststart": [{"path": "/bin/true"}], "poststop": [{"path": "/bin/true"}]},
+	"linux": {
+		"timeOffsets": {"monotonic": {"secs": 5, "nanosecs": 6}, "boottime": {"secs": 7}}, "personality": {"domain": "LINUX"}, "rootfsPropagation": "private",
+		"devices": [{"path": "/dev/more", "type": "c", "major": 1, "minor": 3, "fileMode": 420, "uid": 1, "gid": 2}, {"path": "/dev/pipe", "type": "p"}],
+		"maskedPaths": ["/proc/kcore", "/sys/firmware"], "readonlyPaths": ["/proc/bus"], "mountLabel": "", "sysctl": {"net.ipv4.ip_unprivileged_port_start": "5", "kernel.msgmax": "9000"},
+		"resources": {
+			"devices": [{"allow": false, "access": "rwm"}, {"allow": true, "type": "c", "major": 1, "minor": 3, "access": "r"}],
+			"cpu": {"shares": 100, "quota": 50000, "period": 100000, "cpus": "0", "mems": "0"}, "memory": {"reservation": 10000000, "checkBeforeUpdate": true}},
+		"seccomp": {
+			"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86"], "flags": ["SECCOMP_FILTER_FLAG_LOG"],
+			"syscalls": [{"names": ["kexec_load", "not_there"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38,
+				"args": [{"index": 0, "value": 1, "valueTwo": 2, "op": "SCMP_CMP_MASKED_EQ"}, {"index": 1, "value": 4294967296, "op": "SCMP_CMP_GT"}]}]}}}`
+
+// enriched is a configuration with all that, and mounts with every kind of option.
+func enriched(root string) *specs.Spec {
+	spec := exampleSpec()
+	if err := json.Unmarshal([]byte(rich), spec); err != nil {
+		panic(err) // it is ours
+	}
+	spec.Root = &specs.Root{Path: root}
+	spec.Process.Terminal, spec.Process.Args = false, []string{"/probe", "-report"}
+	spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.TimeNamespace})
+	spec.Mounts = append(spec.Mounts[:6], specs.Mount{Destination: "/tmp", Type: "tmpfs", Source: "tmpfs", Options: []string{"nosuid", "tmpcopyup", "size=1m", "mode=1777"}},
+		specs.Mount{Destination: "/mnt", Type: "bind", Source: "/sys/kernel", Options: []string{"rbind", "rro", "rslave", "noatime"}})
+	return spec
+}
+
 // seeds are valid configurations that between them have most fields.
 func seeds(root string) [][]byte {
 	n := func(n int64) *int64 { return &n }
@@ -103,7 +139,7 @@ func seeds(root string) [][]byte {
 	makeRootless(user)
 	user.Root, user.Process.Terminal, user.Process.Args = &specs.Root{Path: root}, false, []string{"/probe", "-report"}
 	var list [][]byte
-	for _, s := range []*specs.Spec{full, user} {
+	for _, s := range []*specs.Spec{full, user, enriched(root)} {
 		text, err := json.Marshal(s)
 		if err != nil {
 			panic(err)
@@ -138,6 +174,12 @@ func TestRandomConfigurations(t *testing.T) {
 	}
 	m := mutator{rand.New(rand.NewPCG(3, 1))}
 	list, planned := seeds(testkit.Rootfs(t)), 0
+	for _, config := range list { // as they are, they are containers
+		testkit.WriteFile(t, filepath.Join(s.bundle, "config.json"), string(config), 0o644)
+		s.must("create", "c")
+		s.must("start", "c")
+		s.must("delete", "--force", "c")
+	}
 	for i := range count {
 		if time.Now().After(end) {
 			t.Fatalf("%d configurations took two minutes", i)
