@@ -9,19 +9,20 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/testkit"
 )
 
-// crash kills a verb before each of its system calls (with -short, some), and checks
+// crash kills a verb before each of its system calls, or each of so many (with -short, some), and checks
 // after each kill that list works, and delete --force, and that nothing is left. prepare
 // brings the container where the verb begins.
-func crash(t *testing.T, s *site, prepare func(), verb ...string) {
+func crash(t *testing.T, s *site, stride int, prepare func(), verb ...string) {
 	t.Helper()
 	// What the runtime of Go and the looking at the machine need changes nothing.
 	first, _ := testkit.KillAt(t, s.command("state", "none"), -1, nil)
-	kills, stride := 0, 1
+	kills := 0
 	if testing.Short() {
 		stride = 7
 	}
@@ -96,10 +97,26 @@ func endsSoon(pid int) bool {
 }
 
 func TestKilledRuntimeLeavesNothing(t *testing.T) {
-	s := newSite(t, nil)
+	t.Run("plain", func(t *testing.T) { killVerbs(t, newSite(t, nil), 1) })
+	// Other steps, and others to undo: maps that the host writes, hooks that run meanwhile, mounts that only the host can make.
+	t.Run("users and hooks", func(t *testing.T) {
+		s := newSite(t, func(spec *specs.Spec) {
+			spec.Linux.Namespaces = append(spec.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
+			spec.Linux.UIDMappings = []specs.LinuxIDMapping{{HostID: 100000, Size: 65536}}
+			spec.Linux.GIDMappings = spec.Linux.UIDMappings
+			hook := []specs.Hook{{Path: "/bin/true"}}
+			spec.Hooks = &specs.Hooks{CreateRuntime: hook, CreateContainer: hook, StartContainer: []specs.Hook{{Path: "/probe"}}, Poststart: hook, Poststop: hook}
+		})
+		killVerbs(t, s, 5)
+	})
+}
+
+// killVerbs kills every verb that changes a container.
+func killVerbs(t *testing.T, s *site, stride int) {
 	nothing := func() {}
 	created := func() { s.must("create", "c") }
 	running := func() { created(); s.must("start", "c") }
+	paused := func() { running(); s.must("pause", "c") }
 	process := filepath.Join(s.bundle, "process.json")
 	if err := os.WriteFile(process, []byte(`{"args":["/probe","-wait-signal","USR1"],"cwd":"/"}`), 0o600); err != nil {
 		t.Fatal(err)
@@ -113,13 +130,15 @@ func TestKilledRuntimeLeavesNothing(t *testing.T) {
 		{"run", nothing, []string{"run", "-d", "c"}},
 		{"start", created, []string{"start", "c"}},
 		{"exec", running, []string{"exec", "-d", "-p", process, "c"}},
+		{"kill", running, []string{"kill", "c", "KILL"}},
 		{"pause", running, []string{"pause", "c"}},
+		{"resume", paused, []string{"resume", "c"}},
 		{"update", running, []string{"update", "--pids-limit", "50", "c"}},
 		{"delete", created, []string{"delete", "c"}},
 		{"delete --force", running, []string{"delete", "--force", "c"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			crash(t, &site{t: t, bundle: s.bundle, root: s.root, others: s.others}, c.prepare, c.verb...)
+			crash(t, &site{t: t, bundle: s.bundle, root: s.root, others: s.others}, stride, c.prepare, c.verb...)
 		})
 	}
 }
