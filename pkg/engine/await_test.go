@@ -87,6 +87,32 @@ func stopped(t *testing.T) (*Engine, container.Record, *durable.Lock) {
 	return e, record, attended
 }
 
+// A restart that ends what is just being started is still due when that start has failed for it; a start that fails by itself is not tried
+// for ever.
+func TestRestartDuringAStartIsStillDue(t *testing.T) {
+	e, record, _ := stopped(t)
+	containers, err := e.containers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		status container.Status
+		again  bool
+		want   container.Status
+	}{
+		{container.Running, true, container.Restarting}, {container.Running, false, container.Exited}, {container.Restarting, true, container.Exited},
+		{container.Exited, false, container.Exited}, {container.Created, false, container.Created},
+	} {
+		set := func(st *container.State) error { *st = container.State{Status: c.status, PID: 1, Again: c.again}; return nil }
+		if err := errors.Join(containers.Update(t.Context(), record.ID, set), e.noteFailure(t.Context(), record, errors.New("killed"))); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := containers.State(record.ID); err != nil || st.Status != c.want || st.Error != "killed" {
+			t.Errorf("%s, again %v: %+v, error %v, want %s", c.status, c.again, st, err, c.want)
+		}
+	}
+}
+
 // Who has just started a container has let go of its lock, and the monitor has not taken it yet: who gets the lock then leaves
 // it, or a second start would begin with ending what the first has started.
 func TestLockOfWhatRunsIsNotTaken(t *testing.T) {

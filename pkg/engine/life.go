@@ -111,15 +111,20 @@ func (e *Engine) forgetRestarts(ctx context.Context, record container.Record) er
 	})
 }
 
-// noteFailure writes down that a container could not be started again.
+// noteFailure writes down that a container could not be started again. A restart that came while it was being started, and ended it, is
+// still due: who asked for it may have been killed.
 func (e *Engine) noteFailure(ctx context.Context, record container.Record, failure error) error {
 	containers, err := e.containers()
 	if err != nil {
 		return err
 	}
 	return containers.Update(context.WithoutCancel(ctx), record.ID, func(st *container.State) error {
+		due := st.Status == container.Running && st.Again // what this start was for it took away when it had a process
 		if st.Status != container.Created {
 			st.Status, st.PID = container.Exited, 0
+		}
+		if due {
+			st.Status, st.RestartAt = container.Restarting, time.Now().UTC()
 		}
 		st.ExitCode, st.Error = ExitStatus(failure), failure.Error()
 		return nil
