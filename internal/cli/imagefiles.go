@@ -22,7 +22,8 @@ func (p *Program) loadCommand() *cobra.Command {
 		Short:   "Take in images from an archive or a directory",
 		GroupID: groupImages,
 		Long: "Take in images from an OCI layout (a directory, or a tar archive of one) or from what\n" +
-			"docker save writes. Without --input the archive is read from standard input.",
+			"docker save writes, compressed by gzip, zstd, xz or bzip2 or not. Without --input the archive is read\n" +
+			"from standard input.",
 		Args:                  exactArgs(0),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -74,11 +75,11 @@ func (p *Program) importCommand() *cobra.Command {
 	var req engine.ImportRequest
 	var changes []string
 	cmd := &cobra.Command{
-		Use:     "import [FLAGS] PATH|- [NAME]",
+		Use:     "import [FLAGS] PATH|URL|- [NAME]",
 		Short:   "Make an image of a root file system",
 		GroupID: groupImages,
-		Long: "Make an image of one layer of a root file system: a tar archive, which may be compressed,\n" +
-			"a directory, or - for an archive on standard input.",
+		Long: "Make an image of one layer of a root file system: a tar archive, which may be compressed\n" +
+			"(gzip, zstd, xz, bzip2), its URL, a directory, or - for an archive on standard input.",
 		Args:                  rangeArgs(1, 2),
 		DisableFlagsInUseLine: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

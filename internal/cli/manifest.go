@@ -118,27 +118,46 @@ func (p *Program) manifestRemoveCommand() *cobra.Command {
 }
 
 func (p *Program) manifestInspectCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:                   "inspect NAME",
-		Short:                 "Print a list, or the manifest of an image",
+	var req engine.RemoteDocumentRequest
+	var raw bool
+	cmd := &cobra.Command{
+		Use:   "inspect [FLAGS] NAME|docker://NAME",
+		Short: "Print a list, or the manifest of an image",
+		Long: "Print a list, or the manifest of an image: of the store, or, with docker:// before its name, of its registry, from\n" +
+			"which nothing is kept.",
+		Example:               "  containr manifest inspect docker://registry.example/team/app:1.0",
 		Args:                  exactArgs(1),
 		DisableFlagsInUseLine: true,
-		RunE: func(cmd *cobra.Command, args []string) error {
-			e, err := p.engine()
-			if err != nil {
-				return err
-			}
-			data, err := e.ImageDocument(cmd.Context(), engine.DocumentRequest{InspectRequest: engine.InspectRequest{Name: args[0]}})
-			if err != nil {
-				return err
-			}
-			var out bytes.Buffer
-			if err := json.Indent(&out, data, "", "    "); err != nil {
-				return err
-			}
-			out.WriteByte('\n')
-			_, err = p.Out.Write(present.EscapeJSON(out.Bytes()))
-			return err
-		},
 	}
+	finish := bindAccess(cmd.Flags(), &req.RegistryAccess)
+	cmd.Flags().BoolVar(&raw, "raw", false, "print it byte by byte, so that its digest can be checked")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		finish()
+		e, err := p.engine()
+		if err != nil {
+			return err
+		}
+		var data []byte
+		if name, ok := strings.CutPrefix(args[0], "docker://"); ok {
+			req.Name = name
+			data, err = e.RemoteDocument(cmd.Context(), req)
+		} else {
+			data, err = e.ImageDocument(cmd.Context(), engine.DocumentRequest{InspectRequest: engine.InspectRequest{Name: args[0]}})
+		}
+		if err != nil {
+			return err
+		}
+		if raw {
+			_, err = p.Out.Write(data)
+			return err
+		}
+		var out bytes.Buffer
+		if err := json.Indent(&out, data, "", "    "); err != nil {
+			return err
+		}
+		out.WriteByte('\n')
+		_, err = p.Out.Write(present.EscapeJSON(out.Bytes()))
+		return err
+	}
+	return cmd
 }

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go/v1"
@@ -175,7 +177,7 @@ func nameOr(name string, d digest.Digest) string {
 
 // ImportRequest asks for an image to be made of a root file system.
 type ImportRequest struct {
-	// Path is a tar archive or a directory; empty reads In.
+	// Path is a tar archive, its URL (http or https), or a directory; empty reads In.
 	Path string
 	In   io.Reader
 	// Name is the new image's; it may be empty.
@@ -203,7 +205,14 @@ func (e *Engine) Import(ctx context.Context, r ImportRequest) (*image.Image, err
 		return nil, err
 	}
 	req := image.ImportRequest{Name: r.Name, Tar: r.In, Platform: platform, Config: r.Config, Comment: r.Comment, Created: date, Latest: date}
-	if r.Path != "" {
+	if isURL(r.Path) {
+		body, err := e.download(ctx, r.Path)
+		if err != nil {
+			return nil, err
+		}
+		defer body.Close()
+		req.Tar = body
+	} else if r.Path != "" {
 		file, err := os.Open(r.Path)
 		if err != nil {
 			return nil, err
@@ -224,6 +233,28 @@ func (e *Engine) Import(ctx context.Context, r ImportRequest) (*image.Image, err
 		e.tellImage(events.Import, nameOr(img.Name, img.ConfigDigest))
 	}
 	return img, err
+}
+
+func isURL(s string) bool { return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") }
+
+// download begins to fetch a file from elsewhere.
+func (e *Engine) download(ctx context.Context, address string) (io.ReadCloser, error) {
+	if e.offline {
+		return nil, fmt.Errorf("download %s: %w", address, registry.ErrOffline)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, fmt.Errorf("download: %w", err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("download: %w", err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		resp.Body.Close()
+		return nil, fmt.Errorf("download %s: the server answers %s", address, resp.Status)
+	}
+	return resp.Body, nil
 }
 
 // TagRequest asks for a further name of an image.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/containr/containr/pkg/events"
 	"github.com/containr/containr/pkg/image"
+	"github.com/containr/containr/pkg/registry"
 	"github.com/containr/containr/pkg/snapshot"
 )
 
@@ -166,6 +167,25 @@ func (e *Engine) ImageDocument(ctx context.Context, r DocumentRequest) ([]byte, 
 		d = img.Manifest.Config
 	}
 	return images.ReadDocument(d.Digest)
+}
+
+// RemoteDocumentRequest asks for the manifest or index that a name means in its registry.
+type RemoteDocumentRequest struct {
+	RegistryAccess
+	Name string
+}
+
+// RemoteDocument returns it byte by byte as it is there. Nothing of it is kept.
+func (e *Engine) RemoteDocument(ctx context.Context, r RemoteDocumentRequest) ([]byte, error) {
+	ref, err := image.ParseReference(r.Name)
+	if err != nil {
+		return nil, err
+	}
+	access, err := e.access(r.RegistryAccess)
+	if err != nil {
+		return nil, err
+	}
+	return registry.Document(ctx, access, ref)
 }
 
 // DiffImagesRequest asks in what files two images differ.

@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"bufio"
 	"cmp"
 	"context"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 )
@@ -26,8 +28,8 @@ type ImportRequest struct {
 	Limits   Limits         // for the decompression of Tar
 }
 
-// Import makes and names an image of one layer. A tar stream is stored as it is,
-// after a look at every header in it; a directory is packed by [Pack]. If it
+// Import makes and names an image of one layer. A tar stream is stored as it is, but for one compressed by xz or bzip2,
+// which gzip compresses anew, after a look at every header in it; a directory is packed by [Pack]. If it
 // fails, no name has changed and what was stored is collected. Errors wrap
 // ErrInvalid if the stream is not a whole tar archive with at least one file.
 func (s *Store) Import(ctx context.Context, r ImportRequest) (*Image, error) {
@@ -95,21 +97,49 @@ func (l *Lease) importLayer(ctx context.Context, r ImportRequest) (Layer, error)
 
 // copyRootfs copies src to w, and returns media type and diff id of the layer.
 func copyRootfs(w io.Writer, src io.Reader, limits Limits) (Layer, error) {
-	d, err := newDecompressor(io.TeeReader(src, w), limits)
+	buffered := bufio.NewReader(src)
+	magic, err := peekMagic(buffered)
+	if err != nil {
+		return Layer{}, err
+	}
+	if isForeign(magic) {
+		return recompressRootfs(w, buffered, limits)
+	}
+	d, err := newDecompressor(io.TeeReader(buffered, w), limits)
 	if err != nil {
 		return Layer{}, err
 	}
 	defer d.Close()
 	digester := digest.SHA256.Digester()
-	stream := io.TeeReader(d, digester.Hash())
-	if err := checkTar(stream); err != nil {
-		return Layer{}, err
-	}
-	// The tar ends before its stream does: padding, end of compression.
-	if _, err := io.Copy(io.Discard, stream); err != nil {
+	if err := drainTar(io.TeeReader(d, digester.Hash())); err != nil {
 		return Layer{}, err
 	}
 	return Layer{Descriptor: v1.Descriptor{MediaType: d.mediaType}, DiffID: digester.Digest()}, nil
+}
+
+// recompressRootfs is copyRootfs for what is compressed as no layer may be: it is stored as gzip has it.
+func recompressRootfs(w io.Writer, src io.Reader, limits Limits) (Layer, error) {
+	d, err := newArchiveReader(src, limits)
+	if err != nil {
+		return Layer{}, err
+	}
+	defer d.Close()
+	z := gzip.NewWriter(w)
+	digester := digest.SHA256.Digester()
+	if err := drainTar(io.TeeReader(d, io.MultiWriter(digester.Hash(), z))); err != nil {
+		return Layer{}, err
+	}
+	return Layer{Descriptor: v1.Descriptor{MediaType: v1.MediaTypeImageLayerGzip}, DiffID: digester.Digest()}, z.Close()
+}
+
+// drainTar reads a tar stream to its end, to find out that it is one.
+func drainTar(stream io.Reader) error {
+	if err := checkTar(stream); err != nil {
+		return err
+	}
+	// The tar ends before its stream does: padding, end of compression.
+	_, err := io.Copy(io.Discard, stream)
+	return err
 }
 
 // checkTar reads a tar stream to find out that it is one.

@@ -38,6 +38,14 @@ const (
 	DefaultRatioFloor = 1 << 30
 )
 
+// orDefault fills in the defaults.
+func (l Limits) orDefault() Limits {
+	l.MaxBytes = cmp.Or(l.MaxBytes, DefaultMaxBytes)
+	l.MaxRatio = cmp.Or(l.MaxRatio, DefaultMaxRatio)
+	l.RatioFloor = cmp.Or(l.RatioFloor, DefaultRatioFloor)
+	return l
+}
+
 // zstdWindow bounds the memory that a zstd frame can make us use. The zstd tool
 // needs an option (--long) to write larger windows.
 const zstdWindow = 128 << 20
@@ -174,9 +182,7 @@ var (
 
 // newDecompressor finds out by its first bytes how a stream is compressed.
 func newDecompressor(r io.Reader, limits Limits) (*decompressor, error) {
-	limits.MaxBytes = cmp.Or(limits.MaxBytes, DefaultMaxBytes)
-	limits.MaxRatio = cmp.Or(limits.MaxRatio, DefaultMaxRatio)
-	limits.RatioFloor = cmp.Or(limits.RatioFloor, DefaultRatioFloor)
+	limits = limits.orDefault()
 	in := &countingReader{Reader: r}
 	buffered := bufio.NewReaderSize(in, 64<<10)
 	magic, err := buffered.Peek(len(zstdMagic))

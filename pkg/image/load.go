@@ -57,7 +57,7 @@ func (s *Store) LoadPath(ctx context.Context, path string, o LoadOptions) ([]Lis
 
 // Load reads an archive to its end and stores the images in it: an OCI image
 // layout in a tar file, or what "docker save" writes, either of them compressed
-// by gzip or zstd or not. It returns the names that were given, and the images
+// by gzip, zstd, xz or bzip2 or not. It returns the names that were given, and the images
 // loaded without a name. If it fails, no name has changed, and what was stored is
 // collected.
 //
@@ -71,7 +71,7 @@ func (s *Store) Load(ctx context.Context, r io.Reader, o LoadOptions) ([]Listed,
 // loadArchive is Load; what is what errors begin with.
 func (s *Store) loadArchive(ctx context.Context, what string, r io.Reader, o LoadOptions) ([]Listed, error) {
 	return s.load(ctx, what, o, func(lease *Lease) ([]named, error) {
-		uncompressed, err := newDecompressor(contextReader{ctx, r}, o.Limits)
+		uncompressed, err := newArchiveReader(contextReader{ctx, r}, o.Limits)
 		if err != nil {
 			return nil, err
 		}

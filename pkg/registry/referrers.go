@@ -110,9 +110,20 @@ func (c *client) addReferrer(ctx context.Context, subject digest.Digest, n *node
 
 // Head returns what a reference means in its registry.
 func Head(ctx context.Context, a Access, ref image.Reference) (v1.Descriptor, error) {
+	got, err := lookUp(ctx, a, ref)
+	return got.Descriptor, err
+}
+
+// Document returns the manifest or index that a reference means in its registry, as it is there.
+func Document(ctx context.Context, a Access, ref image.Reference) ([]byte, error) {
+	got, err := lookUp(ctx, a, ref)
+	return got.data, err
+}
+
+func lookUp(ctx context.Context, a Access, ref image.Reference) (document, error) {
 	clients, err := a.pullClients(ref, 1)
 	if err != nil {
-		return v1.Descriptor{}, fmt.Errorf("look up %s: %w", ref.Familiar(), err)
+		return document{}, fmt.Errorf("look up %s: %w", ref.Familiar(), err)
 	}
 	from := &source{clients: clients}
 	defer from.close()
@@ -125,9 +136,9 @@ func Head(ctx context.Context, a Access, ref image.Reference) (v1.Descriptor, er
 		got.MediaType, err = image.Identify(got.data, got.MediaType)
 	}
 	if err != nil {
-		return v1.Descriptor{}, fmt.Errorf("look up %s: %w", ref.Familiar(), err)
+		return document{}, fmt.Errorf("look up %s: %w", ref.Familiar(), err)
 	}
-	return got.Descriptor, nil
+	return got, nil
 }
 
 // PullArtifact fetches the manifest of an artifact with its files, and names it in the store. Of the request, Platform,

@@ -24,7 +24,8 @@ const storms = 1000
 
 // Whatever a registry does, and wherever connections break, a pull ends with the right
 // image or an error that says what was wrong; the store holds nothing but whole blobs then;
-// and when the weather is fine again, the pull goes on and ends well.
+// and when the weather is fine again, the pull goes on and ends well. Each tenth has a mirror, with weather of its own, and a layer that
+// takes more than one read.
 func TestThousandPullsThroughStorms(t *testing.T) {
 	s := newScene(t, fakeregistry.Options{Token: true})
 	s.image = testimage.Build(testimage.Options{Layers: [][]byte{
@@ -33,13 +34,23 @@ func TestThousandPullsThroughStorms(t *testing.T) {
 		testimage.Tar(testimage.File{Name: "c", Body: strings.Repeat("c", 9000)}),
 	}})
 	s.PushIndex("library/app", "1", s.image, testimage.Build(testimage.Options{Platform: v1.Platform{OS: "linux", Architecture: "arm64"}}))
+	large, mirror := newScene(t, fakeregistry.Options{Token: true}), fakeregistry.New(t, fakeregistry.Options{})
+	large.image = testimage.Build(testimage.Options{Layers: [][]byte{
+		testimage.Tar(testimage.File{Name: "a", Body: noise(largeLayer)}), testimage.Tar(testimage.File{Name: "b", Body: "b"}),
+	}})
+	large.Push("library/app", "1", large.image)
+	mirror.Push("hub/library/app", "1", large.image)
 	count := storms
 	if testing.Short() {
 		count /= 10
 	}
 	right, wrong := 0, 0
 	for seed := range count {
-		if err := s.storm(t, uint64(seed)); err == nil {
+		in, before := s, (*fakeregistry.Registry)(nil)
+		if seed%10 == 9 {
+			in, before = large, mirror
+		}
+		if err := in.storm(t, uint64(seed), before); err == nil {
 			right++
 		} else {
 			wrong++
@@ -54,8 +65,11 @@ func TestThousandPullsThroughStorms(t *testing.T) {
 	}
 }
 
-// storm pulls once through the weather of a seed, looks at the store, and pulls again.
-func (s *scene) storm(t *testing.T, seed uint64) error {
+// largeLayer is the size of the layer that is fetched through a mirror, in bytes.
+const largeLayer = 3 << 20
+
+// storm pulls once through the weather of a seed, looks at the store, and pulls again. mirror, if there is one, is asked first.
+func (s *scene) storm(t *testing.T, seed uint64, mirror *fakeregistry.Registry) error {
 	dir := filepath.Join(t.TempDir(), fmt.Sprint(seed))
 	defer os.RemoveAll(dir)
 	store, err := image.Open(dir)
@@ -66,10 +80,21 @@ func (s *scene) storm(t *testing.T, seed uint64) error {
 	s.dir, s.store = dir, store
 	s.Heal()
 	weather := rand.New(rand.NewPCG(seed, 7))
+	reach := 40_000
+	if mirror != nil {
+		reach = largeLayer
+	}
 	for range 1 + weather.IntN(3) {
-		s.Fail(s.bolt(weather))
+		s.Fail(s.bolt(weather, reach))
 	}
 	r := s.request(t)
+	if mirror != nil {
+		r = s.mirrored(t, mirror)
+		mirror.Heal()
+		for range 1 + weather.IntN(3) {
+			mirror.Fail(s.bolt(weather, reach))
+		}
+	}
 	r.Retry = Retry{Attempts: 3, Pause: time.Microsecond, Stall: 100 * time.Millisecond}
 	if seed%2 == 0 { // unpacking verifies too: the others must do without
 		r.Layer = readLayer
@@ -83,6 +108,9 @@ func (s *scene) storm(t *testing.T, seed uint64) error {
 	}
 	s.expectConsistent(t)
 	s.Heal()
+	if mirror != nil {
+		mirror.Heal()
+	}
 	if img, err = Pull(t.Context(), r); err != nil {
 		t.Errorf("in fine weather: %v\nbefore: %v", err, failure)
 	} else {
@@ -91,8 +119,8 @@ func (s *scene) storm(t *testing.T, seed uint64) error {
 	return failure
 }
 
-// bolt is something that goes wrong.
-func (s *scene) bolt(weather *rand.Rand) fakeregistry.Fault {
+// bolt is something that goes wrong, within so many bytes.
+func (s *scene) bolt(weather *rand.Rand, reach int) fakeregistry.Fault {
 	places := []string{"/v2/", "/manifests/", "/blobs/", "/token", s.image.Config.Digest.String(), s.image.Manifest.Digest.String()}
 	for _, l := range s.image.Layers {
 		places = append(places, l.Digest.String(), l.Digest.String()) // most of it hits them
@@ -100,9 +128,9 @@ func (s *scene) bolt(weather *rand.Rand) fakeregistry.Fault {
 	f := fakeregistry.Fault{Path: places[weather.IntN(len(places))], Times: weather.IntN(5), Skip: weather.IntN(3)}
 	switch weather.IntN(14) {
 	case 0, 1, 2, 3:
-		f.BreakAfter = 1 + weather.IntN(40_000)
+		f.BreakAfter = 1 + weather.IntN(reach)
 	case 4:
-		f.Truncate = 1 + weather.IntN(40_000)
+		f.Truncate = 1 + weather.IntN(reach)
 	case 5, 6:
 		f.Status = []int{400, 401, 403, 404, 408, 410, 416, 429, 500, 502, 503, 504}[weather.IntN(12)]
 	case 7:
@@ -116,7 +144,7 @@ func (s *scene) bolt(weather *rand.Rand) fakeregistry.Fault {
 	case 11:
 		f.Stall, f.Times = true, 1
 	case 12, 13:
-		f.Flip = 1 + weather.IntN(40_000)
+		f.Flip = 1 + weather.IntN(reach)
 	}
 	return f
 }
