@@ -205,12 +205,16 @@ func TestOneThingMissing(t *testing.T) {
 		"no overlay": {healthy, func(m *Machine) {
 			m.FileSystems = slices.DeleteFunc(m.FileSystems, func(s string) bool { return s == "overlay" })
 		}, true},
-		"read-only state":     {healthy, func(m *Machine) { m.Storage.ReadOnly = true }, false},
-		"no user namespaces":  {person, func(m *Machine) { m.MaxUserNamespaces = 0 }, false},
-		"the same for root":   {healthy, func(m *Machine) { m.MaxUserNamespaces = 0 }, true},
-		"Debian's own switch": {person, func(m *Machine) { m.Settings["kernel.unprivileged_userns_clone"] = "0" }, false},
-		"no subordinate ids":  {person, func(m *Machine) { m.Facts.SubUIDs = nil }, true},
-		"overlay for root":    {person, func(m *Machine) { m.Facts.Kernel = host.Kernel{Major: 5, Minor: 10} }, true},
+		"read-only state":                          {healthy, func(m *Machine) { m.Storage.ReadOnly = true }, false},
+		"no user namespaces":                       {person, func(m *Machine) { m.MaxUserNamespaces = 0 }, false},
+		"the same for root":                        {healthy, func(m *Machine) { m.MaxUserNamespaces = 0 }, true},
+		"Debian's own switch":                      {person, func(m *Machine) { m.Settings["kernel.unprivileged_userns_clone"] = "0" }, false},
+		"user namespaces for those with a profile": {person, func(m *Machine) { m.Settings["kernel.apparmor_restrict_unprivileged_userns"] = "1" }, false},
+		"a profile": {person, func(m *Machine) {
+			m.Settings["kernel.apparmor_restrict_unprivileged_userns"], m.UserNamespacesTried = "1", true
+		}, true},
+		"no subordinate ids": {person, func(m *Machine) { m.Facts.SubUIDs = nil }, true},
+		"overlay for root":   {person, func(m *Machine) { m.Facts.Kernel = host.Kernel{Major: 5, Minor: 10} }, true},
 	} {
 		m := c.machine()
 		c.change(m)

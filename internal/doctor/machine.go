@@ -40,6 +40,8 @@ type Machine struct {
 	Pressure bool
 	// MaxUserNamespaces is the sysctl of that name, -1 if there is none.
 	MaxUserNamespaces int64
+	// UserNamespacesTried says that this process has made a user namespace and had privileges in it, where that is not for all programs.
+	UserNamespacesTried bool
 	// NoNewPrivileges is set if this process, and what it starts, cannot gain privileges.
 	NoNewPrivileges bool
 

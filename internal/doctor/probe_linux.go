@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -104,7 +105,21 @@ func (m *Machine) probeKernel() {
 	if n, err := strconv.ParseInt(strings.TrimSpace(read("/proc/sys/user/max_user_namespaces")), 10, 64); err == nil && slices.Contains(m.Namespaces, "user") {
 		m.MaxUserNamespaces = n
 	}
+	if strings.TrimSpace(read("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")) == "1" {
+		m.UserNamespacesTried = tryUserNamespace()
+	}
 	m.Distribution = parseRelease(read("/etc/os-release"))
+}
+
+// tryUserNamespace makes a process in a user namespace, and has it make a mount namespace, which takes privileges in the first: whether
+// a profile lets this program, only that tells an ordinary user. It then executes what cannot be executed.
+func tryUserNamespace() bool {
+	_, err := syscall.ForkExec("/", []string{"/"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{
+		Cloneflags: unix.CLONE_NEWUSER, Unshareflags: unix.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}},
+	}})
+	return errors.Is(err, unix.EACCES)
 }
 
 // probeFirewall asks nf_tables, unless it is a module that asking would load.

@@ -66,6 +66,8 @@ func namespacesForUsers(m *Machine) (State, string, string) {
 		return Missing, "sysctl user.max_user_namespaces is 0: nobody may make a user namespace", keptSetting("user.max_user_namespaces", "15000")
 	case m.setting("kernel.unprivileged_userns_clone") == "0":
 		return Missing, "sysctl kernel.unprivileged_userns_clone is 0: only root may make a user namespace", keptSetting("kernel.unprivileged_userns_clone", "1")
+	case m.setting("kernel.apparmor_restrict_unprivileged_userns") == "1" && m.UserNamespacesTried:
+		return OK, "you may make user namespaces with containr, which has an AppArmor profile that lets it; other programs may not", ""
 	case m.setting("kernel.apparmor_restrict_unprivileged_userns") == "1":
 		return Missing, "sysctl kernel.apparmor_restrict_unprivileged_userns is 1: AppArmor takes all privileges away in user namespaces of programs without a profile",
 			keptSetting("kernel.apparmor_restrict_unprivileged_userns", "0")

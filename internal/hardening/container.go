@@ -20,7 +20,12 @@ func CheckContainer(r *container.Record, ordinary bool) []Finding {
 	confinement(&l, c)
 	namespaces(&l, &c.Namespaces)
 	for _, m := range mountsOf(r) {
-		checkMount(&l, m)
+		if checkMount(&l, m, m.Source) {
+			continue
+		}
+		if real, err := filepath.EvalSymlinks(m.Source); err == nil && real != m.Source { // what it leads to is what is mounted
+			checkMount(&l, m, real)
+		}
 	}
 	limits(&l, c)
 	user(&l, r, ordinary)
@@ -118,69 +123,106 @@ func namespaces(l *list, n *container.Namespaces) {
 	}
 }
 
-// mountsOf are the host's paths that a container has.
-func mountsOf(r *container.Record) []container.Mount {
-	var binds []container.Mount
+// hostPath is a path of the host that a container has, and how to name it to who made the container.
+type hostPath struct {
+	container.Mount
+	flag string
+}
+
+// mountsOf are the host's paths that a container has, those that volumes stand for included.
+func mountsOf(r *container.Record) []hostPath {
+	var binds []hostPath
 	for _, m := range r.Config.Mounts {
-		if m.Type == container.MountBind {
-			binds = append(binds, m)
+		switch m.Type {
+		case container.MountBind:
+			binds = append(binds, hostPath{m, "-v " + filepath.Clean(m.Source)})
+		case container.MountVolume:
+			if source, ok := boundElsewhere(r, m); ok {
+				flag := "-v " + m.Source
+				m.Source = source
+				binds = append(binds, hostPath{m, flag})
+			}
 		}
 	}
 	return binds
 }
 
-// sensitive are paths of the host that are as good as the host; below says that so is all that they hold.
+// boundElsewhere is the directory that a volume with o=bind stands for.
+func boundElsewhere(r *container.Record, m container.Mount) (string, bool) {
+	if r.Spec == nil {
+		return "", false
+	}
+	for _, s := range r.Spec.Mounts {
+		if s.Destination == m.Target && (slices.Contains(s.Options, "bind") || slices.Contains(s.Options, "rbind")) {
+			return s.Source, !strings.HasSuffix(s.Source, "/volumes/"+m.Source+"/data")
+		}
+	}
+	return "", false
+}
+
+// sensitive are paths of the host that are as good as the host; below says that so is all that they hold, written that it is
+// where it can be written.
 var sensitive = []struct {
-	path  string
-	below bool
-	why   string
+	path           string
+	below, written bool
+	why            string
 }{
-	{"/", false, "all of the host"},
-	{"/etc", true, "the host's users, passwords and services"},
-	{"/root", true, "root's files and keys"},
-	{"/boot", true, "the host's kernel"},
-	{"/dev", true, "the host's devices"},
-	{"/proc", true, "the host's processes and settings"},
-	{"/sys", true, "the host's hardware and settings"},
-	{"/var", false, "the host's services"},
-	{"/var/lib", false, "the host's services"},
-	{"/var/lib/containr", true, "all containers"},
-	{"/var/lib/docker", true, "docker's containers"},
-	{"/run", false, "the sockets of the host's services"},
-	{"/var/run", false, "the sockets of the host's services"},
-	{"/usr", false, "the host's programs"},
-	{"/home", false, "all users' files"},
+	{"/", false, false, "all of the host"},
+	{"/etc", true, false, "the host's users, passwords and services"},
+	{"/root", true, false, "root's files and keys"},
+	{"/boot", true, false, "the host's kernel"},
+	{"/dev", true, false, "the host's devices"},
+	{"/proc", true, false, "the host's processes and settings"},
+	{"/sys", true, false, "the host's hardware and settings"},
+	{"/var", false, false, "the host's services"},
+	{"/var/lib", false, false, "the host's services"},
+	{"/var/lib/containr", true, false, "all containers"},
+	{"/var/lib/docker", true, false, "docker's containers"},
+	{"/run", false, false, "the sockets of the host's services"},
+	{"/var/run", false, false, "the sockets of the host's services"},
+	{"/usr", false, true, "the host's programs"},
+	{"/bin", false, true, "the host's programs"},
+	{"/sbin", false, true, "the host's programs"},
+	{"/lib", false, true, "the host's programs"},
+	{"/lib64", false, true, "the host's programs"},
+	{"/var/spool/cron", true, false, "what the host runs by itself, as any of its users"},
+	{"/var/spool", false, false, "what the host runs by itself, as any of its users"},
+	{"/home", false, false, "all users' files"},
 }
 
 // engineSockets are root by another name.
 var engineSockets = []string{"docker.sock", "podman.sock", "containerd.sock", "crio.sock", "containrd.sock"}
 
-func checkMount(l *list, m container.Mount) {
-	path := filepath.Clean(m.Source)
-	switch m.Propagation {
-	case "shared", "rshared":
-		l.add("container.propagation", Warn, "what it mounts below "+m.Target+" appears on the host", "leave out rshared")
+// checkMount says what is weak in a mount of a path of the host, and reports whether the path is one that it knows.
+func checkMount(l *list, m hostPath, path string) bool {
+	path = filepath.Clean(path)
+	if m.Propagation == "shared" || m.Propagation == "rshared" {
+		if path == filepath.Clean(m.Source) { // it is said once
+			l.add("container.propagation", Warn, "what it mounts below "+m.Target+" appears on the host", "leave out rshared")
+		}
 	}
 	if slices.Contains(engineSockets, filepath.Base(path)) {
-		l.add("container.socket", High, "through "+path+" it can start containers with all rights", "leave out -v "+path)
-		return
+		l.add("container.socket", High, "through "+path+" it can start containers with all rights", "leave out "+m.flag)
+		return true
 	}
 	for _, s := range sensitive {
-		if path != s.path && (!s.below || !strings.HasPrefix(path, s.path+"/")) {
+		below := s.below || s.written && !m.ReadOnly
+		if path != s.path && (!below || !strings.HasPrefix(path, s.path+"/")) {
 			continue
 		}
-		level, mend := High, "leave out -v "+path
+		level, mend := High, "leave out "+m.flag
 		if path == "/etc/localtime" || path == "/etc/timezone" {
-			return
+			return true
 		}
 		if m.ReadOnly {
 			level = Warn
 		} else if path != s.path {
-			level, mend = Warn, "add :ro to -v "+path+", or leave it out"
+			level, mend = Warn, "add :ro to "+m.flag+", or leave it out"
 		}
 		l.add("container.mount", level, path+" of the host is in it at "+m.Target+": "+s.why, mend)
-		return
+		return true
 	}
+	return false
 }
 
 func limits(l *list, c *container.Config) {

@@ -62,7 +62,11 @@ func TestCheckContainer(t *testing.T) {
 				{Type: container.MountBind, Source: "/", Target: "/host"}, {Type: container.MountBind, Source: "/etc", Target: "/e", ReadOnly: true},
 				{Type: container.MountBind, Source: "/etc/app.conf", Target: "/c"}, {Type: container.MountBind, Source: "/var/run/docker.sock", Target: "/s"},
 				{Type: container.MountBind, Source: "/srv", Target: "/srv", Propagation: "rshared"}, {Type: container.MountVolume, Source: "data", Target: "/data"},
+				{Type: container.MountBind, Source: "/usr/local/bin", Target: "/b"}, {Type: container.MountBind, Source: "/usr/share/zoneinfo", Target: "/z", ReadOnly: true},
+				{Type: container.MountBind, Source: "/var/spool/cron", Target: "/cron"}, {Type: container.MountVolume, Source: "all", Target: "/all"},
+				{Type: container.MountBind, Source: "testdata/leads-to-etc", Target: "/linked"},
 			}}}
+	open.Spec.Mounts = []specs.Mount{{Destination: "/data", Source: "/var/lib/containr/volumes/data/data", Options: []string{"bind"}}, {Destination: "/all", Source: "/", Options: []string{"rbind"}}}
 	compareGolden(t, "open", CheckContainer(&open, false))
 	compareGolden(t, "usual", CheckContainer(&container.Record{Name: "usual", Spec: spec(0, usual)}, false))
 	compareGolden(t, "usual-person", CheckContainer(&container.Record{Name: "usual", Spec: spec(0, usual)}, true))

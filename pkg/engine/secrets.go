@@ -150,6 +150,32 @@ func (e *Engine) findSecrets(c *container.Config) (err error) {
 	return err
 }
 
+// holdSecrets keeps secrets and configs of a container from being removed until it has a record, which does so from then on; and
+// looks for them once more, as they can be gone by now.
+func (e *Engine) holdSecrets(ctx context.Context, p *prepared) error {
+	for _, has := range []struct {
+		kind   *secret.Kind
+		wanted []container.Secret
+	}{{secret.Secrets, p.config.Secrets}, {secret.Configs, p.config.Configs}} {
+		if len(has.wanted) == 0 {
+			continue
+		}
+		store, err := e.kept(has.kind)
+		if err != nil {
+			return err
+		}
+		lock, err := store.Hold(ctx)
+		if err != nil {
+			return err
+		}
+		p.held = append(p.held, lock)
+		if _, err := e.findKept(has.kind, has.wanted); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (e *Engine) findKept(kind *secret.Kind, wanted []container.Secret) ([]container.Secret, error) {
 	if len(wanted) == 0 {
 		return wanted, nil

@@ -45,8 +45,10 @@ func (e *Engine) provide(ctx context.Context, p *prepared, o prepareOptions) err
 		}
 	}
 	// Only now: filling wants each of them to itself, and one may be seen in two places.
-	p.held, err = e.holdVolumes(ctx, p.config, false)
-	return err
+	if p.held, err = e.holdVolumes(ctx, p.config, false); err != nil {
+		return err
+	}
+	return e.holdSecrets(ctx, p)
 }
 
 // withImageVolumes adds the volumes that the image wants, in places where the user has put nothing. An image has none in

@@ -204,8 +204,8 @@ func (f *Facts) probeUser() {
 	f.Newuidmap = findProgram("newuidmap")
 	f.Newgidmap = findProgram("newgidmap")
 	name := userName(f.UID)
-	f.SubUIDs = idRanges(subUIDFile, name, f.UID)
-	f.SubGIDs = idRanges(subGIDFile, name, f.UID)
+	f.SubUIDs = disjoint(f.UID, idRanges(subUIDFile, name, f.UID))
+	f.SubGIDs = disjoint(f.GID, idRanges(subGIDFile, name, f.UID))
 }
 
 func findProgram(name string) string {
@@ -256,6 +256,38 @@ func parseIDRanges(table, name, uid string) []IDRange {
 		}
 	}
 	return list
+}
+
+// disjoint leaves out of each range what is in one before it, and the id own: the kernel maps no id twice. A user who is granted
+// ids by name and by number has two lines.
+func disjoint(own uint32, ranges []IDRange) []IDRange {
+	taken := []IDRange{{own, 1}}
+	for len(ranges) > 0 {
+		r := ranges[0]
+		ranges = ranges[1:]
+		end, whole := uint64(r.First)+uint64(r.Count), true
+		for _, t := range taken {
+			tEnd := uint64(t.First) + uint64(t.Count)
+			if uint64(r.First) >= tEnd || uint64(t.First) >= end {
+				continue
+			}
+			whole = false // what lies before and behind goes on
+			if r.First < t.First {
+				ranges = append([]IDRange{{r.First, t.First - r.First}}, ranges...)
+			}
+			if tEnd < end {
+				ranges = append([]IDRange{{uint32(tEnd), uint32(end - tEnd)}}, ranges...)
+			}
+			break
+		}
+		if whole {
+			taken = append(taken, r)
+		}
+	}
+	if len(taken) == 1 {
+		return nil
+	}
+	return taken[1:]
 }
 
 // maxProcFile bounds what is read of /proc and /sys, in bytes.

@@ -102,6 +102,22 @@ func TestHierarchies(t *testing.T) {
 	}
 }
 
+// TestIDsAreGrantedOnce: no id is in two ranges, and none is lost.
+func TestIDsAreGrantedOnce(t *testing.T) {
+	for _, tt := range []struct{ have, want []IDRange }{
+		{[]IDRange{{100000, 65536}, {100000, 65536}}, []IDRange{{100000, 65536}}},
+		{[]IDRange{{100, 50}, {120, 100}}, []IDRange{{100, 50}, {150, 70}}},
+		{[]IDRange{{120, 10}, {100, 50}, {500, 1}}, []IDRange{{120, 10}, {130, 20}, {100, 20}, {500, 1}}},
+		{[]IDRange{{1000, 5}, {990, 20}}, []IDRange{{1001, 4}, {1005, 5}, {990, 10}}},
+		{[]IDRange{{4294967290, 5}}, []IDRange{{4294967290, 5}}},
+		{nil, nil},
+	} {
+		if got := disjoint(1000, tt.have); !reflect.DeepEqual(got, tt.want) {
+			t.Errorf("%v: %v, not %v", tt.have, got, tt.want)
+		}
+	}
+}
+
 // TestIDRanges reads /etc/subuid as shadow does.
 func TestIDRanges(t *testing.T) {
 	const table = "ann:100000:65536\nbob:1:2\n\n1000:300000:5\nann:200000:1\nann:x:1\nann:1\nann:1:0\nann:4294967296:1\n"

@@ -19,6 +19,9 @@ const (
 // maxIDTable bounds what is read of such a file, in bytes.
 const maxIDTable = 4 << 20
 
+// nobodysID is the number that means no user: (uid_t)-1 of credentials(7).
+const nobodysID = 1<<32 - 1
+
 // ErrNoSubIDs means that a user or a group has no subordinate ids.
 var ErrNoSubIDs = errors.New("no subordinate ids are granted")
 
@@ -35,9 +38,31 @@ func SubordinateIDs(user, group string) (uids, gids []IDRange, err error) {
 // AskSubordinateIDs completes SubUIDs and SubGIDs of an ordinary user whom the two files say nothing of: it asks
 // getsubids(1). Who only runs bundles has no use for them, so Probe does not.
 func (f *Facts) AskSubordinateIDs() {
-	if name := userName(f.UID); name != "" && !f.Root() && len(f.SubUIDs)+len(f.SubGIDs) == 0 && f.Newuidmap != "" {
-		f.SubUIDs, f.SubGIDs = getsubids(name), getsubids("-g", name)
+	if f.Root() || len(f.SubUIDs)+len(f.SubGIDs) > 0 || f.Newuidmap == "" {
+		return
 	}
+	name := userName(f.UID)
+	if name == "" {
+		name = askUserName(f.UID)
+	}
+	if name != "" {
+		f.SubUIDs, f.SubGIDs = disjoint(f.UID, getsubids(name)), disjoint(f.GID, getsubids("-g", name))
+	}
+}
+
+// askUserName finds the name of a user who is not in /etc/passwd, but in a directory such as LDAP: getent(1) knows all that the
+// machine's name service does.
+func askUserName(uid uint32) string {
+	program := findProgram("getent")
+	if program == "" {
+		return ""
+	}
+	out, err := exec.Command(program, "passwd", strconv.FormatUint(uint64(uid), 10)).Output()
+	if err != nil {
+		return ""
+	}
+	name, _, _ := strings.Cut(string(out), ":")
+	return name
 }
 
 func subordinate(file, owner string, flags ...string) ([]IDRange, error) {
@@ -50,11 +75,11 @@ func subordinate(file, owner string, flags ...string) ([]IDRange, error) {
 	table, err := sys.ReadFile(file, maxIDTable)
 	if err == nil {
 		if list := parseIDRanges(string(table), name, number); len(list) > 0 {
-			return list, nil
+			return disjoint(nobodysID, list), nil
 		}
 	}
 	if list := getsubids(append(flags, owner)...); len(list) > 0 {
-		return list, nil
+		return disjoint(nobodysID, list), nil
 	}
 	return nil, fmt.Errorf("%s: %s: %w", file, owner, ErrNoSubIDs)
 }

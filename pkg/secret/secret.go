@@ -156,6 +156,11 @@ func (e *NotFoundError) Unwrap() error { return e.Kind.notFound }
 
 func (s *Store) path(name string) string { return filepath.Join(s.dir, name+suffix) }
 
+// Hold keeps what there is from being removed, and changed, until it is released or its process dies.
+func (s *Store) Hold(ctx context.Context) (*durable.Lock, error) {
+	return durable.Acquire(ctx, filepath.Join(s.dir, "..", s.Word+"s.lock"), durable.Shared)
+}
+
 func (s *Store) lock(ctx context.Context) (*durable.Lock, error) {
 	return durable.Acquire(ctx, filepath.Join(s.dir, "..", s.Word+"s.lock"), durable.Exclusive)
 }
