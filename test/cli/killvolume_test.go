@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"flag"
+	"fmt"
 	"io/fs"
 	"maps"
 	"math/rand/v2"
@@ -11,8 +12,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/testkit"
 	"github.com/containr/containr/internal/testkit/program"
@@ -36,8 +40,13 @@ func TestKilledCommandsLeaveVolumesWhole(t *testing.T) {
 	for _, args := range [][]string{
 		{"run", "--name", "owner", "-v", "full:/full", "-v", "copied:/copied", "base", "sh", "-c", "for i in $(seq 40); do echo $i > /full/$i; done"},
 		{"run", "--rm", "-v", "conf:/etc", "base", "true"},
+		nil, // see below
 		{"volume", "snapshot", "full", "keep"}, {"volume", "export", "-o", archive, "full"},
 	} {
+		if args == nil {
+			k.colorFiles(filepath.Join(k.root, "volumes", "full", "data"))
+			continue
+		}
 		if out, err := k.run(args...); err != nil {
 			t.Fatalf("%q: %v\n%s", args, err, out)
 		}
@@ -115,6 +124,18 @@ func (k *killer) filesAreWhole(after []string, dir string, entries []os.DirEntry
 	}
 }
 
+// colorFiles gives files other owners, modes and attributes than they have by themselves.
+func (k *killer) colorFiles(dir string) {
+	k.t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*"))
+	for _, f := range files {
+		err = errors.Join(err, os.Chown(f, 33, 34), os.Chmod(f, 0o640), unix.Setxattr(f, colorXattr, []byte("blue"), 0))
+	}
+	if err != nil {
+		k.t.Fatal(err)
+	}
+}
+
 // volumesAreWhole looks at all volumes that there are.
 func (k *killer) volumesAreWhole(after []string, many int, etc map[string]string) {
 	k.t.Helper()
@@ -124,7 +145,7 @@ func (k *killer) volumesAreWhole(after []string, many int, etc map[string]string
 	}
 	numbers := map[string]string{}
 	for i := range many {
-		numbers[strconv.Itoa(i+1)] = strconv.Itoa(i+1) + "\n"
+		numbers[strconv.Itoa(i+1)] = fmt.Sprintf("%v 33:34 blue %d\n", fs.FileMode(0o640), i+1)
 	}
 	dirs, err := filepath.Glob(filepath.Join(store, "[a-z0-9]*", "data"))
 	if err != nil {
@@ -153,7 +174,10 @@ func (k *killer) volumesAreWhole(after []string, many int, etc map[string]string
 	}
 }
 
-// readTree is what the files below a directory hold, by their paths there. A directory has the empty text, a link where it leads.
+// colorXattr is an extended attribute that copies have to have.
+const colorXattr = "user.color"
+
+// readTree is what the files below a directory are and hold, by their paths there: mode, owner, an attribute, and content; a link has where it leads.
 func (k *killer) readTree(dir string) map[string]string {
 	k.t.Helper()
 	files := map[string]string{}
@@ -161,16 +185,23 @@ func (k *killer) readTree(dir string) map[string]string {
 		if err != nil || path == dir {
 			return err
 		}
-		text := ""
+		info, err := e.Info()
+		if err != nil {
+			return err
+		}
+		st := info.Sys().(*syscall.Stat_t)
+		color := make([]byte, 10)
+		n, _ := unix.Lgetxattr(path, colorXattr, color) // most have none
+		var data []byte
 		switch {
 		case e.Type()&fs.ModeSymlink != 0:
-			text, err = os.Readlink(path)
+			var link string
+			link, err = os.Readlink(path)
+			data = []byte(link)
 		case !e.IsDir():
-			var data []byte
 			data, err = os.ReadFile(path)
-			text = string(data)
 		}
-		files[strings.TrimPrefix(path, dir+"/")] = text
+		files[strings.TrimPrefix(path, dir+"/")] = fmt.Sprintf("%v %d:%d %s %s", info.Mode(), st.Uid, st.Gid, color[:max(n, 0)], data)
 		return err
 	})
 	if err != nil {

@@ -2,10 +2,14 @@ package security
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
@@ -194,6 +198,47 @@ func TestRacingLinksLeadNoMountIntoProc(t *testing.T) {
 	t.Logf("%d of 60 containers ran", ran)
 }
 
+// keepForever makes a file one that cannot be changed, where the file system has such, until the end of the test.
+func keepForever(t *testing.T, path string) {
+	t.Helper()
+	set := func(flags int) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, flags)
+	}
+	if err := set(unix.STATX_ATTR_IMMUTABLE); err != nil { // the same number as FS_IMMUTABLE_FL
+		t.Logf("without a file that cannot be changed: %v", err)
+		return
+	}
+	t.Cleanup(func() {
+		if err := set(0); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// stampsOf is what a fingerprint leaves out: the inode of each file, its blocks, the times of the last access and of the last change of
+// the inode, and attributes such as that it cannot be changed.
+func stampsOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	stamps := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		var st unix.Statx_t
+		if err == nil {
+			err = unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_BASIC_STATS, &st)
+		}
+		stamps[path] = fmt.Sprint(st.Ino, st.Blocks, st.Atime, st.Ctime, st.Attributes)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stamps
+}
+
 // A tree of the host that is bound in whatever way is what it was, to the byte.
 func TestBoundTreesOfTheHostStayAsTheyAre(t *testing.T) {
 	begin(t)
@@ -211,7 +256,15 @@ func TestBoundTreesOfTheHostStayAsTheyAre(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := testkit.Fingerprint(t, tree)
+	keepForever(t, filepath.Join(tree, "sparse"))
+	later := unix.NsecToTimespec(time.Now().Add(time.Hour).UnixNano()) // so that reading does not change it
+	for _, path := range []string{"", ".hidden", "also", "link", "fifo"} {
+		mtime := unix.Timespec{Nsec: unix.UTIME_OMIT}
+		if err := unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(tree, path), []unix.Timespec{later, mtime}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before, stamps := testkit.Fingerprint(t, tree), stampsOf(t, tree)
 	bind := func(m container.Mount) container.Mount {
 		m.Type, m.Source = container.MountBind, tree
 		if m.Target == "" {
@@ -231,6 +284,9 @@ func TestBoundTreesOfTheHostStayAsTheyAre(t *testing.T) {
 		var st unix.Stat_t
 		if err := unix.Stat(tree, &st); err != nil || st.Mtim != old {
 			t.Fatalf("%+v: time %v, %v", m, st.Mtim, err)
+		}
+		if now := stampsOf(t, tree); !maps.Equal(now, stamps) {
+			t.Fatalf("%+v: %v\nand was %v", m, now, stamps)
 		}
 	}
 	if v, err := container.ParseVolume(tree+":/shown:U", "/"); err == nil {
