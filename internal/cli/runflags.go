@@ -266,7 +266,7 @@ func (r *runFlags) files() {
 	volume := func(s string) (container.Mount, error) { return container.ParseVolume(s, r.workingDir()) }
 	mount := func(s string) (container.Mount, error) { return container.ParseMount(s, r.workingDir()) }
 	b.value("volume", "v", "show `SOURCE:TARGET[:ro]`, a volume or a path of the host, in the container; TARGET alone is a volume without a name", add(&c.Mounts, volume))
-	b.value("mount", "", "mount what `SPEC` says: type=volume|bind|tmpfs|image,target=DIR,...", add(&c.Mounts, mount))
+	b.value("mount", "", "mount what `SPEC` says: type=volume|bind|tmpfs|image|devpts,target=DIR,...", add(&c.Mounts, mount))
 	b.value("volume-driver", "", "have volumes that are made for it kept by `DRIVER`: local, or the name of a volume plugin", put(&c.VolumeDriver, container.ParseVolumeDriver))
 	b.value("volumes-from", "", "mount what `CONTAINER[:ro|rw]` has mounted too", add(&c.VolumesFrom, container.ParseVolumesFrom))
 	b.value("config", "", "show a config: `NAME[,target=/FILE][,mode=0444][,uid=0][,gid=0]`", add(&c.Configs, container.ParseConfig))

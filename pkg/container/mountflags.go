@@ -15,7 +15,7 @@ import (
 
 // Mount is one thing that -v, --mount or --tmpfs asked to see in the container.
 type Mount struct {
-	// Type is MountBind, MountTmpfs, MountVolume or MountImage.
+	// Type is MountBind, MountTmpfs, MountVolume, MountImage or MountDevpts.
 	Type string `json:"type"`
 	// Source is an absolute path on the host, the name of a volume, the reference
 	// of an image; empty for a tmpfs, and for a volume that nobody has named until
@@ -67,6 +67,8 @@ const (
 	MountVolume = "volume"
 	// MountImage is the tree of an image, which cannot be written.
 	MountImage = "image"
+	// MountDevpts is a file system of pseudo terminals that no other has.
+	MountDevpts = "devpts"
 )
 
 // Values of Mount.Recursion, as docker's bind-recursive names them.
@@ -299,6 +301,7 @@ var mountKeys = map[string]string{
 	"tmpfs-size": MountTmpfs, "tmpfs-mode": MountTmpfs,
 	"volume-driver": MountVolume, "volume-label": MountVolume, "volume-nocopy": MountVolume,
 	"volume-opt": MountVolume, "volume-subpath": MountVolume, "image-subpath": MountImage, IDMapOption: "",
+	"uid": MountDevpts, "gid": MountDevpts, "mode": MountDevpts, "max": MountDevpts,
 }
 
 // set takes one pair. Keys of another type are refused by finish, where the type
@@ -342,6 +345,16 @@ func (m *Mount) set(key, value string, hasValue bool) (err error) {
 		if on, err = boolValue(key, value, hasValue); on {
 			m.Options = append(m.Options, IDMapOption)
 		}
+	case "uid", "gid", "max":
+		if _, err = strconv.ParseUint(value, 10, 31); err != nil {
+			return fmt.Errorf("%s=%s: no number of this kind", key, value)
+		}
+		m.Options = append(m.Options, key+"="+value)
+	case "mode":
+		if n, badMode := strconv.ParseUint(value, 8, 32); badMode != nil || n > 0o777 {
+			return fmt.Errorf("mode=%s: not an octal number from 0 to 777", value)
+		}
+		m.Options = append(m.Options, key+"="+value)
 	case "u", "chown":
 		m.Own, err = boolValue(key, value, hasValue)
 	case "volume-nocopy":
@@ -427,8 +440,20 @@ func (m *Mount) finish(dir string) error {
 		return m.finishVolume()
 	case MountImage:
 		return m.finishImage()
+	case MountDevpts:
+		return m.finishDevpts()
 	}
-	return fmt.Errorf("type %s is not available: use bind, volume, image or tmpfs", m.Type)
+	return fmt.Errorf("type %s is not available: use bind, volume, image, tmpfs or devpts", m.Type)
+}
+
+func (m *Mount) finishDevpts() error {
+	if m.Source != "" || m.ReadOnly {
+		return errors.New("a devpts has no source, and is not read-only")
+	}
+	if err := m.checkOptions(); err != nil {
+		return err
+	}
+	return m.cleanTarget()
 }
 
 // ParseVolumeDriver reads who is to keep volumes: local, or the name of a plugin.

@@ -135,7 +135,7 @@ func validateSecrets(c Config) error {
 				return fmt.Errorf("--secret %s cannot be used with a mount on %s", s.Name, m.Target)
 			}
 			// In memory a file to mount it on may be made, but not in what is the host's, or outlives the container.
-			if m.Type != MountTmpfs && strings.HasPrefix(s.Target, m.Target+"/") {
+			if m.Type != MountTmpfs && m.Type != MountDevpts && strings.HasPrefix(s.Target, m.Target+"/") {
 				return fmt.Errorf("--secret %s: %s is on the mount on %s, in which a file would have to be made for it: name another target=", s.Name, s.Target, m.Target)
 			}
 		}

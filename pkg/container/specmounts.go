@@ -122,6 +122,9 @@ func specMount(m Mount, in Inputs) specs.Mount {
 	switch m.Type {
 	case MountVolume, MountImage:
 		return ContentMount(m, in.Contents[m.Target])
+	case MountDevpts:
+		options := append([]string{"nosuid", "noexec", "rprivate", "newinstance", "ptmxmode=0666", "mode=0620"}, m.Options...) // the last one counts
+		return specs.Mount{Destination: m.Target, Type: MountDevpts, Source: MountDevpts, Options: options}
 	case MountTmpfs:
 		return specs.Mount{Destination: m.Target, Type: "tmpfs", Source: "tmpfs", Options: tmpfsOptions(m)}
 	}

@@ -14,13 +14,18 @@ type VolumesFrom struct {
 	ReadOnly bool `json:"readOnly,omitempty"`
 }
 
-// ParseVolumesFrom reads CONTAINER[:ro|rw]. As with docker rw is what is so without it.
+// ParseVolumesFrom reads CONTAINER[:OPTIONS], of the words ro, rw, z and Z with commas between them. As with docker rw is what is so
+// without it, and z and Z mean nothing here, as with -v.
 func ParseVolumesFrom(s string) (VolumesFrom, error) {
 	name, mode, moded := strings.Cut(s, ":")
-	v := VolumesFrom{Container: name, ReadOnly: mode == "ro"}
-	if name == "" || moded && mode != "ro" && mode != "rw" {
+	v := VolumesFrom{Container: name}
+	words := strings.Split(mode, ",")
+	ro, rw := slices.Contains(words, "ro"), slices.Contains(words, "rw")
+	unknown := moded && slices.ContainsFunc(words, func(w string) bool { return !slices.Contains([]string{"ro", "rw", "z", "Z"}, w) })
+	if name == "" || unknown || ro && rw {
 		return v, fmt.Errorf("%q: use CONTAINER, CONTAINER:ro or CONTAINER:rw", s)
 	}
+	v.ReadOnly = ro
 	return v, nil
 }
 
