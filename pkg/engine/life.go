@@ -384,10 +384,13 @@ func (e *Engine) stop(ctx context.Context, record container.Record, r StopReques
 	running := false
 	err = containers.Update(ctx, record.ID, func(st *container.State) error {
 		running = st.Status == container.Running || st.Status == container.Paused || st.Status == container.Created
-		if st.Status == container.Restarting {
+		st.Stopped, st.Again = !again, again && running
+		switch {
+		case st.Status == container.Restarting && again: // now, and whoever is killed in between
+			st.Again, st.RestartAt = true, time.Now().UTC()
+		case st.Status == container.Restarting:
 			st.Status = container.Exited
 		}
-		st.Stopped, st.Again = !again, again && running
 		if again {
 			st.Quick = 0 // the policy begins anew
 		}
