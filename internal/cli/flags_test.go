@@ -75,6 +75,9 @@ func TestRunFlags(t *testing.T) {
 		"run -d --restart on-failure:3 --stop-timeout 30 --cidfile id --log-driver local --log-opt max-size=1m --log-opt max-file=2 base",
 		"run -d --health-cmd 'test -e /ok' --health-interval 10s --health-timeout 1s --health-retries 2 --health-start-period 1m --health-start-interval 500ms --health-on-failure kill base",
 		"run -d --no-healthcheck base",
+		"run -d --health-http :8080/ok?a=1 base",
+		"run -d --health-tcp [::1]:80 base",
+		"run -d --health-grpc 50051/my.Service base",
 		"run --rm -- base --flag-of-the-program",
 	} {
 		t.Run(line, func(t *testing.T) {

@@ -437,6 +437,29 @@ func (p *Program) forwardCommand() *cobra.Command {
 	}
 }
 
+// probeCommand is what makes health checks by http, tcp and grpc.
+func (p *Program) probeCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "probe CONTAINER",
+		Short: "Make a container's health check by http, tcp or grpc once",
+		Long: "Ask a container that runs, from within its network, what its health check by http, tcp or grpc asks, and print what it answers.\n" +
+			"The exit status is 1 if it is not well. This is done by itself; the command is there to be called by the monitor, and to try a check.",
+		Args:                  exactArgs(1),
+		DisableFlagsInUseLine: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			e, err := p.engine()
+			if err != nil {
+				return err
+			}
+			answer, err := e.Probe(cmd.Context(), args[0])
+			if err == nil {
+				_, err = fmt.Fprintln(p.Out, answer)
+			}
+			return err
+		},
+	}
+}
+
 // containerCommand has all commands for containers once more, as docker has.
 func (p *Program) containerCommand() *cobra.Command {
 	cmd := &cobra.Command{
@@ -462,5 +485,6 @@ func (p *Program) containerCommand() *cobra.Command {
 	cmd.AddCommand(p.containerPruneCommand())
 	cmd.AddCommand(p.cleanupCommand())
 	cmd.AddCommand(p.forwardCommand())
+	cmd.AddCommand(p.probeCommand())
 	return cmd
 }

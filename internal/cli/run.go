@@ -78,7 +78,7 @@ func needsMonitor(c container.Config) bool {
 	default:
 		return true
 	}
-	return c.Restart.Wanted() || c.Health.Command != "" || c.Health.Acts()
+	return c.Restart.Wanted() || c.Health.Asked() || c.Health.Acts()
 }
 
 // suggestImage adds to the error of a pull the image that is here and has nearly the

@@ -231,6 +231,19 @@ func (r *runFlags) container() {
 func (r *runFlags) health(b binder) {
 	h := &r.config.Health
 	b.string(&h.Command, "health-cmd", "", "check it with the shell's `COMMAND`: it does its work if that ends with 0")
+	probe := func(read func(string) (string, error)) func(string) error {
+		return func(s string) error {
+			url, err := read(s)
+			if err == nil && h.Probe != "" && strings.SplitN(h.Probe, ":", 2)[0] != strings.SplitN(url, ":", 2)[0] {
+				return fmt.Errorf("%s: it is to be checked by %s already: a container has one health check", s, h.Probe)
+			}
+			h.Probe = url
+			return err
+		}
+	}
+	b.value("health-http", "", "check it by HTTP at `[http[s]://][HOST][:PORT][/PATH]` of its network: it answers 200 to 399", probe(container.ParseHealthHTTP))
+	b.value("health-tcp", "", "check that it takes a connection at `[HOST:]PORT` of its network", probe(container.ParseHealthTCP))
+	b.value("health-grpc", "", "check it by gRPC's health checking protocol at `[HOST:]PORT[/SERVICE]` of its network: it answers SERVING", probe(container.ParseHealthGRPC))
 	b.value("health-interval", "", "check it every `TIME` (30s)", put(&h.Interval, container.ParseHealthDuration))
 	b.value("health-timeout", "", "a check that takes longer than `TIME` (30s) has failed", put(&h.Timeout, container.ParseHealthDuration))
 	b.value("health-start-period", "", "do not count failures for `TIME` (0s) after its start", put(&h.StartPeriod, container.ParseHealthDuration))

@@ -78,7 +78,7 @@ func (p *Program) seccompRecordCommand() *cobra.Command {
 
 // checkRecorded refuses what a run that is recorded cannot have.
 func checkRecorded(flags *runFlags, c container.Config) error {
-	for flag, said := range map[string]bool{"--detach": flags.detach, "--restart": c.Restart.Wanted(), "--health-cmd": c.Health.Command != "", "--log-driver": c.LogDriver != ""} {
+	for flag, said := range map[string]bool{"--detach": flags.detach, "--restart": c.Restart.Wanted(), "--health-cmd": c.Health.Command != "", "--health-http": c.Health.Probe != "", "--log-driver": c.LogDriver != ""} {
 		if said {
 			return &usageError{text: "seccomp profile record: " + flag + " cannot be used: the container is recorded in the foreground, from its beginning to its end", hint: "leave out " + flag}
 		}

@@ -14,6 +14,8 @@ import (
 type Health struct {
 	// Command is a line for the container's shell; empty is the image's check.
 	Command string `json:"command,omitempty"`
+	// Probe is a URL that is asked instead, http:, https:, tcp: or grpc:, see ParseHealthHTTP and its like.
+	Probe string `json:"probe,omitempty"`
 	// Interval is the time between two checks, Timeout how long one may take.
 	Interval time.Duration `json:"interval,omitempty"`
 	Timeout  time.Duration `json:"timeout,omitempty"`
@@ -29,6 +31,9 @@ type Health struct {
 	// HealthNone.
 	OnFailure string `json:"onFailure,omitempty"`
 }
+
+// Asked reports whether the user asks for a check.
+func (h Health) Asked() bool { return h.Command != "" || h.Probe != "" }
 
 // Acts reports whether something happens to a container that has become unhealthy.
 func (h Health) Acts() bool { return h.OnFailure != "" && h.OnFailure != HealthNone }
@@ -54,7 +59,9 @@ const (
 // Check is a health check with everything decided.
 type Check struct {
 	// Args are the program and its arguments.
-	Args []string `json:"args"`
+	Args []string `json:"args,omitempty"`
+	// Probe is a URL that is asked from within the container's network, if there are no Args.
+	Probe string `json:"probe,omitempty"`
 	// The rest is as in Health, with the defaults filled in.
 	Interval      time.Duration `json:"interval"`
 	Timeout       time.Duration `json:"timeout"`
@@ -102,9 +109,12 @@ func HealthCheck(h Health, image []byte) (*Check, error) {
 	if h.Command != "" {
 		args = shellArgs(h.Command)
 	}
-	if len(args) == 0 {
+	if h.Probe != "" {
+		args = nil
+	}
+	if len(args) == 0 && h.Probe == "" {
 		if h.Acts() {
-			return nil, fmt.Errorf("--health-on-failure %s: the container has no health check, neither by --health-cmd nor by its image", h.OnFailure)
+			return nil, fmt.Errorf("--health-on-failure %s: the container has no health check, neither by a flag nor by its image", h.OnFailure)
 		}
 		return nil, nil
 	}
@@ -114,7 +124,7 @@ func HealthCheck(h Health, image []byte) (*Check, error) {
 	if h.Retries == 0 {
 		h.Retries = healthRetries
 	}
-	return &Check{Args: args, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, StartInterval: h.StartInterval,
+	return &Check{Args: args, Probe: h.Probe, Interval: h.Interval, Timeout: h.Timeout, StartPeriod: h.StartPeriod, StartInterval: h.StartInterval,
 		Retries: h.Retries, OnFailure: h.OnFailure}, nil
 }
 
@@ -223,6 +233,8 @@ func validateHealth(h Health) error {
 	switch {
 	case h.Off && set != (Health{}):
 		return errors.New("--no-healthcheck cannot be used with other flags of health checks")
+	case h.Command != "" && h.Probe != "":
+		return errors.New("--health-cmd cannot be used with --health-http, --health-tcp or --health-grpc: a container has one health check")
 	case h.Retries < 0:
 		return fmt.Errorf("--health-retries %d: use a number from 1 on", h.Retries)
 	case strings.ContainsRune(h.Command, 0):

@@ -56,7 +56,7 @@ func (r Restart) String() string {
 // CheckRestart refuses a policy that waits for what nobody finds out.
 func (r Record) CheckRestart() error {
 	if r.Config.Restart.Policy == RestartOnUnhealthy && r.Check == nil {
-		return errors.New("--restart on-unhealthy: the container has no health check, neither by --health-cmd nor by its image")
+		return errors.New("--restart on-unhealthy: the container has no health check, neither by a flag nor by its image")
 	}
 	return nil
 }

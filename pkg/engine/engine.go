@@ -275,19 +275,27 @@ func (e *Engine) MonitorProgram() string { return findProgram(e.options.Monitor,
 
 // monitor returns what talks to the monitor.
 func (e *Engine) monitor() (*monitor.Client, error) {
-	command := e.options.Command
-	if command == nil {
-		self, err := os.Executable()
-		if err != nil {
-			return nil, err
-		}
-		command = []string{self}
-		if e.options.Root != "" {
-			command = append(command, "--root", e.options.Root)
-		}
+	command, err := e.command()
+	if err != nil {
+		return nil, err
 	}
 	return &monitor.Client{Options: monitor.Options{Root: e.root, Run: e.run, Command: command},
 		Program: e.MonitorProgram()}, nil
+}
+
+// command is containr, with what makes it use our directories.
+func (e *Engine) command() ([]string, error) {
+	if e.options.Command != nil {
+		return e.options.Command, nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	if e.options.Root != "" {
+		return []string{self, "--root", e.options.Root}, nil
+	}
+	return []string{self}, nil
 }
 
 // runtime returns the runtime that makes this engine's containers.

@@ -530,7 +530,7 @@ func (p *prepared) record() (container.Record, error) {
 	if r.Check, err = container.HealthCheck(p.config.Health, p.imageConfig); err != nil {
 		return r, err
 	}
-	return r, r.CheckRestart()
+	return r, errors.Join(r.CheckRestart(), checkProbe(r))
 }
 
 // request is what the runtime is asked for.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"sync"
 	"syscall"
@@ -319,7 +320,12 @@ func (x *execution) checkHealth() (end func()) {
 	if x.record.Check == nil {
 		return func() {}
 	}
-	checks := &monitor.Checker{Root: x.root, Containers: x.containers, Runtime: x.runtime, Record: x.record}
+	command, err := x.command()
+	if err != nil {
+		slog.Error("check the health", "container", x.record.ID, "error", err)
+		return func() {}
+	}
+	checks := &monitor.Checker{Root: x.root, Containers: x.containers, Runtime: x.runtime, Record: x.record, Command: command}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { checks.Run(ctx) })

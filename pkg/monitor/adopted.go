@@ -90,7 +90,7 @@ func (c *adopted) look(r container.Record) {
 	alive, ended := context.WithCancel(c.m.stays)
 	defer ended()
 	if r.Check != nil {
-		checks := &Checker{Root: c.m.o.Root, Containers: c.m.containers, Runtime: c.m.runtime, Record: r, Do: c.m.stayFor}
+		checks := &Checker{Root: c.m.o.Root, Containers: c.m.containers, Runtime: c.m.runtime, Record: r, Do: c.m.stayFor, Command: c.m.o.Command}
 		checking.Go(func() { checks.Run(alive) })
 	}
 	if c.forwards {

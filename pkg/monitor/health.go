@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/exec"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -28,6 +29,8 @@ type Checker struct {
 	Record     container.Record
 	// Do executes a command of containr's for the container that is unhealthy: restart or stop.
 	Do func(args ...string) error
+	// Command is containr, with what makes it use this state root: `container probe` asks by http, tcp and grpc.
+	Command []string
 
 	// acted says that what is to be done with an unhealthy container has been begun.
 	acted atomic.Bool
@@ -164,6 +167,9 @@ func (c *Checker) check(ctx context.Context, check *container.Check) container.H
 }
 
 func (c *Checker) runCheck(ctx context.Context, check *container.Check) (code int, output string, err error) {
+	if check.Probe != "" {
+		return c.probe(ctx, check)
+	}
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return 0, "", err
@@ -209,9 +215,29 @@ func (c *Checker) runCheck(ctx context.Context, check *container.Check) (code in
 		}
 	}
 	if limit.Err() != nil && ctx.Err() == nil {
-		return -1, "", fmt.Errorf("health check exceeded timeout (%v)", check.Timeout)
+		return -1, "", tooLong(check)
 	}
 	return code, output, err
+}
+
+// probe has containr ask the container. That is another process, since what speaks HTTP is larger than the monitor.
+func (c *Checker) probe(ctx context.Context, check *container.Check) (code int, output string, err error) {
+	limit, cancel := context.WithTimeout(ctx, check.Timeout)
+	defer cancel()
+	cmd := exec.CommandContext(limit, c.Command[0], append(c.Command[1:len(c.Command):len(c.Command)], "container", "probe", c.Record.ID)...)
+	cmd.Dir = "/"
+	said, err := cmd.CombinedOutput()
+	if limit.Err() != nil && ctx.Err() == nil {
+		return -1, "", tooLong(check)
+	}
+	if cmd.ProcessState == nil {
+		return 0, "", err // it could not be executed
+	}
+	return exitCode(cmd.ProcessState), string(said[:min(len(said), container.MaxHealthOutput)]), nil
+}
+
+func tooLong(check *container.Check) error {
+	return fmt.Errorf("health check exceeded timeout (%v)", check.Timeout)
 }
 
 // checkGroup is the control group of a container's health check, below its own.
@@ -254,6 +280,11 @@ func reap(program *os.Process) int {
 	if err != nil {
 		return -1
 	}
+	return exitCode(state)
+}
+
+// exitCode is how a process ended, as shells say it.
+func exitCode(state *os.ProcessState) int {
 	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
 		return 128 + int(status.Signal())
 	}

@@ -112,7 +112,7 @@ func key(cmd *cobra.Command) string {
 	if same, ok := elsewhere[name]; ok {
 		return same
 	}
-	if rest, ok := strings.CutPrefix(name, "container "); ok && rest != "prune" && rest != "cleanup" && rest != "forward" {
+	if rest, ok := strings.CutPrefix(name, "container "); ok && rest != "prune" && rest != "cleanup" && rest != "forward" && rest != "probe" {
 		return rest
 	}
 	return name
