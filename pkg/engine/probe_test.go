@@ -47,7 +47,9 @@ func grpcServer(t *testing.T, services map[string]byte) string {
 	return s.Listener.Addr().String()
 }
 
-func here(ctx context.Context, _, address string) (net.Conn, error) { return dialLoopback(ctx, address) }
+func here(ctx context.Context, _, address string) (net.Conn, error) {
+	return dialLoopback(ctx, address)
+}
 
 // TestProbeGRPC: only SERVING is well; who does not know the service, or does not speak the protocol, is not.
 func TestProbeGRPC(t *testing.T) {
