@@ -84,8 +84,12 @@ func (p *Program) imageCommand() *cobra.Command {
 func within(name string, cmd *cobra.Command) *cobra.Command {
 	_, arguments, _ := strings.Cut(cmd.Use, " ")
 	cmd.Use, cmd.GroupID = name+" "+arguments, ""
+	cmd.Aliases = alsoCalled[name]
 	return cmd
 }
+
+// alsoCalled are docker's other names of commands in groups.
+var alsoCalled = map[string][]string{"ls": {"list"}, "rm": {"remove"}}
 
 func (p *Program) tagCommand() *cobra.Command {
 	return &cobra.Command{

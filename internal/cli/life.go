@@ -479,8 +479,12 @@ func (p *Program) containerCommand() *cobra.Command {
 		{"run", p.runCommand()}, {"start", p.startCommand()}, {"stop", p.stopCommand()}, {"top", p.topCommand()},
 		{"unpause", p.unpauseCommand()}, {"wait", p.waitCommand()},
 		{"stats", p.statsCommand()}, {"cp", p.copyFilesCommand()}, {"diff", p.diffCommand()}, {"export", p.exportCommand()}, {"commit", p.commitCommand()}, {"debug", p.debugCommand()}, {"update", p.updateCommand()},
+		{"why", p.whyCommand()}, {"events", p.eventsCommand()},
 	} {
 		cmd.AddCommand(within(c.name, c.cmd))
+		if c.name == "ls" {
+			c.cmd.Aliases = []string{"ps", "list"}
+		}
 	}
 	cmd.AddCommand(p.containerPruneCommand())
 	cmd.AddCommand(p.cleanupCommand())

@@ -171,6 +171,12 @@ func (o *Options) set(key, value string, size func(string) (int64, error)) (err 
 	if o.Driver == None {
 		return fmt.Errorf("--log-opt %s: the log driver none has no options", key)
 	}
+	if key == "mode" {
+		if value == "blocking" {
+			return nil
+		}
+		return fmt.Errorf("--log-opt mode=%s: a program waits while its log is slow, and nothing of its output is dropped: only blocking is known", value)
+	}
 	if known := keys(o.Driver); !slices.Contains(known, key) {
 		return fmt.Errorf("--log-opt %s: the log driver %s knows %s", key, o.Driver, strings.Join(known, ", "))
 	}
