@@ -96,7 +96,9 @@ func TestProbeHTTP(t *testing.T) {
 	handler := http.NewServeMux()
 	handler.HandleFunc("/ok", func(http.ResponseWriter, *http.Request) {})
 	handler.Handle("/moved", http.RedirectHandler("http://192.0.2.1/", http.StatusFound))
-	handler.HandleFunc("/bad", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no database", http.StatusServiceUnavailable) })
+	handler.HandleFunc("/bad", func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "no database", http.StatusServiceUnavailable)
+	})
 	plain, secure := httptest.NewServer(handler), httptest.NewTLSServer(handler)
 	defer plain.Close()
 	defer secure.Close()
