@@ -64,7 +64,7 @@ var budgets = []struct {
 	{"containr-runtime", 9 << 19},
 	{"containr-monitor", 5 << 20},
 	{"containr-usernet", 6 << 20},
-	{"containr", 51 << 19},
+	{"containr", 103 << 18},
 	{"containr-cni", 5 << 20},
 }
 

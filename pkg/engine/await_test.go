@@ -103,7 +103,10 @@ func TestRestartDuringAStartIsStillDue(t *testing.T) {
 		{container.Running, true, container.Restarting}, {container.Running, false, container.Exited}, {container.Restarting, true, container.Exited},
 		{container.Exited, false, container.Exited}, {container.Created, false, container.Created},
 	} {
-		set := func(st *container.State) error { *st = container.State{Status: c.status, PID: 1, Again: c.again}; return nil }
+		set := func(st *container.State) error {
+			*st = container.State{Status: c.status, PID: 1, Again: c.again}
+			return nil
+		}
 		if err := errors.Join(containers.Update(t.Context(), record.ID, set), e.noteFailure(t.Context(), record, errors.New("killed"))); err != nil {
 			t.Fatal(err)
 		}
