@@ -67,7 +67,7 @@ func (b *bench) engines() (tables []table, err error) {
 	return append(tables, more...), err
 }
 
-// againstPeers races with docker and with nerdctl; without either there is no table.
+// againstPeers races with docker, with nerdctl and with podman; without any there is no table.
 func (b *bench) againstPeers(e *engine, warm *warmer) (tables []table, err error) {
 	peers := []liver{{name: "containr", command: e.command}}
 	if b.found("dockerd", "docker") {
@@ -95,6 +95,16 @@ func (b *bench) againstPeers(e *engine, warm *warmer) (tables []table, err error
 			return nil, err
 		}
 		peers = append(peers, liver{name: "nerdctl", command: func(args ...string) command { return cmd(client(args...)...) }})
+	}
+	if b.podmanPath == "" {
+		b.lacks("a podman for this machine")
+	} else {
+		client, overlay := b.hostPodman()
+		defer func() { err = errors.Join(err, unmounted(overlay)) }()
+		if err := b.importBase(client("import", "-", "base")); err != nil {
+			return nil, err
+		}
+		peers = append(peers, liver{name: "podman", command: func(args ...string) command { return cmd(client(args...)...) }})
 	}
 	if len(peers) == 1 {
 		return nil, nil
@@ -124,7 +134,7 @@ func (b *bench) againstPeers(e *engine, warm *warmer) (tables []table, err error
 		if err := race(b.ctx, options{rounds: b.rounds(40), warmUp: 2, before: warm.warm}, c); err != nil {
 			return tables, err
 		}
-		tables = append(tables, raceTable(what.title, "The same image in all. The CPU time is that of the client; that of dockerd and containerd comes on top.", c))
+		tables = append(tables, raceTable(what.title, "The same image in all. The CPU time is that of the client; that of dockerd, containerd and conmon comes on top.", c))
 	}
 	return tables, nil
 }
@@ -139,6 +149,38 @@ func (b *bench) nerdctlOf(d *daemon) func(args ...string) []string {
 		}
 		return append(line, args...)
 	}
+}
+
+// hostPodman returns command lines of podman on this machine, with the newest crun and stores of its own, and where it mounts its store.
+func (b *bench) hostPodman() (line func(args ...string) []string, overlay string) {
+	dir := filepath.Join(b.dir, "podman")
+	policy := filepath.Join(b.dir, "policy.json")
+	line = func(args ...string) []string {
+		all := []string{b.podmanPath, "--root", dir, "--runroot", filepath.Join(b.state, "podman"), "--tmpdir", filepath.Join(b.state, "podman-tmp"),
+			"--cgroup-manager", "cgroupfs", "--events-backend", "file", "--log-level", "error"}
+		if b.crun != "" {
+			all = append(all, "--runtime", b.crun)
+		}
+		switch args[0] {
+		case "run":
+			args = append([]string{"run", "--cgroup-parent", group, "--log-driver", "k8s-file"}, args[1:]...)
+		case "import":
+			// Without one it trusts no image, not even an archive of files.
+			if err := os.WriteFile(policy, []byte(`{"default": [{"type": "insecureAcceptAnything"}]}`), 0o600); err == nil { // else podman says so
+				args = append([]string{"import", "--signature-policy", policy}, args[1:]...)
+			}
+		}
+		return append(all, args...)
+	}
+	return line, filepath.Join(dir, "overlay")
+}
+
+// unmounted takes away a mount, if there is one.
+func unmounted(path string) error {
+	if err := unix.Unmount(path, unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("umount %s: %w", path, err)
+	}
+	return nil
 }
 
 // importBase gives the root file system of the built-in image to a command that imports it.

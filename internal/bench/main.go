@@ -46,6 +46,8 @@ type bench struct {
 	runc string
 	// nerdctl is its path, or empty.
 	nerdctl string
+	// podmanPath is that of a podman that works on this machine, or empty; podman measures another in a virtual machine.
+	podmanPath string
 	// debian is an archive with the root file system of Debian.
 	debian string
 	// divisor makes the numbers of rounds smaller, to try the benchmark out.
@@ -87,6 +89,7 @@ func run() error {
 	flag.StringVar(&b.bin, "bin", "bin", "`DIR` with containr and containr-runtime")
 	flag.StringVar(&b.crun, "crun", os.Getenv("CONTAINR_BENCH_CRUN"), "a further crun to compare with")
 	flag.StringVar(&b.runc, "runc", os.Getenv("CONTAINR_BENCH_RUNC"), "a further runc to compare with")
+	flag.StringVar(&b.podmanPath, "podman", os.Getenv("CONTAINR_BENCH_PODMAN"), "a podman to compare with, which works without CAP_SYS_RESOURCE and on version 1 of control groups")
 	flag.StringVar(&b.nerdctl, "nerdctl", os.Getenv("CONTAINR_BENCH_NERDCTL"), "a nerdctl to compare with")
 	flag.StringVar(&b.debian, "debian", "", "root file system of Debian, a tar `FILE`")
 	flag.IntVar(&b.divisor, "divisor", 1, "divide the number of rounds by `N`, to try it out")

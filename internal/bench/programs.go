@@ -71,7 +71,7 @@ var budgets = []struct {
 // versions lists what our programs and the peers call themselves.
 func (b *bench) versions() (list [][2]string) {
 	list = append(list, [2]string{"containr", firstLine(b.path("containr"), "--version")})
-	for _, path := range []string{b.crun, b.runc, b.nerdctl} {
+	for _, path := range []string{b.crun, b.runc, b.nerdctl, b.podmanPath} {
 		if path != "" {
 			list = append(list, [2]string{"newest " + filepath.Base(path), firstLine(path, "--version")})
 		}
