@@ -83,6 +83,9 @@ func (p *Program) doAmongIDs(cmd *cobra.Command, args []string) (done bool, err 
 	if yes, err := belongs(p, cmd, args); err != nil || !yes {
 		return false, err
 	}
+	if err := e.Attend(cmd.Context()); err != nil { // there, nothing is done for containers
+		return true, err
+	}
 	status, err := e.Among(cmd.Context(), [3]*os.File{p.In, p.Out, p.Err}, p.args...)
 	if err != nil {
 		return true, err
@@ -105,7 +108,7 @@ func (p *Program) systemAmongIDsCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return e.Help(cmd.Context(), p.In, p.Out)
+			return e.Help(cmd.Context(), p.In)
 		},
 	}
 }

@@ -216,7 +216,7 @@ func prunable(ctx context.Context, e *engine.Engine, filters []string, all bool)
 	}
 	return func(l image.Listed) bool {
 		// What is no container image was put here by another tool, on purpose.
-		return (all || l.Name == "") && !errors.Is(l.Err, image.ErrArtifact) && pass(l)
+		return (l.Name == "" || all && !errors.Is(l.Err, image.ErrArtifact)) && pass(l)
 	}, all, nil
 }
 

@@ -49,6 +49,13 @@ func userOutside() (uid, gid uint32, ok bool) {
 	return uint32(outerU), uint32(outerG), err1 == nil && err2 == nil && os.Geteuid() == 0
 }
 
+// isAmong reports whether this process is among the ids that an ordinary user was granted. It looks after no containers there: these are in
+// namespaces beside its own, and a monitor or a container that it started would be in the wrong one.
+func isAmong() bool {
+	_, _, among := userOutside()
+	return among
+}
+
 // isRoot reports whether the user of this process is root, and not only among his own ids.
 func isRoot() bool {
 	_, _, among := userOutside()
@@ -215,30 +222,31 @@ func (e *Engine) among(ctx context.Context, h helping) (helped, error) {
 		return helped{}, err
 	}
 	defer in.Close()
-	answer, out, err := os.Pipe()
-	if err != nil {
-		return helped{}, err
-	}
-	defer answer.Close()
-	said := make(chan []byte, 1)
-	go func() {
-		text, _ := io.ReadAll(answer) // what is cut off is no JSON
-		said <- text
-	}()
 	command := []string{"system", "among-ids"}
 	if e.options.Root != "" {
 		command = append([]string{"--root", e.options.Root}, command...)
 	}
-	status, err := e.Among(ctx, [3]*os.File{in, out, os.Stderr}, command...)
-	if err := errors.Join(err, out.Close()); err != nil {
+	// The answer takes the place of the request in the same file: while others print, no other descriptor may change.
+	status, err := e.Among(ctx, [3]*os.File{in, nil, nil}, command...)
+	if err != nil {
 		return helped{}, err
 	}
+	answer, err := io.ReadAll(io.NewSectionReader(in, 0, maxAnswer))
+	if err == nil && status != 0 {
+		err = fmt.Errorf("process among the ids that are granted: exit status %d", status)
+	}
 	var result helped
-	if err := json.Unmarshal(<-said, &result); err != nil {
-		return helped{}, errors.Join(fmt.Errorf("process among the ids that are granted: exit status %d: %w", status, err), context.Cause(ctx))
+	if err = errors.Join(err, context.Cause(ctx)); err == nil {
+		err = json.Unmarshal(answer, &result)
+	}
+	if err != nil {
+		return helped{}, err
 	}
 	return result, result.err()
 }
+
+// maxAnswer bounds the answer, in bytes.
+const maxAnswer = 16 << 20
 
 // fileOf is an open file that holds data, for a process that outlives no reader of a pipe.
 func fileOf(data []byte) (*os.File, error) {
@@ -253,13 +261,13 @@ func fileOf(data []byte) (*os.File, error) {
 	return f, nil
 }
 
-// Help does the step that is asked for on in, in the process that among has started, and writes the answer.
-func (e *Engine) Help(ctx context.Context, in io.Reader, out io.Writer) error {
+// Help does the step that is asked for in a file, in the process that among has started, and writes the answer in its place.
+func (e *Engine) Help(ctx context.Context, f *os.File) error {
 	if _, _, ok := userOutside(); !ok {
 		return errors.New("this is done by itself, in a user namespace with ids that an ordinary user was granted")
 	}
 	var h helping
-	if err := json.NewDecoder(in).Decode(&h); err != nil {
+	if err := json.NewDecoder(f).Decode(&h); err != nil {
 		return fmt.Errorf("request: %w", err)
 	}
 	answer, err := e.help(ctx, h)
@@ -267,7 +275,14 @@ func (e *Engine) Help(ctx context.Context, in io.Reader, out io.Writer) error {
 		answer.Error = err.Error()
 		errors.As(err, &answer.Errno)
 	}
-	return json.NewEncoder(out).Encode(answer)
+	text, err := json.Marshal(answer)
+	if err == nil {
+		err = f.Truncate(0)
+	}
+	if err == nil {
+		_, err = f.WriteAt(text, 0)
+	}
+	return err
 }
 
 func (e *Engine) help(ctx context.Context, h helping) (answer helped, err error) {

@@ -329,7 +329,7 @@ func (e *Engine) connectPlugins(req *runtime.CreateRequest, dns container.DNS, r
 	at.DNS = cni.DNS{Servers: dns.Servers, Searches: dns.Search, Options: dns.Options}
 	for _, m := range req.Spec.Mounts {
 		// A file of the user's own is left alone.
-		own := strings.HasPrefix(m.Source, e.root+"/") || strings.HasPrefix(m.Source, e.run+"/")
+		own := filepath.Base(filepath.Dir(m.Source)) == req.ID && (strings.HasPrefix(m.Source, e.root+"/") || strings.HasPrefix(m.Source, e.run+"/"))
 		if m.Destination == "/etc/hosts" && own && filepath.Base(m.Source) == "hosts" && req.Spec.Hostname != "" {
 			at.Hosts, at.Hostname = m.Source, req.Spec.Hostname
 		}

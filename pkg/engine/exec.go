@@ -65,7 +65,7 @@ func (e *Engine) Exec(ctx context.Context, r ExecRequest) (Exit, error) {
 	if err != nil {
 		return Exit{}, err
 	}
-	s, err := rt.Exec(&runtime.ExecRequest{ID: record.ID, Replace: variables, Change: change, Console: given.Console, Stdio: stdio, Starting: r.Starting})
+	s, err := rt.Exec(&runtime.ExecRequest{ID: record.ID, OwnHome: true, Replace: variables, Change: change, Console: given.Console, Stdio: stdio, Starting: r.Starting})
 	if err != nil {
 		return Exit{}, diagnoseIn(st.PID, r.WorkDir, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go/v1"
@@ -237,18 +238,24 @@ func (e *Engine) Import(ctx context.Context, r ImportRequest) (*image.Image, err
 
 func isURL(s string) bool { return strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://") }
 
+// downloadPatience is how long the beginning of an answer is waited for.
+const downloadPatience = 30 * time.Second
+
 // download begins to fetch a file from elsewhere.
 func (e *Engine) download(ctx context.Context, address string) (io.ReadCloser, error) {
 	if e.offline {
-		return nil, fmt.Errorf("download %s: %w", address, registry.ErrOffline)
+		return nil, fmt.Errorf("download: %w", registry.ErrOffline)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, fmt.Errorf("download: %w", err)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	address = req.URL.Redacted() // it may have a password
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.ResponseHeaderTimeout = downloadPatience
+	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("download: %w", err)
+		return nil, fmt.Errorf("download: %w", err) // which has no password either
 	}
 	if resp.StatusCode != http.StatusOK {
 		resp.Body.Close()

@@ -92,12 +92,18 @@ func (e *Engine) getOne(ctx context.Context, ref string) (container.Record, erro
 	return e.Get(ctx, ref)
 }
 
+// Attend does what processes that were killed have left undone of all containers, and sees to it that there is a monitor if one needs it.
+func (e *Engine) Attend(ctx context.Context) error {
+	_, err := e.attendToAll(ctx)
+	return err
+}
+
 // attendToAll is recover, and sees to it that there is a monitor if a container needs one. It returns the containers as
 // they were before.
 func (e *Engine) attendToAll(ctx context.Context) ([]found, error) {
 	all, err := e.scanAndRecover(ctx)
-	if err != nil {
-		return nil, err
+	if err != nil || isAmong() {
+		return all, err
 	}
 	if err := e.ensureResolver(ctx); err != nil {
 		return nil, err

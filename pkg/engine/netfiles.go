@@ -1,16 +1,16 @@
 package engine
 
 import (
-	"bytes"
 	"context"
+	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/networks"
 )
@@ -61,15 +61,18 @@ func (e *Engine) renewHosts(record container.Record, before, after []container.E
 	if err != nil {
 		return err
 	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
 	names := []string{container.Hostname(record.Config, record.ID, machine)}
-	if !bytes.Equal(text, hostsOf(record.Config, names, before)) {
-		return nil
+	_, err = safepath.Rewrite(path, hostsOf(record.Config, names, before), hostsOf(record.Config, names, after))
+	warnOfFile(path, err)
+	return nil
+}
+
+// warnOfFile tells that a file which the container can change, too, could not be renewed. Nothing else fails for it, or the container could keep its networks from
+// being changed.
+func warnOfFile(path string, err error) {
+	if err != nil {
+		slog.Warn("it stays as it is: "+err.Error(), "file", path)
 	}
-	return os.WriteFile(path, hostsOf(record.Config, names, after), 0o644) // in place: it is mounted
 }
 
 // ownFile is the file of containr's that a container has in a place, empty if it has one of the user's there, or none.
@@ -79,7 +82,7 @@ func (e *Engine) ownFile(record container.Record, target string) string {
 		return ""
 	}
 	source := record.Spec.Mounts[i].Source
-	if filepath.Base(source) != filepath.Base(target) || !strings.HasPrefix(source, e.root+"/") && !strings.HasPrefix(source, e.run+"/") {
+	if filepath.Base(source) != filepath.Base(target) || filepath.Base(filepath.Dir(source)) != record.ID || !strings.HasPrefix(source, e.root+"/") && !strings.HasPrefix(source, e.run+"/") {
 		return ""
 	}
 	return source

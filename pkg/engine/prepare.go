@@ -540,7 +540,7 @@ func (p *prepared) request(f *host.Facts) *runtime.CreateRequest {
 
 // createRequest asks the runtime for the container whose directory is dir.
 func createRequest(id, dir string, spec *specs.Spec, f *host.Facts) *runtime.CreateRequest {
-	return &runtime.CreateRequest{ID: id, Bundle: dir, Spec: spec, SpecFile: container.SpecFile(dir), ExitFile: container.ExitFile(dir),
+	return &runtime.CreateRequest{ID: id, OwnHome: true, Bundle: dir, Spec: spec, SpecFile: container.SpecFile(dir), ExitFile: container.ExitFile(dir),
 		Systemd: groupFromSystemd(spec, f)}
 }
 

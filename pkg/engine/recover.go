@@ -47,6 +47,13 @@ func (e *Engine) scanAndRecover(ctx context.Context) ([]found, error) {
 		return nil, err
 	}
 	scanned, incomplete, err := containers.Scan()
+	if isAmong() {
+		all := make([]found, len(scanned))
+		for i, f := range scanned {
+			all[i] = found{f, true}
+		}
+		return all, err
+	}
 	if incomplete {
 		if err := e.sweep(ctx, containers, rt); err != nil {
 			return nil, err
@@ -115,6 +122,9 @@ func (e *Engine) removeLayers(id string) error {
 // somebody attends to it, or what it wrote last has still to be read: then the monitor is
 // there for it.
 func (e *Engine) finish(ctx context.Context, containers *container.Store, rt *runtime.Runtime, r container.Record) error {
+	if isAmong() {
+		return nil
+	}
 	st, err := containers.State(r.ID)
 	if err != nil || st.Status == container.Exited {
 		return err

@@ -35,6 +35,9 @@ func (e *Engine) relaySteps(id string, c container.Config, endpoints []bridge.En
 		return nil, fmt.Errorf("--publish-policy %s: %w", c.PublishPolicy, ErrNoNetworkProgram)
 	}
 	to := relayedTo(endpoints)
+	if !to[0].IsValid() && !to[1].IsValid() {
+		return nil, fmt.Errorf("--publish-policy %s: no network of the container leads anywhere: %w", c.PublishPolicy, ErrNoPortsThere)
+	}
 	var ports []usermode.Port
 	for _, p := range published {
 		port := usermode.Port{Protocol: p.Protocol, Host: p.HostPort, Container: p.Port}

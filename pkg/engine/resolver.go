@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/pkg/container"
 	"github.com/containr/containr/pkg/monitor"
 	"github.com/containr/containr/pkg/network/apply"
@@ -248,12 +249,12 @@ func (e *Engine) renewResolvConf(record *container.Record, after []container.End
 	if now == record.ResolvConf {
 		return nil
 	}
-	text, err := os.ReadFile(path)
-	if err != nil || string(text) != record.ResolvConf {
-		return err
+	has, err := safepath.Rewrite(path, []byte(record.ResolvConf), []byte(now))
+	if has {
+		record.ResolvConf = now
 	}
-	record.ResolvConf = now
-	return os.WriteFile(path, []byte(now), 0o644) // in place: it is mounted
+	warnOfFile(path, err)
+	return nil
 }
 
 // resolvConf is /etc/resolv.conf of a container in these networks.

@@ -263,6 +263,9 @@ func (s *Store) hasAll(blobs []v1.Descriptor) bool {
 		if d.Digest == "" || len(d.URLs) > 0 || s.damaged[d.Digest] {
 			continue
 		}
+		if checkDescriptor(d) != nil {
+			return false
+		}
 		if _, err := os.Lstat(s.blobPath(d.Digest)); errors.Is(err, fs.ErrNotExist) {
 			return false
 		}

@@ -205,6 +205,9 @@ func (p *saver) sorted() []digest.Digest { return slices.Sorted(maps.Keys(p.blob
 
 // open opens a blob that is in the store, and returns its size.
 func (s *Store) open(d digest.Digest) (*os.File, int64, error) {
+	if _, err := ParseDigest(d.String()); err != nil {
+		return nil, 0, err
+	}
 	f, err := os.Open(s.blobPath(d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, fmt.Errorf("blob %s: %w", d, ErrNotFound)

@@ -15,9 +15,9 @@ import (
 const maxPasswd = 1 << 20
 
 // environment returns the variables that a program gets: those of env, each name once, with what the last entry of the name says; and HOME, if it
-// is absent or empty, as the container's /etc/passwd has it for the user. runc does the same, and its callers count on it. root is the host path
+// is absent or empty and ownHome is not set, as the container's /etc/passwd has it for the user. runc does the same, and its callers count on it. root is the host path
 // of the container's root. What is no variable is refused.
-func environment(env []string, root string, uid uint32) ([]string, error) {
+func environment(env []string, root string, ownHome bool, uid uint32) ([]string, error) {
 	at := make(map[string]int, len(env)+1)
 	list := make([]string, 0, len(env)+1)
 	for i, e := range env {
@@ -33,6 +33,7 @@ func environment(env []string, root string, uid uint32) ([]string, error) {
 		list = append(list, e)
 	}
 	switch i, known := at["HOME"]; {
+	case ownHome:
 	case !known:
 		list = append(list, "HOME="+homeOf(root, uid))
 	case list[i] == "HOME=":

@@ -39,6 +39,8 @@ type ExecRequest struct {
 	// Trace and Replace: see StartOptions.
 	Trace   bool
 	Replace map[string]string
+	// OwnHome: see CreateRequest.
+	OwnHome bool
 	// Starting: see CreateRequest.
 	Starting func()
 }
@@ -104,7 +106,7 @@ func (r *Runtime) execInput(st *state, req *ExecRequest) (ExecInput, error) {
 		return in, err
 	}
 	if p := in.Process; p != nil {
-		if p.Env, err = environment(p.Env, "/proc/"+strconv.Itoa(st.PID)+"/root", p.User.UID); err != nil {
+		if p.Env, err = environment(p.Env, "/proc/"+strconv.Itoa(st.PID)+"/root", req.OwnHome, p.User.UID); err != nil {
 			return in, fmt.Errorf("exec: %w", err)
 		}
 		r.warnOf(p)

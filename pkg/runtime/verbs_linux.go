@@ -71,6 +71,8 @@ type CreateRequest struct {
 	// Env is added to the program's environment. It is not kept: programs that are
 	// run in the container later do not get it.
 	Env []string
+	// OwnHome is set by who gives HOME to the program himself, or wants it to have none.
+	OwnHome bool
 	// Replace: see StartOptions.
 	Replace map[string]string
 	// Notify gives the container a notify socket, see Relay.
@@ -196,7 +198,7 @@ func (r *Runtime) input(req *CreateRequest, b *bundle) (Input, error) {
 		if req.Notify {
 			more = slices.Concat(more, []string{r.notifyMount(&in)})
 		}
-		if in.Spec, err = withEnv(in.Spec, in.Root, more); err != nil {
+		if in.Spec, err = withEnv(in.Spec, in.Root, req.OwnHome, more); err != nil {
 			return in, err
 		}
 		r.warnOf(spec.Process)
@@ -285,10 +287,10 @@ func nsInode(path string) uint64 {
 
 // withEnv returns the configuration with the environment that the program gets, and more in it. The
 // original is unchanged.
-func withEnv(spec *specs.Spec, root string, more []string) (*specs.Spec, error) {
+func withEnv(spec *specs.Spec, root string, ownHome bool, more []string) (*specs.Spec, error) {
 	changed, process := *spec, *spec.Process
 	var err error
-	process.Env, err = environment(slices.Concat(process.Env, more), root, process.User.UID)
+	process.Env, err = environment(slices.Concat(process.Env, more), root, ownHome, process.User.UID)
 	if err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -182,7 +183,7 @@ func becomeNobody() error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	for _, err := range []error{unix.Setgroups(nil), unix.Setresgid(nobody, nobody, nobody), unix.Setresuid(nobody, nobody, nobody)} {
+	for _, err := range []error{syscall.Setgroups(nil), unix.Setresgid(nobody, nobody, nobody), unix.Setresuid(nobody, nobody, nobody)} {
 		if err != nil {
 			return fmt.Errorf("become user %d: %w", nobody, err)
 		}

@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/containr/containr/internal/durable"
+	"github.com/containr/containr/internal/safepath"
 	"github.com/containr/containr/internal/timerslack"
 	"github.com/containr/containr/pkg/plan"
 	"github.com/containr/containr/pkg/plan/linux"
@@ -221,6 +222,9 @@ func (a Attachment) writeHosts(result *types100.Result) error {
 	return os.WriteFile(a.Hosts, []byte(out.String()), 0o644)
 }
 
+// maxResolvConf bounds a file of name servers, in bytes.
+const maxResolvConf = 1 << 16
+
 // fromPlugins is how a file begins whose name servers are those of a network.
 const fromPlugins = "# Plugins of CNI have named these.\n"
 
@@ -229,7 +233,10 @@ func (a Attachment) writeResolvConf(d types.DNS) error {
 	if a.ResolvConf == "" {
 		return nil
 	}
-	text, err := os.ReadFile(a.ResolvConf)
+	text, err := safepath.ReadOwn(a.ResolvConf, maxResolvConf)
+	if errors.Is(err, safepath.ErrTooLarge) || errors.Is(err, safepath.ErrNotRegular) { // the container has made it its own
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -243,7 +250,8 @@ func (a Attachment) writeResolvConf(d types.DNS) error {
 	if now == string(text) {
 		return nil
 	}
-	return os.WriteFile(a.ResolvConf, []byte(now), 0o644) // in place: it is mounted
+	_, err = safepath.Rewrite(a.ResolvConf, text, []byte(now))
+	return err
 }
 
 // resolvConf is a file of name servers, resolv.conf(5), with what d has in place of that of text.
