@@ -63,6 +63,9 @@ func unseenHierarchies() ([]string, error) {
 	}
 	var unseen []string
 	for _, g := range groups {
+		if len(g.Controllers) == 0 { // its controllers have left it already: the kernel is about to end it
+			continue
+		}
 		mounted := func(m procfs.Mount) bool { return m.Type == "cgroup" && m.SuperHas(g.Controllers[0]) }
 		if g.Hierarchy == 0 || slices.ContainsFunc(mounts, mounted) {
 			continue

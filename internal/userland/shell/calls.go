@@ -279,7 +279,7 @@ type jobs struct {
 // job is one background command: the first program that it started stands for it.
 type job struct {
 	pid     int
-	running int // programs that run now
+	running int // programs that run now, or are being started
 }
 
 func (j *jobs) init() {
@@ -295,6 +295,17 @@ func (j *jobs) next() int {
 	return j.last
 }
 
+// starting is told before a program is started, which takes its time on a busy machine: wait has to wait for it, in a way that a trap
+// can end, and $! is its number.
+func (j *jobs) starting(id int) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if b := j.byID[id]; b != nil {
+		b.running++
+		j.changed.Broadcast()
+	}
+}
+
 func (j *jobs) started(id, pid int) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -302,7 +313,6 @@ func (j *jobs) started(id, pid int) {
 		if b.pid == 0 {
 			b.pid = pid
 		}
-		b.running++
 		j.changed.Broadcast()
 	}
 }
@@ -359,7 +369,7 @@ func (j *jobs) firstPID(id int) int {
 	deadline := time.Now().Add(startGrace)
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	for j.byID[id].pid == 0 && time.Now().Before(deadline) {
+	for j.byID[id].pid == 0 && (j.byID[id].running > 0 || time.Now().Before(deadline)) {
 		j.changed.Wait()
 	}
 	return j.byID[id].pid

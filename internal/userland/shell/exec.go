@@ -34,12 +34,14 @@ func (s *shell) exec(ctx context.Context, args []string) error {
 	if job != 0 {
 		s.prepareBackground(cmd)
 	}
+	s.jobs.starting(job)
 	err = s.children.start(cmd)
 	if errors.Is(err, syscall.ENOEXEC) { // a script without #!
 		cmd = &exec.Cmd{Path: shellPath(), Args: append([]string{"sh", path}, args[1:]...), Env: cmd.Env, Dir: cmd.Dir, Stdin: hc.Stdin, Stdout: hc.Stdout, Stderr: hc.Stderr, SysProcAttr: cmd.SysProcAttr}
 		err = s.children.start(cmd)
 	}
 	if err != nil {
+		s.jobs.ended(job)
 		fmt.Fprintf(hc.Stderr, "sh: %s: %v\n", args[0], reason(err))
 		return interp.ExitStatus(126)
 	}
