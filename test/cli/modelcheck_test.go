@@ -52,6 +52,7 @@ func check(history []act) (wrong *act, before []string) {
 				a.Disturbed = a.Disturbed || slices.Contains(enders, o.Verb)
 				a.Contended = a.Contended || slices.Contains(rivals[a.Verb], o.Verb)
 			}
+			a.Disturbed = a.Disturbed || o.Verb == "start" && o.Outcome == wasKilled && o.Begin < a.End // it may have its effect later
 		}
 		ticks = append(ticks, tick{a.Begin, a, false}, tick{a.End, a, true})
 	}
@@ -79,7 +80,7 @@ func check(history []act) (wrong *act, before []string) {
 	return nil, nil
 }
 
-// enders are the commands that end a container.
+// enders are the commands that end a container; a start that is killed may, too.
 var enders = []string{"stop", "kill", "restart", "rm -f"}
 
 // rivals are those that a command may be refused for before they have had their effect.
@@ -234,6 +235,8 @@ func TestTheModelRefuses(t *testing.T) {
 		{"killed, and half done", "0 1 create a done X, 2 3 rename a b killed, 4 5 settled, 6 7 look a done X created, 8 9 look b done X created", "look b: done X created"},
 		{"killed over a restart", "0 1 create a done X, 2 3 start a done, 4 5 restart a killed, 6 7 settled, 8 9 look a done X exited", "look a: done X exited"},
 		{"killed over a create", "0 1 create a killed, 2 3 settled, 4 5 look a done X created, 6 7 look a done X created, 8 9 look a done Y created", "look a: done Y created"},
+		{"killed start that ends it", "0 1 create a done X, 2 3 start a killed, 4 5 look a done X running, 6 7 look a done X exited", ""},
+		{"start that ends it", "0 1 create a done X, 2 3 start a done, 4 5 look a done X running, 6 7 look a done X exited", "look a: done X exited"},
 		{"cut short", "0 1 create a done X, 2 9 start a cut_short, 3 4 stop a done, 10 11 look a done X exited", ""},
 		{"cut short by nobody", "0 1 create a done X, 2 9 start a cut_short", "start a: cut short"},
 		{"removed twice", "0 1 create a done X, 2 3 rm a done, 4 5 rm a done", "rm a: done"},

@@ -150,12 +150,13 @@ type phase func(m modelled, id string, a act) (modelled, bool)
 // from then on means it, whatever it is called. Then it does what it does at one moment, as all others see it, but
 // for three: what is paused goes on for a moment before it is stopped, or killed by rm -f, whose signal thaws it; a restart ends the container and starts it,
 // where who deals with the end may be quicker than the command, and somebody may stop it in between; rm -f kills and
-// removes, and kills again what has been started in between.
+// removes, and kills again what has been started in between. A start that is killed when the container can be seen to run already may end it, since its program is not
+// executed any more: that it says, too (status 125).
 var phases = map[string][]phase{
 	"create":  {doCreate},
 	"look":    {doLook},
 	"listed":  {doLook},
-	"start":   {doStart},
+	"start":   {doStart, doCutOff},
 	"stop":    {doResume, doStop},
 	"kill":    {doKill},
 	"pause":   {doPause},
@@ -210,6 +211,14 @@ func doLook(m modelled, id string, a act) (modelled, bool) {
 	}
 	s := m.status[id]
 	return m, id == a.ID && (s == a.Status || s == dying && (a.Status == running || a.Status == paused) || s == restarting && a.Status == exited)
+}
+
+// doCutOff is what may follow a start that was killed.
+func doCutOff(m modelled, id string, a act) (modelled, bool) {
+	if a.Outcome != wasKilled {
+		return m, true
+	}
+	return m.with(id, dying), m.status[id] == running
 }
 
 func doResume(m modelled, id string, _ act) (modelled, bool) {
